@@ -29,7 +29,7 @@ from aims import Aim, close, table
 
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
-from d2c_mlops.convert.run.isolation import TRUSTED, modes, works
+from d2c_mlops.convert.run.isolation import TRUSTED, mode_works, modes
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
 
@@ -541,7 +541,10 @@ def main() -> int:
     if "D2C_HOSTILE_STARTED" not in os.environ:  # /proc shows the environment that a process was started with
         os.environ["D2C_HOSTILE_STARTED"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    names = arguments or [*(each.name for each in modes() if works(each.name)), *(["container"] if engine() else [])]
+    names = arguments or [
+        *(each.name for each in modes() if mode_works(each.name)),
+        *(["container"] if engine() else []),
+    ]
     print(f"modes that work here: {', '.join(names) or 'none'}; uid {os.getuid()}", flush=True)
     MODES.update({name: f"{PREFIX}{image()}" if name == "container" else name for name in names})
     aims = [] if "--only-cost" in sys.argv else list(judge(names))

@@ -26,7 +26,7 @@ from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.layouts.leads import pack
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.lead_scoring.additive import LearningPace, share
+from d2c_mlops.models.lead_scoring.additive import LearningPace, probability
 from d2c_mlops.models.lead_scoring.answers import score
 from d2c_mlops.models.lead_scoring.baselines import Logit
 from d2c_mlops.models.lead_scoring.evaluation import judge
@@ -100,7 +100,7 @@ def scorer(recipe: Recipe) -> Contender:
 
     def fit_and_score(train: Frame, won: Any, asked: Frame) -> Any:
         prepared = prepared_of(recipe, train, won)
-        return share(score(learn(recipe, prepared, MONEY).sheet, asked).margin)
+        return probability(score(learn(recipe, prepared, MONEY).sheet, asked).margin)
 
     return fit_and_score
 
@@ -276,7 +276,7 @@ def exact(model: LeadScorer, asked: Frame, answered: Frame) -> None:
     sheet = model.sheet
     codes = [field.codes(asked[field.name]) for field in sheet.fields]
     total = sheet.level + sum(t[term.codes(codes)] for t, term in zip(sheet.tables, sheet.terms, strict=True))
-    if np.abs(share(total) - answered["score"].to_numpy()).max() > 1e-6:
+    if np.abs(probability(total) - answered["score"].to_numpy()).max() > 1e-6:
         raise SystemExit("a score is not the sum of its look-ups")
 
 

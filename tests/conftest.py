@@ -88,7 +88,7 @@ def gate_in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(
             "d2c_mlops.registry.evidence._run_clean_process", lambda tasks, _: [run_task(task) for task in tasks]
         )
-        monkeypatch.setattr("d2c_mlops.models.core.conformance.elsewhere", read_again)
+        monkeypatch.setattr("d2c_mlops.models.core.conformance.predict_in_clean_process", read_again)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.check.addresses import shown
+from d2c_mlops.convert.check.addresses import without_secrets
 from d2c_mlops.convert.run.isolation import PROPERTIES, TRUSTED, protection_table
 
 STYLE = """
@@ -27,33 +27,36 @@ td.n { font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad 
 WORDS = {"equivalent": "good", "differs": "bad", "not comparable": "note", "refused": "bad"}
 
 
-def write_report(done: Mapping[str, Any], work: Path) -> Path:
+def write_report(record: Mapping[str, Any], work: Path) -> Path:
     """Write report.html and report.json into the work folder; return the page."""
     work.mkdir(parents=True, exist_ok=True)
-    for file, text in (("report.json", json.dumps(done, indent=1, ensure_ascii=False)), ("report.html", page(done))):
+    for file, text in (
+        ("report.json", json.dumps(record, indent=1, ensure_ascii=False)),
+        ("report.html", page(record)),
+    ):
         draft = work / f".{file}.tmp"
         draft.write_text(text, encoding="utf-8")
         draft.replace(work / file)
     return work / "report.html"
 
 
-def page(done: Mapping[str, Any]) -> str:
+def page(record: Mapping[str, Any]) -> str:
     """Return the page."""
-    name = escape(Path(done["notebook"]).name)
+    name = escape(Path(record["notebook"]).name)
     parts = [
-        f"<h1>{name}</h1><p class=soft>converted as <code>{escape(done['name'])}</code></p>",
-        _verdict(done),
-        _next(done),
-        _structure(done.get("written")),
-        _model(done.get("written")),
-        _read(done.get("read")),
-        _fetched(done.get("revived")),
-        _fixes(done.get("revived")),
-        _compared(done.get("verdict")),
-        _left(done.get("written")),
-        _findings(done["findings"]),
-        _isolation(done),
-        _stages(done["seconds"]),
+        f"<h1>{name}</h1><p class=soft>converted as <code>{escape(record['name'])}</code></p>",
+        _verdict(record),
+        _next(record),
+        _structure(record.get("written")),
+        _model(record.get("written")),
+        _read(record.get("read")),
+        _fetched(record.get("revived")),
+        _fixes(record.get("revived")),
+        _compared(record.get("verdict")),
+        _left(record.get("written")),
+        _findings(record["findings"]),
+        _isolation(record),
+        _stages(record["seconds"]),
     ]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -61,8 +64,8 @@ def page(done: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(done: Mapping[str, Any]) -> str:
-    refusal, verdict = done.get("refusal"), done.get("verdict")
+def _verdict(record: Mapping[str, Any]) -> str:
+    refusal, verdict = record.get("refusal"), record.get("verdict")
     if refusal:
         place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
         text = f"<b class=bad>Refused</b> at the stage: {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
@@ -77,8 +80,8 @@ def _verdict(done: Mapping[str, Any]) -> str:
 _DOING = {"revive": "repair and run", "read": "read", "write": "write", "verify": "verify"}
 
 
-def _next(done: Mapping[str, Any]) -> str:
-    return f"<div class=next>Next: <pre>{escape(done['next'])}</pre></div>"
+def _next(record: Mapping[str, Any]) -> str:
+    return f"<div class=next>Next: <pre>{escape(record['next'])}</pre></div>"
 
 
 def _structure(written: Mapping[str, Any] | None) -> str:
@@ -87,7 +90,7 @@ def _structure(written: Mapping[str, Any] | None) -> str:
     before, after = written["structure"]["before"], written["structure"]["after"]
     rows = [(what, before[what], after[what]) for what in after]
     lists = "".join(
-        f"<p><b>{title}</b> {', '.join(f'<code>{escape(str(each))}</code>' for each in written[key]) or 'none'}</p>"
+        f"<p><b>{title}</b> {', '.join(f'<code>{escape(str(value))}</code>' for value in written[key]) or 'none'}</p>"
         for title, key in (("Functions", "functions"), ("Parameters", "parameters"))
     )
     files = f"<p class=soft>{escape(written['notebook'])}<br>{escape(written['module_file'])}</p>"
@@ -95,7 +98,7 @@ def _structure(written: Mapping[str, Any] | None) -> str:
 
 
 def _read(read: Mapping[str, Any] | None) -> str:
-    """Show the data flow: what each cell takes and gives."""
+    """Show the data flow: the names that each cell reads and defines."""
     if not read or not read["cells"]:
         return ""
     rows = [
@@ -108,9 +111,9 @@ def _read(read: Mapping[str, Any] | None) -> str:
         for cell in read["cells"]
     ]
     fits = [(fit["cell"], fit["estimator"], fit["features"], fit["target"]) for fit in read["fits"]]
-    made = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
+    fits_table = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
     flow = _table(("cell", "role", "reads", "defines"), rows)
-    return f"<h2>Data flow</h2>{made}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
+    return f"<h2>Data flow</h2>{fits_table}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
 
 
 def _model(written: Mapping[str, Any] | None) -> str:
@@ -124,18 +127,20 @@ def _model(written: Mapping[str, Any] | None) -> str:
             else ""
         )
         return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>{served}"
-    tried = [(each,) for each in written.get("tried", ())]
-    more = f"<p class=soft>Candidates tested:</p>{_table(('',), tried)}" if tried else ""
-    return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{more}"
+    tried = [(candidate,) for candidate in written.get("tried", ())]
+    candidates = f"<p class=soft>Candidates tested:</p>{_table(('',), tried)}" if tried else ""
+    return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{candidates}"
 
 
 def served_text(agreement: Mapping[str, Any]) -> str:
-    """Say how many records were asked alone and in pairs, and had the features of the whole table."""
+    """Return how many records got the same features alone and in pairs as in the whole table."""
     from d2c_mlops.convert.run.feature_agreement import PAIRS, SINGLES
 
-    wanted = min(agreement["rows"], SINGLES)
-    missing = agreement["singles"] < wanted or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)
-    early = f"; the check reached its time limit before {wanted:,} records and {PAIRS} pairs" if missing else ""
+    expected_singles = min(agreement["rows"], SINGLES)
+    missing = agreement["singles"] < expected_singles or agreement["pairs"] < (PAIRS if agreement["rows"] > 1 else 0)
+    early = (
+        f"; the check reached its time limit before {expected_singles:,} records and {PAIRS} pairs" if missing else ""
+    )
     return (
         f"{agreement['singles']:,} of {agreement['rows']:,} single-record requests ({agreement['rare']:,} with a missing or rare "
         f"value first) and {agreement['pairs']:,} requests of two records get the same features as in the whole table{early}"
@@ -159,24 +164,24 @@ def _fixes(repair: Mapping[str, Any] | None) -> str:
 
 
 def _fetched(repair: Mapping[str, Any] | None) -> str:
-    """List what was downloaded before the runs: they read the files, and so does the conversion."""
+    """List the files that were downloaded before the runs; the runs and the conversion read these files."""
     listed: Sequence[Mapping[str, Any]] = (repair or {}).get("fetched") or ()
     if not listed:
         return ""
     rows = [
         (
             source["cell"],
-            shown(source["url"]),
+            without_secrets(source["url"]),
             source["file"] or f"not downloaded: {source['reason']}",
             f"{source['size']:,}",
             source["sha256"][:16],
         )
         for source in listed
     ]
-    told = (
+    summary = (
         "Downloaded once before the run, which has no network access. The notebook and its conversion read these files."
     )
-    return f"<h2>Downloaded data</h2><p>{told}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
+    return f"<h2>Downloaded data</h2><p>{summary}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
 
 
 def _compared(verdict: Mapping[str, Any] | None) -> str:
@@ -190,45 +195,45 @@ def _compared(verdict: Mapping[str, Any] | None) -> str:
 
 
 def _then(saved: Mapping[str, Any]) -> str:
-    """Say how the figures of the saved outputs compare with those of today."""
+    """Compare the numbers of the saved outputs with those of the new run."""
     if not saved.get("cells"):
         return ""
-    other = ", ".join(map(str, saved["other"]))
-    more = f" They differ (library versions or randomness) in cell {other}." if other else ""
+    different_cells = ", ".join(map(str, saved["other"]))
+    differences = f" They differ (library versions or randomness) in cell {different_cells}." if different_cells else ""
     return (
         f"<p>Of {saved['cells']} cells with figures in their saved outputs, {saved['same']} give the same figures today."
-        f"{more}</p>"
+        f"{differences}</p>"
     )
 
 
 def _left(written: Mapping[str, Any] | None) -> str:
     if not written:
         return ""
-    rows = [(each["where"], each["what"]) for each in written["plain"]]
+    rows = [(entry["where"], entry["what"]) for entry in written["plain"]]
     plain = f"<h2>Cells not converted to functions</h2>{_table(('cell', 'why'), rows)}" if rows else ""
     dropped = written["dropped"]
-    gone = f"<h2>Omitted</h2>{_table(('',), [(each,) for each in dropped])}" if dropped else ""
+    gone = f"<h2>Omitted</h2>{_table(('',), [(omitted,) for omitted in dropped])}" if dropped else ""
     return plain + gone
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (finding["rule"], finding["severity"], f"{finding['cell'] or ''}", finding["message"], finding["fix"])
-        for finding in sorted(findings, key=lambda one: ("error", "warning", "info").index(one["severity"]))
+        for finding in sorted(findings, key=lambda entry: ("error", "warning", "info").index(entry["severity"]))
     ]
     if not rows:
         return ""
     return f"<h2>Manual review</h2><p class=soft>Findings of <code>d2c check</code> in the original notebook.</p>{_table(('rule', '', 'cell', 'finding', 'fix'), rows)}"
 
 
-def _isolation(done: Mapping[str, Any]) -> str:
-    """Say which mode of isolation held, how often the notebook was run, and what each mode protects."""
-    runs: Mapping[str, int] = done.get("runs") or {}
+def _isolation(record: Mapping[str, Any]) -> str:
+    """Return the isolation mode, the number of runs, and what each mode protects."""
+    runs: Mapping[str, int] = record.get("runs") or {}
     if not runs:
         return "<h2>Isolation</h2><p>Nothing was run.</p>"
     rows = [(name, *(value[key] for key in PROPERTIES)) for name, value in protection_table()]
     stages = ", ".join(f"{count} {escape(stage)}" for stage, count in runs.items())
-    used = "none (--trust)" if done["isolation"] == TRUSTED else done.get("isolated_by") or done["isolation"]
+    used = "none (--trust)" if record["isolation"] == TRUSTED else record.get("isolated_by") or record["isolation"]
     meaning = [(key, text) for key, text in PROPERTIES.items()]
     return (
         f"<h2>Isolation</h2><p>The notebook was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, with the isolation mode "
@@ -238,8 +243,8 @@ def _isolation(done: Mapping[str, Any]) -> str:
 
 
 def _stages(seconds: Mapping[str, float]) -> str:
-    said = " · ".join(f"{escape(stage)} {took:.1f} s" for stage, took in seconds.items())
-    return f"<p class=soft>{said}</p>"
+    durations = " · ".join(f"{escape(stage)} {took:.1f} s" for stage, took in seconds.items())
+    return f"<p class=soft>{durations}</p>"
 
 
 class _Code(str):
@@ -250,8 +255,8 @@ class _Code(str):
 
 
 def _table(head: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
-    body = "".join("<tr>" + "".join(_cell(each) for each in row) + "</tr>" for row in rows)
-    top = "".join(f"<th>{escape(str(each))}</th>" for each in head)
+    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+    top = "".join(f"<th>{escape(str(column))}</th>" for column in head)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 

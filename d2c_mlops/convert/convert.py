@@ -17,7 +17,7 @@ from d2c_mlops.convert.plan import data_flow
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
-from d2c_mlops.convert.run.isolation import best, mode
+from d2c_mlops.convert.run.isolation import best_mode, mode
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
 from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
@@ -87,7 +87,7 @@ class Conversion:
 
     @property
     def exit_code(self) -> int:
-        """3 if the notebook was refused or the conversion gives other results, else 0."""
+        """3 if the notebook was refused or the conversion has different results, else 0."""
         return (
             DataRefused.exit_code
             if self.refusal or (self.verdict is not None and self.verdict.status == "differs")
@@ -102,7 +102,7 @@ class Conversion:
         else:
             lines = [f"fix: {fix.reason}" for fix in (self.repair.fixes if self.repair else ())]
             if self.written is None and self.plan is not None:
-                lines.append(data_flow.to_text(data_flow.reading(self.plan)))
+                lines.append(data_flow.to_text(data_flow.data_flow_report(self.plan)))
             elif self.written is None and self.repair is not None:
                 lines.append(f"repaired  {self.repair.notebook}")
             if self.written is not None:
@@ -142,7 +142,7 @@ class Conversion:
             else "revived",
             "refusal": None if self.refusal is None else vars(self.refusal),
             "revived": _plain(self.repair),
-            "read": None if self.plan is None else data_flow.reading(self.plan),
+            "read": None if self.plan is None else data_flow.data_flow_report(self.plan),
             "written": None if self.written is None else self.written.to_dict(),
             "verdict": _plain(self.verdict),
             "local": self.local,
@@ -168,7 +168,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What the caller of a conversion chose; the same for every stage."""
+    """The options of a conversion, the same for every stage."""
 
     data: Path  # folder with the notebook's files
     settings: Settings
@@ -216,131 +216,138 @@ def convert(
                          next=f"add the packages to the image {image} and omit --install")  # fmt: skip
     work = settings.store / "convert" / name
     work.mkdir(parents=True, exist_ok=True)
-    done = Conversion(path, name, work, fetch=fetch and run, fetch_from=tuple(fetch_from))
+    conversion = Conversion(path, name, work, fetch=fetch and run, fetch_from=tuple(fetch_from))
     folder = Path(data) if data is not None else path.parent
     if run and any(stage in stages for stage in ("revive", "write", "verify")):
-        isolation = (mode(isolation) if isolation else best()).name  # first, because it may raise
+        isolation = (mode(isolation) if isolation else best_mode()).name  # first, because it may raise
     limits = ChildLimits(timeout, memory, isolation)
-    done.isolation = isolation if run else ""
+    conversion.isolation = isolation if run else ""
     options = StageOptions(folder, settings, install, run, limits, progress)
     stage = STAGES[0]
     try:
-        done.local = _local(done, folder if data is not None else None, local, index, progress)
+        conversion.local = _local(conversion, folder if data is not None else None, local, index, progress)
         for stage in [name for name in STAGES if name in stages and name != "report"]:
             if not run and stage in ("revive", "verify"):
                 continue
             progress(stage)
             began = datetime.now(UTC)
-            _STAGES[stage](done, options)
-            done.seconds[stage] = round((datetime.now(UTC) - began).total_seconds(), 2)
-            if done.refusal is not None:
+            _STAGES[stage](conversion, options)
+            conversion.seconds[stage] = round((datetime.now(UTC) - began).total_seconds(), 2)
+            if conversion.refusal is not None:
                 break
     except UsageError:
         raise
     except D2CError as error:
-        done.refusal = _refused(stage, error)
+        conversion.refusal = _refused(stage, error)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # no notebook may crash the converter: any error becomes a refusal
         what = f"{type(error).__name__}: {str(error)[:300]}"
-        done.refusal = ConversionRefused(
+        conversion.refusal = ConversionRefused(
             stage, 0, f"the converter does not support this notebook yet ({what})", "convert it by hand"
         )
-    done.findings = [finding.to_dict() for finding in _findings(path)]
+    conversion.findings = [finding.to_dict() for finding in _findings(path)]
     if "report" in stages:
-        done.report = work / "report.html"
-        write_report(done.to_dict(), work)
-    return done
+        conversion.report = work / "report.html"
+        write_report(conversion.to_dict(), work)
+    return conversion
 
 
 def _local(
-    done: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str], progress: Progress
+    conversion: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str], progress: Progress
 ) -> list[str]:
-    """Copy the author's own modules for the runs; raises DataRefused where a name is also that of a package."""
-    from d2c_mlops.convert.run.local_packages import FOLDER, decide, import_roots, lay_out
+    """Copy the author's own modules for the runs; raises DataRefused if a name is also the name of a package."""
+    from d2c_mlops.convert.run.local_packages import FOLDER, choose_local_packages, copy_packages, import_roots
 
-    done.index = tuple(index)
+    conversion.index = tuple(index)
     try:
-        notebook = read_notebook(done.notebook)
+        notebook = read_notebook(conversion.notebook)
     except D2CError:
         return []  # the first stage reports the reason
-    roots = import_roots(done.notebook.parent, notebook, data)
-    return lay_out(decide(notebook, roots, local=local, index=index).values(), done.work / FOLDER, progress)
+    roots = import_roots(conversion.notebook.parent, notebook, data)
+    return copy_packages(
+        choose_local_packages(notebook, roots, local=local, index=index).values(), conversion.work / FOLDER, progress
+    )
 
 
-def _extra(done: Conversion) -> list[Path]:
+def _extra(conversion: Conversion) -> list[Path]:
     """Return the folders from which the runs import, beyond the environment."""
-    return [folder for name in ("local", "packages") if (folder := done.work / name).is_dir()]
+    return [folder for name in ("local", "packages") if (folder := conversion.work / name).is_dir()]
 
 
 def _name(path: Path) -> str:
     from d2c_mlops.convert.plan import naming
 
-    made = naming.snake(path.stem)
-    return made if made.isidentifier() else "notebook"
+    module_name = naming.snake_case(path.stem)
+    return module_name if module_name.isidentifier() else "notebook"
 
 
-def _repair(done: Conversion, options: StageOptions) -> None:
+def _repair(conversion: Conversion, options: StageOptions) -> None:
     from d2c_mlops.convert.repair.repairing import repair_notebook
 
-    done.repair = repair_notebook(
-        done.notebook,
-        done.work,
+    conversion.repair = repair_notebook(
+        conversion.notebook,
+        conversion.work,
         data=options.data,
         install=options.install,
-        index=done.index,
+        index=conversion.index,
         timeout=options.limits.seconds,
         memory=options.limits.memory,
         isolation=options.limits.isolation,
-        fetch=done.fetch,
-        fetch_from=done.fetch_from,
+        fetch=conversion.fetch,
+        fetch_from=conversion.fetch_from,
         progress=options.progress,
     )
-    refusal = done.repair.refusal
+    refusal = conversion.repair.refusal
     if refusal is not None:
         cell = 0 if refusal.cell is None else refusal.cell + 1
-        done.refusal = ConversionRefused("revive", cell, refusal.why, refusal.next)
+        conversion.refusal = ConversionRefused("revive", cell, refusal.why, refusal.next)
 
 
-def _read(done: Conversion, options: StageOptions) -> None:
-    done.plan = read(read_notebook(_source(done)))
+def _read(conversion: Conversion, options: StageOptions) -> None:
+    conversion.plan = read(read_notebook(_source(conversion)))
 
 
-def _write(done: Conversion, options: StageOptions) -> None:
-    if done.plan is None:
-        _read(done, options)
-    assert done.plan is not None
+def _write(conversion: Conversion, options: StageOptions) -> None:
+    if conversion.plan is None:
+        _read(conversion, options)
+    assert conversion.plan is not None
     project = find_or_make(options.settings.root)
-    folder = _source(done).parent if done.repair is not None else options.data
+    folder = _source(conversion).parent if conversion.repair is not None else options.data
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     days = [date.fromtimestamp(path.stat().st_mtime) for path in files if path.suffix != ".ipynb"]
     small = sum(path.stat().st_size for path in files) <= LARGEST_COPY
-    done.written = write(
-        done.plan,
+    conversion.written = write(
+        conversion.plan,
         project,
-        done.name,
+        conversion.name,
         data=folder.resolve(),
-        keep=f"data/{done.name}" if small else "",
+        keep=f"data/{conversion.name}" if small else "",
         day=str(max(days, default=date(2024, 1, 1))),
         run=options.run,
         timeout=options.limits.seconds,
         memory=options.limits.memory,
         isolation=options.limits.isolation,
-        packages=_extra(done),
-        local=done.work / "local" if done.local else None,
+        packages=_extra(conversion),
+        local=conversion.work / "local" if conversion.local else None,
     )
-    shutil.copyfile(done.notebook, done.work / "original.ipynb")
-    sidecar = {"alignment": done.written.alignment, "notebook": str(done.written.notebook)}
-    (done.work / "alignment.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+    shutil.copyfile(conversion.notebook, conversion.work / "original.ipynb")
+    sidecar = {"alignment": conversion.written.alignment, "notebook": str(conversion.written.notebook)}
+    (conversion.work / "alignment.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
-def _verify(done: Conversion, options: StageOptions) -> None:
+def _verify(conversion: Conversion, options: StageOptions) -> None:
     from d2c_mlops.convert.verify.verify import verify
 
-    assert done.repair is not None and done.written is not None
+    assert conversion.repair is not None and conversion.written is not None
     limits = options.limits
-    done.verdict = verify(
-        done.repair, done.written, done.work, timeout=limits.seconds, memory=limits.memory, isolation=limits.isolation
+    conversion.verdict = verify(
+        conversion.repair,
+        conversion.written,
+        conversion.work,
+        timeout=limits.seconds,
+        memory=limits.memory,
+        isolation=limits.isolation,
     )
 
 
@@ -352,10 +359,10 @@ _STAGES: dict[str, Stage] = {
 }
 
 
-def _source(done: Conversion) -> Path:
+def _source(conversion: Conversion) -> Path:
     """Return the notebook to convert: the repaired copy where there is one."""
-    repaired = done.repair.notebook if done.repair is not None else None
-    return done.notebook if repaired is None else repaired
+    repaired = conversion.repair.notebook if conversion.repair is not None else None
+    return conversion.notebook if repaired is None else repaired
 
 
 def _refused(stage: str, error: D2CError) -> ConversionRefused:

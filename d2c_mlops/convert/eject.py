@@ -28,7 +28,7 @@ COMPARED = {
 
 @dataclass(frozen=True)
 class Ejected:
-    """What was written."""
+    """The exported package and its test result."""
 
     folder: Path
     modules: tuple[str, ...]
@@ -37,7 +37,7 @@ class Ejected:
     skipped: tuple[Failure, ...] = field(default=())  # notebooks whose cells do not run alone
 
     def to_text(self) -> str:
-        """Return what was written in a few lines for a terminal."""
+        """Return a summary for a terminal."""
         return "\n".join(f"{name}: {value}" for name, value in self.to_dict().items())
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     for notebook in sorted((project / nbs).rglob("*.ipynb")):
         if ".ipynb_checkpoints" in notebook.parts:
             continue
-        found = _test_module(notebook, Path(lib).name, out / lib)
-        if found is not None:
-            module, source = found
+        tests_found = _test_module(notebook, Path(lib).name, out / lib)
+        if tests_found is not None:
+            module, source = tests_found
             target = out / "tests" / f"test_{module.replace('.', '_')}.py"
             if target.exists():
                 target = target.with_name(f"{target.stem}_cells.py")
@@ -91,22 +91,22 @@ def _plain(file: Path) -> bool:
     """Take nbdev's marks off a module; return whether it had any."""
     text = file.read_text(encoding="utf-8")
     lines = text.split("\n")
-    kept = [line for line in lines if not HEADERS.match(line)]
-    if kept == lines:
+    code_lines = [line for line in lines if not HEADERS.match(line)]
+    if code_lines == lines:
         return False
-    file.write_text(re.sub(r"\n{4,}", "\n\n\n", "\n".join(kept)).strip("\n") + "\n", encoding="utf-8")
+    file.write_text(re.sub(r"\n{4,}", "\n\n\n", "\n".join(code_lines)).strip("\n") + "\n", encoding="utf-8")
     _tidy(file)
     return True
 
 
 def _without_nbdev(text: str) -> str:
-    kept, inside = [], False
+    code_lines, inside = [], False
     for line in text.split("\n"):
         if line.startswith("["):
             inside = line.strip().startswith("[tool.nbdev")
         if not inside:
-            kept.append(line)
-    return "\n".join(kept).rstrip() + "\n"
+            code_lines.append(line)
+    return "\n".join(code_lines).rstrip() + "\n"
 
 
 def _tidy(file: Path) -> None:
@@ -138,11 +138,11 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
     if not asserts:
         return None
     module = package.joinpath(*default.split(".")).with_suffix(".py")
-    code = "\n\n".join(each for each in body if each.strip())
+    code = "\n\n".join(part for part in body if part.strip())
     names = f"import {lib}.{default} as _module\n\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
     test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code, _module_names(module)))
-    said = f'"""Assertions of the notebook of {default}, in cell order."""'
-    lines = [said, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
+    docstring = f'"""Assertions of the notebook of {default}, in cell order."""'
+    lines = [docstring, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
              names, "", "def display(*given, **named):", "    pass", "", f"def test_{default.replace('.', '_')}(tmp_path, monkeypatch):",
              "    monkeypatch.chdir(__import__('pathlib').Path(__file__).parent)", test]  # fmt: skip
     return default, "\n".join(lines) + "\n"
@@ -192,8 +192,8 @@ class _Asserts(ast.NodeTransformer):
         return node
 
     def visit_Import(self, node: ast.Import) -> ast.AST | None:
-        kept = [alias for alias in node.names if alias.name.split(".")[0] not in ("fastcore", "nbdev")]
-        return ast.Import(kept) if kept else ast.Pass()
+        aliases = [alias for alias in node.names if alias.name.split(".")[0] not in ("fastcore", "nbdev")]
+        return ast.Import(aliases) if aliases else ast.Pass()
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         call = node.value
@@ -214,18 +214,22 @@ class _Asserts(ast.NodeTransformer):
         name = item.func.id if isinstance(item, ast.Call) and isinstance(item.func, ast.Name) else ""
         if name in ("expect_fail", "ExceptionExpected") and isinstance(item, ast.Call):
             kind = item.args[0] if item.args else ast.Name("Exception", ast.Load())
-            said = item.args[1] if len(item.args) > 1 else next(
+            message = item.args[1] if len(item.args) > 1 else next(
                 (word.value for word in item.keywords if word.arg in ("msg", "contains", "regex")), None
             )  # fmt: skip
-            return self.failing(node.body, said, kind, node.items[0].optional_vars)
+            return self.failing(node.body, message, kind, node.items[0].optional_vars)
         return node
 
     def failing(
-        self, body: list[ast.stmt], said: ast.expr | None, kind: ast.expr | None = None, bound: ast.expr | None = None
+        self,
+        body: list[ast.stmt],
+        message: ast.expr | None,
+        kind: ast.expr | None = None,
+        bound: ast.expr | None = None,
     ) -> ast.With:
         words = (
-            [ast.keyword("match", ast.Call(ast.parse("__import__('re').escape", mode="eval").body, [said], []))]
-            if said
+            [ast.keyword("match", ast.Call(ast.parse("__import__('re').escape", mode="eval").body, [message], []))]
+            if message
             else []
         )
         call = ast.Call(
@@ -239,16 +243,16 @@ def _words(call: ast.Call) -> ast.expr | None:
 
 
 def _suite(out: Path, tests: list[str]) -> int:
-    """Run the ejected tests where no notebook and no nbdev can be seen; return how many passed."""
+    """Run the exported tests in an environment without notebooks and nbdev; return how many passed."""
     environ = {**os.environ, "PYTHONPATH": str(out), "MPLBACKEND": "Agg"}
     block = "import sys; sys.modules['nbdev'] = None; sys.modules['fastcore'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", block, "-q", "-p", "no:cacheprovider", *tests],
         cwd=out, env=environ, capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
-    found = re.search(r"\b(\d+) passed", done.stdout)
-    if done.returncode:
-        failed = re.findall(r"(?m)^(?:FAILED|ERROR) (.+)$", done.stdout) or done.stdout.strip().splitlines()[-3:]
-        raise DataRefused("the exported tests fail", where=str(out), failures=[Failure(each[:300]) for each in failed],
+    passed = re.search(r"\b(\d+) passed", process.stdout)
+    if process.returncode:
+        failed = re.findall(r"(?m)^(?:FAILED|ERROR) (.+)$", process.stdout) or process.stdout.strip().splitlines()[-3:]
+        raise DataRefused("the exported tests fail", where=str(out), failures=[Failure(line[:300]) for line in failed],
                           next=f"cd {out} && pytest")  # fmt: skip
-    return int(found[1]) if found else 0
+    return int(passed[1]) if passed else 0

@@ -14,7 +14,7 @@ import pandera.pandas as pa
 # %% auto #0
 __all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'PERIOD', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
            'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'SALES_TOTALS', 'LEADS', 'KEYS',
-           'TIME_COLUMN', 'SCHEMAS', 'text', 'moment', 'amount', 'flag']
+           'TIME_COLUMN', 'SCHEMAS', 'text_column', 'time_column', 'amount_column', 'flag_column']
 
 # %% ../../nbs/data/schemas.ipynb #c34139ef
 TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -24,22 +24,22 @@ def _column(dtype: Any, unit: str, description: str, nullable: bool = False, che
     return pa.Column(dtype, checks, nullable=nullable, description=description, metadata={"unit": unit})
 
 
-def text(description: str, nullable: bool = False, checks: Any = None) -> pa.Column:
+def text_column(description: str, nullable: bool = False, checks: Any = None) -> pa.Column:
     """Return a column of text or identifiers."""
     return _column("str", "text", description, nullable, checks)
 
 
-def moment(description: str, nullable: bool = True) -> pa.Column:
+def time_column(description: str, nullable: bool = True) -> pa.Column:
     """Return a column of instants, microseconds in UTC."""
     return _column(TIME, "UTC", description, nullable)
 
 
-def amount(description: str, unit: str, check: pa.Check) -> pa.Column:
+def amount_column(description: str, unit: str, check: pa.Check) -> pa.Column:
     """Return a column of numbers that must be there and finite."""
     return _column("float64", unit, description, False, check)
 
 
-def flag(description: str) -> pa.Column:
+def flag_column(description: str) -> pa.Column:
     """Return a column of yes and no."""
     return _column("bool", "flag", description)
 
@@ -62,66 +62,66 @@ DISCOUNT_AT_MOST_WORTH = pa.Check(
 
 # %% ../../nbs/data/schemas.ipynb #785c7344
 ORDERS = {
-    "order_id": text("Identifier of the order"),
-    "customer_id": text("Who ordered; null for a guest", nullable=True),
-    "channel": text("Where the order was placed: web, app, marketplace, store, ..."),
-    "currency": text("Currency of all money of the order", checks=CURRENCY),
-    "ordered_at": moment("When the order was placed", nullable=False),
-    "paid_at": moment("When it was paid"),
-    "fulfilled_at": moment("When it left the house"),
-    "cancelled_at": moment("When the whole order was cancelled"),
-    "country": text("Country of delivery", nullable=True),
-    "store_id": text("Shop or till, where there is one", nullable=True),
-    "source": text("Which source the row came from"),
+    "order_id": text_column("Identifier of the order"),
+    "customer_id": text_column("Who ordered; null for a guest", nullable=True),
+    "channel": text_column("Where the order was placed: web, app, marketplace, store, ..."),
+    "currency": text_column("Currency of all money of the order", checks=CURRENCY),
+    "ordered_at": time_column("When the order was placed", nullable=False),
+    "paid_at": time_column("When it was paid"),
+    "fulfilled_at": time_column("When it left the house"),
+    "cancelled_at": time_column("When the whole order was cancelled"),
+    "country": text_column("Country of delivery", nullable=True),
+    "store_id": text_column("Shop or till, where there is one", nullable=True),
+    "source": text_column("Which source the row came from"),
 }
 ORDER_LINES = {
-    "order_id": text("The order that the line belongs to"),
+    "order_id": text_column("The order that the line belongs to"),
     "line_no": _column("int64", "count", "Number of the line within its order", checks=NOT_NEGATIVE),
-    "product_id": text("What was ordered"),
-    "ordered_at": moment("When the order was placed", nullable=False),
-    "quantity": amount("Units ordered", "units", POSITIVE),
-    "returned_quantity": amount("Units that came back", "units", NOT_NEGATIVE),
-    "returned_at": moment("When they came back, or the last of them; null where unknown"),
-    "cancelled": flag("The line was cancelled before delivery"),
-    "cancelled_at": moment("When the line was cancelled; null where unknown"),
-    "unit_price": amount("List price of one unit", "money in currency", NOT_NEGATIVE),
-    "discount": amount("Money off the whole line", "money in currency", NOT_NEGATIVE),
-    "currency": text("Currency of unit_price and discount", checks=CURRENCY),
-    "store_id": text("Shop or till, where there is one", nullable=True),
-    "channel": text("Where the order was placed"),
+    "product_id": text_column("What was ordered"),
+    "ordered_at": time_column("When the order was placed", nullable=False),
+    "quantity": amount_column("Units ordered", "units", POSITIVE),
+    "returned_quantity": amount_column("Units that came back", "units", NOT_NEGATIVE),
+    "returned_at": time_column("When they came back, or the last of them; null where unknown"),
+    "cancelled": flag_column("The line was cancelled before delivery"),
+    "cancelled_at": time_column("When the line was cancelled; null where unknown"),
+    "unit_price": amount_column("List price of one unit", "money in currency", NOT_NEGATIVE),
+    "discount": amount_column("Money off the whole line", "money in currency", NOT_NEGATIVE),
+    "currency": text_column("Currency of unit_price and discount", checks=CURRENCY),
+    "store_id": text_column("Shop or till, where there is one", nullable=True),
+    "channel": text_column("Where the order was placed"),
 }
 
 # %% ../../nbs/data/schemas.ipynb #5bce309a
 PRODUCTS = {
-    "product_id": text("Identifier of the product"),
-    "name": text("Name as customers see it", nullable=True),
-    "category": text("Category within the department", nullable=True),
-    "department": text("Department", nullable=True),
-    "brand": text("Brand", nullable=True),
+    "product_id": text_column("Identifier of the product"),
+    "name": text_column("Name as customers see it", nullable=True),
+    "category": text_column("Category within the department", nullable=True),
+    "department": text_column("Department", nullable=True),
+    "brand": text_column("Brand", nullable=True),
     "unit_cost": _column("float64", "money in currency", "What one unit costs to buy or make", True, NOT_NEGATIVE),
 }
 CUSTOMERS = {
-    "customer_id": text("Identifier of the customer"),
-    "first_seen_at": moment("When the customer first appeared; null where unknown"),
-    "country": text("Country of the customer", nullable=True),
-    "channel": text("Channel of the first order", nullable=True),
+    "customer_id": text_column("Identifier of the customer"),
+    "first_seen_at": time_column("When the customer first appeared; null where unknown"),
+    "country": text_column("Country of the customer", nullable=True),
+    "channel": text_column("Channel of the first order", nullable=True),
 }
 SALES_TOTALS = {
-    "keys": text("What the units are of, as a JSON object: store, product, ..."),
-    "date": moment("Beginning of the first day of the period", nullable=False),
-    "last_day": moment("Beginning of the last day of the period", nullable=False),
-    "frequency": text("Length of the period: D (day), W (week), M (month)", checks=PERIOD),
+    "keys": text_column("What the units are of, as a JSON object: store, product, ..."),
+    "date": time_column("Beginning of the first day of the period", nullable=False),
+    "last_day": time_column("Beginning of the last day of the period", nullable=False),
+    "frequency": text_column("Length of the period: D (day), W (week), M (month)", checks=PERIOD),
     "units": _column("float64", "units", "Net units of the period; negative where more came back than was sold"),
     "revenue": _column("float64", "money in currency", "Net money of the period", nullable=True),
-    "currency": text("Currency of revenue", nullable=True, checks=CURRENCY),
+    "currency": text_column("Currency of revenue", nullable=True, checks=CURRENCY),
 }
 LEADS = {
-    "lead_id": text("Identifier of the lead"),
-    "scored_at": moment("When somebody had to decide; all fields were known then", nullable=False),
-    "source": text("Where the lead came from: web form, referral, trade fair, ...", nullable=True),
-    "outcome": text("What came of it: won or lost; null while it is open", nullable=True, checks=WON_OR_LOST),
-    "outcome_at": moment("When the outcome was known; null where unknown: then at scored_at"),
-    "fields": text("What else was known at scored_at, as a JSON object"),
+    "lead_id": text_column("Identifier of the lead"),
+    "scored_at": time_column("When somebody had to decide; all fields were known then", nullable=False),
+    "source": text_column("Where the lead came from: web form, referral, trade fair, ...", nullable=True),
+    "outcome": text_column("What came of it: won or lost; null while it is open", nullable=True, checks=WON_OR_LOST),
+    "outcome_at": time_column("When the outcome was known; null where unknown: then at scored_at"),
+    "fields": text_column("What else was known at scored_at, as a JSON object"),
 }
 
 # %% ../../nbs/data/schemas.ipynb #5a1cee9a

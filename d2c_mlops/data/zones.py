@@ -23,9 +23,9 @@ from .validation import read_time
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'places', 'zones_with',
-           'same_days_ahead', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize', 'localize_all', 'continue_zone',
-           'zone_change']
+__all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'zones_of_places', 'zones_with',
+           'zones_with_same_days', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize', 'localize_all',
+           'continue_zone', 'zone_change']
 
 # %% ../../nbs/data/zones.ipynb #ac0c120a
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
@@ -56,10 +56,10 @@ def offsets_of(column: pd.Series[Any]) -> NDArray[np.float64]:
     if column.dtype == "str":
         ends = column.str.strip().str[-20:]  # a time with microseconds and an offset
         codes, texts = pd.factorize(ends.str[-6:])
-        known = np.array([_seconds(text) for text in texts] + [np.nan])[codes]
-        short = np.isnan(known) & ends.str.contains(HOURS, regex=True, na=False).to_numpy(bool)
-        known[short] = [_seconds(text) for text in ends[short]]
-        return np.asarray(known)
+        offsets = np.array([_seconds(text) for text in texts] + [np.nan])[codes]
+        short = np.isnan(offsets) & ends.str.contains(HOURS, regex=True, na=False).to_numpy(bool)
+        offsets[short] = [_seconds(text) for text in ends[short]]
+        return np.asarray(offsets)
     if column.dtype != object:
         return np.full(len(column), np.nan)
     return np.array([_own_offset(value) for value in column], dtype=float)
@@ -87,7 +87,7 @@ AHEAD = 730  # days after the last instant in which zones that fit are compared
 
 
 @cache
-def places() -> tuple[str, ...]:
+def zones_of_places() -> tuple[str, ...]:
     """Return the zones of places, the well-known ones first."""
     names = {name for name in available_timezones() if "/" in name and not name.startswith(NO_PLACES)}
     return (*(name for name in WELL_KNOWN if name in names), *sorted(names - set(WELL_KNOWN)))
@@ -95,13 +95,13 @@ def places() -> tuple[str, ...]:
 
 def zones_with(instants: NDArray[np.datetime64], offsets: NDArray[np.float64]) -> list[str]:
     """Return the zones whose clocks had these offsets (seconds) at these instants (UTC), the well-known ones first."""
-    seen = pd.DataFrame({"instant": instants, "offset": offsets})
-    days = seen.groupby([seen["instant"].to_numpy().astype("datetime64[D]"), "offset"])["instant"]
+    instants_frame = pd.DataFrame({"instant": instants, "offset": offsets})
+    days = instants_frame.groupby([instants_frame["instant"].to_numpy().astype("datetime64[D]"), "offset"])["instant"]
     ends = pd.concat([days.min(), days.max()]).reset_index("offset").drop_duplicates().sort_values("instant")
     pairs = list(zip(ends["instant"].dt.tz_localize("UTC").dt.to_pydatetime(), ends["offset"], strict=True))
     turns = np.flatnonzero(np.diff(ends["offset"].to_numpy()))
     telling = [pairs[i] for i in sorted({0, len(pairs) - 1, *turns, *(turns + 1)})]
-    return [name for name in places() if _had(name, telling) and _had(name, pairs)]
+    return [name for name in zones_of_places() if _had(name, telling) and _had(name, pairs)]
 
 
 def _had(name: str, pairs: Sequence[tuple[datetime, float]]) -> bool:
@@ -113,7 +113,7 @@ def _offset(local: datetime) -> float:
     return (local.utcoffset() or timedelta()).total_seconds()
 
 
-def same_days_ahead(names: Sequence[str], after: datetime) -> list[str]:
+def zones_with_same_days(names: Sequence[str], after: datetime) -> list[str]:
     """Return which of the zones keep the clocks of the first one in the two years after an instant."""
     coming = [after + timedelta(days=day) for day in range(0, AHEAD, 5)]
     first = [(instant, _offset(instant.astimezone(zone_of(names[0])))) for instant in coming]
@@ -131,25 +131,27 @@ class ZoneChoice:
 
 def clock_columns(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series[Any]]:
     """Return the columns that decide on which day a row is, by table and column."""
-    named = {table: TIME_COLUMN.get(table, "") for table in frames}
-    return {f"{table}.{column}": frames[table][column] for table, column in named.items() if column in frames[table]}
+    time_columns = {table: TIME_COLUMN.get(table, "") for table in frames}
+    return {
+        f"{table}.{column}": frames[table][column] for table, column in time_columns.items() if column in frames[table]
+    }
 
 
 def choose_zone(
     frames: Mapping[str, pd.DataFrame],  # canonical, not validated yet: their times are as the source wrote them
-    wanted: str | None = None,  # the zone that is set
-    named: str | None = None,  # the zone that the layout knows
+    set_zone: str | None = None,  # the zone that is set
+    source_zone: str | None = None,  # the zone that the layout knows
     where: str = "",
 ) -> ZoneChoice:
     """Return the zone in which the days of these tables are counted; raises DataRefused where it must be asked for."""
     columns = clock_columns(frames)
-    if wanted:
-        zone_of(wanted)
-        return ZoneChoice(wanted, "set", (f"days are those of {wanted}, as set",))
+    if set_zone:
+        zone_of(set_zone)
+        return ZoneChoice(set_zone, "set", (f"days are those of {set_zone}, as set",))
     if not columns:
         return ZoneChoice("UTC", "")
-    if named := named or _named(columns):
-        return ZoneChoice(named, "source", (f"days are those of {named}, as the source says",))
+    if source_zone := source_zone or _named(columns):
+        return ZoneChoice(source_zone, "source", (f"days are those of {source_zone}, as the source says",))
     instants, offsets = _seen(columns)
     different = np.unique(offsets)
     if len(different) > 1:
@@ -167,16 +169,16 @@ def choose_zone(
 def _named(columns: Mapping[str, pd.Series[Any]]) -> str | None:
     dtypes = [column.dtype for column in columns.values()]
     zones = {str(dtype.tz) for dtype in dtypes if isinstance(dtype, pd.DatetimeTZDtype)}
-    return zones.pop() if len(zones) == 1 and zones <= set(places()) else None
+    return zones.pop() if len(zones) == 1 and zones <= set(zones_of_places()) else None
 
 
 def _seen(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
     instants, offsets = [], []
     for column in columns.values():
-        own = offsets_of(column)
-        there = ~np.isnan(own)
+        column_offsets = offsets_of(column)
+        there = ~np.isnan(column_offsets)
         read, bad = read_time(column[there])
-        offsets.append(own[there][~bad])
+        offsets.append(column_offsets[there][~bad])
         instants.append(read.dt.tz_localize(None).to_numpy()[~bad])
     return np.concatenate(instants), np.concatenate(offsets)
 
@@ -184,7 +186,7 @@ def _seen(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np.datetime64]
 def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], where: str) -> ZoneChoice:
     fitting = zones_with(instants, offsets)
     latest = pd.Timestamp(instants.max(), tz="UTC").to_pydatetime()
-    same = same_days_ahead(fitting, latest) if fitting else []
+    same = zones_with_same_days(fitting, latest) if fitting else []
     if not fitting or (fitting[0] not in WELL_KNOWN and len(same) < len(fitting)):
         raise _unclear(instants, offsets, fitting, where)
     names = " and ".join(offset_name(timedelta(seconds=float(o))) for o in np.unique(offsets))
@@ -199,8 +201,8 @@ def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], 
 def _unclear(
     instants: NDArray[np.datetime64], offsets: NDArray[np.float64], fitting: Sequence[str], where: str
 ) -> DataRefused:
-    seen = pd.DataFrame({"offset": offsets, "instant": instants}).groupby("offset")["instant"]
-    ranges = seen.agg(count="size", first="min", last="max").reset_index()
+    by_offset = pd.DataFrame({"offset": offsets, "instant": instants}).groupby("offset")["instant"]
+    ranges = by_offset.agg(count="size", first="min", last="max").reset_index()
     names = [offset_name(timedelta(seconds=float(offset))) for offset in ranges["offset"]]
     spans = [
         f"{n:,} times, {a:%Y-%m-%d} to {b:%Y-%m-%d}"
@@ -252,22 +254,22 @@ def _beside_offsets(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     offsets = 0
     for table, frame in frames.items():
         for label in _moments(table, frame):
-            known = int((~np.isnan(offsets_of(frame[label]))).sum())
-            bare[f"{table}.{label}"] = int(frame[label].notna().sum()) - known
-            offsets += known
+            with_offset = int((~np.isnan(offsets_of(frame[label]))).sum())
+            bare[f"{table}.{label}"] = int(frame[label].notna().sum()) - with_offset
+            offsets += with_offset
     return [f"{label}: {n:,} times without a UTC offset, taken as UTC" for label, n in bare.items() if n and offsets]
 
 
 def localize_all(frames: Mapping[str, pd.DataFrame], zone: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Return canonical frames with all times that carry no offset read in the zone, and the notes."""
-    found: dict[str, pd.DataFrame] = {}
+    localized: dict[str, pd.DataFrame] = {}
     notes = _beside_offsets(frames) if zone == "UTC" else []
     for table, frame in frames.items():
         moments = _moments(table, frame)
         read = {label: localize(frame[label], zone, f"{table}.{label}") for label in moments}
-        found[table] = frame.assign(**{label: column for label, (column, _) in read.items()})
-        notes += [note for _, told in read.values() for note in told]
-    return found, notes
+        localized[table] = frame.assign(**{label: column for label, (column, _) in read.items()})
+        notes += [note for _, column_notes in read.values() for note in column_notes]
+    return localized, notes
 
 # %% ../../nbs/data/zones.ipynb #99d002fa
 def continue_zone(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from d2c_mlops import former_names
-from d2c_mlops.data.sources.fetch import shown, split_location, sql_trouble
+from d2c_mlops.data.sources.fetch import split_location, sql_trouble, without_password
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import Decision
 from d2c_mlops.errors import UsageError
@@ -65,7 +65,9 @@ def open_target(policy: Policy) -> DecisionTarget:
     url, table = split_location(location)
     if not table or "://" not in url:
         raise UsageError("`apply` must be https://… or URL::TABLE", where=f"{policy.where} apply")
-    return SqlTableTarget(location, shown(location) if location == written else written, policy.options.allow_new)
+    return SqlTableTarget(
+        location, without_password(location) if location == written else written, policy.options.allow_new
+    )
 
 
 def webhook_message(decision: Decision) -> dict[str, Any]:

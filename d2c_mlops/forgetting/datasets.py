@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from d2c_mlops.data.days import local_days
 from d2c_mlops.data.manifest import Manifest, TablePart, TableParts
 from d2c_mlops.data.schemas import KEYS, TIME_COLUMN
-from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, sweep, write_atomic
+from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, remove_unreferenced, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting.person import Person
 from d2c_mlops.suppression import ORDER, add_orders, fields_of, members, scrub_table
@@ -127,7 +127,7 @@ def rewrite_dataset(store: Path, name: str, person: Person, timeout: float) -> d
             write_atomic(folder / "manifests" / f"{new.digest}.json", content, private=True)
             write_atomic(file, content, private=True)
             changed |= {manifest.digest: new.digest} if new.digest != manifest.digest else {}
-        sweep(folder)
+        remove_unreferenced(folder)
     return changed
 
 

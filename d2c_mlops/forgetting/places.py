@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from d2c_mlops.data.manifest import read_manifest
-from d2c_mlops.data.sources.fetch import shown
+from d2c_mlops.data.sources.fetch import without_password
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import Temporary
 from d2c_mlops.file_lock import lock
@@ -197,12 +197,12 @@ def unreachable_places(
         f"source {source}: delete the customer there; later ingests skip the customer" for source in sorted(sources)
     ]
     lines += [
-        f"decisions about {name} were sent to {shown(policy.apply)}: delete the customer there"
+        f"decisions about {name} were sent to {without_password(policy.apply)}: delete the customer there"
         for name, policy in sorted(settings.policies.items())
         if policy.apply
     ]
     if settings.outputs:
-        lines.append(f"outputs of runs in {shown(settings.outputs)}: `d2c runs prune`, or delete them there")
+        lines.append(f"outputs of runs in {without_password(settings.outputs)}: `d2c runs prune`, or delete them there")
     if ledger_file(settings) is None:
         lines.append("the ledger's server: its write-ahead log, replicas and dumps")
     if not settings.tracking.startswith("sqlite"):

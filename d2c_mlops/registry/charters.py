@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
-from d2c_mlops.models.core.model import Model, discover, resolve
+from d2c_mlops.models.core.model import Model, discover, model_class_at
 from d2c_mlops.registry.versions import Version, model_class
 from d2c_mlops.settings import Settings
 
@@ -45,7 +45,7 @@ def example_of(version: Version, settings: Settings) -> CharterExample:
     """Return the fields of a version's charter that have the example's answers; none for the project's own charter."""
     try:
         model_class(version.model, settings)
-        shipped, module = _example_charter(resolve(version.model_class, settings.packages))
+        shipped, module = _example_charter(model_class_at(version.model_class, settings.packages))
     except D2CError:
         return CharterExample()
     if shipped is None:

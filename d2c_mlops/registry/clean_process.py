@@ -19,8 +19,8 @@ import pandas as pd
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused, Failure
-from d2c_mlops.models.core.conformance import Case, check_model, examined
-from d2c_mlops.models.core.model import Model, load, resolve
+from d2c_mlops.models.core.conformance import ConformanceCase, check_model, run_rules
+from d2c_mlops.models.core.model import Model, load, model_class_at
 from d2c_mlops.registry.evaluators import ACTUAL, MODEL, EvaluationTrial, evaluator_of
 from d2c_mlops.registry.versions import copy_files
 
@@ -44,7 +44,7 @@ def check_predictions(task: Mapping[str, Any], cls: type[Model]) -> dict[str, An
     records = records.iloc[:: max(1, len(records) // MOST_RECORDS)].head(MOST_RECORDS).reset_index(drop=True)
     inputs = model.contract.check_inputs(records)
     predictions = model.predict(inputs.copy())
-    rules, failures = examined(Case(cls, tables, as_of, model, inputs, predictions))
+    rules, failures = run_rules(ConformanceCase(cls, tables, as_of, model, inputs, predictions))
     failures += [Failure(what, INTERVALS) for what in invalid_intervals(predictions)]
     return {"rules": [*rules, INTERVALS], "failures": [vars(failure) for failure in failures]}
 
@@ -108,7 +108,7 @@ def run_task(task: Mapping[str, Any]) -> None:
                 raise DataRefused("the files were changed after they were registered", where=task["folder"])
             for package in task["packages"]:
                 importlib.import_module(package)
-            cls = resolve(task["class"], task["packages"])
+            cls = model_class_at(task["class"], task["packages"])
             result = TASKS[task["kind"]]({**task, "copy": str(copy)}, cls)
     except (Exception, SystemExit) as err:
         what = str(err) if isinstance(err, D2CError) else f"{type(err).__name__}: {err}"

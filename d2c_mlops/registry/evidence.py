@@ -19,7 +19,7 @@ import pandas as pd
 from d2c_mlops import __version__
 from d2c_mlops.errors import D2CError, Failure, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.models.core.model import class_path, code_digest, resolve
+from d2c_mlops.models.core.model import class_path, code_digest, model_class_at
 from d2c_mlops.registry.evaluators import Evaluator, evaluator_of
 from d2c_mlops.registry.versions import Version, all_versions, files_of, find_version, model_class
 from d2c_mlops.settings import Settings
@@ -120,7 +120,7 @@ def _task(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     try:
         model_class(version.model, settings)
         folder = str(files_of(version, settings)) if request.kind == "answers" else ""
-        code = code_digest(resolve(version.model_class, settings.packages))
+        code = code_digest(model_class_at(version.model_class, settings.packages))
     except D2CError as err:
         return {"error": str(err)}
     of: dict[str, Any] = {"kind": request.kind, "class": version.model_class, "code": code, "package": __version__}

@@ -35,7 +35,7 @@ from d2c_mlops.models.core.model import (
     class_path,
     discover,
     load,
-    resolve,
+    model_class_at,
 )
 from d2c_mlops.registry import artifacts
 from d2c_mlops.settings import Settings
@@ -299,7 +299,7 @@ def params_of(version: Version, settings: Settings) -> dict[str, Any]:
     """Return the parameters of a version; missing ones get the defaults of its class."""
     try:
         model_class(version.model, settings)
-        return build(resolve(version.model_class, settings.packages), version.params).params()
+        return build(model_class_at(version.model_class, settings.packages), version.params).params()
     except (D2CError, TypeError):
         return version.params
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
-from d2c_mlops.data.ingestion.overlap import News
+from d2c_mlops.data.ingestion.overlap import RowChanges
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -212,7 +212,7 @@ def test_a_period_that_is_read_again_is_replaced_and_the_months_before_stay(tmp_
     )  # fmt: skip
     result = read(tmp_path, again)
     assert lines(tmp_path)[["order_id", "quantity"]].to_numpy().tolist() == [["A1", 2], ["A2", 8], ["A4", 5], ["A5", 1]]
-    assert result.news == News(new=2, changed=1, removed=1, unchanged=1)
+    assert result.news == RowChanges(new=2, changed=1, removed=1, unchanged=1)
     assert any("stay" in note for note in result.notes)
     assert not read(tmp_path, again).changed
 
@@ -222,7 +222,7 @@ def test_the_whole_dataset_is_replaced_when_that_is_asked_for(tmp_path: Path) ->
     read(tmp_path)
     march = write(tmp_path / "march/order_lines.csv", line("A4", "2024-03-03", 5))
     result = read(tmp_path, march, replace="all")
-    assert lines(tmp_path)["order_id"].tolist() == ["A4"] and result.news == News(new=1, removed=3)
+    assert lines(tmp_path)["order_id"].tolist() == ["A4"] and result.news == RowChanges(new=1, removed=3)
 
 
 def test_a_few_late_orders_do_not_replace_the_months_between_them(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_the_source_job_remembers_only_what_it_took_in(tmp_path: Path) -> None:
     (tmp_path / "in/notes.txt").write_text("x")
     write(tmp_path / "in/campaigns.csv", "1,2", head="clicks,cost")
     first = take_in(tmp_path)
-    assert first.news == News(new=3) and set(first.unread) == {"notes.txt", "campaigns.csv"}
+    assert first.news == RowChanges(new=3) and set(first.unread) == {"notes.txt", "campaigns.csv"}
     memory = json.loads((tmp_path / "store/sources/shop.json").read_text())
     assert set(memory["files"]) == {"order_lines_2024-01.csv", "order_lines_2024-02.csv"}
     assert set(take_in(tmp_path).unread) == {"notes.txt", "campaigns.csv"}
@@ -263,7 +263,7 @@ def test_an_export_that_was_corrected_replaces_what_it_brought_before(tmp_path: 
     take_in(tmp_path)
     write(tmp_path / "in/order_lines_2024-02.csv", line("A2", "2024-02-03", 9))
     result = take_in(tmp_path)
-    assert result.news == News(changed=1, removed=1, unchanged=1)
+    assert result.news == RowChanges(changed=1, removed=1, unchanged=1)
     assert lines(tmp_path)[["order_id", "quantity"]].to_numpy().tolist() == [["A1", 2], ["A2", 9]]
 
 
@@ -308,7 +308,7 @@ def test_totals_of_a_key_in_the_files_of_two_months_are_one_series(tmp_path: Pat
     read(tmp_path)
     assert len(Tables.open(tmp_path / "store", "shop")["sales_totals"]) == 6
     again = write(tmp_path / "again/sales_totals.csv", "P1,2024-02-02,9", "P1,2024-02-03,9", head="product,date,units")
-    assert read(tmp_path, again).news == News(changed=2, unchanged=4)
+    assert read(tmp_path, again).news == RowChanges(changed=2, unchanged=4)
 
 
 def test_an_archive_in_a_folder_that_holds_no_table_is_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from d2c_mlops.data.layouts.discovery import layouts
 from d2c_mlops.data.layouts.leads import pack, unpack
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.sources.fetch import SqlSource, find_source, read_parquet
-from d2c_mlops.data.sources.frames import arrow_frame, rows_frame
+from d2c_mlops.data.sources.frames import arrow_frame, frame_of_rows
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
@@ -161,15 +161,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 @given(st.lists(st.none() | st.integers(-(2**63), 2**64), min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_integers_of_a_database_are_what_they_were(values: list[int | None]) -> None:
-    texts = read_text(rows_frame(["id"], [(v,) for v in values])["id"])[0]
+    texts = read_text(frame_of_rows(["id"], [(v,) for v in values])["id"])[0]
     assert [None if pd.isna(t) else t for t in texts] == [None if v is None else str(v) for v in values]
 
 
 def test_money_of_a_database_is_a_number_as_before() -> None:
-    frame = rows_frame(["price", "share"], [(Decimal("5.95"), 1), (None, 0.5), (Decimal("12.00"), None)])
+    frame = frame_of_rows(["price", "share"], [(Decimal("5.95"), 1), (None, 0.5), (Decimal("12.00"), None)])
     assert frame.dtypes.astype(str).tolist() == ["float64", "float64"]
     assert frame["price"].tolist()[::2] == [5.95, 12.0] and frame["share"].tolist()[:2] == [1.0, 0.5]
-    assert rows_frame(["a", "b"], []).columns.tolist() == ["a", "b"]
+    assert frame_of_rows(["a", "b"], []).columns.tolist() == ["a", "b"]
 
 
 def test_a_column_that_pandas_kept_as_index_is_a_column(tmp_path: Path) -> None:

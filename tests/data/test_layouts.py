@@ -16,7 +16,7 @@ from d2c_mlops.data import simulate
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.complete_journey import CompleteJourney
 from d2c_mlops.data.layouts.discovery import Canonical, Mapped, find_layout
-from d2c_mlops.data.layouts.online_retail import COLUMNS, OnlineRetail, match_returns, read_lines, sort_out
+from d2c_mlops.data.layouts.online_retail import COLUMNS, OnlineRetail, classify_lines, match_returns, read_lines
 from d2c_mlops.data.layouts.shopify import Shopify
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS as SHOPIFY
 from d2c_mlops.data.schemas import TIME
@@ -66,7 +66,7 @@ def mapped_retail(retail: pd.DataFrame) -> Mapped:
 
 def test_every_raw_invoice_line_has_exactly_one_fate(retail: pd.DataFrame, mapped_retail: Mapped) -> None:
     lines = read_lines(retail)
-    masks = sort_out(lines)
+    masks = classify_lines(lines)
     assert (np.sum(list(masks.values()), axis=0) == 1).all()
     assert len(mapped_retail.frames["order_lines"]) == masks["kept"].sum()
     assert masks["duplicate"].sum() == 5_268

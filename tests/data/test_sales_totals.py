@@ -20,7 +20,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.data.ingestion.ingest import IngestResult, ingest, map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.core.conformance import RULES, case, saved_is_the_same_elsewhere
+from d2c_mlops.models.core.conformance import RULES, build_case, saved_is_the_same_elsewhere
 from d2c_mlops.models.forecasting.backtest import backtest, summary, wape
 from d2c_mlops.models.forecasting.baselines import seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
@@ -274,7 +274,7 @@ class TotalsForecaster(DemandForecaster):
 @pytest.mark.parametrize("low", [5, -4])
 def test_the_promises_of_a_model_hold_on_totals_below_zero_too(tmp_path: Path, low: int) -> None:
     tables = opened(tmp_path, totals("D", 100, low))
-    tried = case(TotalsForecaster, tables, date(2023, 4, 11))
+    tried = build_case(TotalsForecaster, tables, date(2023, 4, 11))
     here = [
         rule for rule in RULES if rule is not saved_is_the_same_elsewhere
     ]  # a class of a test is not found elsewhere

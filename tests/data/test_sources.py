@@ -15,7 +15,15 @@ from d2c_mlops.data import simulate
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.discovery import layouts
 from d2c_mlops.data.schemas import KEYS
-from d2c_mlops.data.sources.fetch import CsvSource, ParquetSource, SqlSource, find_source, read_csv, shown, sources
+from d2c_mlops.data.sources.fetch import (
+    CsvSource,
+    ParquetSource,
+    SqlSource,
+    find_source,
+    read_csv,
+    sources,
+    without_password,
+)
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 
@@ -200,7 +208,7 @@ def test_a_password_never_shows(location: str) -> None:
     assert "s3cret" not in str(refused.value)
     assert "s3cret" not in str(refused.value.to_dict())
     assert refused.value.__cause__ is None
-    assert "s3cret" not in shown(location)
+    assert "s3cret" not in without_password(location)
 
 
 def test_a_server_that_is_away_is_temporary() -> None:
@@ -219,7 +227,7 @@ def test_postgresql_makes_the_round_trip(postgres: str, tmp_path: Path, shop: Ta
         connection.execute(sa.text("ALTER TABLE order_lines ALTER unit_price TYPE numeric(12, 2)"))
     result = ingest(postgres, "pg", store=tmp_path, created_at=NOW)
     same(Tables.open(tmp_path, "pg"), shop)
-    assert result.manifest.source == shown(postgres)
+    assert result.manifest.source == without_password(postgres)
     one = ingest(f"{postgres}::eu.products", "one", store=tmp_path, created_at=NOW)
     assert one.manifest.tables["products"].rows == len(shop["products"])
     with pytest.raises(UsageError, match="there is no table"):

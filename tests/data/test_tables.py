@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from d2c_mlops.data import simulate
 from d2c_mlops.data.schemas import KEYS, SCHEMAS, TIME_COLUMN
 from d2c_mlops.data.store import write
-from d2c_mlops.data.tables import Tables, end_of, is_as_it_was, parts_before, parts_sql
+from d2c_mlops.data.tables import Tables, end_of, is_unchanged_since, parts_before, parts_sql
 from d2c_mlops.data.validation import check_table, read_text, validate, validate_all
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -292,7 +292,7 @@ def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of:
     each = [known.sql(f'select count(*) as n from "order_lines {year}"')["n"].item() for year in years]
     assert sum(each) == len(known["order_lines"]) and all(each)
     paths = [path for _, path in parts_before(tmp_path, known.manifest, "order_lines", end)]
-    whole = [is_as_it_was(path, "order_lines", end) for path in paths]
+    whole = [is_unchanged_since(path, "order_lines", end) for path in paths]
     told = parts_sql("order_lines", paths, end)
     assert ("REPLACE" in told) == (not all(whole)) and all(whole) == (as_of.year == 2024)
 

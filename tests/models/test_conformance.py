@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.core.conformance import EXPORT_FIRST, check_model, differences
+from d2c_mlops.models.core.conformance import EXPORT_FIRST, check_model, frame_differences
 from d2c_mlops.models.core.model import Model
 
 ASKED = pd.DataFrame({"sku": ["P-1", "P-2", "P-3"], "units": [0.1, 1e6, 250.0], "basis": ["model", "model", "rate"]})
@@ -27,38 +27,38 @@ def shaken(size: float, seed: int = 0) -> pd.DataFrame:
 
 @pytest.mark.parametrize("size", [1e-16, 1e-14, 1e-12])
 def test_last_bits_are_no_difference(size: float) -> None:
-    assert list(differences(shaken(size), ASKED, "sku")) == []
+    assert list(frame_differences(shaken(size), ASKED, "sku")) == []
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0])
 def test_more_than_the_last_bits_is_a_difference_with_its_size(size: float) -> None:
-    (what,) = differences(shaken(size), ASKED, "sku")
+    (what,) = frame_differences(shaken(size), ASKED, "sku")
     assert "column units" in what and "sku 'P-2' (row 1)" in what and f"{size:.2g} of the value" in what
 
 
 def test_numbers_of_32_bits_differ_in_their_own_last_bits() -> None:
     single = ASKED.assign(units=np.array([0.1, 1e6, 250.0], np.float32).astype(float))
     moved = single.assign(units=np.nextafter(single["units"].to_numpy(np.float32), np.float32(np.inf)).astype(float))
-    assert list(differences(moved, single)) == []
-    assert list(differences(single.assign(units=single["units"] * 1.01), single))
+    assert list(frame_differences(moved, single)) == []
+    assert list(frame_differences(single.assign(units=single["units"] * 1.01), single))
 
 
 def test_a_sum_near_zero_is_measured_by_its_column() -> None:
     near = ASKED.assign(units=[1e-13, 1e6, 250.0])
-    assert list(differences(near.assign(units=[3e-13, 1e6, 250.0]), near)) == []
+    assert list(frame_differences(near.assign(units=[3e-13, 1e6, 250.0]), near)) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_a_difference(value: float) -> None:
-    (what,) = differences(ASKED.assign(units=[0.1, value, 250.0]), ASKED, "sku")
+    (what,) = frame_differences(ASKED.assign(units=[0.1, value, 250.0]), ASKED, "sku")
     assert "1 of 3 differ" in what and "P-2" in what
 
 
 def test_texts_are_compared_to_the_letter_and_shapes_at_all() -> None:
-    (what,) = differences(ASKED.assign(basis=["model", "model", "Rate"]), ASKED, "sku")
+    (what,) = frame_differences(ASKED.assign(basis=["model", "model", "Rate"]), ASKED, "sku")
     assert "column basis" in what and "'Rate' instead of 'rate'" in what and "P-3" in what
-    assert "2 rows" in next(differences(ASKED.head(2), ASKED))
-    assert "int64 instead of float64" in next(differences(ASKED.assign(units=[1, 2, 3]), ASKED))
+    assert "2 rows" in next(frame_differences(ASKED.head(2), ASKED))
+    assert "int64 instead of float64" in next(frame_differences(ASKED.assign(units=[1, 2, 3]), ASKED))
 
 
 def test_a_model_whose_sums_are_reordered_keeps_its_promises(mean_units: type[Model]) -> None:

@@ -23,11 +23,11 @@ from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.conformance import check_model
 from d2c_mlops.models.core.model import discover, load
-from d2c_mlops.models.forecasting.combined import combine, spikes, trim
+from d2c_mlops.models.forecasting.combined import combine, spike_factor, trim_spikes
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.forecasts import learn
 from d2c_mlops.models.forecasting.intervals import VALUES, forecast, past_errors
-from d2c_mlops.models.forecasting.panel import Freq, closed_days, on_sale, panel_of
+from d2c_mlops.models.forecasting.panel import Freq, closed_days, panel_of, with_zero_sales
 from d2c_mlops.models.forecasting.smoothing import Array
 from support.panels import panel
 
@@ -130,7 +130,7 @@ def test_zeros_only_where_it_was_on_sale() -> None:
     sold[5, 0] = sold[9, 0] = 1  # gone since long
     sold[[5, 39], 1] = 1  # a hole longer than the gap
     sold[30, 2] = 1  # sold lately
-    filled = on_sale(sold, patience=10, gap=20)
+    filled = with_zero_sales(sold, patience=10, gap=20)
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(filled[:, 0])), np.arange(5, 10))
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(filled[:, 1])), [5, 39])
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(filled[:, 2])), np.arange(30, 40))
@@ -214,7 +214,7 @@ def test_a_single_large_order_hardly_moves_the_forecast() -> None:
 def test_single_pieces_of_a_slow_seller_are_no_spikes() -> None:
     rng = np.random.default_rng(8)
     values = np.column_stack([rng.random(280) < 0.05, rng.poisson(9, (280, 5)).T[0]]).astype(float)
-    np.testing.assert_array_equal(trim(values[:, [0]], 7), values[:, [0]])
+    np.testing.assert_array_equal(trim_spikes(values[:, [0]], 7), values[:, [0]])
     assert combine(panel(values), 28).forecast[:, 0].mean() == pytest.approx(0.05, abs=0.04)
 
 
@@ -223,7 +223,7 @@ def test_a_giant_does_not_lift_the_others() -> None:
     small = rng.poisson(5, (112, 20)).astype(float)
     giant = np.zeros((112, 1))
     giant[::16] = 1e6
-    alone, beside = (spikes(v, trim(v, 7), 7) for v in (small, np.column_stack([small, giant])))
+    alone, beside = (spike_factor(v, trim_spikes(v, 7), 7) for v in (small, np.column_stack([small, giant])))
     assert beside < 1.25 * alone
 
 

@@ -21,10 +21,10 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import load
 from d2c_mlops.models.lead_scoring import lead_scoring
 from d2c_mlops.models.lead_scoring import training as lead_training
-from d2c_mlops.models.lead_scoring.additive import LearningPace, fit_additive, levels, share, terms_of
+from d2c_mlops.models.lead_scoring.additive import LearningPace, base_rates, fit_additive, probability, terms_of
 from d2c_mlops.models.lead_scoring.fields import Numeric, learn_fields
-from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, paired
-from d2c_mlops.models.lead_scoring.leakage_guard import clocks
+from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, field_pairs
+from d2c_mlops.models.lead_scoring.leakage_guard import time_fields
 from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn, prepare
 from d2c_mlops.models.lead_scoring.wording import read_words, words_from_dict
 from d2c_mlops.serving.predict.predictor import ServedModel
@@ -100,14 +100,14 @@ def test_a_field_that_comes_round_or_varies_is_no_clock() -> None:
     )
     steady = steady.assign(age=np.random.default_rng(0).integers(20, 60, 900)).astype(float)
     fields, _ = learn_fields(steady)
-    assert set(clocks(steady, fields)) == {"price_list"}
+    assert set(time_fields(steady, fields)) == {"price_list"}
 
 
 def test_names_that_do_not_exist_are_refused(tables: Tables) -> None:
     with pytest.raises(UsageError, match="vistis"):
         LeadScorer(drop="vistis").fit(tables, AS_OF)
     with pytest.raises(UsageError, match="no pair"):
-        paired("source")
+        field_pairs("source")
     with pytest.raises(UsageError, match="out of range"):
         LeadScorer(min_wins=0)
 
@@ -172,7 +172,7 @@ def test_the_score_is_the_sum_of_the_factors_that_are_told(model: LeadScorer, ta
     sheet = model.sheet
     codes = [f.codes(asked[f.name]) for f in sheet.fields]
     total = sheet.level + np.sum([t[c] for t, c in zip(sheet.tables, codes, strict=True)], axis=0)
-    np.testing.assert_allclose(model.predict(asked)["score"], share(total), atol=1e-6)
+    np.testing.assert_allclose(model.predict(asked)["score"], probability(total), atol=1e-6)
     assert set(model.predict(asked)["tier"]) <= {"A", "B", "C", "D"}
     assert (model.predict(asked)["call"] == (total >= sheet.wanted)).all()
 
@@ -232,7 +232,7 @@ def test_a_pair_counts_where_neither_field_does() -> None:
     codes = [f.codes(pd.Series(v)) for f, v in zip(fields, (a, b), strict=True)]
     for pairs, apart in (([], 0.1), ([(0, 1)], 1.0)):
         terms = terms_of(fields, pairs)
-        found = fit_additive(fields, terms, codes, won, levels(won, np.arange(3000), 0))
+        found = fit_additive(fields, terms, codes, won, base_rates(won, np.arange(3000), 0))
         margin = found.margin([term.codes(codes) for term in terms])
         assert (margin[a == b].mean() - margin[a != b].mean() > apart) == bool(pairs)
         assert abs(found.tables[0]).max() < 0.3

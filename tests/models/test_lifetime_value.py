@@ -12,12 +12,12 @@ from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.segmentation.lifetime_value import (
     BGNBD,
     GammaGamma,
-    alive,
     expected_order_value,
     expected_purchases,
     fit_bgnbd,
     fit_gamma_gamma,
     log_likelihood,
+    probability_alive,
 )
 
 Array = NDArray[np.float64]
@@ -73,7 +73,7 @@ def test_the_expectation_is_what_simulated_customers_do() -> None:
     ahead = expected_purchases(true, x, t_x, span, 90)
     for often in (x == 0, x == 1, (x > 1) & (x < 6), x >= 6):
         assert ahead[often].mean() == pytest.approx(later[often].mean(), rel=0.05)
-    chance = alive(true, x, t_x, span)
+    chance = probability_alive(true, x, t_x, span)
     silent = (x > 3) & (span - t_x > 200)
     assert later[silent].mean() < 0.5 * later[(x > 3) & ~silent].mean()
     assert chance[silent].mean() < chance[(x > 3) & ~silent].mean()

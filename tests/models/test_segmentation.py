@@ -29,15 +29,15 @@ from d2c_mlops.models.segmentation.choice import (
     choose,
     cluster,
     fit_scale,
-    match,
+    match_centroids,
     squared_distances,
 )
 from d2c_mlops.models.segmentation.customer_features import customer_features
 from d2c_mlops.models.segmentation.plots import plot_choice, plot_moves, plot_plan
 from d2c_mlops.models.segmentation.rfm import NAMES, Rfm
 from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, replay
-from d2c_mlops.models.segmentation.segments import renewed
-from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best, catalogue, effect, gain_of
+from d2c_mlops.models.segmentation.segments import reuse_centroids
+from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best_treatment, catalogue, effect, gain_of
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.batch.score import score
@@ -105,18 +105,18 @@ def test_a_constant_and_an_unknown_column_are_left_out() -> None:
 def test_centroids_find_their_predecessors() -> None:
     points = np.random.default_rng(0).normal(size=(400, 3)) + 6 * np.eye(3)[np.arange(400) % 3]
     three = cluster(points, 3)
-    assert match(three, three[[1, 2, 0]] + 0.1) == [1, 2, 0]
-    assert match(three, np.vstack([three[0], [30.0, 30, 30]])) == [0, -1]
+    assert match_centroids(three, three[[1, 2, 0]] + 0.1) == [1, 2, 0]
+    assert match_centroids(three, np.vstack([three[0], [30.0, 30, 30]])) == [0, -1]
     assert len(set(assign(points, three).tolist())) == 3
 
 
 def test_centroids_in_use_stay_while_they_fit_and_go_when_they_do_not() -> None:
     points = np.random.default_rng(0).normal(size=(400, 3)) + 6 * np.eye(3)[np.arange(400) % 3]
     three = cluster(points, 3)
-    assert (renewed(points, 3, three + 0.05) == three + 0.05).all()
-    moved = renewed(points + np.array([4.0, 0, 0]), 3, three)
+    assert (reuse_centroids(points, 3, three + 0.05) == three + 0.05).all()
+    moved = reuse_centroids(points + np.array([4.0, 0, 0]), 3, three)
     assert abs(moved - (three + np.array([4.0, 0, 0]))).max() < 0.5
-    assert len(renewed(points, 2, three)) == 2
+    assert len(reuse_centroids(points, 2, three)) == 2
 
 
 # -- treatments
@@ -137,13 +137,13 @@ def test_a_treatment_works_only_on_those_it_suits_and_costs_for_all() -> None:
     }
     columns["recency_days"] = np.array([10.0, 10.0])
     second = catalogue({"second order": {"response": 0.5}})[1]
-    found = best([second], columns, 0.5, 20.0)
+    found = best_treatment([second], columns, 0.5, 20.0)
     assert found.response == 0.25 and found.cost == second.cost
 
 
 def test_no_margin_no_treatment() -> None:
     columns = {name: np.array([4.0]) for name in ("purchases", "tenure_days", "recency_days", "order_value")}
-    assert best(CATALOGUE, columns, 0.0, 30.0).treatment is NOTHING
+    assert best_treatment(CATALOGUE, columns, 0.0, 30.0).treatment is NOTHING
     assert gain_of(np.zeros(1, int), columns, np.zeros(1), np.full(1, 30.0), CATALOGUE) == 0
 
 

@@ -45,7 +45,7 @@ class ApiChange:
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
-        """The path as a regular expression, where it holds a star."""
+        """The path as a regular expression; a star matches any name."""
         return _pattern(self.path) if "*" in self.path else None
 
     @property
@@ -69,24 +69,24 @@ def _pattern(path: str) -> re.Pattern[str]:
 def every_change() -> tuple[ApiChange, ...]:
     """Find the changes of all modules under convert/changes."""
     package = importlib.import_module(CHANGES_PACKAGE)
-    found: list[ApiChange] = []
+    every_found: list[ApiChange] = []
     for module in pkgutil.iter_modules(package.__path__):
-        found.extend(importlib.import_module(f"{CHANGES_PACKAGE}.{module.name}").CHANGES)
-    return tuple(found)
+        every_found.extend(importlib.import_module(f"{CHANGES_PACKAGE}.{module.name}").CHANGES)
+    return tuple(every_found)
 
 
 @cache
-def live_changes() -> tuple[ApiChange, ...]:
-    """Return the changes that the installed versions have made; a library that is absent would come in its newest."""
+def applicable_changes() -> tuple[ApiChange, ...]:
+    """Return the changes that apply to the installed versions; for a library that is not installed, all changes."""
     return tuple(
         change
         for change in every_change()
-        if (have := installed(change.library)) is None or at_least(have, change.since)
+        if (have := installed_version(change.library)) is None or at_least(have, change.since)
     )
 
 
 @cache
-def installed(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
     """Return the version of an installed distribution."""
     try:
         return metadata.version(distribution)
@@ -94,11 +94,11 @@ def installed(distribution: str) -> str | None:
         return None
 
 
-def at_least(version: str, wanted: str) -> bool:
+def at_least(version: str, least: str) -> bool:
     """Compare two versions by their numbers."""
-    return _numbers(version) >= _numbers(wanted)
+    return _numbers(version) >= _numbers(least)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -19,11 +19,11 @@ NEWEST: Mapping[tuple[int, int], Mapping[str, str]] = {  # the last releases tha
 
 
 def python_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the Python that a notebook was saved with; None where it does not say."""
+    """Return the Python version that a notebook was saved with; None if the notebook does not contain it."""
     info = metadata.get("language_info")
-    said = info.get("version") if isinstance(info, Mapping) else None
-    found = re.match(r"(\d+)\.(\d+)", said) if isinstance(said, str) else None
-    return (int(found[1]), int(found[2])) if found else None
+    version = info.get("version") if isinstance(info, Mapping) else None
+    match = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def before_version(metadata: Mapping[str, Any], library: str, version: str) -> bool:
@@ -31,5 +31,5 @@ def before_version(metadata: Mapping[str, Any], library: str, version: str) -> b
     python = python_of(metadata)
     if python is None:
         return False
-    known = [limits for limit, limits in NEWEST.items() if python <= limit and library in limits]
-    return bool(known) and not at_least(known[0][library], version)
+    known_limits = [limits for limit, limits in NEWEST.items() if python <= limit and library in limits]
+    return bool(known_limits) and not at_least(known_limits[0][library], version)

@@ -54,8 +54,8 @@ class AddressSource:
     refusal: str = ""  # why it cannot be fetched, though it was found
 
 
-def shown(url: str) -> str:
-    """Return an address without what may be secret: its query, a user name, a password."""
+def without_secrets(url: str) -> str:
+    """Return an address without its query, user name and password, which may be secret."""
     head = url.split("?")[0].split("#")[0]
     return re.sub(r"//[^/@]*@", "//", head)[:200]
 
@@ -63,17 +63,17 @@ def shown(url: str) -> str:
 def sources(subject: Subject) -> Iterator[AddressSource]:
     """Yield the URLs that can be inferred without running the notebook, in document order."""
     for cell, call, path in subject.calls:
-        reads = any(each.match(path) for each in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
-        given = _given(call) if reads else None
-        url = text_of(subject.inference, given) if given is not None else ""
-        if given is None or not _WEB.match(url):
+        reads = any(pattern.match(path) for pattern in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
+        url_node = _given(call) if reads else None
+        url = text_of(subject.inference, url_node) if url_node is not None else ""
+        if url_node is None or not _WEB.match(url):
             continue
         words = {word.arg for word in call.keywords} & set(_ASKED_WITH) if not _TABLE.match(path) else set()
         refusal = f"it is asked for with {', '.join(sorted(map(str, words)))}" if words else ""
         if path.endswith((".urlopen", ".Request")) and len(call.args) > 1:
             refusal = "it is requested with POST data"
         output = _retrieved(subject.inference, call) if path.endswith(".urlretrieve") else ""
-        yield AddressSource(url, cell, call.lineno, path, call, given, output=output, refusal=refusal)
+        yield AddressSource(url, cell, call.lineno, path, call, url_node, output=output, refusal=refusal)
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.kind == "shell" and magic.name in ("wget", "curl"):
@@ -81,7 +81,7 @@ def sources(subject: Subject) -> Iterator[AddressSource]:
 
 
 def text_of(inference: Inference, node: ast.expr | None, depth: int = 0) -> str:
-    """Return the text that an expression has wherever it is run: literals, names that stand for them, and their sums."""
+    """Return the constant text of an expression: literals, names of literals, and their sums; empty if it is not constant."""
     if depth > 8 or node is None:
         return ""
     if isinstance(node, ast.Constant):
@@ -91,8 +91,8 @@ def text_of(inference: Inference, node: ast.expr | None, depth: int = 0) -> str:
         value = binding.value if binding is not None else None
         return text_of(inference, value, depth + 1) if isinstance(value, ast.expr) else ""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = (text_of(inference, side, depth + 1) for side in (node.left, node.right))
-        return left + right if left and right else ""
+        left_text, right = (text_of(inference, side, depth + 1) for side in (node.left, node.right))
+        return left_text + right if left_text and right else ""
     if isinstance(node, ast.JoinedStr):
         parts = [value.value if isinstance(value, ast.FormattedValue) else value for value in node.values]
         plain = all(not isinstance(value, ast.FormattedValue) or value.format_spec is None for value in node.values)
@@ -104,18 +104,18 @@ def text_of(inference: Inference, node: ast.expr | None, depth: int = 0) -> str:
 def _given(call: ast.Call) -> ast.expr | None:
     if call.args:
         return None if isinstance(call.args[0], ast.Starred) else call.args[0]
-    named = {word.arg: word.value for word in call.keywords}
-    return next((named[word] for word in _WORDS if word in named), None)
+    keywords = {word.arg: word.value for word in call.keywords}
+    return next((keywords[word] for word in _WORDS if word in keywords), None)
 
 
 def _retrieved(inference: Inference, call: ast.Call) -> str:
     """Return the file into which `urlretrieve(url, file)` writes; empty if it is unknown or outside the folder."""
-    given = (
+    url_node = (
         call.args[1]
         if len(call.args) > 1
         else next((word.value for word in call.keywords if word.arg == "filename"), None)
     )
-    text = text_of(inference, given)
+    text = text_of(inference, url_node)
     return text if _inside(text) else ""
 
 
@@ -132,7 +132,7 @@ def _inside(path: str) -> bool:
 
 
 def _of_shell(cell: Cell, magic: Magic) -> Iterator[AddressSource]:
-    """`!wget [-O FILE] URL`, `!curl -o FILE URL`; lines that do more are left as they are, and told."""
+    """`!wget [-O FILE] URL`, `!curl -o FILE URL`; other forms are not changed, and the report names them."""
     try:
         words = shlex.split(magic.argument)
     except ValueError:

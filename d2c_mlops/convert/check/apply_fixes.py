@@ -37,7 +37,7 @@ class FixedCopy:
 
     def to_text(self) -> str:
         """Return one line per fix, then the remaining findings."""
-        lines = [f"{one.where}: {one.rule} {one.message}: {one.fix}" for one in self.fixed]
+        lines = [f"{finding.where}: {finding.rule} {finding.message}: {finding.fix}" for finding in self.fixed]
         head = (
             f"applied {len(lines)} fixes in {self.path}"
             if lines
@@ -64,8 +64,8 @@ def write_fixed_copy(path: Path | str, out: Path) -> FixedCopy:
         raw = _with_sources(raw, path, sources)
         notebook = parse_notebook(raw, path)
     _write(raw, out)
-    left = examine(Subject(notebook, path.parent))
-    return FixedCopy(out, tuple(fixed), Report((str(path),), left))
+    remaining = examine(Subject(notebook, path.parent))
+    return FixedCopy(out, tuple(fixed), Report((str(path),), remaining))
 
 
 def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dict[int, str], list[Finding]]:
@@ -76,15 +76,15 @@ def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dic
     for finding in findings:
         if finding.cell is None or not finding.edits:
             continue
-        cell, taken = by_index[finding.cell], chosen.get(finding.cell, [])
-        new = [edit for edit in finding.edits if edit not in taken]
-        if any(_clashes(edit, other) for edit in new for other in taken):
+        cell, accepted = by_index[finding.cell], chosen.get(finding.cell, [])
+        new = [edit for edit in finding.edits if edit not in accepted]
+        if any(_clashes(edit, earlier) for edit in new for earlier in accepted):
             continue
         if not all(_untouched(cell, edit) for edit in new):
             continue
-        source = edited(cell.source, [*taken, *new])
+        source = edited(cell.source, [*accepted, *new])
         if code_cell(cell.index, source).problem is None:
-            chosen[finding.cell] = [*taken, *new]
+            chosen[finding.cell] = [*accepted, *new]
             applied.append(finding)
     return {index: edited(by_index[index].source, edits) for index, edits in chosen.items()}, applied
 
@@ -99,14 +99,14 @@ def edited(source: str, edits: Iterable[Edit]) -> str:
     return b"\n".join(rows).decode()
 
 
-def _clashes(edit: Edit, other: Edit) -> bool:
+def _clashes(edit: Edit, earlier: Edit) -> bool:
     start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
-    other_start, other_end = (other.line, other.column), (other.end_line, other.end_column)
+    other_start, other_end = (earlier.line, earlier.column), (earlier.end_line, earlier.end_column)
     return (start < other_end and other_start < end) or start == other_start
 
 
 def _untouched(cell: Cell, edit: Edit) -> bool:
-    """Places are those of the Python; they hold for the source only where a line is the same in both."""
+    """Positions refer to the Python code; they are valid in the source only if the line is the same in both."""
     source, python = cell.source.split("\n"), cell.python.split("\n")
     return edit.end_line <= len(source) and all(
         source[row] == python[row] for row in range(edit.line - 1, edit.end_line)

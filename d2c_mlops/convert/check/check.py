@@ -22,7 +22,7 @@ def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequ
     """
     path = Path(path)
     _refuse_unknown([*(select or ()), *(ignore or ())])
-    found: list[Finding] = []
+    findings: list[Finding] = []
     notebooks = notebooks_in(path)
     for notebook in notebooks:
         try:
@@ -32,8 +32,8 @@ def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequ
             what = f"the file cannot be read: {error.strerror}"
             raise UsageError(what, where=where, next=f"ls -l {notebook}") from error
         subject = subject_of(raw, notebook, notebook.parent)
-        found.extend(_kept(examine(subject), select, ignore))
-    return Report(tuple(map(str, notebooks)), tuple(found))
+        findings.extend(_kept(examine(subject), select, ignore))
+    return Report(tuple(map(str, notebooks)), tuple(findings))
 
 
 def notebooks_in(path: Path) -> tuple[Path, ...]:
@@ -42,30 +42,30 @@ def notebooks_in(path: Path) -> tuple[Path, ...]:
         raise UsageError("the notebook or folder does not exist", where=str(path), next=f"ls {path.parent}")
     if path.is_file():
         return (path,)
-    found = sorted(
+    notebooks = sorted(
         file for file in path.rglob("*.ipynb") if file.is_file() and not _SKIPPED & set(file.relative_to(path).parts)
     )
-    if not found:
+    if not notebooks:
         raise UsageError("the folder contains no notebook", where=str(path), next="d2c check NOTEBOOK")
-    return tuple(found)
+    return tuple(notebooks)
 
 
 def examine(subject: Subject) -> tuple[Finding, ...]:
     """Apply every rule and ruff to one notebook; findings in the order of cells."""
     lint = linter.start(subject.notebook)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for rule in rules():
         try:
-            found.extend(_finding(subject, rule, hit) for hit in rule.check(subject))
+            findings.extend(_finding(subject, rule, hit) for hit in rule.check(subject))
         except Exception as error:
             subject.failed[rule.id] = f"{type(error).__name__}: {error}"
-    found.extend(linter.findings(lint))
-    return tuple(sorted(_distinct(found), key=_place))
+    findings.extend(linter.findings(lint))
+    return tuple(sorted(_distinct(findings), key=_place))
 
 
-def _place(one: Finding) -> tuple[int, int, int, int, str]:
-    cell = -1 if one.cell is None else one.cell
-    return cell, one.line, SEVERITIES.index(one.severity), one.column, one.rule
+def _place(finding: Finding) -> tuple[int, int, int, int, str]:
+    cell = -1 if finding.cell is None else finding.cell
+    return cell, finding.line, SEVERITIES.index(finding.severity), finding.column, finding.rule
 
 
 def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
@@ -86,30 +86,30 @@ def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
     )
 
 
-def _distinct(found: Sequence[Finding]) -> Iterator[Finding]:
-    """Drop repeats, and ruff's word on NumPy where a rule of ours has said it with an edit."""
-    seen: set[tuple[str, int | None, int, str]] = set()
-    ours = {(finding.cell, finding.line) for finding in found if finding.rule.startswith("D2C5")}
-    for one in found:
-        key = (one.rule, one.cell, one.line, one.message)
-        if key not in seen and not (one.rule.startswith("NPY") and (one.cell, one.line) in ours):
-            seen.add(key)
-            yield one
+def _distinct(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Drop repeats, and ruff's findings on NumPy where one of our rules has a finding with an edit."""
+    distinct: set[tuple[str, int | None, int, str]] = set()
+    ours = {(finding.cell, finding.line) for finding in findings if finding.rule.startswith("D2C5")}
+    for candidate in findings:
+        key = (candidate.rule, candidate.cell, candidate.line, candidate.message)
+        if key not in distinct and not (candidate.rule.startswith("NPY") and (candidate.cell, candidate.line) in ours):
+            distinct.add(key)
+            yield candidate
 
 
-def _kept(found: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
-    for finding in found:
+def _kept(findings: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
+    for finding in findings:
         if (not select or _matches(finding, select)) and not _matches(finding, ignore or ()):
             yield finding
 
 
-def _matches(one: Finding, wanted: Sequence[str]) -> bool:
-    return any(one.rule.startswith(word) or one.name == word for word in wanted)
+def _matches(finding: Finding, selected: Sequence[str]) -> bool:
+    return any(finding.rule.startswith(word) or finding.name == word for word in selected)
 
 
 def _refuse_unknown(words: Sequence[str]) -> None:
-    known = {rule.id for rule in rules()} | set(CODES)
+    identifiers = {rule.id for rule in rules()} | set(CODES)
     names = {rule.name for rule in rules()}
     for word in words:
-        if word not in names and not any(one.startswith(word) for one in known if word):
+        if word not in names and not any(identifier.startswith(word) for identifier in identifiers if word):
             raise UsageError(f"unknown rule {word!r}", next="see docs/rules.md for the rules")

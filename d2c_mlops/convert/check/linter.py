@@ -87,17 +87,17 @@ def start(notebook: Notebook) -> Lint:
 
 
 def findings(lint: Lint) -> Iterator[Finding]:
-    """Wait for ruff and yield what it found, with its own codes as rule ids; nothing where there is no ruff."""
+    """Wait for ruff and yield its findings, with its codes as rule ids; nothing if ruff is not installed."""
     if lint.process is None:
         return
     try:
         answer, _ = lint.process.communicate(lint.source, timeout=30)
-        found = json.loads(answer or "[]")
+        hits = json.loads(answer or "[]")
     except (subprocess.TimeoutExpired, ValueError, OSError):
         lint.process.kill()
         return
     elsewhere = _words_elsewhere(lint.notebook)
-    for hit in found:
+    for hit in hits:
         row = hit["location"]["row"] - 1
         if hit["code"] not in CODES or not 0 <= row < len(lint.places):
             continue
@@ -106,28 +106,28 @@ def findings(lint: Lint) -> Iterator[Finding]:
         yield _finding(lint, hit, *lint.places[row])
 
 
-def _finding(lint: Lint, one: dict[str, Any], cell: Cell, line: int) -> Finding:
-    severity, why = CODES[one["code"]]
-    fix = (one.get("fix") or {}).get("message") or "see the documentation of the rule"
+def _finding(lint: Lint, hit: dict[str, Any], cell: Cell, line: int) -> Finding:
+    severity, why = CODES[hit["code"]]
+    fix = (hit.get("fix") or {}).get("message") or "see the documentation of the rule"
     return Finding(
-        rule=one["code"],
-        name=one.get("name") or "ruff",
+        rule=hit["code"],
+        name=hit.get("name") or "ruff",
         severity=severity,
         notebook=str(lint.notebook.path),
         cell=cell.index,
         line=line,
-        column=one["location"]["column"],
-        message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), one["message"].rstrip(".")),
+        column=hit["location"]["column"],
+        message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), hit["message"].rstrip(".")),
         why=why,
         fix=fix
         if fix != "see the documentation of the rule"
-        else f"{fix}: {one.get('url') or 'https://docs.astral.sh/ruff'}",
+        else f"{fix}: {hit.get('url') or 'https://docs.astral.sh/ruff'}",
         cell_id=cell.id,
     )
 
 
 def _from_cell(lint: Lint, match: re.Match[str]) -> str:
-    """Say `cell 3, line 2` where ruff counts the lines of all cells together."""
+    """Return the cell and the line in it; ruff counts the lines of all cells together."""
     row = int(match[1]) - 1
     cell, line = lint.places[row] if row < len(lint.places) else lint.places[-1]
     return f"cell {cell.number}, line {line}"

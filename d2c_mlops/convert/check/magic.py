@@ -26,19 +26,19 @@ def d2c(line: str, ipython: Any = None) -> Any:
         words = shlex.split(line)
         if not words or words[0] != "check" or len(words) > 2:
             raise UsageError(f"unknown command {line.strip()!r}", next=_USAGE)
-        path = Path(words[1]) if len(words) == 2 else notebook_in_hand(ipython)
+        path = Path(words[1]) if len(words) == 2 else current_notebook(ipython)
         return HTML(check(path).to_html())
     except (D2CError, ValueError) as error:
         print(error)
         return None
 
 
-def notebook_in_hand(ipython: Any = None) -> Path:
-    """Return the path of the notebook that this kernel serves; raises UsageError where the kernel is not told."""
-    named = os.environ.get("JPY_SESSION_NAME", "")
-    told = getattr(ipython, "user_ns", {}) if ipython is not None else {}
-    named = str(told.get("__vsc_ipynb_file__") or told.get("__session__") or named)
-    for path in (Path(named), Path.cwd() / Path(named).name):
-        if named.endswith(".ipynb") and path.is_file():
+def current_notebook(ipython: Any = None) -> Path:
+    """Return the path of the notebook that this kernel runs; raises UsageError if the kernel does not know it."""
+    session_path = os.environ.get("JPY_SESSION_NAME", "")
+    variables = getattr(ipython, "user_ns", {}) if ipython is not None else {}
+    session_path = str(variables.get("__vsc_ipynb_file__") or variables.get("__session__") or session_path)
+    for path in (Path(session_path), Path.cwd() / Path(session_path).name):
+        if session_path.endswith(".ipynb") and path.is_file():
             return path
     raise UsageError("the kernel does not report its notebook", next="%d2c check NAME.ipynb")

@@ -24,7 +24,7 @@ _SHADES = {"error": "#c62828", "warning": "#b26a00", "info": "#546e7a"}
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found in some notebooks."""
+    """The findings of a check in one or more notebooks."""
 
     notebooks: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -62,9 +62,9 @@ class Report:
 
     def _summary(self) -> Iterator[str]:
         counts = self.counts()
-        said = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
+        totals = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts.items())
         files = len(self.notebooks)
-        yield f"{said} in {files} {_plural('notebook', files)}"
+        yield f"{totals} in {files} {_plural('notebook', files)}"
         fixable = sum(finding.autofix for finding in self.findings)
         first = _shell(
             next((finding.notebook for finding in self.findings), self.notebooks[0] if self.notebooks else "")
@@ -106,39 +106,39 @@ class Report:
         }
         return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
-    def _result(self, one: Finding, rule_index: int) -> dict[str, Any]:
+    def _result(self, finding: Finding, rule_index: int) -> dict[str, Any]:
         where: dict[str, Any] = {
             "physicalLocation": {
-                "artifactLocation": {"uri": _uri(one.notebook), "index": self.notebooks.index(one.notebook)},
-                "region": {"startLine": one.line, "startColumn": one.column},
+                "artifactLocation": {"uri": _uri(finding.notebook), "index": self.notebooks.index(finding.notebook)},
+                "region": {"startLine": finding.line, "startColumn": finding.column},
             }
         }
-        if one.cell is not None:
-            where["logicalLocations"] = [{"name": f"cell {one.cell + 1}", "kind": "module"}]
+        if finding.cell is not None:
+            where["logicalLocations"] = [{"name": f"cell {finding.cell + 1}", "kind": "module"}]
         return {
-            "ruleId": one.rule,
+            "ruleId": finding.rule,
             "ruleIndex": rule_index,
-            "level": _LEVELS[one.severity],
-            "message": {"text": f"{one.message}. {one.why}. Fix: {one.fix}"},
+            "level": _LEVELS[finding.severity],
+            "message": {"text": f"{finding.message}. {finding.why}. Fix: {finding.fix}"},
             "locations": [where],
-            "properties": {"cell": None if one.cell is None else one.cell + 1, "autofix": one.autofix},
+            "properties": {"cell": None if finding.cell is None else finding.cell + 1, "autofix": finding.autofix},
         }
 
     def to_html(self) -> str:
         """Return a table whose cell numbers lead to the cells in JupyterLab."""
         rows = "".join(_row(finding) for finding in self.findings)
-        said = html.escape(" · ".join(self._summary()))
+        totals = html.escape(" · ".join(self._summary()))
         if not rows:
-            return f'<div class="d2c-check"><p>{said}</p></div>'
+            return f'<div class="d2c-check"><p>{totals}</p></div>'
         heads = "".join(
             f'<th style="text-align:left">{head}</th>' for head in ("cell", "severity", "rule", "what", "fix")
         )
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        return f'<div class="d2c-check"><p>{said}</p>{table}</div>'
+        return f'<div class="d2c-check"><p>{totals}</p>{table}</div>'
 
 
 def _severity(text: str) -> Severity:
-    return next(one for one in SEVERITIES if one == text)
+    return next(severity for severity in SEVERITIES if severity == text)
 
 
 def _plural(word: str, count: int) -> str:
@@ -195,17 +195,17 @@ def _uri(notebook: str) -> str:
     return path.as_uri() if path.is_absolute() else quote(PurePath(notebook).as_posix())
 
 
-def _row(one: Finding) -> str:
-    label = "notebook" if one.cell is None else f"cell {one.cell + 1}"
-    if one.cell_id:
-        href = f"{quote(PurePath(one.notebook).name)}#cell-id={quote(one.cell_id)}"
+def _row(finding: Finding) -> str:
+    label = "notebook" if finding.cell is None else f"cell {finding.cell + 1}"
+    if finding.cell_id:
+        href = f"{quote(PurePath(finding.notebook).name)}#cell-id={quote(finding.cell_id)}"
         label = f'<a href="{href}">{label}</a>'
-    line = f":{one.line}" if one.cell is not None else ""
+    line = f":{finding.line}" if finding.cell is not None else ""
     cells = (
         f"{label}{line}",
-        f'<span style="color:{_SHADES[one.severity]}">{one.severity}</span>',
-        f"<code>{html.escape(one.rule)}</code>",
-        f'<span title="{html.escape(one.why)}">{html.escape(one.message)}</span>',
-        html.escape(one.fix),
+        f'<span style="color:{_SHADES[finding.severity]}">{finding.severity}</span>',
+        f"<code>{html.escape(finding.rule)}</code>",
+        f'<span title="{html.escape(finding.why)}">{html.escape(finding.message)}</span>',
+        html.escape(finding.fix),
     )
     return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"

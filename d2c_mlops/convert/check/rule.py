@@ -22,7 +22,7 @@ RULES_PACKAGE = "d2c_mlops.convert.check.rules"
 
 @dataclass
 class Subject:
-    """A notebook with everything that rules ask about it, worked out once."""
+    """A notebook with its inferred types, data flow and calls, each computed once for all rules."""
 
     notebook: Notebook
     folder: Path | None = None  # where relative paths start; None where nothing lies beside the notebook
@@ -36,7 +36,7 @@ class Subject:
 
     @cached_property
     def inference(self) -> Inference:
-        """What expressions stand for."""
+        """The inferred objects of expressions."""
         return infer(self.notebook)
 
     @cached_property
@@ -46,9 +46,9 @@ class Subject:
 
     @cached_property
     def calls(self) -> tuple[tuple[Cell, ast.Call, str], ...]:
-        """Every call in document order, with the dotted path of what is called."""
-        found = [(cell, call) for cell in self.notebook.code for call in calls(cell)]
-        return tuple((cell, call, self.inference.path(call.func)) for cell, call in found)
+        """Every call in document order, with the dotted path of the called function."""
+        code_calls = [(cell, call) for cell in self.notebook.code for call in calls(cell)]
+        return tuple((cell, call, self.inference.path(call.func)) for cell, call in code_calls)
 
     @cached_property
     def nodes(self) -> tuple[tuple[Cell, ast.AST], ...]:
@@ -84,7 +84,7 @@ class RuleExample:
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, folder: Path | None = None) -> Subject:
-        """Build what a rule looks at; `files` are written into `folder`."""
+        """Build the subject of a rule; `files` are written into `folder`."""
         if folder is not None:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
@@ -142,7 +142,7 @@ def rule(
 
 
 def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
-    """Read a notebook for checking; what is no notebook becomes an empty one with the reason."""
+    """Read a notebook for checking; an unreadable file becomes an empty notebook with the reason."""
     try:
         return Subject(parse_notebook(raw, path), folder)
     except DataRefused as error:
@@ -153,12 +153,12 @@ def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
 def rules() -> tuple[Rule, ...]:
     """Find all rules of the modules under convert/rules, ordered by id."""
     package = importlib.import_module(RULES_PACKAGE)
-    found: dict[str, Rule] = {}
+    by_id: dict[str, Rule] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{RULES_PACKAGE}.{module.name}")).values():
-            if isinstance(value, Rule) and found.setdefault(value.id, value) is not value:
-                raise ValueError(f"two rules share the id {value.id}: {found[value.id].name}, {value.name}")
-    return tuple(found[key] for key in sorted(found))
+            if isinstance(value, Rule) and by_id.setdefault(value.id, value) is not value:
+                raise ValueError(f"two rules share the id {value.id}: {by_id[value.id].name}, {value.name}")
+    return tuple(by_id[key] for key in sorted(by_id))
 
 
 def hit(

@@ -64,7 +64,7 @@ _ISSUER = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|5)|35|3[068])")
 
 @dataclass(frozen=True)
 class Sighting:
-    """Something that should not be there, on one line (from 1) of a text; `masked` gives nothing away."""
+    """A secret or personal value on a line (from 1) of a text; `masked` hides the value."""
 
     what: str
     line: int
@@ -87,32 +87,32 @@ def secrets_in(text: str) -> Iterator[Sighting]:
 
 
 def _of_line(line: str, number: int) -> Iterator[Sighting]:
-    seen: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for what, pattern in _PATTERNS.items():
         for match in pattern.finditer(line):
             group = "secret" if "secret" in pattern.groupindex else 0
             secret, (start, end) = match[group], match.span(group)
-            if not _PLACEHOLDER.match(secret) and not _overlaps(seen, start, end):
-                seen.append((start, end))
+            if not _PLACEHOLDER.match(secret) and not _overlaps(spans, start, end):
+                spans.append((start, end))
                 yield Sighting(what, number, start + 1, masked(secret))
     for match in _NAMED.finditer(line):
         start, end = match.span("secret")
-        if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(seen, start, end):
-            seen.append((start, end))
+        if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(spans, start, end):
+            spans.append((start, end))
             yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
-    for what, secret in () if seen else _detected(line):
+    for what, secret in () if spans else _detected(line):
         start = max(0, line.find(secret))
-        if not _PLACEHOLDER.match(secret) and not _overlaps(seen, start, start + len(secret)):
-            seen.append((start, start + len(secret)))
+        if not _PLACEHOLDER.match(secret) and not _overlaps(spans, start, start + len(secret)):
+            spans.append((start, start + len(secret)))
             yield Sighting(what, number, start + 1, masked(secret))
 
 
-def _overlaps(seen: list[tuple[int, int]], start: int, end: int) -> bool:
-    return any(start < other_end and other_start < end for other_start, other_end in seen)
+def _overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
+    return any(start < other_end and other_start < end for other_start, other_end in spans)
 
 
 def _detected(line: str) -> list[tuple[str, str]]:
-    """Ask the detectors of detect-secrets about a line that holds something as long as a key."""
+    """Run the detectors of detect-secrets on a line with a text as long as a key."""
     if not _LONG_WORD.search(line):
         return []
     return [(f"a secret ({kind})", secret) for kind, detector in _detectors() for secret in detector(line) if secret]
@@ -120,7 +120,7 @@ def _detected(line: str) -> list[tuple[str, str]]:
 
 @cache
 def _detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
-    """Load detect-secrets, where it is installed; a third of a second that waits for the first suspicion."""
+    """Load detect-secrets if it is installed; it takes a third of a second, so only when a line is suspicious."""
     try:
         from detect_secrets.core.plugins import initialize
     except ImportError:
@@ -133,11 +133,11 @@ def personal_in(text: str) -> Iterator[Sighting]:
     """Yield e-mail addresses, telephone numbers and payment cards of a text, one of each kind with its count."""
     emails = [match for match in _EMAIL.finditer(text) if not _RESERVED.search(match[0])]
     cards = _cards(text)
-    taken = [match.span() for match in cards]
+    card_spans = [match.span() for match in cards]
     phones = [
         match
         for match in _PHONE.finditer(text)
-        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _overlaps(taken, *match.span())
+        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _overlaps(card_spans, *match.span())
     ]
     for what, matches in (
         ("e-mail address", emails),

@@ -152,7 +152,7 @@ def is_clusterer(path: str) -> bool:
 
 
 def is_sampler(path: str) -> bool:
-    """Whether a class adds or takes away rows to balance classes."""
+    """Whether a class adds or removes rows to balance classes."""
     return bool(_SAMPLERS.match(path))
 
 
@@ -162,10 +162,10 @@ def is_wrapper(path: str) -> bool:
 
 
 def returned(path: str) -> str:
-    """Return the class of what a call of `path` gives back; empty if it is not known."""
-    found = RETURNS.get(path)
-    if found:
-        return found
+    """Return the class of the result of a call of `path`; empty if it is not known."""
+    inferred = RETURNS.get(path)
+    if inferred:
+        return inferred
     if path.startswith("pandas.read_") and not path.endswith(("read_html", "read_pickle")):
         return FRAME
     last = path.rpartition(".")[2]

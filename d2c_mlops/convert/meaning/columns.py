@@ -51,7 +51,7 @@ class Selection:
         return column in self.only if self.only is not None else column not in self.without
 
 
-def selection(node: ast.expr, inference: Inference, depth: int = 0) -> Selection | None:
+def column_selection(node: ast.expr, inference: Inference, depth: int = 0) -> Selection | None:
     """Read the columns of an expression, through variables, splits, `drop`, `copy` and the like; None if unreadable."""
     if depth > 40:
         return None
@@ -62,10 +62,10 @@ def selection(node: ast.expr, inference: Inference, depth: int = 0) -> Selection
         return _subscript(node, inference, depth)
     if isinstance(node, ast.Attribute):
         if node.attr == "values":
-            return selection(node.value, inference, depth + 1)
-        under = selection(node.value, inference, depth + 1)
-        known = inference.kind(node) == "pandas.Series"
-        return Selection(under.frame, (node.attr,)) if under and known and under.only is None else None
+            return column_selection(node.value, inference, depth + 1)
+        under = column_selection(node.value, inference, depth + 1)
+        is_series = inference.kind(node) == "pandas.Series"
+        return Selection(under.frame, (node.attr,)) if under and is_series and under.only is None else None
     if isinstance(node, ast.Call):
         return _call(node, inference, depth)
     return None
@@ -81,15 +81,15 @@ def _bound(binding: Binding, inference: Inference, depth: int) -> Selection | No
         if not inference.path(value.func).endswith(".train_test_split"):
             return None
         part = binding.position // 2
-        return selection(value.args[part], inference, depth + 1) if part < len(value.args) else None
-    found = selection(value, inference, depth + 1) if binding.position is None else None
-    if found is not None:
-        return found
+        return column_selection(value.args[part], inference, depth + 1) if part < len(value.args) else None
+    inferred = column_selection(value, inference, depth + 1) if binding.position is None else None
+    if inferred is not None:
+        return inferred
     return Selection(binding) if binding.thing and binding.thing.path == "pandas.DataFrame" else None
 
 
 def _changed(binding: Binding, inference: Inference, depth: int) -> Selection | None:
-    """The selection of the value before, less what the change in place took away, plus what it set."""
+    """The former selection without the columns that the in-place change removed, with those that it added."""
     before = binding.changes
     under = _bound(before, inference, depth + 1) if before is not None else None
     if under is None:
@@ -101,9 +101,9 @@ def _changed(binding: Binding, inference: Inference, depth: int) -> Selection | 
     value = binding.value
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         if value.func.attr == "drop":
-            return _less(under, dropped(value, inference))
+            return _less(under, dropped_columns(value, inference))
         if value.func.attr == "pop" and value.args:
-            return _less(under, texts(value.args[0], inference))
+            return _less(under, string_list(value.args[0], inference))
         if value.func.attr in _PASS_THROUGH:
             return under
     return None
@@ -120,18 +120,18 @@ def _less(under: Selection, gone: tuple[str, ...] | None) -> Selection | None:
 def _subscript(node: ast.Subscript, inference: Inference, depth: int) -> Selection | None:
     value, key = node.value, node.slice
     if isinstance(value, ast.Attribute) and value.attr in ("loc", "iloc"):
-        under = selection(value.value, inference, depth + 1)
+        under = column_selection(value.value, inference, depth + 1)
         if under is None or (isinstance(key, ast.Tuple) and value.attr == "iloc"):
             return None
         if isinstance(key, ast.Tuple) and len(key.elts) == 2:
-            names = texts(key.elts[1], inference)
+            names = string_list(key.elts[1], inference)
             whole = isinstance(key.elts[1], ast.Slice) and key.elts[1].lower is None and key.elts[1].upper is None
             return under if whole else Selection(under.frame, names) if names is not None else None
         return under
-    under = selection(value, inference, depth + 1)
+    under = column_selection(value, inference, depth + 1)
     if under is None:
         return None
-    names = texts(key, inference)
+    names = string_list(key, inference)
     if names is not None:
         return Selection(under.frame, names)
     rows = isinstance(key, ast.Compare | ast.Slice) or inference.kind(key) == "pandas.Series"
@@ -140,27 +140,27 @@ def _subscript(node: ast.Subscript, inference: Inference, depth: int) -> Selecti
 
 def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
     if inference.path(node.func) in _WRAPPERS and len(node.args) == 1 and not node.keywords:
-        return selection(node.args[0], inference, depth + 1)
+        return column_selection(node.args[0], inference, depth + 1)
     if not isinstance(node.func, ast.Attribute):
         return None
     if node.func.attr == "drop":
-        under = selection(node.func.value, inference, depth + 1)
-        return _less(under, dropped(node, inference)) if under is not None else None
+        under = column_selection(node.func.value, inference, depth + 1)
+        return _less(under, dropped_columns(node, inference)) if under is not None else None
     if node.func.attr == "pop" and node.args:
-        under = selection(node.func.value, inference, depth + 1)
-        names = texts(node.args[0], inference)
+        under = column_selection(node.func.value, inference, depth + 1)
+        names = string_list(node.args[0], inference)
         return Selection(under.frame, names) if under is not None and names else None
     if node.func.attr in ("fit_transform", "transform") and len(node.args) in (1, 2):
         same = _COLUMNWISE.search(inference.kind(node.func.value))
-        return selection(node.args[0], inference, depth + 1) if same else None
-    return selection(node.func.value, inference, depth + 1) if node.func.attr in _PASS_THROUGH else None
+        return column_selection(node.args[0], inference, depth + 1) if same else None
+    return column_selection(node.func.value, inference, depth + 1) if node.func.attr in _PASS_THROUGH else None
 
 
-def dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
-    """The columns that `drop` takes away; none for rows, None if unreadable."""
+def dropped_columns(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
+    """The columns that `drop` removes; none for rows, None if unreadable."""
     for word in call.keywords:
         if word.arg == "columns":
-            return texts(word.value, inference)
+            return string_list(word.value, inference)
     axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
     if axis is None and len(call.args) > 1:
         axis = call.args[1]
@@ -168,18 +168,18 @@ def dropped(call: ast.Call, inference: Inference) -> tuple[str, ...] | None:
     labels = call.args[0] if call.args else next((word.value for word in call.keywords if word.arg == "labels"), None)
     if not across or labels is None:
         return ()
-    return texts(labels, inference)
+    return string_list(labels, inference)
 
 
-def texts(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
+def string_list(node: ast.expr, inference: Inference) -> tuple[str, ...] | None:
     """Read a text or a list of texts, through a variable if need be."""
     if isinstance(node, ast.Constant):
         return (node.value,) if isinstance(node.value, str) else None
     if isinstance(node, ast.List | ast.Tuple):
-        found = [part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-        return tuple(found) if len(found) == len(node.elts) else None
+        strings = [part.value for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        return tuple(strings) if len(strings) == len(node.elts) else None
     if isinstance(node, ast.Name):
         binding = inference.binding(node)
         if binding is not None and binding.value is not None and binding.position is None and not binding.changes:
-            return texts(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
+            return string_list(binding.value, inference) if not isinstance(binding.value, ast.Name) else None
     return None

@@ -45,7 +45,7 @@ _ROLLING = {"pandas.Rolling": "pandas.SeriesRolling"}
 
 
 @dataclass(frozen=True)
-class Thing:
+class InferredObject:
     """A dotted path; with `instance` an object of that class, otherwise the module, class or function itself."""
 
     path: str
@@ -60,48 +60,48 @@ class Binding:
     cell: int
     line: int
     value: ast.expr | None  # the expression assigned, or the call that changes in place
-    thing: Thing | None
+    thing: InferredObject | None
     sources: tuple[Binding, ...] = field(default=(), repr=False)
     position: int | None = None  # place in the tuple that `value` gives
     changes: Binding | None = field(default=None, repr=False)
     column: str | None = None  # the column set by `df["x"] = ...`
 
     def ancestors(self) -> Iterator[Binding]:
-        """Yield every binding that this one is made of, nearest first, itself included."""
-        seen: set[int] = set()
+        """Yield every binding that this one is computed from, nearest first, itself included."""
+        visited: set[int] = set()
         todo: list[Binding] = [self]
         while todo:
-            one = todo.pop(0)
-            if id(one) not in seen:
-                seen.add(id(one))
-                yield one
-                todo.extend(one.sources)
+            binding = todo.pop(0)
+            if id(binding) not in visited:
+                visited.add(id(binding))
+                yield binding
+                todo.extend(binding.sources)
 
 
 @dataclass
 class Inference:
-    """Answers about the nodes of a notebook's trees; nodes are known by identity, so keep the notebook alive."""
+    """The inferred objects of a notebook's syntax trees, by the identity of their nodes: keep the notebook in memory."""
 
-    things: dict[int, Thing] = field(default_factory=dict)
+    things: dict[int, InferredObject] = field(default_factory=dict)
     bound: dict[int, Binding] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
 
-    def thing(self, node: ast.AST) -> Thing | None:
-        """Return what an expression stands for, if that can be said."""
+    def thing(self, node: ast.AST) -> InferredObject | None:
+        """Return the inferred object of an expression, None if it is unknown."""
         return self.things.get(id(node))
 
     def path(self, node: ast.AST) -> str:
         """Return the dotted path of a name or attribute: `numpy.nan`, or `pandas.DataFrame.append` for a method."""
-        found = self.things.get(id(node))
-        return found.path if found is not None and not found.instance else ""
+        inferred = self.things.get(id(node))
+        return inferred.path if inferred is not None and not inferred.instance else ""
 
     def kind(self, node: ast.AST) -> str:
         """Return the class of which an expression is an instance."""
-        found = self.things.get(id(node))
-        return found.path if found is not None and found.instance else ""
+        inferred = self.things.get(id(node))
+        return inferred.path if inferred is not None and inferred.instance else ""
 
     def binding(self, node: ast.AST) -> Binding | None:
-        """Return the binding that a name stands for where it is read."""
+        """Return the binding of a name where it is read."""
         return self.bound.get(id(node))
 
 
@@ -132,9 +132,9 @@ class _Walker:
         if isinstance(node, ast.Import | ast.ImportFrom):
             self.imported(node)
         elif isinstance(node, ast.Assign):
-            thing = self.expression(node.value)
+            inferred = self.expression(node.value)
             for target in node.targets:
-                self.assign(target, node.value, thing)
+                self.assign(target, node.value, inferred)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             self.assign(node.target, node.value, self.expression(node.value))
         elif isinstance(node, ast.AugAssign):
@@ -149,9 +149,9 @@ class _Walker:
             self.block([*node.body, *node.orelse])
         elif isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
-                thing = self.expression(item.context_expr)
+                inferred = self.expression(item.context_expr)
                 if item.optional_vars is not None:
-                    self.assign(item.optional_vars, item.context_expr, thing)
+                    self.assign(item.optional_vars, item.context_expr, inferred)
             self.block(node.body)
         else:
             self.parts(node)
@@ -179,7 +179,7 @@ class _Walker:
         self.block(node.body)
         self.names = outside
         kind = "builtins.type" if isinstance(node, ast.ClassDef) else "builtins.function"
-        self.bind(Binding(node.name, self.cell, node.lineno, None, Thing(kind, instance=True)))
+        self.bind(Binding(node.name, self.cell, node.lineno, None, InferredObject(kind, instance=True)))
 
     def imported(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:
@@ -189,7 +189,7 @@ class _Walker:
             else:
                 bound = alias.asname or alias.name
                 path = f"{'.' * node.level}{node.module or ''}.{alias.name}"
-            self.bind(Binding(bound, self.cell, node.lineno, None, Thing(path)))
+            self.bind(Binding(bound, self.cell, node.lineno, None, InferredObject(path)))
 
     def bind(self, binding: Binding) -> None:
         self.names[binding.name] = binding
@@ -199,7 +199,7 @@ class _Walker:
         self,
         target: ast.expr,
         value: ast.expr,
-        thing: Thing | None,
+        inferred: InferredObject | None,
         position: int | None = None,
         again: bool = False,
     ) -> None:
@@ -214,7 +214,7 @@ class _Walker:
         elif isinstance(target, ast.Name):
             before = self.names.get(target.id) if again else None
             extra = (before,) if before else ()
-            self.bind(Binding(target.id, self.cell, target.lineno, value, thing, sources + extra, position, before))
+            self.bind(Binding(target.id, self.cell, target.lineno, value, inferred, sources + extra, position, before))
         else:
             for inner in ast.walk(target):
                 if isinstance(inner, ast.expr) and isinstance(getattr(inner, "ctx", None), ast.Load):
@@ -246,35 +246,35 @@ class _Walker:
 
     def sources(self, value: ast.expr) -> Iterator[Binding]:
         for part in ast.walk(value):
-            if isinstance(part, ast.Name) and (found := self.result.bound.get(id(part))) is not None:
-                yield found
+            if isinstance(part, ast.Name) and (binding := self.result.bound.get(id(part))) is not None:
+                yield binding
 
-    def unpacked(self, value: ast.expr, place: int) -> Thing | None:
+    def unpacked(self, value: ast.expr, place: int) -> InferredObject | None:
         if not isinstance(value, ast.Call):
             return None
         path = self.result.path(value.func)
         if path.endswith(".train_test_split") and place // 2 < len(value.args):
             return self.result.thing(value.args[place // 2])
         if path == "matplotlib.pyplot.subplots":
-            return Thing("matplotlib.figure.Figure" if place == 0 else AXES, instance=True)
+            return InferredObject("matplotlib.figure.Figure" if place == 0 else AXES, instance=True)
         if path.endswith((".fit_resample", ".fit_sample")) and place < len(value.args):
             return self.result.thing(value.args[place])
         return None
 
-    def expression(self, node: ast.expr) -> Thing | None:
-        found = self.meaning(node)
-        if found is not None:
-            self.result.things[id(node)] = found
-        return found
+    def expression(self, node: ast.expr) -> InferredObject | None:
+        inferred = self.meaning(node)
+        if inferred is not None:
+            self.result.things[id(node)] = inferred
+        return inferred
 
-    def meaning(self, node: ast.expr) -> Thing | None:
+    def meaning(self, node: ast.expr) -> InferredObject | None:
         if isinstance(node, ast.Name):
             binding = self.names.get(node.id)
             if binding is not None:
                 self.result.bound[id(node)] = binding
             return binding.thing if binding is not None else None
         if isinstance(node, ast.Constant):
-            return Thing(f"builtins.{type(node.value).__name__}", instance=True)
+            return InferredObject(f"builtins.{type(node.value).__name__}", instance=True)
         if isinstance(node, ast.Attribute):
             return _attribute(self.expression(node.value), node.attr)
         if isinstance(node, ast.Call):
@@ -287,15 +287,15 @@ class _Walker:
             self.inner(node)
             self.names = outside
         elif isinstance(node, ast.NamedExpr):
-            thing = self.expression(node.value)
-            self.assign(node.target, node.value, thing)
-            return thing
+            inferred = self.expression(node.value)
+            self.assign(node.target, node.value, inferred)
+            return inferred
         else:
             self.parts(node)
         if isinstance(node, ast.BinOp | ast.Compare | ast.UnaryOp | ast.IfExp):
             return self.combined(node)
         literal = _LITERALS.get(type(node))
-        return Thing(literal, instance=True) if literal else None
+        return InferredObject(literal, instance=True) if literal else None
 
     def inner(self, node: ast.expr) -> None:
         """Lambdas and comprehensions hide the names that they bind."""
@@ -314,7 +314,7 @@ class _Walker:
             if isinstance(child := getattr(node, part, None), ast.expr):
                 self.expression(child)
 
-    def call(self, node: ast.Call) -> Thing | None:
+    def call(self, node: ast.Call) -> InferredObject | None:
         function = self.expression(node.func)
         for argument in [*node.args, *(word.value for word in node.keywords)]:
             self.expression(argument)
@@ -329,18 +329,18 @@ class _Walker:
             ):
                 return receiver
             if node.func.attr in ("fit_transform", "transform") and receiver is not None:
-                return Thing(ARRAY, instance=True)
+                return InferredObject(ARRAY, instance=True)
         if function is None and isinstance(node.func, ast.Name) and node.func.id in _CONVERSIONS:
-            return Thing(f"builtins.{_CONVERSIONS[node.func.id]}", instance=True)
+            return InferredObject(f"builtins.{_CONVERSIONS[node.func.id]}", instance=True)
         if function is None or function.instance:
             return None
-        given = returned(function.path)
+        result_path = returned(function.path)
         if function.path == "pandas.concat":
             across = any(word.arg == "axis" for word in node.keywords)
             parts = node.args[0].elts if node.args and isinstance(node.args[0], ast.List | ast.Tuple) else []
             series = bool(parts) and all(self.result.kind(part) == SERIES for part in parts)
-            given = SERIES if series and not across else FRAME
-        return Thing(given, instance=True) if given else None
+            result_path = SERIES if series and not across else FRAME
+        return InferredObject(result_path, instance=True) if result_path else None
 
     def change_by_call(self, node: ast.Call) -> None:
         if not isinstance(node.func, ast.Attribute):
@@ -352,7 +352,7 @@ class _Walker:
         if in_place or node.func.attr in ("pop", "insert"):
             self.changed(node.func, node, tuple(self.sources(node)))
 
-    def subscript(self, value: Thing | None, node: ast.Subscript) -> Thing | None:
+    def subscript(self, value: InferredObject | None, node: ast.Subscript) -> InferredObject | None:
         if value is None:
             return None
         key = node.slice
@@ -363,25 +363,31 @@ class _Walker:
                     isinstance(last, ast.UnaryOp) and isinstance(last.operand, ast.Constant)
                 )
                 if single:
-                    return Thing(SERIES, True) if isinstance(key.elts[0], ast.Slice | ast.Compare | ast.BinOp) else None
-                return Thing(FRAME, True) if isinstance(last, ast.Slice | ast.List) else None
-            return Thing(FRAME, True) if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List) else None
+                    return (
+                        InferredObject(SERIES, True)
+                        if isinstance(key.elts[0], ast.Slice | ast.Compare | ast.BinOp)
+                        else None
+                    )
+                return InferredObject(FRAME, True) if isinstance(last, ast.Slice | ast.List) else None
+            return (
+                InferredObject(FRAME, True) if isinstance(key, ast.Slice | ast.Compare | ast.BinOp | ast.List) else None
+            )
         if not value.instance:
             return None
         if value.path == FRAME:
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                return Thing(SERIES, True)
-            known = self.result.kind(key)
+                return InferredObject(SERIES, True)
+            key_kind = self.result.kind(key)
             whole = isinstance(key, ast.List | ast.Compare | ast.Slice | ast.BinOp | ast.UnaryOp | ast.ListComp)
-            return Thing(FRAME, True) if whole or known in (SERIES, "builtins.list") else None
+            return InferredObject(FRAME, True) if whole or key_kind in (SERIES, "builtins.list") else None
         if value.path in _GROUPING or value.path in _ROLLING:
             single = isinstance(key, ast.Constant)
-            return Thing({**_GROUPING, **_ROLLING}[value.path], True) if single else value
+            return InferredObject({**_GROUPING, **_ROLLING}[value.path], True) if single else value
         if value.path == SERIES and isinstance(key, ast.Slice | ast.Compare):
             return value
         return value if value.path in (ARRAY, AXES) else None
 
-    def combined(self, node: ast.BinOp | ast.Compare | ast.UnaryOp | ast.IfExp) -> Thing | None:
+    def combined(self, node: ast.BinOp | ast.Compare | ast.UnaryOp | ast.IfExp) -> InferredObject | None:
         if isinstance(node, ast.BinOp):
             sides: list[ast.expr] = [node.left, node.right]
         elif isinstance(node, ast.Compare):
@@ -391,30 +397,30 @@ class _Walker:
         else:
             return None
         kinds = [self.result.kind(side) for side in sides]
-        return next((Thing(kind, True) for kind in (FRAME, SERIES, ARRAY) if kind in kinds), None)
+        return next((InferredObject(kind, True) for kind in (FRAME, SERIES, ARRAY) if kind in kinds), None)
 
 
-def _attribute(value: Thing | None, name: str) -> Thing | None:
+def _attribute(value: InferredObject | None, name: str) -> InferredObject | None:
     if value is None:
         return None
     path = f"{value.path}.{name}"
     if not value.instance:
-        return Thing(path)
+        return InferredObject(path)
     if path in ATTRIBUTES:
         kind = ATTRIBUTES[path]
-        return Thing(kind, instance=kind != path)
+        return InferredObject(kind, instance=kind != path)
     if value.path == FRAME and name not in FRAME_ATTRIBUTES and not returned(path) and not hasattr_frame(name):
-        return Thing(SERIES, instance=True)
+        return InferredObject(SERIES, instance=True)
     if value.path == GROUPS and not returned(path) and name not in _GROUP_METHODS:
-        return Thing(COLUMN_GROUPS, instance=True)
-    return Thing(path)
+        return InferredObject(COLUMN_GROUPS, instance=True)
+    return InferredObject(path)
 
 
 _GROUP_METHODS = frozenset(words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head"))
 
 
 def hasattr_frame(name: str) -> bool:
-    """Whether a DataFrame has, or once had, a method of that name; anything else is taken for a column."""
+    """Whether a DataFrame has or had a method of that name; any other name is treated as a column."""
     return name.startswith(("to_", "from_", "_")) or name in _FRAME_METHODS
 
 

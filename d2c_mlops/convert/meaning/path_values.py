@@ -1,4 +1,4 @@
-"""Infer the file path that an expression stands for: joined parts, parents, names of other paths."""
+"""Infer the file path of an expression: joined parts, parents, names of other paths."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _SAME_METHODS = frozenset({"resolve", "absolute", "as_posix", "expanduser", "__f
 
 
 class Values:
-    """The paths that names have, statement by statement; `folder` is where the notebook runs."""
+    """The paths of names, statement by statement; `folder` is the folder in which the notebook runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, str] = {}
 
     def take(self, node: ast.stmt) -> None:
-        """Note what an assignment binds; a name that gets something else is forgotten."""
+        """Record the path that an assignment binds; a name that is bound to another value is removed."""
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             node = ast.Assign([node.target], node.value)
         if not isinstance(node, ast.Assign):
             return
-        for target, given in ((target, node.value) for target in node.targets):
-            if isinstance(target, ast.Tuple) and isinstance(given, ast.Tuple):
-                for part, own in zip(target.elts, given.elts, strict=False):
-                    self.take(ast.Assign([part], own))
+        for target, value_node in ((target, node.value) for target in node.targets):
+            if isinstance(target, ast.Tuple) and isinstance(value_node, ast.Tuple):
+                for part, part_value in zip(target.elts, value_node.elts, strict=False):
+                    self.take(ast.Assign([part], part_value))
             if isinstance(target, ast.Name):
-                value = self.of(given)
+                value = self.of(value_node)
                 if value is None:
                     self.names.pop(target.id, None)
                 else:
                     self.names[target.id] = value
 
     def of(self, node: ast.expr) -> str | None:
-        """Return the path, relative to the folder where it is written so; None where it cannot be told."""
+        """Return the path, relative if it is written as relative; None if it cannot be inferred."""
         if isinstance(node, ast.Constant):
             return node.value if isinstance(node.value, str) else None
         if isinstance(node, ast.Name):
@@ -45,10 +45,10 @@ class Values:
         if isinstance(node, ast.JoinedStr):
             return self._joined(node)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
-            left, right = self.of(node.left), self.of(node.right)
-            if left is None or right is None:
+            left_value, right = self.of(node.left), self.of(node.right)
+            if left_value is None or right is None:
                 return None
-            return left + right if isinstance(node.op, ast.Add) else os.path.join(left, right)  # noqa: PTH118 - as written
+            return left_value + right if isinstance(node.op, ast.Add) else os.path.join(left_value, right)  # noqa: PTH118 - as written
         if isinstance(node, ast.Attribute):
             return self._attribute(node)
         return self._call(node) if isinstance(node, ast.Call) else None
@@ -74,10 +74,10 @@ class Values:
         text = ast.unparse(node.func)
         if text in ("os.getcwd", "Path.cwd", "pathlib.Path.cwd"):
             return str(self.folder)
-        given = [self.of(argument) for argument in node.args]
-        if any(each is None for each in given):
+        values = [self.of(argument) for argument in node.args]
+        if any(value is None for value in values):
             return None
-        parts = [each for each in given if each is not None]
+        parts = [value for value in values if value is not None]
         if name in ("join", "joinpath") and not text.startswith("'"):
             owner = self.of(node.func.value) if name == "joinpath" and isinstance(node.func, ast.Attribute) else ""
             return None if owner is None else os.path.join(owner, *parts) if parts else owner  # noqa: PTH118

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import is_clusterer, is_model, is_sampler, is_transformer
-from d2c_mlops.convert.meaning.columns import Selection, selection
+from d2c_mlops.convert.meaning.columns import Selection, column_selection
 from d2c_mlops.convert.meaning.inference import Binding, Inference
 from d2c_mlops.convert.source.notebook import Cell, Notebook
 
@@ -80,7 +80,7 @@ class CellRole:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One `estimator.fit(features, target)`, with what can be read of its columns."""
+    """One `estimator.fit(features, target)`, with its columns as far as they can be inferred."""
 
     cell: int
     line: int
@@ -106,20 +106,20 @@ class Structure:
 
     @property
     def models(self) -> tuple[Fit, ...]:
-        """Fits of what predicts."""
+        """The fits of models, without transformers."""
         return tuple(fit for fit in self.fits if fit.kind in ("model", "clusterer"))
 
     def cells(self, role: str) -> tuple[int, ...]:
         """Return the cells that play a role."""
-        return tuple(cell for cell, found in self.roles.items() if role in found.plays)
+        return tuple(cell for cell, cell_role in self.roles.items() if role in cell_role.plays)
 
 
 def calls(cell: Cell) -> Iterator[ast.Call]:
     """Yield every call of a cell in document order."""
     if cell.tree is None:
         return
-    found = [node for node in ast.walk(cell.tree) if isinstance(node, ast.Call)]
-    yield from sorted(found, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0))
+    call_nodes = [node for node in ast.walk(cell.tree) if isinstance(node, ast.Call)]
+    yield from sorted(call_nodes, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0))
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
@@ -132,9 +132,9 @@ def structure(notebook: Notebook, inference: Inference) -> Structure:
     roles: dict[int, CellRole] = {}
     fits: list[Fit] = []
     for cell in notebook.code:
-        own = list(_fits(cell, inference))
-        fits.extend(own)
-        plays = frozenset(_plays(cell, inference, own))
+        cell_fits = list(_fits(cell, inference))
+        fits.extend(cell_fits)
+        plays = frozenset(_plays(cell, inference, cell_fits))
         main = next((role for role in _PRIORITY if role in plays), "prepare")
         roles[cell.index] = CellRole(cell.index, main, plays)
     return Structure(roles, tuple(fits))
@@ -164,8 +164,8 @@ def _fits(cell: Cell, inference: Inference) -> Iterator[Fit]:
             function.attr,
             ast.unparse(features) if features is not None else "",
             ast.unparse(target) if target is not None else "",
-            selection(features, inference) if features is not None else None,
-            selection(target, inference) if target is not None else None,
+            column_selection(features, inference) if features is not None else None,
+            column_selection(target, inference) if target is not None else None,
             {word.arg: ast.unparse(word.value) for word in built.keywords if word.arg} if built else {},
             call,
         )
@@ -190,9 +190,9 @@ def _data(call: ast.Call, path: str) -> tuple[ast.expr | None, ast.expr | None]:
     if path.startswith("statsmodels."):
         function = call.func
         built = function.value if isinstance(function, ast.Attribute) else None
-        given = built.args if isinstance(built, ast.Call) else []
-        target = given[0] if given else keyword(built, "endog") if isinstance(built, ast.Call) else None
-        return (given[1] if len(given) > 1 else None), target
+        arguments = built.args if isinstance(built, ast.Call) else []
+        target = arguments[0] if arguments else keyword(built, "endog") if isinstance(built, ast.Call) else None
+        return (arguments[1] if len(arguments) > 1 else None), target
     features = call.args[0] if call.args else keyword(call, "X") or keyword(call, "x")
     target = call.args[1] if len(call.args) > 1 else keyword(call, "y")
     return features, None if isinstance(target, ast.Constant) else target
@@ -262,5 +262,5 @@ def _is_build(node: ast.expr, inference: Inference) -> bool:
         return False
     path = inference.path(node.func)
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    made = is_model(path) or is_transformer(path) or path.startswith(("matplotlib.", "seaborn."))
-    return made or bool(_LOADS.search(path)) or method in _FITS | _PREDICTS or bool(_EVALUATES.search(path))
+    is_model_part = is_model(path) or is_transformer(path) or path.startswith(("matplotlib.", "seaborn."))
+    return is_model_part or bool(_LOADS.search(path)) or method in _FITS | _PREDICTS or bool(_EVALUATES.search(path))

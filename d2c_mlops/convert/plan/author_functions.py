@@ -14,7 +14,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
-class Authored:
+class AuthorFunction:
     """A function or class of the author; `extras` become keyword arguments, `reason` says why it is not exported."""
 
     name: str
@@ -23,9 +23,9 @@ class Authored:
     reason: str = ""
 
 
-def authored(
+def author_functions_in(
     every: Sequence[Statement], imported: frozenset[str], bound_before: Mapping[tuple[int, int], frozenset[str]]
-) -> dict[str, Authored]:
+) -> dict[str, AuthorFunction]:
     """Return the author's functions and classes by name."""
     bindings: dict[str, int] = {}
     for node in every:
@@ -46,7 +46,7 @@ def authored(
             break
         reasons |= wrong
     return {
-        name: Authored(name, s, () if reasons[name] else tuple(sorted(extras[name])), reasons[name])
+        name: AuthorFunction(name, s, () if reasons[name] else tuple(sorted(extras[name])), reasons[name])
         for name, s in defined.items()
     }
 
@@ -79,14 +79,16 @@ def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: fro
 
 
 def _closed(reads: Mapping[str, set[str]], reasons: Mapping[str, str]) -> dict[str, set[str]]:
-    """What each function needs from outside, through the functions that it calls."""
-    extras = {name: {each for each in needed if reasons.get(each, "kept")} for name, needed in reads.items()}
+    """The global names that each function reads, including those of the functions that it calls."""
+    extras = {
+        name: {mentioned for mentioned in needed if reasons.get(mentioned, "kept")} for name, needed in reads.items()
+    }
     while True:
         grown = False
         for name, needed in reads.items():
-            for other in needed:
-                if other in extras and not reasons[other] and not extras[other] <= extras[name]:
-                    extras[name] |= extras[other]
+            for reference in needed:
+                if reference in extras and not reasons[reference] and not extras[reference] <= extras[name]:
+                    extras[name] |= extras[reference]
                     grown = True
         if not grown:
             return extras
@@ -121,7 +123,7 @@ def _use_reason(
 def mentions(
     node: ast.AST, name: str, hidden: frozenset[str] = frozenset()
 ) -> Iterator[tuple[ast.Call | None, set[str]]]:
-    """Yield each place where `name` is read: the call, or None where it is a value, and what inner scopes hide."""
+    """Yield each read of `name`: the call, or None if it is used as a value, with the names that inner scopes hide."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
         if name not in hidden:
             yield node, set(hidden)
@@ -131,14 +133,14 @@ def mentions(
     if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and name not in hidden:
         yield None, set(hidden)
         return
-    yield from (found for child, inner in _scoped(node, hidden) for found in mentions(child, name, inner))
+    yield from (nested for child, inner in _scoped(node, hidden) for nested in mentions(child, name, inner))
 
 
 def _scoped(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
     inner = hidden
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        given = node.args
-        every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        arguments = node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         inner = hidden | {statement.arg for statement in every if statement is not None}
         if not isinstance(node, ast.Lambda):
             inner |= {use.name for use in names_in(node.body).binds}

@@ -44,6 +44,6 @@ class Block:
 
 
 def in_order(block: Block, names: Collection[str]) -> list[str]:
-    """Order names as the step binds them, what it only changes last."""
+    """Order names as the step binds them; names that it only changes come last."""
     bound = [name for line in block.lines for name in line.facts.binds]
     return sorted(names, key=lambda name: (bound.index(name) if name in bound else len(bound), name))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots
-from d2c_mlops.convert.plan.row_dependence import sites
+from d2c_mlops.convert.plan.row_dependence import learning_sites
 from d2c_mlops.convert.source.imports import is_import
 
 LONGEST = 25  # lines of a step that was not written as one
@@ -62,7 +62,7 @@ def raw_blocks(plan: Plan) -> Iterator[Block]:
 
 
 def _sections(lines: Sequence[PlanLine]) -> Iterator[tuple[tuple[str, ...], list[PlanLine]]]:
-    """Cut a cell where its author set a title by a comment."""
+    """Split a cell at comments that are titles."""
     part: list[PlanLine] = []
     for line in lines:
         if line.titles and part:
@@ -106,38 +106,38 @@ def _role(group: Iterable[PlanLine]) -> str:
 
 
 def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
-    """Move work in front of what only shows, where neither sees the other; a figure is never torn apart."""
-    done: list[PlanLine] = []
+    """Move computation before lines that only show results if they are independent; a figure is never split."""
+    ordered: list[PlanLine] = []
     for line in lines:
-        place = len(done)
-        while line.kind == "work" and place and done[place - 1].kind == "show":
+        place = len(ordered)
+        while line.kind == "work" and place and ordered[place - 1].kind == "show":
             place -= 1
-        between = done[place:]
+        between = ordered[place:]
         if line.kind == "work" and between:
             if all(_independent(line, shown) for shown in between):
                 line.live = line.live.union(*(shown.facts.loads for shown in between))
-                done.insert(place, line)
+                ordered.insert(place, line)
                 continue
             if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
                 line.kind = "plain"
                 line.reason = "it is in the middle of a figure"
-        done.append(line)
-    return done
+        ordered.append(line)
+    return ordered
 
 
 def _closes(line: PlanLine, plan: Plan) -> bool:
-    """Whether a line shows a figure, so that what follows begins a new one."""
+    """Whether a line shows a figure, so that the next line begins a new one."""
     value = getattr(line.statement.node, "value", None)
     return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
 
 
 def _independent(work: PlanLine, shown: PlanLine) -> bool:
     changed = {*work.facts.binds, *work.facts.mutates}
-    seen = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
+    touched = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
     bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
     chance = _uses_chance(work) and _uses_chance(shown)
     files = work.role == "load" and _writes_file(shown)
-    return not (changed & seen) and not bound and not chance and not files and not is_import(shown.statement.node)
+    return not (changed & touched) and not bound and not chance and not files and not is_import(shown.statement.node)
 
 
 def _writes_file(line: PlanLine) -> bool:
@@ -179,11 +179,11 @@ def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
 
 
 def _begins_to_learn(group: Sequence[PlanLine], lines: Sequence[PlanLine], plan: Plan) -> bool:
-    """Whether lines learn from a table that the group before them makes: its rows are the records of a model."""
+    """Whether lines learn from a table that the group before them creates: its rows are the records of a model."""
     work = all(line.kind == "work" for line in (*group, *lines))
     if not work or not any(_makes_table(line, plan) for line in group):
         return False
-    return not sites(group, plan) and bool(sites(lines, plan))
+    return not learning_sites(group, plan) and bool(learning_sites(lines, plan))
 
 
 def _makes_table(line: PlanLine, plan: Plan) -> bool:
@@ -202,11 +202,11 @@ def _titled(line: PlanLine) -> bool:
     return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
 
 
-def merged(found: list[Block], plan: Plan) -> list[Block]:
+def join_blocks(blocks: list[Block], plan: Plan) -> list[Block]:
     """Join steps of neighbouring cells that do one thing, with nothing shown between them."""
-    done: list[Block] = []
-    for block in found:
-        last = done[-1] if done else None
+    joined: list[Block] = []
+    for block in blocks:
+        last = joined[-1] if joined else None
         if last is not None and block.kind == last.kind == "step" and block.cells != last.cells:
             same = last.role == block.role == "prepare" and not block.lines[0].statement.comment
             built = block.role == "fit" and last.size <= 6 and _builds(last, block)
@@ -216,20 +216,20 @@ def merged(found: list[Block], plan: Plan) -> list[Block]:
                 last.cells += [cell for cell in block.cells if cell not in last.cells]
                 last.role = block.role
                 continue
-        done.append(block)
-    return done
+        joined.append(block)
+    return joined
 
 
 def _asks(last: Block, block: Block) -> bool:
-    """Whether a few lines only prepare what the next step predicts for."""
-    made = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
+    """Whether a few lines only prepare the rows that the next step predicts."""
+    created = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
     used = {name for line in block.lines for name in line.facts.loads}
     roles = (last.role, block.role) == ("prepare", "predict")
-    return roles and last.size <= 3 and made <= used and not made & block.lines[-1].live
+    return roles and last.size <= 3 and created <= used and not created & block.lines[-1].live
 
 
 def _builds(last: Block, block: Block) -> bool:
-    """Whether a piece fits what the one before it only builds."""
+    """Whether a block fits an estimator that the block before it only builds."""
     fits = any(
         isinstance(node, ast.Attribute) and node.attr.startswith("fit")
         for line in last.lines
@@ -237,5 +237,5 @@ def _builds(last: Block, block: Block) -> bool:
     )
     if fits or last.role not in ("prepare", "fit"):
         return False
-    made = {name for line in last.lines for name in line.facts.binds}
-    return len(made) == 1 and bool(made & {name for line in block.lines for name in line.facts.mutates})
+    created = {name for line in last.lines for name in line.facts.binds}
+    return len(created) == 1 and bool(created & {name for line in block.lines for name in line.facts.mutates})

@@ -7,10 +7,10 @@ from typing import Any
 
 from d2c_mlops.convert.meaning.columns import Selection
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.source.dataflow import Flow, is_given, trace
+from d2c_mlops.convert.source.dataflow import Flow, is_kernel_name, trace
 
 
-def reading(plan: Plan) -> dict[str, Any]:
+def data_flow_report(plan: Plan) -> dict[str, Any]:
     """Return the cells and the fits of a notebook as JSON values; cells count from 1."""
     flow = trace(plan.notebook)
     return {
@@ -41,7 +41,7 @@ def _cell(plan: Plan, flow: Flow, index: int) -> dict[str, Any]:
     return {
         "cell": index + 1,
         "role": role.role if role else "",
-        "reads": [name for name in cell.reads if name not in modules and not is_given(name)],
+        "reads": [name for name in cell.reads if name not in modules and not is_kernel_name(name)],
         "changes": [name for name in cell.mutates if name not in modules],
         "defines": [name for name in cell.defines if name not in imported],
         "imports": sorted(imported),
@@ -49,21 +49,21 @@ def _cell(plan: Plan, flow: Flow, index: int) -> dict[str, Any]:
 
 
 def _columns(text: str, chosen: Selection | None) -> str:
-    """Return the words of the notebook, and the columns where they are known."""
+    """Return the expression as the notebook writes it, with its columns if they are known."""
     return f"{text} ({chosen})" if chosen is not None and (chosen.only or chosen.without) else text
 
 
-def to_text(found: Mapping[str, Any]) -> str:
+def to_text(report: Mapping[str, Any]) -> str:
     """Return the reading as a table for a terminal."""
     lines = [f"{'cell':>4}  {'role':10}  reads → changes, defines"]
-    for cell in found["cells"]:
-        made = ", ".join([*(f"{name} (changed)" for name in cell["changes"]), *cell["defines"]])
-        taken = ", ".join(cell["reads"])
-        names = f"{taken} → {made}" if made else taken
+    for cell in report["cells"]:
+        outputs = ", ".join([*(f"{name} (changed)" for name in cell["changes"]), *cell["defines"]])
+        inputs = ", ".join(cell["reads"])
+        names = f"{inputs} → {outputs}" if outputs else inputs
         lines.append(f"{cell['cell']:4}  {cell['role']:10}  {names or ', '.join(cell['imports'])}"[:160].rstrip())
-    for fit in found["fits"]:
+    for fit in report["fits"]:
         target = f" for {fit['target']}" if fit["target"] else ""
         lines.append(f"fit   cell {fit['cell']}: {fit['estimator']} ({fit['kind']}) on {fit['features']}{target}")
-    for name, reads in found["functions_that_read_globals"].items():
+    for name, reads in report["functions_that_read_globals"].items():
         lines.append(f"note  {name}() reads {', '.join(reads)} without taking them as arguments")
     return "\n".join(lines)

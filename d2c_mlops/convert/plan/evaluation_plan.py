@@ -32,7 +32,7 @@ class JudgedRows:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class AuthorEvaluation:
     """Features and answers of the author's own evaluation, whether they are others than those of the fit, his metric."""
 
     features: ast.expr | None
@@ -48,7 +48,7 @@ def names_of(node: ast.AST) -> set[str]:
 
 
 def bound_name(line: PlanLine, position: int | None = None) -> str:
-    """Return the name that a statement binds, or the one at a place of its tuple; empty where there is none."""
+    """Return the name that a statement binds, or the name at a position of its tuple; empty if it binds none."""
     node = line.statement.node
     target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
     if isinstance(target, ast.Tuple) and position is not None and position < len(target.elts):
@@ -61,40 +61,40 @@ def with_aliases(lines: Sequence[PlanLine], names: Iterable[str]) -> tuple[list[
 
     `model = reg.fit(...)`, `clf2 = clf`, `a, b = clf, other` and `best = search.best_estimator_` give it further names.
     """
-    known = set(names)
-    kept, found = [lines[0]], {id(lines[0]): frozenset(known)}
+    aliases = set(names)
+    alias_lines, names_at = [lines[0]], {id(lines[0]): frozenset(aliases)}
     for line in lines[1:]:
-        if known & set(line.facts.mutates):
+        if aliases & set(line.facts.mutates):
             break
-        more = _aliases(line.statement.node, known)
-        known = (known - set(line.facts.binds)) | more
-        if not known:
+        new_aliases = _aliases(line.statement.node, aliases)
+        aliases = (aliases - set(line.facts.binds)) | new_aliases
+        if not aliases:
             break
-        kept.append(line)
-        found[id(line)] = frozenset(known)
-    return kept, found
+        alias_lines.append(line)
+        names_at[id(line)] = frozenset(aliases)
+    return alias_lines, names_at
 
 
-def _aliases(node: ast.stmt, known: set[str]) -> set[str]:
+def _aliases(node: ast.stmt, model_names: set[str]) -> set[str]:
     if isinstance(node, ast.AnnAssign) and node.value is not None:
         node = ast.Assign([node.target], node.value)
     if not isinstance(node, ast.Assign):
         return set()
-    found: set[str] = set()
+    aliases: set[str] = set()
     for target in node.targets:
         pairs: list[tuple[ast.expr, ast.expr]] = [(target, node.value)]
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
             pairs = list(zip(target.elts, node.value.elts, strict=False))
         for name, value in pairs:
             same = value.value if isinstance(value, ast.Attribute) and value.attr in _SAME_OBJECT else value
-            if isinstance(name, ast.Name) and isinstance(same, ast.Name) and same.id in known:
-                found.add(name.id)
-    return found
+            if isinstance(name, ast.Name) and isinstance(same, ast.Name) and same.id in model_names:
+                aliases.add(name.id)
+    return aliases
 
 
 def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
-    """Return the calls of the author's function in which a fit stands, as fits of what they return, with their names."""
-    found: list[tuple[Fit, PlanLine, str]] = []
+    """Return the calls of the author's function that contains a fit, as fits of the returned objects, with their names."""
+    fits: list[tuple[Fit, PlanLine, str]] = []
     for name, function in plan.functions.items():
         node = function.statement.node
         if not isinstance(node, ast.FunctionDef) or fit.call is None or fit.call not in list(ast.walk(node)):
@@ -110,15 +110,15 @@ def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
                 assert isinstance(value, ast.Call)
                 call = _outside(fit.call, node, value)
                 if bound and call is not None:
-                    made = replace(
+                    outer_fit = replace(
                         fit, cell=line.statement.cell, line=line.statement.node.lineno, name=bound, call=call
                     )
-                    found.append((made, line, bound))
-    return found
+                    fits.append((outer_fit, line, bound))
+    return fits
 
 
 def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
-    """The place of the fitted object in what the function returns, 0 where it returns nothing else; None where unsure."""
+    """The position of the fitted object in the function's result, 0 if it is the whole result; None if unsure."""
     returns = [child.value for child in ast.walk(node) if isinstance(child, ast.Return)]
     if len(returns) != 1 or returns[0] is None:
         return None
@@ -141,16 +141,21 @@ def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
 
 
 def _outside(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Call | None:
-    """The fit with what the caller hands in, where it is fitted on just that."""
+    """The fit with the caller's arguments, if it is fitted on exactly these."""
     names = [argument.arg for argument in [*function.args.posonlyargs, *function.args.args]]
     handed = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
-    own = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assigned_names = {
+        node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     words = {word.arg: word.value for word in fit.keywords}
-    given = [*fit.args, *(words[name] for name in ("X", "y") if name in words)]
-    outside = [handed.get(value.id) if isinstance(value, ast.Name) and value.id not in own else None for value in given]
-    if not outside or any(each is None for each in outside):
+    argument_nodes = [*fit.args, *(words[name] for name in ("X", "y") if name in words)]
+    outside = [
+        handed.get(value.id) if isinstance(value, ast.Name) and value.id not in assigned_names else None
+        for value in argument_nodes
+    ]
+    if not outside or any(value is None for value in outside):
         return None
-    return ast.Call(fit.func, [each for each in outside if each is not None], [])
+    return ast.Call(fit.func, [value for value in outside if value is not None], [])
 
 
 def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
@@ -160,43 +165,45 @@ def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
         return []
     if not fit.path.startswith("statsmodels."):
         words = {word.arg: word.value for word in call.keywords}
-        named = [words[name] for name in ("X", "y") if name in words]
-        return [*call.args, *named[len(call.args) :]] if len(call.args) < 2 else call.args
+        keywords_given = [words[name] for name in ("X", "y") if name in words]
+        return [*call.args, *keywords_given[len(call.args) :]] if len(call.args) < 2 else call.args
     built = construction(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
     if built is None:
         return []
     words = {word.arg: word.value for word in built.keywords}
     target = built.args[0] if built.args else words.get("endog")
     features = built.args[1] if len(built.args) > 1 else words.get("exog")
-    return [each for each in (features, target) if each is not None] if features is not None else []
+    return [part for part in (features, target) if part is not None] if features is not None else []
 
 
-def evaluated(plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], fit: Fit) -> Evaluated:
-    """Return how the author judged an estimator: held-out rows before others; the training rows where there is nothing else."""
+def author_evaluation(
+    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], fit: Fit
+) -> AuthorEvaluation:
+    """Return how the author evaluated an estimator: on held-out rows if possible, else on other rows, else on the training rows."""
     trained = trained_on(plan, fit)
     target = trained[1] if len(trained) > 1 else None
-    questions = asked_for(plan, lines, names, trained)
+    questions = predicted_rows(plan, lines, names, trained)
     for question in questions:
         if trained and ast.dump(question.features) == ast.dump(trained[0]):
             continue
         truth, score = _truth(plan, lines, names, question)
         if trained and (truth is not None or fit.kind == "clusterer"):
-            return Evaluated(question.features, truth, True, score, question)
+            return AuthorEvaluation(question.features, truth, True, score, question)
     if trained and (handed := _handed_to_function(plan, lines, names, trained)) is not None:
         return handed
     if not trained:
-        return Evaluated(None, None, False)
+        return AuthorEvaluation(None, None, False)
     first = questions[0] if questions else None
     score = _truth(plan, lines, names, first)[1] if first is not None else ""
     same = first is not None and ast.dump(first.features) == ast.dump(trained[0])
-    return Evaluated(trained[0], target, False, score, first if same else None)
+    return AuthorEvaluation(trained[0], target, False, score, first if same else None)
 
 
-def asked_for(
+def predicted_rows(
     plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
 ) -> list[JudgedRows]:
-    """Return what the estimator is asked for: by their names held-out rows first, then others than those of the fit."""
-    found: list[JudgedRows] = []
+    """Return the rows that the estimator predicts: first those named as held out, then other rows than those of the fit."""
+    judged: list[JudgedRows] = []
     for line in lines:
         for node in ast.walk(line.statement.node):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
@@ -205,26 +212,26 @@ def asked_for(
                     owner = owner.value
                 if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "fit":
                     owner = owner.func.value  # reg.fit(X_train, y_train).predict(X_test)
-                known = isinstance(owner, ast.Name) and owner.id in names[id(line)]
-                if known and node.func.attr in _ASKS and isinstance(line.statement.node, ast.Assign | ast.Expr):
-                    found.append(JudgedRows(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
-    own = ast.dump(trained[0]) if trained else ""
+                is_fitted = isinstance(owner, ast.Name) and owner.id in names[id(line)]
+                if is_fitted and node.func.attr in _ASKS and isinstance(line.statement.node, ast.Assign | ast.Expr):
+                    judged.append(JudgedRows(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
+    training_features = ast.dump(trained[0]) if trained else ""
     parts = _siblings(plan, trained[0]) if trained else set()
 
-    def rank(each: JudgedRows) -> int:
-        read = names_of(each.features)
-        if ast.dump(each.features) == own:
+    def rank(judged_rows: JudgedRows) -> int:
+        read = names_of(judged_rows.features)
+        if ast.dump(judged_rows.features) == training_features:
             return 3
         if read & parts:
             return 0
         return 1 if any(_HELD_OUT.search(name) for name in read) else 2
 
-    return sorted(found, key=rank)
+    return sorted(judged, key=rank)
 
 
 def _siblings(plan: Plan, part: ast.expr) -> set[str]:
-    """The other part of the split that a name comes from: X_test for X_train."""
-    found: set[str] = set()
+    """The other part of the split of a name: X_test for X_train."""
+    siblings: set[str] = set()
     for line in plan.lines:
         node = line.statement.node
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
@@ -235,13 +242,13 @@ def _siblings(plan: Plan, part: ast.expr) -> set[str]:
         parts = [element.id if isinstance(element, ast.Name) else "" for element in getattr(target, "elts", [])]
         for place, name in enumerate(parts):
             if name and isinstance(part, ast.Name) and name == part.id and place ^ 1 < len(parts):
-                found.add(parts[place ^ 1])
-    return found - {""}
+                siblings.add(parts[place ^ 1])
+    return siblings - {""}
 
 
 def _handed_to_function(
     plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
-) -> Evaluated | None:
+) -> AuthorEvaluation | None:
     """`report(model, X_test, y_test)`: the author's function is handed the other part of the split."""
     if len(trained) < 2:
         return None
@@ -250,22 +257,22 @@ def _handed_to_function(
         for node in ast.walk(line.statement.node):
             if not isinstance(node, ast.Call):
                 continue
-            given = [*node.args, *(word.value for word in node.keywords)]
-            read = {value.id for value in given if isinstance(value, ast.Name)}
+            argument_nodes = [*node.args, *(word.value for word in node.keywords)]
+            read = {value.id for value in argument_nodes if isinstance(value, ast.Name)}
             if read & names[id(line)] and read & features and read & answers:
-                by_name = {value.id: value for value in given if isinstance(value, ast.Name)}
+                by_name = {value.id: value for value in argument_nodes if isinstance(value, ast.Name)}
                 first, second = (by_name[next(iter(read & part))] for part in (features, answers))
-                asked = JudgedRows(first, line.statement.node, next(iter(read & names[id(line)])))
-                return Evaluated(first, second, True, "", asked)
+                judged_rows = JudgedRows(first, line.statement.node, next(iter(read & names[id(line)])))
+                return AuthorEvaluation(first, second, True, "", judged_rows)
     return None
 
 
 def _truth(
-    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], asked: JudgedRows
+    plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], judged_rows: JudgedRows
 ) -> tuple[ast.expr | None, str]:
     """The answers with which the author compared the predictions, and his metric."""
-    predicted = {use for line in lines if line.statement.node is asked.statement for use in line.facts.binds}
-    found: list[tuple[ast.expr, str]] = []
+    predicted = {use for line in lines if line.statement.node is judged_rows.statement for use in line.facts.binds}
+    answers: list[tuple[ast.expr, str]] = []
     for line in lines:
         predicted |= _derived(line, predicted, plan)
         for node in ast.walk(line.statement.node):
@@ -275,37 +282,41 @@ def _truth(
             metric = path.rpartition(".")[2]
             if path.startswith("sklearn.metrics.") and len(node.args) > 1:
                 if metric == "silhouette_score":
-                    found.append((node.args[0], metric))
+                    answers.append((node.args[0], metric))
                     continue
                 for truth, guess in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
-                    if _is_answer(guess, predicted, names[id(line)], asked) and not names_of(truth) & predicted:
-                        found.append((truth, metric if metric in SCORES else ""))
+                    if _is_answer(guess, predicted, names[id(line)], judged_rows) and not names_of(truth) & predicted:
+                        answers.append((truth, metric if metric in SCORES else ""))
                         break
-            own = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
-            if own and names[id(line)] & names_of(node.func) and ast.dump(node.args[0]) == ast.dump(asked.features):
-                found.append((node.args[1], ""))
-    score = next((metric for _, metric in found if metric), "")
-    plain = [truth for truth, metric in found if metric != "silhouette_score"]
+            is_score_method = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
+            if (
+                is_score_method
+                and names[id(line)] & names_of(node.func)
+                and ast.dump(node.args[0]) == ast.dump(judged_rows.features)
+            ):
+                answers.append((node.args[1], ""))
+    score = next((metric for _, metric in answers if metric), "")
+    plain = [truth for truth, metric in answers if metric != "silhouette_score"]
     return (plain[0] if plain else None), score
 
 
-def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], asked: JudgedRows) -> bool:
-    """Whether an expression is the whole of what was predicted; a part of it belongs to other rows."""
+def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], judged_rows: JudgedRows) -> bool:
+    """Whether an expression is the complete prediction; a part of it belongs to other rows."""
     if isinstance(guess, ast.Subscript):
         key = guess.slice
         whole = isinstance(key, ast.Tuple) and isinstance(key.elts[0], ast.Slice) and key.elts[0].lower is None
-        return whole and key.elts[0].upper is None and _is_answer(guess.value, predicted, names, asked)  # type: ignore[attr-defined]
+        return whole and key.elts[0].upper is None and _is_answer(guess.value, predicted, names, judged_rows)  # type: ignore[attr-defined]
     if isinstance(guess, ast.Call) and isinstance(guess.func, ast.Attribute) and guess.func.attr in _ASKS:
         return (
             bool(guess.args)
-            and ast.dump(guess.args[0]) == ast.dump(asked.features)
+            and ast.dump(guess.args[0]) == ast.dump(judged_rows.features)
             and bool(names & names_of(guess.func))
         )
     return bool(names_of(guess) & predicted)
 
 
 def _derived(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
-    """Names that are made of predictions alone: `labels = (chance > 0.5).astype(int)`."""
+    """Names that are computed only from predictions: `labels = (chance > 0.5).astype(int)`."""
     node = line.statement.node
     if not isinstance(node, ast.Assign) or not predicted:
         return set()
@@ -313,5 +324,5 @@ def _derived(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
     indexed = any(
         isinstance(part, ast.Subscript) and not isinstance(part.slice, ast.Tuple) for part in ast.walk(node.value)
     )
-    made = bool(read) and read <= predicted | {"int", "float", "round", "list", "len"} and not indexed
-    return {target.id for target in node.targets if isinstance(target, ast.Name)} if made else set()
+    is_derived = bool(read) and read <= predicted | {"int", "float", "round", "list", "len"} and not indexed
+    return {target.id for target in node.targets if isinstance(target, ast.Name)} if is_derived else set()

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from d2c_mlops.convert.meaning.roles import Fit
 from d2c_mlops.convert.plan.block import Block, in_order
 from d2c_mlops.convert.plan.evaluation_plan import (
-    Evaluated,
+    AuthorEvaluation,
+    author_evaluation,
     bound_name,
-    evaluated,
     fitted_by_function,
     names_of,
     trained_on,
     with_aliases,
 )
-from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots, visible
-from d2c_mlops.convert.plan.replay import Manner, ReplayPlan, Words, replayed
-from d2c_mlops.convert.plan.row_dependence import Site, sites
-from d2c_mlops.convert.plan.slicing import Wanted, takes
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names, plots
+from d2c_mlops.convert.plan.replay import ReplayOptions, ReplayPlan, Words, plan_replay
+from d2c_mlops.convert.plan.row_dependence import LearningSite, learning_sites
+from d2c_mlops.convert.plan.slicing import NeededColumns, take_if_needed
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
 FORECASTERS = frozenset(
@@ -34,7 +34,7 @@ MOST_CHOICES = 3
 
 
 @dataclass
-class Chosen:
+class ModelChoice:
     """The estimator that becomes the model."""
 
     fit: Fit
@@ -47,59 +47,59 @@ class Chosen:
     kept: str = "estimator"  # or regression, or forecast: what is kept of it
     horizon: int = HORIZON  # of a forecast
     freq: str = ""  # of Prophet's dates
-    ways: list[Way] = field(default_factory=list)
+    ways: list[RecordEntry] = field(default_factory=list)
     hands: list[tuple[Block, set[str]]] = field(default_factory=list)  # names that steps must hand out for it
 
 
 @dataclass
-class Way:
-    """One place where a record may enter: the table `start` as it stands after a step."""
+class RecordEntry:
+    """A possible entry of records: the table `start` after a step."""
 
     start: str
     after: int  # index among the chosen pieces
     replay: ReplayPlan
-    manner: Manner
+    manner: ReplayOptions
 
     @property
     def key(self) -> tuple[str, int, bool, bool, bool]:
-        """What tells one way from another."""
+        """The values that distinguish two entries."""
         return self.start, self.after, self.manner.every, self.manner.words is not None, self.manner.inner
 
 
-def choose(plan: Plan, found: Sequence[Block]) -> list[Chosen] | str:
-    """Return the estimators that may become the model, the last one of the notebook first, or why there is none."""
-    fits = [fit for fit in plan.structure.models if kept_as(fit)]
+def model_choices(plan: Plan, blocks: Sequence[Block]) -> list[ModelChoice] | str:
+    """Return the estimators that can become the model, the last one of the notebook first, or the reason why there is none."""
+    fits = [fit for fit in plan.structure.models if saved_form(fit)]
     if not fits:
         others = [fit for fit in plan.structure.models if fit.path]
         if others:
             return f"{others[-1].path} cannot be saved without pickle"
         return "the notebook fits no estimator"
     supervised = [fit for fit in fits if fit.kind == "model"] or fits
-    chosen: list[Chosen] = []
+    chosen: list[ModelChoice] = []
     reasons: list[str] = []
     for fit in [*reversed(supervised), *reversed([fit for fit in fits if fit not in supervised])]:
-        made = _for_fit(fit, plan, found)
-        if isinstance(made, Chosen):
-            chosen.append(made)
+        candidate = _for_fit(fit, plan, blocks)
+        if isinstance(candidate, ModelChoice):
+            chosen.append(candidate)
             if len(chosen) == MOST_CHOICES:
                 break
         else:
-            reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {made}")
+            reasons.append(f"{fit.path.rpartition('.')[2]} of cell {fit.cell + 1}: {candidate}")
     return chosen or reasons[0]
 
 
-def settle(found: Sequence[Block], chosen: Chosen | None, start: str = "") -> None:
-    """Let steps hand out no more than the notebook and the model that was built want; shared functions stay as they are."""
-    shared = [block.like for block in found if block.like is not None]
-    for block in found:
+def limit_outputs(blocks: Sequence[Block], chosen: ModelChoice | None, start: str = "") -> None:
+    """Reduce the outputs of steps to those that the notebook and the model use; shared functions are not changed."""
+    shared = [block.like for block in blocks if block.like is not None]
+    for block in blocks:
         if block.extra and block.like is None and block not in shared:
-            wanted = {name for hand, names in (chosen.hands if chosen else ()) if hand is block for name in names}
-            wanted |= {start}
-            block.outputs = [name for name in block.outputs if name not in block.extra - wanted] or block.outputs
+            needed_names = {name for hand, names in (chosen.hands if chosen else ()) if hand is block for name in names}
+            needed_names |= {start}
+            block.outputs = [name for name in block.outputs if name not in block.extra - needed_names] or block.outputs
 
 
-def kept_as(fit: Fit) -> str:
-    """Return how a fitted object is kept without pickle: estimator, regression or forecast; empty where it cannot be."""
+def saved_form(fit: Fit) -> str:
+    """Return how a fitted object is saved without pickle: estimator, regression or forecast; empty if this is not possible."""
     if fit.path.startswith(FAMILIES):
         return "estimator"
     last = fit.path.rpartition(".")[2]
@@ -110,7 +110,7 @@ def kept_as(fit: Fit) -> str:
     return "regression" if last in REGRESSIONS else ""
 
 
-def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
+def _for_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoice | str:
     line = next(
         (
             line
@@ -119,10 +119,10 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
         ),
         None,
     )
-    kept = kept_as(fit)
+    kind_kept = saved_form(fit)
     results = fit.path.startswith("statsmodels.")  # its fit returns the fitted object
     if line is None or line.kind == "definition":
-        calls = fitted_by_function(fit, plan) if kept == "estimator" else []
+        calls = fitted_by_function(fit, plan) if kind_kept == "estimator" else []
         if not calls:
             return "it is fitted inside a function of the notebook"
         fit, line, name = calls[-1]
@@ -134,64 +134,66 @@ def _for_fit(fit: Fit, plan: Plan, found: Sequence[Block]) -> Chosen | str:
     if not isinstance(line.statement.node, ast.Expr | ast.Assign):
         return "it is fitted in a loop"
     after = [plan_line for plan_line in plan.lines if plan_line.statement.place >= line.statement.place]
-    own = {name, bound_name(line)} if _returns_itself(line, fit) else {name}
-    later, names_at = with_aliases(after, own - {""})
-    judged = Evaluated(ast.Name(name, ast.Load()), None, False)
-    if kept != "forecast":
-        judged = evaluated(plan, later, names_at, fit)
-    made = _for_judged(fit, name, line, judged, later, plan, found)
-    if isinstance(made, str) and judged.held_out and (trained := trained_on(plan, fit)):
+    fitted_names = {name, bound_name(line)} if _returns_itself(line, fit) else {name}
+    later, names_at = with_aliases(after, fitted_names - {""})
+    judged = AuthorEvaluation(ast.Name(name, ast.Load()), None, False)
+    if kind_kept != "forecast":
+        judged = author_evaluation(plan, later, names_at, fit)
+    candidate = _for_judged(fit, name, line, judged, later, plan, blocks)
+    if isinstance(candidate, str) and judged.held_out and (trained := trained_on(plan, fit)):
         target = trained[1] if len(trained) > 1 else None
-        made = _for_judged(fit, name, line, Evaluated(trained[0], target, False), later, plan, found)
-    return made
+        candidate = _for_judged(fit, name, line, AuthorEvaluation(trained[0], target, False), later, plan, blocks)
+    return candidate
 
 
 def _for_judged(
     fit: Fit,
     name: str,
     line: PlanLine,
-    judged: Evaluated,
+    judged: AuthorEvaluation,
     later: Sequence[PlanLine],
     plan: Plan,
-    found: Sequence[Block],
-) -> Chosen | str:
-    """The estimator with the steps that lead to it and to what it is judged on."""
-    features, answers, asked, kept = judged.features, judged.answers, judged.asked, kept_as(fit)
+    all_blocks: Sequence[Block],
+) -> ModelChoice | str:
+    """The estimator with the steps to it and to its evaluation rows."""
+    features, answers, judged_rows, kind_kept = judged.features, judged.answers, judged.asked, saved_form(fit)
     if features is None:
         return "its features cannot be inferred"
     names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
-    end = next(i for i, block in enumerate(found) if line in block.lines)
-    asking = next((line for line in later if line.statement.node is asked.statement), line) if asked else line
-    last = max(end, next((i for i, block in enumerate(found) if asking in block.lines), end))
+    end = next(i for i, block in enumerate(all_blocks) if line in block.lines)
+    asking = (
+        next((line for line in later if line.statement.node is judged_rows.statement), line) if judged_rows else line
+    )
+    last = max(end, next((i for i, block in enumerate(all_blocks) if asking in block.lines), end))
     if asking is not line:
         last = max(end, last - 1) if last > end else end
     missing, hands = set(names), list[tuple[Block, set[str]]]()
-    for block in reversed(found[: last + 1]):
+    for block in reversed(all_blocks[: last + 1]):
         bound = {name for plan_line in block.lines for name in plan_line.facts.binds}
         if block.kind == "step" and (handed := missing & bound):
             block.extra |= handed - set(block.outputs)
             block.outputs = in_order(block, {*block.outputs, *handed})
             hands.append((block, handed))
         missing -= bound
-    wanted = Wanted(plan.inference, visible(plan))
-    wanted.want(name)
+    needed = NeededColumns(plan.inference, exported_names(plan))
+    needed.want(name)
     for part in (features, answers):
         if part is not None:
-            wanted.read(part)
-    blocks = _slice(found[: last + 1], wanted)
+            needed.read(part)
+    blocks = _slice(all_blocks[: last + 1], needed)
     if isinstance(blocks, str):
         return blocks
     bound = {bind for block in blocks for line in block.lines for bind in (*line.facts.binds, *line.facts.mutates)}
-    if lost := names - bound - visible(plan) - _constants(plan):
+    if lost := names - bound - exported_names(plan) - _constants(plan):
         return f"{', '.join(sorted(lost))} is defined after the steps that use it"
-    chosen = Chosen(fit, name, blocks, features, answers, judged.held_out, judged.score, kept, hands=hands)
-    if kept == "forecast":
+    chosen = ModelChoice(fit, name, blocks, features, answers, judged.held_out, judged.score, kind_kept, hands=hands)
+    if kind_kept == "forecast":
         chosen.horizon, chosen.freq = _horizon(plan, name)
     return chosen
 
 
 def _horizon(plan: Plan, name: str) -> tuple[int, str]:
-    """How many periods ahead the notebook asks for, and at which frequency Prophet lays its dates."""
+    """The number of periods that the notebook forecasts, and the frequency of Prophet's dates."""
     horizon, freq = 0, ""
     for line in plan.lines:
         for call in ast.walk(line.statement.node):
@@ -202,9 +204,9 @@ def _horizon(plan: Plan, name: str) -> tuple[int, str]:
             if call.func.attr in ("forecast", "get_forecast", "make_future_dataframe", "predict"):
                 words = {word.arg: word.value for word in call.keywords}
                 first = call.args[0] if call.args and call.func.attr != "predict" else None
-                given = words.get("steps") or words.get("periods") or words.get("n_periods") or first
-                if isinstance(given, ast.Constant) and isinstance(given.value, int):
-                    horizon = max(horizon, given.value)
+                steps = words.get("steps") or words.get("periods") or words.get("n_periods") or first
+                if isinstance(steps, ast.Constant) and isinstance(steps.value, int):
+                    horizon = max(horizon, steps.value)
                 if call.func.attr == "make_future_dataframe":
                     spelled = words.get("freq", ast.Constant("D"))
                     freq = str(spelled.value) if isinstance(spelled, ast.Constant) else ""
@@ -221,69 +223,70 @@ def _returns_itself(line: PlanLine, fit: Fit) -> bool:
     return getattr(line.statement.node, "value", None) is fit.call and fit.method == "fit"
 
 
-def _slice(found: Sequence[Block], wanted: Wanted) -> list[Block] | str:
-    """The pieces that make what is wanted, in order."""
+def _slice(all_blocks: Sequence[Block], needed: NeededColumns) -> list[Block] | str:
+    """The blocks that create the needed names, in order."""
     chosen: list[Block] = []
-    for block in reversed(found):
-        if block.kind == "step" and takes(block, wanted):
+    for block in reversed(all_blocks):
+        if block.kind == "step" and take_if_needed(block, needed):
             chosen.insert(0, block)
         elif block.kind == "plain":
             lines: list[PlanLine] = []
             for line in reversed(block.lines):
-                touched = {*line.facts.binds, *line.facts.mutates} & set(wanted.columns)
-                if not wanted.touches(line.statement, line.facts):
+                touched = {*line.facts.binds, *line.facts.mutates} & set(needed.columns)
+                if not needed.touches(line.statement, line.facts):
                     continue
                 if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
                     return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which is not converted to a function"
                 lines.insert(0, line)
-                wanted.take(line.statement, line.facts)
+                needed.take(line.statement, line.facts)
             if lines:
                 chosen.insert(0, Block("inline", block.cells, lines))
     return chosen
 
 
-def find_ways(plan: Plan, chosen: Chosen, words: Words) -> list[Way]:
-    """Every table on the way, the rawest first; where a step can be called it is tried so before it is written anew."""
-    seen = visible(plan)
-    found: list[Way] = []
+def find_record_entries(plan: Plan, chosen: ModelChoice, words: Words) -> list[RecordEntry]:
+    """Every table before the features, the rawest first; calling a step is tried before repeating its code."""
+    visible_names = exported_names(plan)
+    ways: list[RecordEntry] = []
     for place, block in enumerate(chosen.blocks):
-        rest = chosen.blocks[place + 1 :]
+        later_blocks = chosen.blocks[place + 1 :]
         touched = [name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)]
         for start in block.outputs if block.kind == "step" else dict.fromkeys(touched):
             if plots(block.lines[-1].statement, plan.inference):
                 continue
-            plain = (Manner(words, every=True), Manner(words), Manner())
-            for manner in (*(replace(each, inner=True) for each in plain), *plain):
-                made = replayed(plan, rest, start, chosen.features, seen, manner)
-                if made is None or start in made.given or not _reaches(made):
+            plain = (ReplayOptions(words, every=True), ReplayOptions(words), ReplayOptions())
+            for manner in (*(replace(manner, inner=True) for manner in plain), *plain):
+                replay_plan = plan_replay(plan, later_blocks, start, chosen.features, visible_names, manner)
+                if replay_plan is None or start in replay_plan.given or not _reaches(replay_plan):
                     continue
                 if not any(
-                    (way.start, way.replay.lines, way.replay.functions) == (start, made.lines, made.functions)
-                    for way in found
+                    (way.start, way.replay.lines, way.replay.functions)
+                    == (start, replay_plan.lines, replay_plan.functions)
+                    for way in ways
                 ):
-                    found.append(Way(start, place, made, manner))
-    return found
+                    ways.append(RecordEntry(start, place, replay_plan, manner))
+    return ways
 
 
 def _reaches(replay: ReplayPlan) -> bool:
-    """Whether the features are made from the start."""
+    """Whether the features are computed from the start table."""
     text = "\n".join([*replay.lines, replay.features])
     return replay.start in names_of(ast.parse(text))
 
 
-def skipped(plan: Plan, chosen: Chosen, way: Way | None) -> list[Site]:
-    """Return what learns before the record enters (before the features themselves without a way).
+def learned_before_entry(plan: Plan, chosen: ModelChoice, way: RecordEntry | None) -> list[LearningSite]:
+    """Return the code that learns before the entry of records (without an entry: before the features).
 
-    A caller who has to give a record there would have to learn it himself.
+    A caller who provides such a record would have to compute the learned values.
     """
     blocks = chosen.blocks[: way.after + 1] if way is not None else chosen.blocks
     before = {id(line) for block in blocks for line in block.lines}
-    wanted = Wanted(plan.inference, visible(plan), every=True)
-    wanted.read(chosen.features)
-    taken: list[PlanLine] = []
+    needed = NeededColumns(plan.inference, exported_names(plan), every=True)
+    needed.read(chosen.features)
+    lines: list[PlanLine] = []
     for line in reversed([line for block in chosen.blocks for line in block.lines]):
-        if wanted.touches(line.statement, line.facts):
+        if needed.touches(line.statement, line.facts):
             if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):
-                taken.insert(0, line)
-            wanted.take(line.statement, line.facts)
-    return sites(taken, plan)
+                lines.insert(0, line)
+            needed.take(line.statement, line.facts)
+    return learning_sites(lines, plan)

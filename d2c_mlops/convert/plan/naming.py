@@ -32,7 +32,7 @@ _VAGUE = frozenset(
 _ACRONYMS = {"xgb": "xgboost", "lgbm": "lightgbm", "k_means": "kmeans", "svc": "svm", "svr": "svm", "pca": "pca"}
 
 
-def snake(text: str) -> str:
+def snake_case(text: str) -> str:
     """Return a text as a Python name in lower case."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     text = re.sub(r"\W+", "_", text).strip("_").lower()
@@ -42,7 +42,7 @@ def snake(text: str) -> str:
     return text if text.isascii() else ""
 
 
-def command(text: str) -> str:
+def name_from_command(text: str) -> str:
     """Return the author's words as a name when they begin with a verb and are short; else an empty text."""
     text = re.sub(r"<[^<>]+>|https?://\S+|\([^()]*\)|[`*_#]", " ", text[:_READ])
     text = re.split(
@@ -69,28 +69,28 @@ def command(text: str) -> str:
     first = base_verb(words[0].lower())
     if not first:
         return ""
-    rest = [word.lower() for word in words[1:]]
-    while rest and rest[-1] in _SMALL:
-        rest.pop()
-    kept = [word for word in rest if word not in _SMALL or word in _KEPT]
-    while kept and kept[-1] in _SMALL:
-        kept.pop()
-    if len(kept) > 5:
-        short = list(itertools.takewhile(lambda word: word not in (*_KEPT, "and", "of"), rest))
-        kept = [word for word in short if word not in _SMALL]
-    return snake("_".join([first, *kept])) if 1 <= len(kept) <= 5 else ""
+    later_words = [word.lower() for word in words[1:]]
+    while later_words and later_words[-1] in _SMALL:
+        later_words.pop()
+    main_words = [word for word in later_words if word not in _SMALL or word in _KEPT]
+    while main_words and main_words[-1] in _SMALL:
+        main_words.pop()
+    if len(main_words) > 5:
+        short = list(itertools.takewhile(lambda word: word not in (*_KEPT, "and", "of"), later_words))
+        main_words = [word for word in short if word not in _SMALL]
+    return snake_case("_".join([first, *main_words])) if 1 <= len(main_words) <= 5 else ""
 
 
 def base_verb(word: str) -> str:
-    """Return `remove` for removing or removes; an empty text for what is no verb that names a step."""
+    """Return `remove` for removing or removes; an empty text if the word is not a verb for steps."""
     stem = word[:-3] if word.endswith("ing") else word[:-1] if word.endswith("s") else word
     doubled = stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem
-    return next((each for each in (word, stem, stem + "e", doubled) if each in _VERBS), "")
+    return next((verb for verb in (word, stem, stem + "e", doubled) if verb in _VERBS), "")
 
 
 def estimator_name(path: str) -> str:
     """Return `random_forest` for sklearn.ensemble.RandomForestClassifier."""
-    last = snake(path.rpartition(".")[2])
+    last = snake_case(path.rpartition(".")[2])
     last = re.sub(r"_(classifier|regressor|results|result|wrapper|cv)$", "", last)
     for short, full in _ACRONYMS.items():
         last = re.sub(rf"^{short}$|^{short}(?=_)", full, last)
@@ -98,10 +98,10 @@ def estimator_name(path: str) -> str:
 
 
 def topic(names: Iterable[str]) -> str:
-    """Return the first name that says something, in snake case."""
+    """Return the first descriptive name, in snake case."""
     for name in names:
-        if (made := snake(name)) and made not in _VAGUE and len(made) > 1:
-            return made
+        if (topic_word := snake_case(name)) and topic_word not in _VAGUE and len(topic_word) > 1:
+            return topic_word
     return ""
 
 
@@ -116,7 +116,7 @@ def step_name(
 ) -> str:
     """Return a name for a group of statements."""
     comments = [line.comment for line in group if line.comment and not quiet]
-    spoken = command(comments[0]) if comments else ""
+    spoken = name_from_command(comments[0]) if comments else ""
     if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
         spoken = ""
     if (columns := _selected(group, outputs)) == "select_features_and_target":
@@ -125,16 +125,16 @@ def step_name(
         return spoken
     if _halves(group, role, outputs, inference):
         return "split_train_test"
-    named = _by_role(group, role, outputs, inference, project)
-    if named:
-        return named
-    if spoken := command(heading):
+    role_name = _by_role(group, role, outputs, inference, project)
+    if role_name:
+        return role_name
+    if spoken := name_from_command(heading):
         return spoken
     if columns := _selected(group, outputs):
         return columns
-    made = topic(outputs)
+    noun = topic(outputs)
     verb = "prepare" if role in ("prepare", "constant", "load") and not _sets_new(group, outputs) else "compute"
-    return f"{verb}_{made or 'table' if verb == 'prepare' else made or 'result'}"
+    return f"{verb}_{noun or 'table' if verb == 'prepare' else noun or 'result'}"
 
 
 _FEATURES, _TARGETS = (
@@ -146,8 +146,8 @@ _HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
 
 
 def _halves(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference) -> bool:
-    """Whether a step only tells the rows to train on from the rows to test on."""
-    sides = {found[2].lower()[:4] for name in outputs if (found := _HALVES.match(name))}
+    """Whether a step only splits rows into training and test rows."""
+    sides = {match[2].lower()[:4] for name in outputs if (match := _HALVES.match(name))}
     fits = any(isinstance(node, ast.Attribute) and "fit" in node.attr for line in group for node in ast.walk(line.node))
     return role == "prepare" and len(sides) > 1 and all(_HALVES.match(name) for name in outputs) and not fits
 
@@ -181,15 +181,15 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
         return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
     if role == "fit":
         decomposed = any(path.endswith("seasonal_decompose") for path in paths)
-        made = "decompose_seasonality" if decomposed else _fit_name(calls, inference)
-        return re.sub(r"^fit_(?!model$)", "compare_", made) if _fits_in_loop(group) else made
+        noun = "decompose_seasonality" if decomposed else _fit_name(calls, inference)
+        return re.sub(r"^fit_(?!model$)", "compare_", noun) if _fits_in_loop(group) else noun
     metric = next(
         (p.rpartition(".")[2] for p in paths if p.startswith(("sklearn.metrics.", "statsmodels.tools.eval"))), ""
     )
     if role == "evaluate" or (role == "predict" and metric and not any(_PREDICTED.search(name) for name in outputs)):
-        made = snake(metric).removesuffix("_score")
+        noun = snake_case(metric).removesuffix("_score")
         return (
-            f"measure_{made}" if made else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
+            f"measure_{noun}" if noun else "cross_validate" if any("cross_val" in p for p in paths) else "measure_score"
         )
     for curve in ("confusion_matrix", "roc_curve", "precision_recall_curve"):
         if role == "predict" and curve in {path.rpartition(".")[2] for path in paths}:
@@ -207,8 +207,8 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     for words, name in _RULES:
         if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
             if name.endswith("_"):
-                made = topic(outputs)
-                return name + made if made else name + "table"
+                noun = topic(outputs)
+                return name + noun if noun else name + "table"
             return name
     if any(isinstance(node, ast.Attribute) and node.attr == "codes" for line in group for node in ast.walk(line.node)):
         return "encode_categories"
@@ -226,7 +226,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
 
 
 def _fits_in_loop(group: Sequence[Statement]) -> bool:
-    """Whether a model is fitted again and again, to compare what comes of it."""
+    """Whether a model is fitted in a loop to compare settings."""
     loops = (part for line in group for part in ast.walk(line.node) if isinstance(part, ast.For))
     return any(
         isinstance(node, ast.Attribute) and node.attr.startswith("fit") for loop in loops for node in ast.walk(loop)
@@ -235,35 +235,35 @@ def _fits_in_loop(group: Sequence[Statement]) -> bool:
 
 def _columns_set(group: Sequence[Statement]) -> list[str]:
     """The columns that `df["column"] = ...` sets, where the steps set nothing else."""
-    found: list[str] = []
+    columns: list[str] = []
     for line in group:
         for target in getattr(line.node, "targets", []):
             key = target.slice if isinstance(target, ast.Subscript) else None
-            if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and snake(key.value)):
+            if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and snake_case(key.value)):
                 return []
-            found.append(re.sub(r"^n_(?=\d)", "", snake(key.value)))
-    return list(dict.fromkeys(found)) if all(len(name) <= 24 for name in found) else []
+            columns.append(re.sub(r"^n_(?=\d)", "", snake_case(key.value)))
+    return list(dict.fromkeys(columns)) if all(len(name) <= 24 for name in columns) else []
 
 
 def _dropped(calls: Sequence[ast.Call]) -> list[str]:
-    """The one or two columns that `df.drop("a", axis=1)` or `df.drop(columns=["a", "b"])` leaves out, where that is all."""
-    found: list[str] = []
+    """The one or two columns that `df.drop("a", axis=1)` or `df.drop(columns=["a", "b"])` removes, if this is all the step does."""
+    columns: list[str] = []
     for call in calls:
         if not isinstance(call.func, ast.Attribute) or call.func.attr != "drop":
             continue
         words = {word.arg: word.value for word in call.keywords}
         axis = words.get("axis") or (call.args[1] if len(call.args) > 1 else None)
         by_axis = isinstance(axis, ast.Constant) and axis.value in (1, "columns")
-        given = words.get("columns") or (call.args[0] if call.args and by_axis else words.get("labels"))
-        parts = given.elts if isinstance(given, ast.List | ast.Tuple) else [given]
+        label_node = words.get("columns") or (call.args[0] if call.args and by_axis else words.get("labels"))
+        parts = label_node.elts if isinstance(label_node, ast.List | ast.Tuple) else [label_node]
         names = [
-            snake(part.value) if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+            snake_case(part.value) if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
             for part in parts
         ]
         if not all(names):
             return []
-        found += names
-    return found if 1 <= len(found) <= 2 and all(len(name) <= 24 for name in found) else []
+        columns += names
+    return columns if 1 <= len(columns) <= 2 and all(len(name) <= 24 for name in columns) else []
 
 
 _LAST_RULES: tuple[tuple[frozenset[str], str], ...] = (
@@ -322,9 +322,9 @@ def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
 
 def _file(calls: Sequence[ast.Call]) -> str:
     for call in calls:
-        for given in call.args[:1]:
-            if isinstance(given, ast.Constant) and isinstance(given.value, str):
-                return snake(PurePosixPath(given.value.replace("\\", "/")).stem)[:40]
+        for path_node in call.args[:1]:
+            if isinstance(path_node, ast.Constant) and isinstance(path_node.value, str):
+                return snake_case(PurePosixPath(path_node.value.replace("\\", "/")).stem)[:40]
     return ""
 
 
@@ -352,26 +352,26 @@ SENTENCES = {
 }
 
 
-def apart(heading: str) -> str:
-    """Return the words of a heading that tell one part of a notebook from another, as a name."""
-    made = re.sub(
-        r"^(model|part|step|section|exercise|chapter|case)?_?(n_)?\d*_?", "", snake(re.sub(r"[`*#]", "", heading))
+def distinguishing_words(heading: str) -> str:
+    """Return the distinctive words of a heading, as a name."""
+    short_name = re.sub(
+        r"^(model|part|step|section|exercise|chapter|case)?_?(n_)?\d*_?", "", snake_case(re.sub(r"[`*#]", "", heading))
     )
-    return made if len(made) <= 24 else ""
+    return short_name if len(short_name) <= 24 else ""
 
 
-def unique(name: str, taken: set[str], hints: Iterable[str]) -> str:
+def unique(name: str, used_names: set[str], hints: Iterable[str]) -> str:
     """Return an unused name, made unique by a hint or else by a number."""
     name = name[:60].strip("_") or "compute_result"
-    if name not in taken:
+    if name not in used_names:
         return name
     for hint in hints:
-        made = snake(hint)
-        verb, *rest = name.split("_")
-        whole = f"{verb}_{made}" if rest and set(rest) < set(made.split("_")) else f"{name}_{made}"
-        if made and made not in name and len(made) <= 30 and whole not in taken:
+        noun = snake_case(hint)
+        verb, *nouns = name.split("_")
+        whole = f"{verb}_{noun}" if nouns and set(nouns) < set(noun.split("_")) else f"{name}_{noun}"
+        if noun and noun not in name and len(noun) <= 30 and whole not in used_names:
             return whole
     number = 2
-    while f"{name}_{number}" in taken:
+    while f"{name}_{number}" in used_names:
         number += 1
     return f"{name}_{number}"

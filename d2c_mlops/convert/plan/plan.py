@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from d2c_mlops.convert.meaning.api_signatures import is_model
 from d2c_mlops.convert.meaning.inference import Inference, infer
 from d2c_mlops.convert.meaning.roles import Fit, Structure, structure
-from d2c_mlops.convert.plan.author_functions import Authored, Definition, authored
+from d2c_mlops.convert.plan.author_functions import AuthorFunction, Definition, author_functions_in
 from d2c_mlops.convert.source.comments import commented, untitled
 from d2c_mlops.convert.source.dataflow import BUILTINS
 from d2c_mlops.convert.source.imports import Imports, collect, is_import
@@ -33,7 +33,7 @@ _SEEDS = (
 
 @dataclass(eq=False)
 class PlanLine:
-    """A statement with what the plan says about it."""
+    """A statement with its kind, its role and the names that later code uses."""
 
     statement: Statement
     kind: str  # import, definition, work, show or plain
@@ -46,20 +46,20 @@ class PlanLine:
 
     @property
     def facts(self) -> Facts:
-        """What the statement does with names."""
+        """The names that the statement reads, binds and changes."""
         return self.statement.facts
 
 
 @dataclass
 class Plan:
-    """All that writing needs to know of a notebook; nothing of it was run."""
+    """The plan of a notebook from its source alone; no code was run."""
 
     notebook: Notebook
     inference: Inference
     structure: Structure
     lines: list[PlanLine]
     imports: Imports
-    functions: dict[str, Authored]
+    functions: dict[str, AuthorFunction]
     dropped: list[str] = field(default_factory=list)  # magics that were left out
 
     @property
@@ -74,12 +74,12 @@ class Plan:
     @property
     def names(self) -> set[str]:
         """Every name that the notebook binds or reads."""
-        own = {name for line in self.lines for name in (*line.facts.binds, *line.facts.loads)}
-        return own | set(self.imports.paths) | set(self.functions)
+        line_names = {name for line in self.lines for name in (*line.facts.binds, *line.facts.loads)}
+        return line_names | set(self.imports.paths) | set(self.functions)
 
 
 def read(notebook: Notebook) -> Plan:
-    """Plan a notebook. Raises DataRefused where a cell cannot be read as Python."""
+    """Plan a notebook. Raises DataRefused if a cell is not valid Python."""
     if not notebook.is_python:
         raise DataRefused(
             f"the kernel language is {notebook.language}, not Python",
@@ -102,17 +102,19 @@ def read(notebook: Notebook) -> Plan:
     every = [statement for cell in notebook.code for statement in statements(cell)]
     imports = collect(every)
     every = [_unstarred(statement, imports) for statement in every]
-    kept = commented(
+    code_statements = commented(
         [statement for statement in every if not (is_import(statement.node) and statement.place in imports.hoisted)],
         every,
     )
-    titles = {node.place: sectioned(node.source)[0] for node in kept}
-    kept = [untitled(statement) if titles[statement.place] else statement for statement in kept]
-    before = _bound_before(kept, every)
+    titles = {node.place: sectioned(node.source)[0] for node in code_statements}
+    code_statements = [untitled(statement) if titles[statement.place] else statement for statement in code_statements]
+    before = _bound_before(code_statements, every)
     free = frozenset(imports.paths) - imports.contested
-    functions = authored(kept, free, before)
+    functions = author_functions_in(code_statements, free, before)
     extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
-    kept = [_unstarred(replace(statement, facts=facts(statement.node, extras)), imports) for statement in kept]
+    code_statements = [
+        _unstarred(replace(statement, facts=facts(statement.node, extras)), imports) for statement in code_statements
+    ]
     roles = _roles(notebook, every, inference)
     lines = [
         PlanLine(
@@ -122,7 +124,7 @@ def read(notebook: Notebook) -> Plan:
             before=before[statement.place],
             titles=titles[statement.place],
         )
-        for statement in kept
+        for statement in code_statements
     ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
     _live(lines, _watched(lines, functions, free))
@@ -137,28 +139,30 @@ def read(notebook: Notebook) -> Plan:
 
 
 def _unstarred(statement: Statement, imports: Imports) -> Statement:
-    """A star import that stays where it is binds names that can be told."""
+    """The statement with the names of a star import that stays in its cell."""
     names = imports.staying.get(statement.place)
     if names is None:
         return statement
-    told = replace(statement.facts, binds=names, definite=frozenset(names), opaque=False)
-    return replace(statement, facts=told)
+    star_facts = replace(statement.facts, binds=names, definite=frozenset(names), opaque=False)
+    return replace(statement, facts=star_facts)
 
 
-def visible(plan: Plan) -> frozenset[str]:
-    """Names that exported code sees by itself: builtins, imports, exported functions."""
+def exported_names(plan: Plan) -> frozenset[str]:
+    """Names that exported code can use: builtins, imports, exported functions."""
     exported = {name for name, function in plan.functions.items() if not function.reason}
     bound = {name for line in plan.lines for name in line.facts.binds} - exported
     return frozenset(((BUILTINS | {"display"}) - bound) | (set(plan.imports.paths) - plan.imports.contested) | exported)
 
 
-def _bound_before(kept: Sequence[Statement], every: Sequence[Statement]) -> dict[tuple[int, int], frozenset[str]]:
-    found: dict[tuple[int, int], frozenset[str]] = {}
+def _bound_before(
+    code_statements: Sequence[Statement], every: Sequence[Statement]
+) -> dict[tuple[int, int], frozenset[str]]:
+    bound_names: dict[tuple[int, int], frozenset[str]] = {}
     bound: frozenset[str] = frozenset()
-    for statement in kept:
-        found[statement.place] = bound
+    for statement in code_statements:
+        bound_names[statement.place] = bound
         bound = (bound | frozenset(statement.facts.binds)) - (statement.facts.deletes - set(statement.facts.binds))
-    return found
+    return bound_names
 
 
 def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference) -> dict[tuple[int, int], str]:
@@ -168,13 +172,13 @@ def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference)
         replace(cells[statement.cell], index=number, tree=ast.Module([statement.node], []), outputs=())
         for number, statement in enumerate(every)
     )
-    found = structure(replace(notebook, cells=alone), inference)
+    sections = structure(replace(notebook, cells=alone), inference)
     kinds: dict[int, set[str]] = {}
-    for fit in found.fits:
+    for fit in sections.fits:
         kinds.setdefault(fit.cell, set()).add(fit.kind)
     roles = {}
     for number, node in enumerate(every):
-        role = found.roles[number].role if number in found.roles else "prepare"
+        role = sections.roles[number].role if number in sections.roles else "prepare"
         if role == "fit" and kinds.get(number, {"model"}) <= {"transformer", "sampler"}:
             role = "prepare"
         if role == "prepare" and _builds_model(node, inference):
@@ -188,7 +192,7 @@ def _builds_model(statement: Statement, inference: Inference) -> bool:
     return isinstance(value, ast.Call) and is_model(inference.path(value.func))
 
 
-def _watched(lines: Sequence[PlanLine], functions: dict[str, Authored], free: frozenset[str]) -> frozenset[str]:
+def _watched(lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], free: frozenset[str]) -> frozenset[str]:
     """Names that functions which stay in the notebook read when they are called."""
     watched: set[str] = set()
     names = {name for line in lines for name in line.facts.binds}
@@ -216,15 +220,15 @@ def _live(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
 
 
 def _kinds(plan: Plan) -> None:
-    """Tell work from what only shows; what cannot move safely stays plain."""
+    """Distinguish computation from lines that only show results; lines that cannot move safely are kept as plain code."""
     drawn: set[str] = set()  # names of figures, axes and the like
-    seen = visible(plan)
+    visible_names = exported_names(plan)
     for line in plan.lines:
         node = line.statement.node
         if isinstance(node, Definition):
             line.kind = "plain" if plan.functions[node.name].reason else "definition"
             line.reason = plan.functions[node.name].reason
-        elif reason := _stays(line, seen):
+        elif reason := _stays(line, visible_names):
             line.kind, line.reason = "plain", reason
         elif is_import(node):
             line.kind = "show"
@@ -240,7 +244,7 @@ def _kinds(plan: Plan) -> None:
 
 
 def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
-    """Whether nothing but figures and prints reads what a line sets."""
+    """Whether only figures and prints read the names that a line sets."""
     readers = []
     for name in line.facts.binds:
         for plan_line in later:
@@ -251,24 +255,24 @@ def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
     return bool(readers) and all(reader.kind == "show" for reader in readers)
 
 
-def _stays(line: PlanLine, seen: frozenset[str]) -> str:
+def _stays(line: PlanLine, visible_names: frozenset[str]) -> str:
     if line.reason:
         return line.reason
-    found = line.facts
-    if found.opaque:
+    line_facts = line.facts
+    if line_facts.opaque:
         return "it evaluates code, awaits, or assigns names inside an expression"
-    if found.deletes:
-        return f"it deletes {', '.join(sorted(found.deletes))}"
-    if odd := (found.loads & KERNEL_ONLY) - line.before:
+    if line_facts.deletes:
+        return f"it deletes {', '.join(sorted(line_facts.deletes))}"
+    if odd := (line_facts.loads & KERNEL_ONLY) - line.before:
         return f"it reads {', '.join(sorted(odd))}, which exists only in a notebook"
-    if lost := found.reads - seen - line.before:
+    if lost := line_facts.reads - visible_names - line.before:
         return f"it reads {', '.join(sorted(lost))}, which has no value before it"
     return ""
 
 
 def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
-    node, found = line.statement.node, line.facts
-    changes = {name for name in found.mutates if name in line.before} - drawn
+    node, line_facts = line.statement.node, line.facts
+    changes = {name for name in line_facts.mutates if name in line.before} - drawn
     if isinstance(node, ast.Expr):
         if not isinstance(node.value, ast.Call):
             return True
@@ -282,8 +286,8 @@ def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
         value = node.value
         if value is not None and plots(line.statement, plan.inference) and not changes:
             return True
-        return bool(found.reads & drawn) and not changes
-    used = {name for name in found.binds if name in line.live} | changes
+        return bool(line_facts.reads & drawn) and not changes
+    used = {name for name in line_facts.binds if name in line.live} | changes
     if plots(line.statement, plan.inference) or _prints(node):
         return not (used - drawn)
     return False

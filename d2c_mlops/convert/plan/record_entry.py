@@ -17,24 +17,24 @@ LEAST = 4  # rows of a table that is cut
 
 
 def learned_column(make: Callable[[], Any], space: dict[str, Any], used: list[str]) -> str:
-    """Return the column of the records that depends on other rows than its own; empty where none is seen to.
+    """Return a column of the records that depends on other rows; empty if none is found.
 
     `make` returns the records from the files that it reads. They are made again from some rows of each table that was read and
     whose rows are those of the records (a column is unchanged); `used` are the columns that matter. A cell that is empty in
     the file may be filled with a figure of the others: whoever asks gives a value there. Rows of which no records can be made
     show nothing.
     """
-    seen: list[pd.DataFrame] = []
+    tables: list[pd.DataFrame] = []
 
     def noted(place: int, table: pd.DataFrame) -> pd.DataFrame:
-        seen.append(table.copy())
+        tables.append(table.copy())
         return table
 
     with _reading(space, noted):
         whole = make()
     if not isinstance(whole, pd.DataFrame) or not whole.index.is_unique:
         return ""
-    linked = {place: table for place, table in enumerate(seen) if _linked(table, whole)}
+    linked = {place: table for place, table in enumerate(tables) if _linked(table, whole)}
     fixed = list(dict.fromkeys(_unchanged(whole, linked.values())))
     most = max((len(table) for table in linked.values()), default=0)
     parts = (slice(most // 2), slice(20), slice(3), slice(1), slice(most // 2, most // 2 + 1), slice(most - 1, most))
@@ -54,8 +54,8 @@ def _differs(name: str, part: Any, whole: pd.DataFrame, fixed: list[str], read: 
     if not isinstance(part, pd.DataFrame) or name not in part or name not in whole or not part.index.is_unique:
         return False
     labels = part.index[part.index.isin(whole.index)]
-    known = [each for each in fixed if each in part]
-    if not len(labels) or not known or not all(_same(part.loc[labels, c], whole.loc[labels, c]).all() for c in known):
+    common = [column for column in fixed if column in part]
+    if not len(labels) or not common or not all(_same(part.loc[labels, c], whole.loc[labels, c]).all() for c in common):
         return False  # no rows in common, or numbered in another way
     wrong = ~_same(part.loc[labels, name], whole.loc[labels, name])
     for table in read:
@@ -74,31 +74,31 @@ def _linked(table: pd.DataFrame, records: pd.DataFrame) -> bool:
 
 
 def _unchanged(records: pd.DataFrame, read: Iterable[pd.DataFrame]) -> Iterator[str]:
-    """The columns that tell rows apart and hold what the file holds."""
+    """The columns that identify rows and are unchanged from the file."""
     for table in read:
         labels = records.index[records.index.isin(table.index)]
         shared = [name for name in records.columns if name in table and len(labels) and len(table[name].unique()) > 1]
         yield from (name for name in shared if _same(records.loc[labels, name], table.loc[labels, name]).all())
 
 
-def _same(left: pd.Series, right: pd.Series) -> np.ndarray:
-    missing = left.isna().to_numpy() & right.isna().to_numpy()
+def _same(first: pd.Series, right: pd.Series) -> np.ndarray:
+    missing = first.isna().to_numpy() & right.isna().to_numpy()
     try:
-        a, b = (each.to_numpy("float64", na_value=np.nan) for each in (left, right))
+        a, b = (side.to_numpy("float64", na_value=np.nan) for side in (first, right))
         return np.asarray(np.isclose(a, b) | missing)
     except (TypeError, ValueError):
-        return np.asarray(left.astype(object).to_numpy() == right.astype(object).to_numpy(), bool) | missing
+        return np.asarray(first.astype(object).to_numpy() == right.astype(object).to_numpy(), bool) | missing
 
 
 @contextmanager
 def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
-    """Make the readers of pandas return changed DataFrames, under any name; each has the number of its call."""
+    """Replace the readers of pandas, under any name, by readers that return changed DataFrames; each has the number of its call."""
     plain = {name: getattr(pd, name) for name in READERS}
     count = [0]
 
     def reader(read: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            table = read(*given, **named)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            table = read(*args, **kwargs)
             if not isinstance(table, pd.DataFrame):
                 return table
             count[0] += 1
@@ -106,14 +106,14 @@ def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.Dat
 
         return call
 
-    made = {name: reader(read) for name, read in plain.items()}
-    own = {name: each for name, value in space.items() for each, read in plain.items() if value is read}
+    recorders = {name: reader(read) for name, read in plain.items()}
+    originals = {name: key for name, value in space.items() for key, read in plain.items() if value is read}
     try:
-        for name, read in made.items():
+        for name, read in recorders.items():
             setattr(pd, name, read)
-        space.update({name: made[each] for name, each in own.items()})
+        space.update({name: recorders[key] for name, key in originals.items()})
         yield
     finally:
         for name, read in plain.items():
             setattr(pd, name, read)
-        space.update({name: plain[each] for name, each in own.items()})
+        space.update({name: plain[key] for name, key in originals.items()})

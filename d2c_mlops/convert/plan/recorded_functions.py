@@ -8,47 +8,47 @@ import copy
 from d2c_mlops.convert.meaning.api_signatures import ARRAY, FRAME, SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.plan.recorded_transforms import Functions, Turned, call_of, learned_method
-from d2c_mlops.convert.plan.slicing import row_choice, rows_in_place
+from d2c_mlops.convert.plan.recorded_transforms import AuthorFunctions, RecordedTransforms, call_of, learned_method
+from d2c_mlops.convert.plan.slicing import rows_in_place, table_of_rows
 
 _NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
 
 
-def functions_of(plan: Plan, inner: bool) -> Functions:
+def functions_of(plan: Plan, inner: bool) -> AuthorFunctions:
     """Return how calls of the author's functions are replayed; with `inner` those that learn are written anew."""
     extras = {
         name: function.extras for name, function in plan.functions.items() if function.extras and not function.reason
     }
     if not inner:
-        return Functions(extras)
+        return AuthorFunctions(extras)
     names = {name for name, function in plan.functions.items() if not function.reason and _can(function.statement.node)}
     served: dict[str, str] = {}
     while True:
-        trial = Functions(extras, {name: _name(name, plan) for name in served}, inner=True)
+        trial = AuthorFunctions(extras, {name: _name(name, plan) for name in served}, inner=True)
         grown = {name for name in names - set(served) if _changes(name, plan, trial)}
         if not grown:
             return trial
         served |= dict.fromkeys(grown, "")
 
 
-def served_sources(text: str, plan: Plan, functions: Functions) -> list[str]:
-    """Return the functions that replay what the author's learn, as far as `text` calls them, in the author's order."""
-    wanted: set[str] = set()
+def served_sources(text: str, plan: Plan, functions: AuthorFunctions) -> list[str]:
+    """Return the functions that replay the author's learning functions and that `text` calls, in the author's order."""
+    needed_names: set[str] = set()
     todo = [text]
     while todo:
         names = {node.id for node in ast.walk(ast.parse(todo.pop())) if isinstance(node, ast.Name)}
         for name, served in functions.served.items():
-            if served in names and name not in wanted:
-                wanted.add(name)
+            if served in names and name not in needed_names:
+                needed_names.add(name)
                 todo.append(_source(name, plan, functions))
-    return [_source(name, plan, functions) for name in plan.functions if name in wanted]
+    return [_source(name, plan, functions) for name in plan.functions if name in needed_names]
 
 
 def _name(name: str, plan: Plan) -> str:
-    made = f"{name}_as_trained"
-    while made in plan.names:
-        made += "_"
-    return made
+    variable = f"{name}_as_trained"
+    while variable in plan.names:
+        variable += "_"
+    return variable
 
 
 def _can(node: ast.AST) -> bool:
@@ -62,48 +62,51 @@ def _can(node: ast.AST) -> bool:
     )
 
 
-def _changes(name: str, plan: Plan, functions: Functions) -> bool:
+def _changes(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
     node = plan.functions[name].statement.node
     assert isinstance(node, ast.FunctionDef)
-    made = _Inside(plan.inference, name, functions).function(node)
-    plain = _Inside(plan.inference, name, Functions(functions.extras), learns=False).function(node)
-    return ast.dump(made) != ast.dump(plain)
+    changed = _Inside(plan.inference, name, functions).function(node)
+    plain = _Inside(plan.inference, name, AuthorFunctions(functions.extras), learns=False).function(node)
+    return ast.dump(changed) != ast.dump(plain)
 
 
-def _source(name: str, plan: Plan, functions: Functions) -> str:
+def _source(name: str, plan: Plan, functions: AuthorFunctions) -> str:
     function = plan.functions[name]
     node = function.statement.node
     assert isinstance(node, ast.FunctionDef)
-    made = _Inside(plan.inference, name, functions).function(node)
-    made.name = functions.served[name]
-    made.returns = None
-    given = made.args
+    served_copy = _Inside(plan.inference, name, functions).function(node)
+    served_copy.name = functions.served[name]
+    served_copy.returns = None
+    arguments = served_copy.args
     for extra in (*function.extras, "learned"):
-        given.kwonlyargs.append(ast.arg(extra, ast.Name("Learned", ast.Load()) if extra == "learned" else None))
-        given.kw_defaults.append(None)
-    body = made.body[1:] if ast.get_docstring(made) is not None else made.body
-    made.body = [ast.Expr(ast.Constant(f"Same as `{name}`, with the values learned from the training data.")), *body]
-    return ast.unparse(ast.fix_missing_locations(made))
+        arguments.kwonlyargs.append(ast.arg(extra, ast.Name("Learned", ast.Load()) if extra == "learned" else None))
+        arguments.kw_defaults.append(None)
+    body = served_copy.body[1:] if ast.get_docstring(served_copy) is not None else served_copy.body
+    served_copy.body = [
+        ast.Expr(ast.Constant(f"Same as `{name}`, with the values learned from the training data.")),
+        *body,
+    ]
+    return ast.unparse(ast.fix_missing_locations(served_copy))
 
 
-class _Inside(Turned, ast.NodeTransformer):
-    """Rewrites the body of a function: fits are kept, rows that it chooses are those of the training."""
+class _Inside(RecordedTransforms, ast.NodeTransformer):
+    """Rewrites the body of a function: fits are recorded, and row selections are those of the training."""
 
-    def __init__(self, inference: Inference, name: str, functions: Functions, learns: bool = True) -> None:
+    def __init__(self, inference: Inference, name: str, functions: AuthorFunctions, learns: bool = True) -> None:
         super().__init__(inference, set(), name, functions=functions)
         self.learns = learns
 
     def function(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """Return the function with its body rewritten."""
-        made = self.copied(node)
-        assert isinstance(made, ast.FunctionDef)
-        made.body = [done for statement in made.body for done in self._listed(self.visit(statement))]
-        return made
+        served_copy = self.copied(node)
+        assert isinstance(served_copy, ast.FunctionDef)
+        served_copy.body = [result for statement in served_copy.body for result in self._listed(self.visit(statement))]
+        return served_copy
 
-    def _listed(self, made: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
-        if made is None:
+    def _listed(self, result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+        if result is None:
             return []
-        return list(made) if isinstance(made, list) else [made]  # type: ignore[list-item]
+        return list(result) if isinstance(result, list) else [result]  # type: ignore[list-item]
 
     def next_key(self) -> ast.Constant:
         self.count += 1
@@ -126,13 +129,13 @@ class _Inside(Turned, ast.NodeTransformer):
         return node
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        """A choice that rests on all rows was made in the training: `if df["x"].isna().any():`."""
+        """A condition on all rows is decided in the training: `if df["x"].isna().any():`."""
         if self.learns and not self.inside and _asks_all(node.test):
             node.test = self.kept(node.test)  # type: ignore[assignment]
         else:
             node.test = self.visit(node.test)
-        node.body = [done for statement in node.body for done in self._listed(self.visit(statement))]
-        node.orelse = [done for statement in node.orelse for done in self._listed(self.visit(statement))]
+        node.body = [result for statement in node.body for result in self._listed(self.visit(statement))]
+        node.orelse = [result for statement in node.orelse for result in self._listed(self.visit(statement))]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -169,12 +172,12 @@ class _Inside(Turned, ast.NodeTransformer):
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        base = row_choice(node) if self.learns and not self.inside else None
+        base = table_of_rows(node) if self.learns and not self.inside else None
         if base is not None and isinstance(base, ast.Attribute) and base.attr == "columns":
             return self.kept(node)
         if base is not None and self._rows_of_table(node, base):
             self.generic_visit(node)
-            again = row_choice(node)
+            again = table_of_rows(node)
             return call_of("rows", [copy.deepcopy(again), node]) if again is not None else node
         if self.learns:
             return super().visit_Subscript(node)
@@ -190,7 +193,7 @@ class _Inside(Turned, ast.NodeTransformer):
         return by_place or self.kinds.get(id(base), "") in (FRAME, SERIES, ARRAY)
 
     def _chooses(self, node: ast.Call) -> bool:
-        return row_choice(node) is not None
+        return table_of_rows(node) is not None
 
     def _fits(self, owner: ast.expr) -> bool:
         kind = self.kinds.get(id(owner), "")
@@ -198,19 +201,19 @@ class _Inside(Turned, ast.NodeTransformer):
 
     def _fit(self, call: ast.Call) -> ast.expr:
         assert isinstance(call.func, ast.Attribute)
-        given = [self.next_key(), self.visit(call.func.value), *(self.visit(argument) for argument in call.args)]
+        arguments = [self.next_key(), self.visit(call.func.value), *(self.visit(argument) for argument in call.args)]
         words = [ast.keyword(word.arg, self.visit(word.value)) for word in call.keywords]
-        return ast.Call(learned_method("fit"), given, words)
+        return ast.Call(learned_method("fit"), arguments, words)
 
-    def _parts(self, call: ast.Call, each: int) -> ast.expr:
-        wholes = [self.visit(copy.deepcopy(given)) for given in call.args]
+    def _parts(self, call: ast.Call, count: int) -> ast.expr:
+        wholes = [self.visit(copy.deepcopy(argument)) for argument in call.args]
         nothing = ast.arguments([], [], None, [], [], None, [])
-        words = [ast.keyword("each", ast.Constant(each))] if each > 1 else []
+        words = [ast.keyword("each", ast.Constant(count))] if count > 1 else []
         return ast.Call(learned_method("parts"), [ast.Lambda(nothing, call), *wholes], words)
 
 
 def _asks_all(test: ast.expr) -> bool:
-    """Whether a condition asks all rows: `.any()`, `.sum() > 0`, `.nunique() < 10`, `len(df) > 5`, `df.empty`."""
+    """Whether a condition depends on all rows: `.any()`, `.sum() > 0`, `.nunique() < 10`, `len(df) > 5`, `df.empty`."""
     for node in ast.walk(test):
         if isinstance(node, ast.Attribute) and node.attr == "empty":
             return True

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import PlanLine, plots
-from d2c_mlops.convert.plan.row_dependence import edges_given, is_grouped, of_rows
-from d2c_mlops.convert.plan.slicing import across, row_choice, rows_in_place
+from d2c_mlops.convert.plan.row_dependence import edges_given, is_along_rows, is_grouped
+from d2c_mlops.convert.plan.slicing import is_over_columns, rows_in_place, table_of_rows
 
 _STATISTICS = frozenset(
     [
@@ -45,16 +45,16 @@ _FIGURES = frozenset("mean median std var min max count sum nunique size first l
 
 
 @dataclass(frozen=True)
-class Functions:
-    """The author's functions: what each reads from the notebook, and the one that replays it where it learns."""
+class AuthorFunctions:
+    """The author's functions: the globals that each reads, and the function that replays it if it learns."""
 
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     served: Mapping[str, str] = field(default_factory=dict)  # name -> name of the function that takes `learned`
     inner: bool = False  # whether what learns inside functions, and what no other manner knows, is learned once
 
 
-class Turned(ast.NodeTransformer):
-    """Rewrites what learns; it works on copies, so meanings are looked up on the original nodes first."""
+class RecordedTransforms(ast.NodeTransformer):
+    """Rewrites code that learns. It works on copies, and looks up inferred objects on the original nodes."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Turned(ast.NodeTransformer):
         key: str,  # under which figures are kept
         every: bool = False,  # whether choices of rows are left out
         undone: frozenset[str] = frozenset(),  # columns that are never set, so need not be dropped
-        functions: Functions = Functions(),
+        functions: AuthorFunctions = AuthorFunctions(),
     ) -> None:
         self.functions = functions
         self.inference, self.fitted, self.key, self.every, self.undone = inference, fitted, key, every, undone
@@ -85,23 +85,23 @@ class Turned(ast.NodeTransformer):
             rows = self.rows_in_place(node.value)
             if rows is not None:
                 return [] if self.every else rows
-        made = self.copied(node)
-        chosen = None if self.every else self.rows(made)
+        duplicate = self.copied(node)
+        chosen = None if self.every else self.rows(duplicate)
         if chosen is not None:
             return [chosen]
-        done = self.visit(made)
-        alone = isinstance(done, ast.Expr) and isinstance(done.value, ast.Name)
-        return [done] if isinstance(done, ast.stmt) and not alone else None
+        transformed = self.visit(duplicate)
+        alone = isinstance(transformed, ast.Expr) and isinstance(transformed.value, ast.Name)
+        return [transformed] if isinstance(transformed, ast.stmt) and not alone else None
 
     def copied(self, node: ast.stmt) -> ast.stmt:
-        """Return a copy to rewrite; what its parts stand for is looked up on the original."""
-        made = copy.deepcopy(node)
-        pairs = list(_pairs(node, made))
+        """Return a copy to rewrite; the inferred objects of its parts are looked up on the original."""
+        duplicate = copy.deepcopy(node)
+        pairs = list(_pairs(node, duplicate))
         self.paths |= {id(b): self.inference.path(a.func) for a, b in pairs if isinstance(a, ast.Call)}
         self.kinds |= {id(b): self.inference.kind(a) for a, b in pairs}
         self.grouped |= {id(b) for a, b in pairs if isinstance(a, ast.expr) and is_grouped(a, self.inference)}
-        self.originals.append(made)  # ids stay taken as long as the copies live
-        return made
+        self.originals.append(duplicate)  # ids stay taken as long as the copies live
+        return duplicate
 
     def split(self, node: ast.stmt) -> list[ast.stmt] | None:
         """`a, b, c, d = train_test_split(X, y)`: every part is the whole."""
@@ -112,14 +112,14 @@ class Turned(ast.NodeTransformer):
         target = node.targets[0]
         if not isinstance(target, ast.Tuple | ast.List):
             return None
-        made: list[ast.stmt] = []
+        assignments: list[ast.stmt] = []
         for place, part in enumerate(target.elts):
             if place // 2 < len(node.value.args):
-                made.append(ast.Assign([copy.deepcopy(part)], copy.deepcopy(node.value.args[place // 2])))
-        return made
+                assignments.append(ast.Assign([copy.deepcopy(part)], copy.deepcopy(node.value.args[place // 2])))
+        return assignments
 
     def is_preparing(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> bool:
-        """Whether a statement only builds or fits a transformer whose fitted state comes from the training."""
+        """Whether a statement only builds or fits a transformer; its fitted state comes from the training."""
         value = node.value
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             return node.targets[0].id in self.fitted
@@ -132,15 +132,15 @@ class Turned(ast.NodeTransformer):
         """`df.dropna(inplace=True)`: the same choice, bound to the name."""
         if rows_in_place(call) is None:
             return None
-        kept = copy.deepcopy(call)
-        kept.keywords = [word for word in kept.keywords if word.arg != "inplace"]
-        return [_rows(rows_in_place(call) or "", kept)]
+        filtering = copy.deepcopy(call)
+        filtering.keywords = [word for word in filtering.keywords if word.arg != "inplace"]
+        return [_rows(rows_in_place(call) or "", filtering)]
 
     def rows(self, node: ast.stmt) -> ast.stmt | None:
         """`df = df[condition]`, `df = df.dropna()`: the training chose rows, records are all answered."""
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
             return None
-        base = row_choice(node.value)
+        base = table_of_rows(node.value)
         return None if base is None else ast.Assign(node.targets, call_of("rows", [copy.deepcopy(base), node.value]))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
@@ -162,9 +162,9 @@ class Turned(ast.NodeTransformer):
         function = node.func
         if isinstance(function, ast.Name) and function.id in {*self.functions.extras, *self.functions.served}:
             return self.author(node, function)
-        if self.functions.inner and (made := self.learner(node, path)) is not None:
-            return made
-        if self.every and (base := row_choice(node)) is not None:
+        if self.functions.inner and (learner_call := self.learner(node, path)) is not None:
+            return learner_call
+        if self.every and (base := table_of_rows(node)) is not None:
             return self.visit(base)  # type: ignore[no-any-return]
         if self.undone and isinstance(function, ast.Attribute) and function.attr == "drop":
             if self.spared(node):
@@ -178,7 +178,7 @@ class Turned(ast.NodeTransformer):
         if path.startswith("statsmodels.") and path.endswith(".add_constant") and len(node.args) == 1:
             self.generic_visit(node)
             return ast.Call(learned_method("constant"), [self.next_key(), *node.args], node.keywords)
-        if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not across(node):
+        if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not is_over_columns(node):
             if not self.inside and not _returns_several(node) and _over_all(node):
                 return self.kept(node)
         if isinstance(function, ast.Attribute):
@@ -197,7 +197,7 @@ class Turned(ast.NodeTransformer):
             if (
                 function.attr in _STATISTICS
                 and not self.inside
-                and not of_rows(node)
+                and not is_along_rows(node)
                 and not (isinstance(owner, ast.Attribute) and owner.attr == "str")  # counts in each text
                 and "GroupBy" not in kind
                 and id(owner) not in self.grouped
@@ -208,10 +208,10 @@ class Turned(ast.NodeTransformer):
         return node
 
     def author(self, node: ast.Call, function: ast.Name) -> ast.AST:
-        """A call of the author's function: with what it reads from the notebook, and with what was learned inside it."""
+        """A call of the author's function, with the globals that it reads and the values that it learned."""
         self.generic_visit(node)
         name = function.id
-        handed = [ast.keyword(each, ast.Name(each, ast.Load())) for each in self.functions.extras.get(name, ())]
+        handed = [ast.keyword(extra, ast.Name(extra, ast.Load())) for extra in self.functions.extras.get(name, ())]
         node.keywords += [word for word in handed if word.arg not in {keyword.arg for keyword in node.keywords}]
         if name in self.functions.served and not self.inside:
             function.id = self.functions.served[name]
@@ -219,7 +219,7 @@ class Turned(ast.NodeTransformer):
         return node
 
     def learner(self, node: ast.Call, path: str) -> ast.AST | None:
-        """The call that replays what learns in a way of its own; None for any other call."""
+        """The call that replays a function with its own way of learning; None for any other call."""
         if self.inside:
             return None
         function, key = node.func, self.next_key
@@ -233,13 +233,13 @@ class Turned(ast.NodeTransformer):
         owner, name = function.value, function.attr
         if name == "assign":
             return self.assigned(node)
-        if name in _TABLES and not across(node) and id(owner) not in self.grouped:
+        if name in _TABLES and not is_over_columns(node) and id(owner) not in self.grouped:
             return self.kept(node)
-        if name in ("apply", "pipe", "transform") and node.args and not of_rows(node):
+        if name in ("apply", "pipe", "transform") and node.args and not is_along_rows(node):
             return self.applied(node, owner)
         if name == "factorize" and not node.args and not node.keywords:
             return call_of("factorize", [key(), self.visit(owner)])
-        if name == "rank" and not node.args and not across(node):
+        if name == "rank" and not node.args and not is_over_columns(node):
             return ast.Call(learned_method("rank"), [key(), self.visit(owner)], node.keywords)
         if name == "fit_predict" and len(node.args) == 1:
             return call_of("predict", [key(), self.visit(owner), self.visit(node.args[0])])
@@ -248,7 +248,7 @@ class Turned(ast.NodeTransformer):
         return None
 
     def assigned(self, node: ast.Call) -> ast.AST:
-        """`.assign(z=lambda d: ...)`: such a lambda is handed the whole table, once."""
+        """`.assign(z=lambda d: ...)`: such a lambda gets the whole table, once."""
         node.func = self.visit(node.func)
         node.args = [self.visit(argument) for argument in node.args]
         for word in node.keywords:
@@ -291,20 +291,22 @@ class Turned(ast.NodeTransformer):
         return node
 
     def spared(self, call: ast.Call) -> bool:
-        """Take columns that are never set out of what `drop` names; whether none is left."""
-        named = [word.value for word in call.keywords if word.arg in ("columns", "labels")] or call.args[:1]
-        if not named or not across(call):
+        """Remove columns that are never set from the arguments of `drop`; return whether none is left."""
+        column_nodes = [word.value for word in call.keywords if word.arg in ("columns", "labels")] or call.args[:1]
+        if not column_nodes or not is_over_columns(call):
             return False
-        if isinstance(named[0], ast.Constant):
-            return named[0].value in self.undone
-        if isinstance(named[0], ast.List):
-            kept = [element for element in named[0].elts if getattr(element, "value", None) not in self.undone]
-            named[0].elts[:] = kept
-            return not kept
+        if isinstance(column_nodes[0], ast.Constant):
+            return column_nodes[0].value in self.undone
+        if isinstance(column_nodes[0], ast.List):
+            remaining = [
+                element for element in column_nodes[0].elts if getattr(element, "value", None) not in self.undone
+            ]
+            column_nodes[0].elts[:] = remaining
+            return not remaining
         return False
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        """What a lambda computes it computes for each record, not once for all of them."""
+        """A lambda computes its result for each record, not once for all records."""
         self.inside += 1
         self.generic_visit(node)
         self.inside -= 1
@@ -312,7 +314,7 @@ class Turned(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         inner = node.value
-        if self.every and isinstance(node.ctx, ast.Load) and (base := row_choice(node)) is not None:
+        if self.every and isinstance(node.ctx, ast.Load) and (base := table_of_rows(node)) is not None:
             return self.visit(base)  # type: ignore[no-any-return]
         if (
             isinstance(inner, ast.Call)
@@ -348,13 +350,13 @@ def learned_method(method: str) -> ast.Attribute:
     return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
 
 
-def call_of(method: str, given: list[ast.expr]) -> ast.Call:
+def call_of(method: str, arguments: list[ast.expr]) -> ast.Call:
     """Return `learned.method(...)`."""
-    return ast.Call(learned_method(method), given, [])
+    return ast.Call(learned_method(method), arguments, [])
 
 
 def _returns_several(call: ast.Call) -> bool:
-    """Whether numpy hands out more than the statistic: places or counts of each value."""
+    """Whether numpy returns more than the statistic: positions or counts of each value."""
     return any(word.arg is None or word.arg.startswith("return_") for word in call.keywords)
 
 
@@ -379,8 +381,8 @@ def _rows(name: str, chosen: ast.expr) -> ast.stmt:
     return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
 
 
-def _pairs(left: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
+def _pairs(original: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
     """Walk two copies of one tree together."""
-    yield left, right
-    for one, other in zip(ast.iter_child_nodes(left), ast.iter_child_nodes(right), strict=True):
-        yield from _pairs(one, other)
+    yield original, right
+    for original_child, copied_child in zip(ast.iter_child_nodes(original), ast.iter_child_nodes(right), strict=True):
+        yield from _pairs(original_child, copied_child)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
 from d2c_mlops.convert.plan.recorded_functions import functions_of, served_sources
-from d2c_mlops.convert.plan.recorded_transforms import Functions, Turned
-from d2c_mlops.convert.plan.slicing import Wanted, stored_in, takes
+from d2c_mlops.convert.plan.recorded_transforms import AuthorFunctions, RecordedTransforms
+from d2c_mlops.convert.plan.slicing import NeededColumns, column_assignment, take_if_needed
 
 Words = Callable[[Block], str]  # how a step is called, as source
 
@@ -27,7 +27,7 @@ class ReplayPlan:
 
 
 @dataclass(frozen=True)
-class Manner:
+class ReplayOptions:
     """How a preparation is replayed."""
 
     words: Words | None = None  # how a step is called that does the same with a record; None: all is written anew
@@ -35,114 +35,119 @@ class Manner:
     inner: bool = False  # whether what learns inside the author's functions is learned once
 
 
-def replayed(
-    plan: Plan, blocks: Sequence[Block], start: str, features: ast.expr, seen: frozenset[str], manner: Manner
+def plan_replay(
+    plan: Plan,
+    blocks: Sequence[Block],
+    start: str,
+    features: ast.expr,
+    visible_names: frozenset[str],
+    manner: ReplayOptions,
 ) -> ReplayPlan | None:
-    """Return how to get from `start` to `features` by the steps after it; None where that cannot be told."""
+    """Return the code from `start` to `features`, with the steps between them; None if it cannot be determined."""
     lines = [line for block in blocks for line in block.lines]
-    wanted = Wanted(plan.inference, seen, every=manner.every)
-    wanted.read(features)
-    chosen = _needed(lines, replace(wanted, columns=dict(wanted.columns)))
+    needed = NeededColumns(plan.inference, visible_names, every=manner.every)
+    needed.read(features)
+    chosen = _needed(lines, replace(needed, columns=dict(needed.columns)))
     if chosen is None:
         return None
     fitted = _fitted_once(plan, chosen)
     functions = functions_of(plan, manner.inner)
     called = [block for block in blocks if manner.words and _callable(block, plan, fitted, manner.every, functions)]
-    chosen = _needed(lines, replace(wanted, seen=seen | fitted), called) or []
+    chosen = _needed(lines, replace(needed, seen=visible_names | fitted), called) or []
     undone = frozenset(
         column
         for line in lines
-        if line not in chosen and (stored := stored_in(line.statement.node, plan.inference)) is not None
+        if line not in chosen and (stored := column_assignment(line.statement.node, plan.inference)) is not None
         for column in stored.columns
     )
-    made, known = _Made(start, seen), {start, *functions.served.values()}
+    builder, known_names = _Made(start, visible_names), {start, *functions.served.values()}
     for block in blocks:
-        kept = [line for line in block.lines if line in chosen]
-        if manner.words and block in called and kept:
-            made.add(ast.parse(manner.words(block)).body, known | {block.called})
-            known |= set(block.outputs)
+        needed_lines = [line for line in block.lines if line in chosen]
+        if manner.words and block in called and needed_lines:
+            builder.add(ast.parse(manner.words(block)).body, known_names | {block.called})
+            known_names |= set(block.outputs)
             continue
-        for line in kept:
+        for line in needed_lines:
             key = f"{line.statement.cell + 1}_{line.statement.order + 1}"
             gone = undone if manner.every else frozenset[str]()
-            turned = Turned(plan.inference, fitted, key, manner.every, gone, functions)
+            turned = RecordedTransforms(plan.inference, fitted, key, manner.every, gone, functions)
             statement = turned.statement(line)
             if statement is not None:
-                made.add(statement, known, block)
-                known |= {name for name in line.facts.binds if name not in fitted}
-    turned = Turned(plan.inference, fitted, "features", manner.every, functions=functions)
-    asked = turned.copied(ast.Expr(features))
-    assert isinstance(asked, ast.Expr)
-    replay = made.done(turned.visit(asked.value), known)
+                builder.add(statement, known_names, block)
+                known_names |= {name for name in line.facts.binds if name not in fitted}
+    turned = RecordedTransforms(plan.inference, fitted, "features", manner.every, functions=functions)
+    features_copy = turned.copied(ast.Expr(features))
+    assert isinstance(features_copy, ast.Expr)
+    replay = builder.done(turned.visit(features_copy.value), known_names)
     if functions.served:
         replay.functions = served_sources("\n".join([*replay.lines, replay.features]), plan, functions)
     return replay
 
 
-def _needed(lines: Sequence[PlanLine], wanted: Wanted, called: Sequence[Block] = ()) -> list[PlanLine] | None:
-    """The lines that make what is wanted; of a step that is called, all of them."""
+def _needed(lines: Sequence[PlanLine], needed: NeededColumns, called: Sequence[Block] = ()) -> list[PlanLine] | None:
+    """The lines that create the needed names; all lines of a step that is called."""
     whole = {id(line): block for block in called for line in block.lines}
     chosen: list[PlanLine] = []
     for line in reversed(lines):
         block = whole.get(id(line))
         if block is not None:
-            if line is block.lines[-1] and takes(block, wanted):
+            if line is block.lines[-1] and take_if_needed(block, needed):
                 chosen = [*block.lines, *chosen]
-        elif wanted.touches(line.statement, line.facts):
+        elif needed.touches(line.statement, line.facts):
             if line.facts.opaque or line.kind == "definition":
                 return None
             chosen.insert(0, line)
-            wanted.take(line.statement, line.facts)
+            needed.take(line.statement, line.facts)
     return chosen
 
 
-def _callable(block: Block, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
-    """Whether a step does with a record what it does with the training data."""
+def _callable(block: Block, plan: Plan, fitted: set[str], every: bool, functions: AuthorFunctions) -> bool:
+    """Whether a step treats a record like the training data."""
     prepares = block.kind == "step" and block.role == "prepare"
     return prepares and all(_pure(line, plan, fitted, every, functions) for line in block.lines)
 
 
-def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: Functions) -> bool:
+def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: AuthorFunctions) -> bool:
     node = line.statement.node
     if line.facts.opaque or any(
         isinstance(part, ast.Attribute) and part.attr.startswith(("fit", "predict", "score")) for part in ast.walk(node)
     ):
         return False
-    plain = Functions({}, functions.served, functions.inner)
-    turned = Turned(plan.inference, fitted, "", every, functions=plain).statement(line)
-    return turned is not None and [ast.dump(each) for each in turned] == [ast.dump(node)]
+    plain = AuthorFunctions({}, functions.served, functions.inner)
+    turned = RecordedTransforms(plan.inference, fitted, "", every, functions=plain).statement(line)
+    return turned is not None and [ast.dump(node_part) for node_part in turned] == [ast.dump(node)]
 
 
 class _Made:
     """Collects the statements of a replay, each with the step that it repeats."""
 
-    def __init__(self, start: str, seen: frozenset[str]) -> None:
-        self.replay, self.seen = ReplayPlan(start), seen
+    def __init__(self, start: str, visible_names: frozenset[str]) -> None:
+        self.replay, self.seen = ReplayPlan(start), visible_names
         self.lines: list[tuple[str, Block | None]] = []
 
-    def add(self, statements: Sequence[ast.stmt], known: set[str], block: Block | None = None) -> None:
-        """Add statements; what they read and nobody before them made is given by the training."""
-        turn = _Given(known, self.seen)
+    def add(self, statements: Sequence[ast.stmt], known_names: set[str], block: Block | None = None) -> None:
+        """Add statements; names that they read and that no earlier statement binds come from the training."""
+        turn = _Given(known_names, self.seen)
         turn.before(statements)
         for statement in statements:
             self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(statement))), block))
         self.replay.given += [name for name in turn.given if name not in self.replay.given]
 
-    def done(self, features: ast.AST, known: set[str]) -> ReplayPlan:
-        """Return the replay: no statement whose value nothing uses, no second name for one thing, a word on what is repeated."""
-        turn, made = _Given(known, self.seen), self.replay
+    def done(self, features: ast.AST, known_names: set[str]) -> ReplayPlan:
+        """Return the replay without unused statements and second names, with a comment on repeated code."""
+        turn, replay = _Given(known_names, self.seen), self.replay
         text = ast.unparse(ast.fix_missing_locations(turn.visit(features)))
         lines = _living([line for line in self.lines if line[0]], text)
-        lines, made.features = _named_once(lines, text)
-        lines = _unpacked(lines, made.features)
-        text = "\n".join([*(line for line, _ in lines), made.features])
-        made.given = [name for name in dict.fromkeys([*made.given, *turn.given]) if f"learned['{name}']" in text]
-        said: Block | None = None
+        lines, replay.features = _named_once(lines, text)
+        lines = _unpacked(lines, replay.features)
+        text = "\n".join([*(line for line, _ in lines), replay.features])
+        replay.given = [name for name in dict.fromkeys([*replay.given, *turn.given]) if f"learned['{name}']" in text]
+        explained: Block | None = None
         for line, block in lines:
-            why = _why(block, lines) if block is not None and block is not said and block.kind == "step" else ""
-            made.lines.append(f"# {why}\n{line}" if why else line)
-            said = block
-        return made
+            why = _why(block, lines) if block is not None and block is not explained and block.kind == "step" else ""
+            replay.lines.append(f"# {why}\n{line}" if why else line)
+            explained = block
+        return replay
 
 
 _WHY = (
@@ -157,34 +162,34 @@ _WHY = (
 
 
 def _why(block: Block, lines: Sequence[tuple[str, Block | None]]) -> str:
-    """Say why a step is repeated instead of called."""
+    """Return the reason why the code of a step is repeated instead of called."""
     text = "\n".join(line for line, plan_line in lines if plan_line is block)
     whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
     return f"Same as {block.name}, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
 
 
 def _living(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:
-    """Leave out assignments whose value nothing uses and which learn nothing."""
+    """Remove assignments that are unused and learn nothing."""
     used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
-    kept: list[tuple[str, Block | None]] = []
+    living: list[tuple[str, Block | None]] = []
     for text, block in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id not in used and "learned." not in text:
             continue
-        kept.insert(0, (text, block))
+        living.insert(0, (text, block))
         used |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
-    return kept
+    return living
 
 
 def _named_once(lines: Sequence[tuple[str, Block | None]], features: str) -> tuple[list[tuple[str, Block | None]], str]:
-    """Where `b = a` is all that still happens to `a`, go on with `a`."""
-    done = list(lines)
+    """If `b = a` is the last use of `a`, use `a` instead of `b`."""
+    shortened = list(lines)
     place = 0
-    while place < len(done):
-        node = ast.parse(done[place][0]).body[0]
+    while place < len(shortened):
+        node = ast.parse(shortened[place][0]).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
-        later = ast.parse("\n".join([*(text for text, _ in done[place + 1 :]), features]))
+        later = ast.parse("\n".join([*(text for text, _ in shortened[place + 1 :]), features]))
         words = {getattr(part, "id", getattr(part, "arg", "")) for part in ast.walk(later)}
         if (
             isinstance(node, ast.Assign)
@@ -197,11 +202,13 @@ def _named_once(lines: Sequence[tuple[str, Block | None]], features: str) -> tup
                 if isinstance(descendant, ast.Name) and descendant.id == target.id:
                     descendant.id = node.value.id
             texts = [ast.unparse(statement) for statement in later.body]
-            done[place:] = [(text, block) for text, (_, block) in zip(texts[:-1], done[place + 1 :], strict=True)]
+            shortened[place:] = [
+                (text, block) for text, (_, block) in zip(texts[:-1], shortened[place + 1 :], strict=True)
+            ]
             features = texts[-1]
         else:
             place += 1
-    return done, features
+    return shortened, features
 
 
 def _fitted_once(plan: Plan, lines: Iterable[PlanLine]) -> set[str]:
@@ -223,12 +230,12 @@ def _fitted_once(plan: Plan, lines: Iterable[PlanLine]) -> set[str]:
                 if ".preprocessing." in plan.inference.path(function.value.func):
                     places.setdefault(node.targets[0].id, [(line.statement.cell, node.lineno)])
     inside = list(lines)
-    found = set()
+    names = set()
     for name, where in places.items():
-        sites = [w for w in where if any(each.statement.cell == w[0] and _spans(each, w[1]) for each in inside)]
+        sites = [w for w in where if any(line.statement.cell == w[0] and _spans(line, w[1]) for line in inside)]
         if len(sites) <= 1 and name not in looped:
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _spans(line: PlanLine, at: int) -> bool:
@@ -237,9 +244,9 @@ def _spans(line: PlanLine, at: int) -> bool:
 
 
 def _unpacked(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:
-    """Call `_` what a step hands out and nothing uses."""
+    """Name unused outputs of a step `_`."""
     used = {node.id for node in ast.walk(ast.parse(features)) if isinstance(node, ast.Name)}
-    done: list[tuple[str, Block | None]] = []
+    unpacked: list[tuple[str, Block | None]] = []
     for text, block in reversed(lines):
         node = ast.parse(text).body[0]
         target = node.targets[0] if isinstance(node, ast.Assign) else None
@@ -251,15 +258,15 @@ def _unpacked(lines: Sequence[tuple[str, Block | None]], features: str) -> list[
             ]
             text = ast.unparse(node)
         used |= loaded
-        done.insert(0, (text, block))
-    return done
+        unpacked.insert(0, (text, block))
+    return unpacked
 
 
 class _Given(ast.NodeTransformer):
-    """Names that neither the record nor the module gives come from the training."""
+    """Names that neither the record nor the module defines come from the training."""
 
-    def __init__(self, known: set[str], seen: frozenset[str]) -> None:
-        self.known, self.seen = set(known), seen
+    def __init__(self, known_names: set[str], visible_names: frozenset[str]) -> None:
+        self.known, self.seen = set(known_names), visible_names
         self.given: list[str] = []
 
     def before(self, statements: Iterable[ast.stmt]) -> None:

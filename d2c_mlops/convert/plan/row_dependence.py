@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from d2c_mlops.convert.meaning.api_signatures import is_sampler, is_transformer
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
-from d2c_mlops.convert.plan.slicing import across
+from d2c_mlops.convert.plan.slicing import is_over_columns
 
 STATISTICS = frozenset("mean median mode std var min max quantile sum mad".split())  # noqa: SIM905
 NEIGHBOURS = frozenset(
@@ -21,8 +21,8 @@ _RESAMPLES = ("sklearn.utils.resample", "sklearn.utils.shuffle")
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place that learns: its cell and line as a reader counts, what it is, and the author's function around it."""
+class LearningSite:
+    """Code that learns from rows: its cell and line (both from 1), its source, and the author's function around it."""
 
     cell: int
     line: int
@@ -34,8 +34,8 @@ class Site:
         return f"`{self.what}`{inside} (cell {self.cell}, line {self.line})"
 
 
-def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str]]:
-    """Yield each part of a piece of code that learns from all rows that it is given, with its text."""
+def parts_that_learn(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str]]:
+    """Yield each part of a piece of code that learns from all of its rows, with its text."""
     figures = _group_figures(node, inference)
     for part in ast.walk(node):
         if id(part) in figures:
@@ -54,14 +54,14 @@ def learning(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.AST, str
 
 
 def _group_figures(node: ast.AST, inference: Inference) -> set[int]:
-    """The parts of lambdas that make one row of each group: `.agg(lambda x: (day - x.max()).days)`."""
+    """The parts of lambdas that compute one row per group: `.agg(lambda x: (day - x.max()).days)`."""
     return {
         id(part)
         for child in ast.walk(node)
         if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute)
         if child.func.attr in ("agg", "aggregate") and is_grouped(child.func.value, inference)
-        for given in (*child.args, *(word.value for word in child.keywords))
-        for inner in ast.walk(given)
+        for argument in (*child.args, *(word.value for word in child.keywords))
+        for inner in ast.walk(argument)
         if isinstance(inner, ast.Lambda)
         for part in ast.walk(inner)
     }
@@ -85,11 +85,11 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit"
     if name == "fit_predict":
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit_predict"
-    if name in ("factorize", "rank") and not across(call):
+    if name in ("factorize", "rank") and not is_over_columns(call):
         return f".{name}"
     if name == "transform" and is_grouped(owner, inference):
         return ".groupby(…).transform"
-    if name in NEIGHBOURS and not across(call):
+    if name in NEIGHBOURS and not is_over_columns(call):
         return f".{name} (it uses neighbouring rows)"
     if name in ("map", "replace") and call.args and (what := _counted(call.args[0], inference)):
         return f".{name} of {what}"
@@ -97,7 +97,7 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
 
 
 def _transforms(owner: ast.expr, around: ast.AST) -> bool:
-    """Whether an object of unknown class that is fitted here is asked to transform, too: `self.scaler`."""
+    """Whether an object of unknown class is fitted and also used to transform: `self.scaler`."""
     text = ast.unparse(owner) if isinstance(owner, ast.Name | ast.Attribute) else ""
     return bool(text) and any(
         isinstance(node, ast.Attribute) and node.attr == "transform" and ast.unparse(node.value) == text
@@ -109,14 +109,14 @@ def _own(owner: ast.expr, inference: Inference) -> bool:
     """Whether an object is of a class of the author: `prep = Prep()`."""
     binding = inference.binding(owner) if isinstance(owner, ast.Name) else None
     built = binding.value if binding is not None else owner
-    made = inference.binding(built.func) if isinstance(built, ast.Call) else None
-    return made is not None and made.thing is not None and made.thing.path == "builtins.type"
+    built_as = inference.binding(built.func) if isinstance(built, ast.Call) else None
+    return built_as is not None and built_as.thing is not None and built_as.thing.path == "builtins.type"
 
 
-def _counted(given: ast.expr, inference: Inference) -> str:
-    """What a mapping comes from: counts of values, or figures of groups; empty for any other."""
-    value: ast.AST | None = given
-    if isinstance(given, ast.Name) and (binding := inference.binding(given)) is not None:
+def _counted(count_node: ast.expr, inference: Inference) -> str:
+    """The origin of a mapping: counts of values, or statistics of groups; empty for any other."""
+    value: ast.AST | None = count_node
+    if isinstance(count_node, ast.Name) and (binding := inference.binding(count_node)) is not None:
         value = binding.value
     for node in ast.walk(value) if value is not None else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -126,19 +126,19 @@ def _counted(given: ast.expr, inference: Inference) -> str:
 
 
 def _statistic(node: ast.expr, inference: Inference) -> ast.Call | None:
-    """The statistic of a column that one side of a difference or a quotient is: `x.mean()`, `x.max() - x.min()`."""
+    """The column statistic on one side of a difference or a quotient: `x.mean()`, `x.max() - x.min()`."""
     if isinstance(node, ast.BinOp):
         return _statistic(node.left, inference) or _statistic(node.right, inference)
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
-    plain = node.func.attr in STATISTICS and not of_rows(node) and not is_grouped(node.func.value, inference)
+    plain = node.func.attr in STATISTICS and not is_along_rows(node) and not is_grouped(node.func.value, inference)
     return node if plain else None
 
 
-def of_rows(call: ast.Call) -> bool:
+def is_along_rows(call: ast.Call) -> bool:
     """Whether a statistic is taken along each row: `df.mean(axis=1)`, `df.mean(1)`."""
     first = call.args[0] if call.args else None
-    return across(call) or (isinstance(first, ast.Constant) and first.value in (1, "columns"))
+    return is_over_columns(call) or (isinstance(first, ast.Constant) and first.value in (1, "columns"))
 
 
 def is_grouped(node: ast.AST | None, inference: Inference) -> bool:
@@ -154,45 +154,47 @@ def is_grouped(node: ast.AST | None, inference: Inference) -> bool:
 
 def edges_given(call: ast.Call) -> bool:
     """Whether the edges of bins are written down, so that nothing is learned."""
-    given = (
+    edges = (
         call.args[1] if len(call.args) > 1 else next((w.value for w in call.keywords if w.arg in ("bins", "q")), None)
     )
     called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return isinstance(given, ast.List | ast.Tuple) and called == "cut"
+    return isinstance(edges, ast.List | ast.Tuple) and called == "cut"
 
 
 def functions_called(node: ast.AST, plan: Plan) -> list[str]:
     """Return the author's functions that a piece of code mentions, and those that they mention."""
-    found: list[str] = []
+    names: list[str] = []
     todo = [node]
     while todo:
         for part in ast.walk(todo.pop()):
-            if isinstance(part, ast.Name) and part.id in plan.functions and part.id not in found:
-                found.append(part.id)
+            if isinstance(part, ast.Name) and part.id in plan.functions and part.id not in names:
+                names.append(part.id)
                 todo.append(plan.functions[part.id].statement.node)
-    return found
+    return names
 
 
-def sites(lines: Sequence[PlanLine], plan: Plan) -> list[Site]:
+def learning_sites(lines: Sequence[PlanLine], plan: Plan) -> list[LearningSite]:
     """Return each place that learns among lines, and inside the author's functions that they call."""
-    found: list[Site] = []
+    row_sites: list[LearningSite] = []
     for line in lines:
-        for part, what in learning(line.statement.node, plan.inference):
-            found.append(_site(line.statement.cell, part, what))
+        for part, what in parts_that_learn(line.statement.node, plan.inference):
+            row_sites.append(_site(line.statement.cell, part, what))
         for name in functions_called(line.statement.node, plan):
             statement = plan.functions[name].statement
-            for part, what in learning(statement.node, plan.inference):
-                found.append(_site(statement.cell, part, what, name))
-    return list(dict.fromkeys(found))
+            for part, what in parts_that_learn(statement.node, plan.inference):
+                row_sites.append(_site(statement.cell, part, what, name))
+    return list(dict.fromkeys(row_sites))
 
 
-def _site(cell: int, part: ast.AST, what: str, function: str = "") -> Site:
-    return Site(cell + 1, getattr(part, "lineno", 1), what, function)
+def _site(cell: int, part: ast.AST, what: str, function: str = "") -> LearningSite:
+    return LearningSite(cell + 1, getattr(part, "lineno", 1), what, function)
 
 
-def advice(found: Sequence[Site]) -> str:
-    """Say what to do about code that learns on the way from a record to its features."""
-    listed = ", ".join(str(site) for site in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+def advice(row_sites: Sequence[LearningSite]) -> str:
+    """Return the advice for code that learns between a record and its features."""
+    listed = ", ".join(str(site) for site in row_sites[:4]) + (
+        f" and {len(row_sites) - 4} more" if len(row_sites) > 4 else ""
+    )
     return (
         f"{listed} learns from all rows at once, so a single record would get other features than in training; "
         "fit it once on the training rows in a separate cell, and only apply it to other rows"

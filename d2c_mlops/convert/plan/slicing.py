@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import SERIES
-from d2c_mlops.convert.meaning.columns import dropped, texts
+from d2c_mlops.convert.meaning.columns import dropped_columns, string_list
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.source.statements import Facts, Statement
@@ -20,108 +20,108 @@ _MASKS = frozenset({"isin", "between", "notna", "notnull", "isna", "isnull", "du
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnSet:
     """The columns in `only`, or all of them but `without`."""
 
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
 
-    def __or__(self, other: Columns) -> Columns:
-        if self.only is not None and other.only is not None:
-            return Columns(self.only | other.only)
-        if self.only is None and other.only is None:
-            return Columns(None, self.without & other.without)
-        whole, part = (self, other) if self.only is None else (other, self)
-        return Columns(None, whole.without - (part.only or frozenset()))
+    def __or__(self, addend: ColumnSet) -> ColumnSet:
+        if self.only is not None and addend.only is not None:
+            return ColumnSet(self.only | addend.only)
+        if self.only is None and addend.only is None:
+            return ColumnSet(None, self.without & addend.without)
+        whole, part = (self, addend) if self.only is None else (addend, self)
+        return ColumnSet(None, whole.without - (part.only or frozenset()))
 
-    def __sub__(self, names: frozenset[str]) -> Columns:
-        return Columns(None, self.without | names) if self.only is None else Columns(self.only - names)
+    def __sub__(self, names: frozenset[str]) -> ColumnSet:
+        return ColumnSet(None, self.without | names) if self.only is None else ColumnSet(self.only - names)
 
     def __and__(self, names: frozenset[str]) -> frozenset[str]:
         return names - self.without if self.only is None else names & self.only
 
 
-ALL, NONE = Columns(), Columns(frozenset())
+ALL, NONE = ColumnSet(), ColumnSet(frozenset())
 
 
 @dataclass
-class Wanted:
-    """Names that are wanted at one place, each with the columns that are; statements are taken from the last to the first."""
+class NeededColumns:
+    """The names and columns that are needed at one place; statements are processed from the last to the first."""
 
     inference: Inference
     seen: frozenset[str] = frozenset()  # names that need no statement: builtins, imports, functions of the module
-    columns: dict[str, Columns] = field(default_factory=dict)
+    columns: dict[str, ColumnSet] = field(default_factory=dict)
     every: bool = False  # whether each row is wanted, whatever the code chooses
 
-    def want(self, name: str, columns: Columns = ALL) -> None:
-        """Want a name, or some columns of it."""
+    def want(self, name: str, columns: ColumnSet = ALL) -> None:
+        """Mark a name, or some of its columns, as needed."""
         if name not in self.seen:
             self.columns[name] = self.columns.get(name, NONE) | columns
 
     def read(self, node: ast.AST, among: Collection[str] | None = None) -> None:
-        """Want what a piece of code reads; with `among` no other names."""
+        """Mark the names that a piece of code reads as needed; with `among` only these names."""
         for name, columns in self.reads(node):
             if among is None or name in among:
                 self.want(name, columns)
 
-    def reads(self, node: ast.AST) -> Iterator[tuple[str, Columns]]:
+    def reads(self, node: ast.AST) -> Iterator[tuple[str, ColumnSet]]:
         """Yield each name in a piece of code with the columns that are read of it."""
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Load):
                 yield node.id, ALL
             return
-        if self.every and (base := row_choice(node)) is not None:
+        if self.every and (base := table_of_rows(node)) is not None:
             yield from self.reads(base)
             return
         owner = getattr(node, "value", None)
         if isinstance(owner, ast.Name) and isinstance(getattr(node, "ctx", None), ast.Load):
-            if isinstance(node, ast.Subscript) and (names := texts(node.slice, self.inference)) is not None:
-                yield owner.id, Columns(frozenset(names))
+            if isinstance(node, ast.Subscript) and (names := string_list(node.slice, self.inference)) is not None:
+                yield owner.id, ColumnSet(frozenset(names))
                 yield from self.reads(node.slice)
                 return
             if isinstance(node, ast.Attribute) and self.inference.kind(node) == SERIES:
-                yield owner.id, Columns(frozenset([node.attr]))
+                yield owner.id, ColumnSet(frozenset([node.attr]))
                 return
         for child in ast.iter_child_nodes(node):
             yield from self.reads(child)
 
     def touches(self, statement: Statement, facts: Facts | None = None, among: Collection[str] | None = None) -> bool:
-        """Whether a statement makes or changes something that is wanted; with `among` only of those names."""
+        """Whether a statement creates or changes a needed name; with `among` only of these names."""
         facts = facts or statement.facts
         touched = {*facts.binds, *facts.mutates} & set(self.columns)
         touched = touched if among is None else touched & set(among)
         if self.every and rows_in_place(getattr(statement.node, "value", None)) is not None:
             return False
-        stored = stored_in(statement.node, self.inference)
+        stored = column_assignment(statement.node, self.inference)
         if not touched or stored is None or touched != {stored.name} or self._by_chance(statement.node):
             return bool(touched)
         return bool(self.columns[stored.name] & stored.columns)
 
     def take(self, statement: Statement, facts: Facts | None = None) -> None:
-        """Want what a statement reads instead of what it makes."""
+        """Replace the names that a statement creates by the names that it reads."""
         facts = facts or statement.facts
         node, around = statement.node, {*facts.reads, *facts.mutates}
         for name in facts.reads - {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}:
             self.want(name)  # what a function of the author reads from the notebook
-        stored = stored_in(node, self.inference)
+        stored = column_assignment(node, self.inference)
         if stored is not None:
             before = self.columns.get(stored.name, NONE)
-            self.columns[stored.name] = before | Columns(stored.columns) if stored.kept else before - stored.columns
+            self.columns[stored.name] = before | ColumnSet(stored.columns) if stored.kept else before - stored.columns
             for part in stored.reads:
                 self.read(part, around)
             return
         if (passed := self._passed(node)) is not None:
             target, source, gone = passed
-            wanted = self.columns.pop(target, NONE)
-            self.want(source, wanted - gone if self.every else wanted | Columns(gone))
+            columns = self.columns.pop(target, NONE)
+            self.want(source, columns - gone if self.every else columns | ColumnSet(gone))
             return
         if (parts := split_parts(node, self.inference)) is not None:
             for target, part in parts:
                 if self.every and target not in self.columns:
                     continue
-                wanted = self.columns.pop(target, NONE)
+                columns = self.columns.pop(target, NONE)
                 if isinstance(part, ast.Name):
-                    self.want(part.id, wanted)
+                    self.want(part.id, columns)
                 else:
                     self.read(part, around)
             if self.every:
@@ -138,11 +138,11 @@ class Wanted:
             return None
         source, gone = node.value, frozenset[str]()
         while not isinstance(source, ast.Name):
-            base = row_choice(source) if self.every else None
+            base = table_of_rows(source) if self.every else None
             if base is None:
                 if not (isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute)):
                     return None
-                if source.func.attr == "drop" and (names := dropped(source, self.inference)):
+                if source.func.attr == "drop" and (names := dropped_columns(source, self.inference)):
                     gone |= frozenset(names)
                 elif source.func.attr not in ("copy", "reset_index") or source.args:
                     return None
@@ -159,8 +159,8 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """`table["column"] = …`: the columns that are set; `kept` where rows keep what they had."""
+class ColumnAssignment:
+    """`table["column"] = …`: the columns that are set; `kept` if some rows keep their former values."""
 
     name: str
     columns: frozenset[str]
@@ -168,12 +168,12 @@ class Stored:
     kept: bool = False
 
 
-def stored_in(node: ast.stmt, inference: Inference) -> Stored | None:
-    """Return the columns that a statement sets, where that is all it does."""
+def column_assignment(node: ast.stmt, inference: Inference) -> ColumnAssignment | None:
+    """Return the columns that a statement sets, if it does nothing else."""
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target, kept = node.targets[0], False
+        target, row_selected = node.targets[0], False
     elif isinstance(node, ast.AugAssign):
-        target, kept = node.target, True
+        target, row_selected = node.target, True
     else:
         return None
     if not isinstance(target, ast.Subscript):
@@ -181,21 +181,25 @@ def stored_in(node: ast.stmt, inference: Inference) -> Stored | None:
     owner, key = target.value, target.slice
     reads: tuple[ast.AST, ...] = (node.value, key)
     if isinstance(owner, ast.Attribute) and owner.attr == "loc" and isinstance(key, ast.Tuple) and len(key.elts) == 2:
-        owner, key, kept = owner.value, key.elts[1], True
-    names = texts(key, inference)
-    return Stored(owner.id, frozenset(names), reads, kept) if isinstance(owner, ast.Name) and names else None
+        owner, key, row_selected = owner.value, key.elts[1], True
+    names = string_list(key, inference)
+    return (
+        ColumnAssignment(owner.id, frozenset(names), reads, row_selected)
+        if isinstance(owner, ast.Name) and names
+        else None
+    )
 
 
 def split_parts(node: ast.stmt, inference: Inference) -> list[tuple[str, ast.expr]] | None:
-    """`a, b, c, d = train_test_split(X, y)`: each name with what it is a part of."""
+    """`a, b, c, d = train_test_split(X, y)`: each name with the table that it is a part of."""
     if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
         return None
     target = node.targets[0]
     if not (inference.path(node.value.func).endswith(".train_test_split") and isinstance(target, ast.Tuple | ast.List)):
         return None
-    given = node.value.args
-    named = [(part, given[place // 2]) for place, part in enumerate(target.elts) if place // 2 < len(given)]
-    return [(part.id, whole) for part, whole in named if isinstance(part, ast.Name)]
+    arguments = node.value.args
+    pairs = [(part, arguments[place // 2]) for place, part in enumerate(target.elts) if place // 2 < len(arguments)]
+    return [(part.id, whole) for part, whole in pairs if isinstance(part, ast.Name)]
 
 
 def _options(node: ast.stmt) -> list[ast.stmt]:
@@ -203,10 +207,10 @@ def _options(node: ast.stmt) -> list[ast.stmt]:
     return [ast.Expr(word.value) for word in call.keywords] if isinstance(call, ast.Call) else []
 
 
-def row_choice(node: ast.AST | None) -> ast.expr | None:
+def table_of_rows(node: ast.AST | None) -> ast.expr | None:
     """Return the table of which an expression only chooses or orders rows: `df[df.a > 1]`, `df.iloc[:9]`, `df.dropna()`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.value if node.func.attr in _ROWS and not across(node) else None
+        return node.func.value if node.func.attr in _ROWS and not is_over_columns(node) else None
     if not (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)):
         return None
     base, key = node.value, node.slice
@@ -227,29 +231,29 @@ def rows_in_place(node: ast.AST | None) -> str | None:
         return None
     inside = any(word.arg == "inplace" for word in node.keywords)
     chooses = function.attr in _ROWS or function.attr == "drop"
-    return function.value.id if inside and chooses and not across(node) else None
+    return function.value.id if inside and chooses and not is_over_columns(node) else None
 
 
-def across(call: ast.Call) -> bool:
+def is_over_columns(call: ast.Call) -> bool:
     """Whether a call works on columns."""
     for word in call.keywords:
         if word.arg == "columns" or (
             word.arg == "axis" and isinstance(word.value, ast.Constant) and word.value.value in (1, "columns")
         ):
             return True
-    named = isinstance(call.func, ast.Attribute) and call.func.attr == "drop"
-    return named and len(call.args) > 1 and isinstance(call.args[1], ast.Constant) and call.args[1].value == 1
+    is_drop = isinstance(call.func, ast.Attribute) and call.func.attr == "drop"
+    return is_drop and len(call.args) > 1 and isinstance(call.args[1], ast.Constant) and call.args[1].value == 1
 
 
-def takes(block: Block, wanted: Wanted) -> bool:
-    """Whether a step makes something that is wanted; if so, all that it is given is wanted before it."""
-    if not any(wanted.touches(line.statement, line.facts, block.outputs) for line in block.lines):
+def take_if_needed(block: Block, needed: NeededColumns) -> bool:
+    """Whether a step creates a needed name; if so, all of its inputs become needed."""
+    if not any(needed.touches(line.statement, line.facts, block.outputs) for line in block.lines):
         return False
-    before = set(wanted.columns) - {name for line in block.lines for name in line.facts.binds}
+    before = set(needed.columns) - {name for line in block.lines for name in line.facts.binds}
     for line in reversed(block.lines):
-        wanted.take(line.statement, line.facts)
-    for name in set(wanted.columns) - before - set(block.inputs):
-        del wanted.columns[name]
-    for name in set(block.inputs) - set(wanted.columns):
-        wanted.want(name)
+        needed.take(line.statement, line.facts)
+    for name in set(needed.columns) - before - set(block.inputs):
+        del needed.columns[name]
+    for name in set(block.inputs) - set(needed.columns):
+        needed.want(name)
     return True

@@ -8,42 +8,52 @@ from collections.abc import Iterator, Sequence
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block, in_order
-from d2c_mlops.convert.plan.block_splitting import merged, raw_blocks
-from d2c_mlops.convert.plan.plan import Plan, PlanLine, visible
+from d2c_mlops.convert.plan.block_splitting import join_blocks, raw_blocks
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names
 
 ASIDE = 5  # lines at most of a preparation that is left plain because it is only looked at
 
 
 def blocks(plan: Plan) -> list[Block]:
-    """Return the pieces of a plan in document order, each step with its name and what goes in and out."""
-    found = [part for each in merged(list(raw_blocks(plan)), plan) for part in _with_lists_before(each)]
+    """Return the blocks of a plan in document order, each step with its name, inputs and outputs."""
+    merged_blocks = [
+        part for merged_block in join_blocks(list(raw_blocks(plan)), plan) for part in _with_lists_before(merged_block)
+    ]
     if plan.structure.models:
-        _leave_asides(found)
-    done: list[Block] = []
+        _leave_asides(merged_blocks)
+    named_blocks: list[Block] = []
     handed: set[str] = set()  # names that have a value in the new notebook
-    for each in found:
-        for part in _checked(each, plan, handed):
-            _supply(part, done)
-            done.append(part)
+    for merged_block in merged_blocks:
+        for part in _checked(merged_block, plan, handed):
+            _supply(part, named_blocks)
+            named_blocks.append(part)
             bound = {name for line in part.lines for name in line.facts.binds}
             handed |= set(part.outputs) if part.kind == "step" else bound
-    done = _joined_plain(done)
-    _name_steps(done, plan)
-    return done
+    named_blocks = _joined_plain(named_blocks)
+    _name_steps(named_blocks, plan)
+    return named_blocks
 
 
 def _with_lists_before(block: Block) -> Iterator[Block]:
     """Put lists that a step writes down and later ones read before it, so that they go into the function."""
     moved: list[PlanLine] = []
-    known: set[str] = set()
+    read_before: set[str] = set()
     for line in block.lines if block.kind == "step" else ():
-        own = set(line.facts.binds)
+        assigned = set(line.facts.binds)
         value = getattr(line.statement.node, "value", None)
-        later = own & (block.lines[-1].live | line.before) and isinstance(line.statement.node, ast.Assign)
-        again = [plan_line for plan_line in block.lines if own & {*plan_line.facts.binds, *plan_line.facts.mutates}]
-        if line.role == "constant" and isinstance(value, _LISTS) and later and len(again) == 1 and not own & known:
+        later = assigned & (block.lines[-1].live | line.before) and isinstance(line.statement.node, ast.Assign)
+        again = [
+            plan_line for plan_line in block.lines if assigned & {*plan_line.facts.binds, *plan_line.facts.mutates}
+        ]
+        if (
+            line.role == "constant"
+            and isinstance(value, _LISTS)
+            and later
+            and len(again) == 1
+            and not assigned & read_before
+        ):
             moved.append(line)
-        known |= line.facts.loads | own
+        read_before |= line.facts.loads | assigned
     if not moved or len(moved) == len(block.lines):
         yield block
         return
@@ -67,8 +77,8 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
     if block.kind != "step":
         yield block
         return
-    seen = visible(plan)
-    known: set[str] = set()
+    visible_names = exported_names(plan)
+    bound_surely: set[str] = set()
     inputs: dict[str, None] = {}
     bound: dict[str, None] = {}
     last_bound: dict[str, int] = {}
@@ -76,13 +86,13 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
     before = block.lines[0].before
     for number, line in enumerate(block.lines):
         for name in [*line.facts.reads, *line.facts.mutates]:
-            if name not in known and name in before and name not in seen:
+            if name not in bound_surely and name in before and name not in visible_names:
                 inputs.setdefault(name)
         for name in line.facts.binds:
             bound.setdefault(name)
             last_bound[name] = number
         passing |= line.facts.passing
-        known |= line.facts.definite
+        bound_surely |= line.facts.definite
     live = block.lines[-1].live
     reads_after = {
         name for name, at in last_bound.items() for line in block.lines[at + 1 :] if name in line.facts.loads
@@ -91,13 +101,13 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
     # A name that has a value already would keep the old one, were the new one not handed out.
     has_value = live | (before & handed)
     outputs = [n for n in bound if n in has_value or (n not in passing and n not in reads_after and n != "_")]
-    own = [fit for fit in plan.fits if fit.cell in block.cells and not fit.path.startswith("statsmodels.")]
-    fitted = {fit.name for fit in own}
+    block_fits = [fit for fit in plan.fits if fit.cell in block.cells and not fit.path.startswith("statsmodels.")]
+    fitted = {fit.name for fit in block_fits}
     outputs += [n for n in bound if n in fitted and n not in outputs and n not in passing]
-    outputs += [n for n in sorted(changed & live) if n not in outputs and n not in seen]
+    outputs += [n for n in sorted(changed & live) if n not in outputs and n not in visible_names]
     if not outputs:
-        outputs = [n for n in sorted(changed) if n not in seen]
-    unsure = [n for n in outputs if n in bound and n not in known]
+        outputs = [n for n in sorted(changed) if n not in visible_names]
+    unsure = [n for n in outputs if n in bound and n not in bound_surely]
     for name in unsure:
         if name in before:
             inputs.setdefault(name)
@@ -116,24 +126,24 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
     yield block
 
 
-def _supply(block: Block, done: Sequence[Block]) -> None:
-    """Leave a step plain that wants a name which the step that binds it does not hand out: it may be without a value."""
+def _supply(block: Block, earlier: Sequence[Block]) -> None:
+    """Keep a step as plain code if it reads a name that no earlier step returns, because the name may have no value."""
     for name in block.inputs if block.kind == "step" else ():
-        binders = [block for block in done if any(name in line.facts.binds for line in block.lines)]
+        binders = [block for block in earlier if any(name in line.facts.binds for line in block.lines)]
         if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
             block.inputs, block.outputs, block.imports = [], [], []
             list(_plain(block, f"{name} may be without a value before it"))
             return
 
 
-def _leave_asides(found: Sequence[Block]) -> None:
-    """Leave short preparations plain that lead to nothing but what is shown: they are read, not run in production."""
-    for place in reversed(range(len(found))):
-        block = found[place]
+def _leave_asides(all_blocks: Sequence[Block]) -> None:
+    """Keep short preparations as plain code if only shown results use them: production does not need them."""
+    for place in reversed(range(len(all_blocks))):
+        block = all_blocks[place]
         if block.kind != "step" or block.role != "prepare" or block.size > ASIDE:
             continue
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
-        readers = [reader for name in names for reader in _readers(name, found[place + 1 :])]
+        readers = [reader for name in names for reader in _readers(name, all_blocks[place + 1 :])]
         if readers and all(_looks(*reader) for reader in readers):
             block.kind, block.reasons = "plain", [*block.reasons, "only outputs use it"]
             for line in block.lines:
@@ -141,7 +151,7 @@ def _leave_asides(found: Sequence[Block]) -> None:
 
 
 def _looks(block: Block, line: PlanLine) -> bool:
-    """Whether a line that reads something only shows it: it asks no model, judges none, and stays for no other reason."""
+    """Whether a line only shows what it reads: it uses no model, evaluates none, and has no other reason to be kept."""
     judges = line.role in ("fit", "predict", "evaluate", "split")
     return block.kind == "plain" and not judges and not any(plan_line.reason for plan_line in block.lines)
 
@@ -168,8 +178,8 @@ def _ordered(names: Sequence[str], block: Block) -> list[str]:
     text = "\n".join(line.statement.source for line in block.lines)
 
     def place(name: str) -> tuple[int, str]:
-        found = re.search(rf"\b{re.escape(name)}\b", text)
-        return (found.start() if found else len(text), name)
+        match = re.search(rf"\b{re.escape(name)}\b", text)
+        return (match.start() if match else len(text), name)
 
     return sorted(names, key=place)
 
@@ -181,48 +191,48 @@ def _binds(text: str, name: str) -> bool:
 
 
 def _import_of(plan: Plan, name: str, block: Block) -> str:
-    """The import that a contested name stands for where the piece begins, unless it stands for something else."""
-    found = ""
+    """The import of a contested name at the beginning of the block, unless the name has another value there."""
+    import_text = ""
     for line in plan.lines:
         if line.statement.place >= block.lines[0].statement.place:
             break
         if name in line.facts.binds:
             node = line.statement.node
-            found = ""
+            import_text = ""
             if isinstance(node, ast.Import | ast.ImportFrom):
                 alias = next((a for a in node.names if (a.asname or a.name.split(".")[0]) == name), None)
                 part = [alias] if alias else [ast.alias(name)]
-                made = (
+                import_node = (
                     ast.Import(part) if isinstance(node, ast.Import) else ast.ImportFrom(node.module, part, node.level)
                 )
-                found = ast.unparse(made)
-    return found
+                import_text = ast.unparse(import_node)
+    return import_text
 
 
-def _joined_plain(found: list[Block]) -> list[Block]:
+def _joined_plain(all_blocks: list[Block]) -> list[Block]:
     """Plain pieces of one cell that follow each other become one cell again."""
-    done: list[Block] = []
-    for block in found:
-        if done and block.kind == "plain" == done[-1].kind and block.cells == done[-1].cells:
-            done[-1].lines += block.lines
-            done[-1].reasons += block.reasons
+    joined: list[Block] = []
+    for block in all_blocks:
+        if joined and block.kind == "plain" == joined[-1].kind and block.cells == joined[-1].cells:
+            joined[-1].lines += block.lines
+            joined[-1].reasons += block.reasons
         else:
-            done.append(block)
-    return done
+            joined.append(block)
+    return joined
 
 
-def _name_steps(found: Sequence[Block], plan: Plan) -> None:
-    taken = plan.names | {"find_data", "in_data", "Learned", "train", "prepare_records"}
+def _name_steps(all_blocks: Sequence[Block], plan: Plan) -> None:
+    used_names = plan.names | {"find_data", "in_data", "Learned", "train", "prepare_records"}
     project = naming.topic([plan.notebook.path.stem]) or "data"
-    for block in found:
+    for block in all_blocks:
         if block.kind == "step":
             group = [line.statement for line in block.lines]
             name = naming.step_name(group, block.role, block.outputs, block.heading, plan.inference, project)
-            hints = [*(naming.topic([output]) for output in block.outputs), naming.command(block.heading)]
-            hints.append(naming.apart(block.chapter))
+            hints = [*(naming.topic([output]) for output in block.outputs), naming.name_from_command(block.heading)]
+            hints.append(naming.distinguishing_words(block.chapter))
             if block.role == "fit" and any(name in line.facts.mutates for name in block.inputs for line in block.lines):
                 hints.insert(0, "again")
             block.base = name
             block.quiet = naming.step_name(group, block.role, block.outputs, "", plan.inference, project, quiet=True)
-            block.name = naming.unique(name, taken, [hint for hint in hints if hint])
-            taken.add(block.name)
+            block.name = naming.unique(name, used_names, [hint for hint in hints if hint])
+            used_names.add(block.name)

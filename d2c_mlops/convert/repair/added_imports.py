@@ -1,4 +1,4 @@
-"""Add an import line for the names that a fix uses, where no name of the notebook conflicts."""
+"""Add an import line for the names that a fix uses, if no name of the notebook conflicts."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ def imported(context: RepairContext, cell: Cell, edits: Iterable[Edit]) -> tuple
     """Return edits whose `__import__('m').x` became names: imported already, or by a line at the top of the cell."""
     lines: list[str] = []
 
-    def named(found: re.Match[str]) -> str:
-        name, line = _name(context, cell, found[1], found[2] or "")
+    def named(match: re.Match[str]) -> str:
+        name, line = _name(context, cell, match[1], match[2] or "")
         if line and line not in lines:
             lines.append(line)
-        return name or found[0]
+        return name or match[0]
 
-    made = tuple(replace(edit, text=_INLINE.sub(named, edit.text)) for edit in edits)
+    edits_by_name = tuple(replace(edit, text=_INLINE.sub(named, edit.text)) for edit in edits)
     first = cell.tree.body[0] if cell.tree is not None and cell.tree.body else None
     if not lines:
-        return made
-    return (line_before(cell, first, "\n".join(lines)), *made) if first is not None else tuple(edits)
+        return edits_by_name
+    return (line_before(cell, first, "\n".join(lines)), *edits_by_name) if first is not None else tuple(edits)
 
 
 def _name(context: RepairContext, cell: Cell, module: str, name: str) -> tuple[str, str]:
-    """Return the name to write and the line that binds it; both empty where another thing has that name."""
+    """Return the name to write and the line that binds it; both empty if the name is in use."""
     bound = name or _SHORT.get(module, module)
     same = False
-    for here, node in context.nodes(ast.ImportFrom):
-        for one in node.names:
-            if node.module == module and one.name == name and name:
+    for import_cell, node in context.nodes(ast.ImportFrom):
+        for existing in node.names:
+            if node.module == module and existing.name == name and name:
                 same = True
-                if here.index <= cell.index:
-                    return one.asname or one.name, ""
-    for here, plain in context.nodes(ast.Import):
-        for one in plain.names:
-            if one.name == module and here.index <= cell.index:
-                alias = one.asname or one.name
+                if import_cell.index <= cell.index:
+                    return existing.asname or existing.name, ""
+    for import_cell, plain in context.nodes(ast.Import):
+        for existing in plain.names:
+            if existing.name == module and import_cell.index <= cell.index:
+                alias = existing.asname or existing.name
                 return (f"{alias}.{name}" if name else alias), ""
-            same = same or (one.name == module and (one.asname or one.name) == bound)
+            same = same or (existing.name == module and (existing.asname or existing.name) == bound)
     if not bound.isidentifier() or (bound in _bound(context) and not same):
         return "", ""
     if name:
@@ -57,8 +57,8 @@ def _name(context: RepairContext, cell: Cell, module: str, name: str) -> tuple[s
 
 def _bound(context: RepairContext) -> set[str]:
     """Return all names that the notebook binds anywhere."""
-    found = {node.id for _, node in context.nodes(ast.Name) if not isinstance(node.ctx, ast.Load)}
-    found |= {node.name for _, node in context.nodes(ast.FunctionDef)}
-    found |= {node.name for _, node in context.nodes(ast.ClassDef)}
-    found |= {node.arg for _, node in context.nodes(ast.arg)}
-    return found | {part.asname or part.name.partition(".")[0] for _, part in context.nodes(ast.alias)}
+    bound_names = {node.id for _, node in context.nodes(ast.Name) if not isinstance(node.ctx, ast.Load)}
+    bound_names |= {node.name for _, node in context.nodes(ast.FunctionDef)}
+    bound_names |= {node.name for _, node in context.nodes(ast.ClassDef)}
+    bound_names |= {node.arg for _, node in context.nodes(ast.arg)}
+    return bound_names | {part.asname or part.name.partition(".")[0] for _, part in context.nodes(ast.alias)}

@@ -22,7 +22,7 @@ _TABLES = frozenset(
 
 @dataclass
 class DataFiles:
-    """The files that a notebook may be given: beside it, in its data folder, around it."""
+    """The files that a notebook can read: in its folder, in its data folder, in the parent folders."""
 
     folders: Sequence[Path]  # searched in this order; the first is the copy that the notebook runs in
     original: Path | None = None  # where relative paths of the original started
@@ -40,12 +40,12 @@ class DataFiles:
         self.left_out.clear()
         self._listed.clear()
 
-    def find(self, wanted: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:
-        """Return the file that `wanted` most likely means, and by what it was matched; never one of the notebook's results."""
-        name = base_of(wanted)
-        if self.original is not None and "://" not in wanted:
+    def find(self, reference: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:
+        """Return the most likely file for `reference`, and how it was matched; never a result of the notebook."""
+        name = base_of(reference)
+        if self.original is not None and "://" not in reference:
             try:
-                there = (self.original / wanted.replace("\\", "/")).resolve()
+                there = (self.original / reference.replace("\\", "/")).resolve()
                 if there.is_file():
                     return there, "the path relative to the original notebook"
             except (OSError, ValueError):
@@ -57,25 +57,25 @@ class DataFiles:
             if not want:
                 continue
             for folder in self.folders:
-                found = [file for file in self.files(folder) if key(file.name) == want]
-                if found:
-                    return max(found, key=lambda file: _common(file, wanted)), how
+                same_name = [file for file in self.files(folder) if key(file.name) == want]
+                if same_name:
+                    return max(same_name, key=lambda file: _common(file, reference)), how
         return self.by_part(name, frozenset(results)) or self.by_content(frozenset(columns), frozenset(results))
 
     def by_part(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
-        """Return the one table of the same kind whose name holds the wanted one, or is held by it."""
+        """Return the only table of the same kind whose name contains the reference's name, or is contained in it."""
         stem, _, suffix = _plain(name).rpartition(".")
         if len(stem) < _LEAST_PART:
             return None
         for folder in self.folders:
             near: dict[str, Path] = {}
             for file in self.files(folder):
-                own, _, kind = _plain(file.name).rpartition(".")
+                name_stem, _, kind = _plain(file.name).rpartition(".")
                 if (
                     file.name not in results
                     and kind == suffix
-                    and len(own) >= _LEAST_PART
-                    and (stem in own or own in stem)
+                    and len(name_stem) >= _LEAST_PART
+                    and (stem in name_stem or name_stem in stem)
                 ):
                     near.setdefault(file.name, file)
             if len(near) == 1:
@@ -88,21 +88,21 @@ class DataFiles:
         for folder in self.folders:
             for file in self.files(folder):
                 if file.suffix.lower() in _TABLES and columns and file.name not in results:
-                    own = set(header(file))
-                    scored.append((len(columns & own), len(own), file))
+                    file_columns = set(header(file))
+                    scored.append((len(columns & file_columns), len(file_columns), file))
         shared = max((count for count, _, _ in scored), default=0)
-        best = [(own, file) for count, own, file in scored if count == shared]
+        best = [(column_count, file) for count, column_count, file in scored if count == shared]
         if shared < 2 or len({file.name for _, file in best}) > 1 or shared * LEAST_SHARE < best[0][0]:
             return None
         return best[0][1], f"its columns ({shared} are used by the notebook)"
 
 
-def base_of(wanted: str) -> str:
+def base_of(reference: str) -> str:
     """Return the file name of a path or an address, whatever its separators."""
-    if re.match(r"\w+://", wanted):
-        parts = urlsplit(wanted)
-        wanted = unquote(parts.path)
-    return PurePosixPath(wanted.replace("\\", "/")).name
+    if re.match(r"\w+://", reference):
+        parts = urlsplit(reference)
+        reference = unquote(parts.path)
+    return PurePosixPath(reference.replace("\\", "/")).name
 
 
 def _plain(name: str) -> str:
@@ -126,14 +126,14 @@ _KEYS = (
 )
 
 
-def _common(file: Path, wanted: str) -> int:
+def _common(file: Path, reference: str) -> int:
     """How many folders at the end of two paths agree."""
-    ours, theirs = list(reversed(file.parts)), list(reversed(re.split(r"[\\/]", wanted)))
+    ours, theirs = list(reversed(file.parts)), list(reversed(re.split(r"[\\/]", reference)))
     return next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
 
 
 def kind_of_file(path: Path) -> str:
-    """Tell what a file is by its content: xlsx, xls, parquet, zip, gzip, html, json, text or unknown."""
+    """Return the kind of a file by its content: xlsx, xls, parquet, zip, gzip, html, json, text or unknown."""
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -173,7 +173,7 @@ def encoding_of(path: Path) -> str:
 
 
 def separator_of(path: Path) -> str:
-    """Return the sign between the columns of a text file; a comma where nothing else is certain."""
+    """Return the column separator of a text file; a comma if it cannot be determined."""
     with path.open("rb") as file:
         sample = file.read(65536).decode("latin-1")
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
@@ -183,13 +183,13 @@ def separator_of(path: Path) -> str:
 
 
 def header(path: Path) -> list[str]:
-    """Return the column names of a table without reading the rest of it; empty where that fails."""
+    """Return the column names of a table without reading its rows; empty if this fails."""
     kind = kind_of_file(path)
     try:
         if kind == "text":
             with path.open(encoding=encoding_of(path), newline="") as file:
                 line = file.readline(100_000)
-            return [one.strip() for one in next(csv.reader([line], delimiter=separator_of(path)), [])]
+            return [column.strip() for column in next(csv.reader([line], delimiter=separator_of(path)), [])]
         if kind == "parquet":
             import pyarrow.parquet as parquet
 

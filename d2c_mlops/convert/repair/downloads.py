@@ -11,18 +11,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2c_mlops.convert.check.addresses import HTTPX, OPENED, RESPONSE, WGET, AddressSource, base_name, shown, sources
+from d2c_mlops.convert.check.addresses import (
+    HTTPX,
+    OPENED,
+    RESPONSE,
+    WGET,
+    AddressSource,
+    base_name,
+    sources,
+    without_secrets,
+)
 from d2c_mlops.convert.repair.added_imports import imported
 from d2c_mlops.convert.repair.fix_registry import (
     Fix,
     Proposal,
     RepairContext,
     replaced,
-    spelled,
+    source_text,
     statement_of,
     without_statement,
 )
-from d2c_mlops.convert.source.download import LARGEST, NotFetched, checked, download
+from d2c_mlops.convert.source.download import LARGEST, NotFetched, download, parse_address
 from d2c_mlops.convert.source.finding import Edit
 
 FOLDER = "fetched"  # beside the notebook: a cell may write a file of the same name
@@ -33,7 +42,7 @@ _FIX = Fix("fetched", "", "", "the URL is downloaded before the run, which has n
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of an address; `cell` counts from 1."""
+    """The result of a download; `cell` counts from 1."""
 
     url: str
     cell: int
@@ -50,11 +59,11 @@ class Fetched:
     def text(self) -> str:
         """Return it in a line."""
         if self.reason:
-            return f"cell {self.cell}: {shown(self.url)} was not downloaded: {self.reason}"
-        return f"cell {self.cell}: {shown(self.url)} is read from {self.file} ({self.size:,} bytes)"
+            return f"cell {self.cell}: {without_secrets(self.url)} was not downloaded: {self.reason}"
+        return f"cell {self.cell}: {without_secrets(self.url)} is read from {self.file} ({self.size:,} bytes)"
 
 
-def safe_name(url: str, taken: Collection[str]) -> str:
+def safe_name(url: str, used_names: Collection[str]) -> str:
     """Return a plain file name in FOLDER for an address: letters, digits, dots and dashes, never a hidden file or a module of Python."""
     try:
         base = base_name(url)
@@ -62,65 +71,65 @@ def safe_name(url: str, taken: Collection[str]) -> str:
         base = "file"
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", base)[-80:].lstrip("._-") or "file"
     module = name.lower().endswith((".py", ".pyc", ".pth", ".so", ".pyd", ".ipynb", ".cfg", ".ini"))
-    if module or f"{FOLDER}/{name}".lower() in {each.lower() for each in taken}:
+    if module or f"{FOLDER}/{name}".lower() in {used_name.lower() for used_name in used_names}:
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
     return name
 
 
 def fetch(
-    found: Sequence[AddressSource],
+    sources: Sequence[AddressSource],
     folder: Path,
     *,
     allowed: Collection[str] = (),  # HOST or HOST:PORT that may be inside this network
-    taken: Collection[str] = (),  # names of files that are beside the notebook
+    used_names: Collection[str] = (),  # names of files that are beside the notebook
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Fetched]:
     """Download the sources into `folder`, which is emptied first; a failed download has a reason."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    made: dict[str, Fetched] = {}
-    done: list[Fetched] = []
-    names, left = set(taken), TOTAL
-    for source in found:
+    by_target: dict[str, Fetched] = {}
+    downloads: list[Fetched] = []
+    names, bytes_left = set(used_names), TOTAL
+    for source in sources:
         cell = source.cell.index + 1
         if source.refusal:
-            done.append(Fetched(source.url, cell, reason=source.refusal))
+            downloads.append(Fetched(source.url, cell, reason=source.refusal))
             continue
         key = f"{source.url}\n{source.output}"
-        if key not in made:
+        if key not in by_target:
             try:
-                checked(source.url)
+                parse_address(source.url)
                 name = source.output or f"{FOLDER}/{safe_name(source.url, names)}"
-                if source.output and source.output in {each.file for each in made.values()}:
+                if source.output and source.output in {fetched.file for fetched in by_target.values()}:
                     raise NotFetched(f"another URL is already downloaded to {source.output}")
                 names.add(name)
-                progress(f"fetching {shown(source.url)}")
+                progress(f"fetching {without_secrets(source.url)}")
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                got = download(source.url, target, allowed=allowed, largest=min(LARGEST, left))
-                left -= got.size
-                made[key] = Fetched(source.url, cell, name, got.size, got.sha256)
+                download_result = download(source.url, target, allowed=allowed, largest=min(LARGEST, bytes_left))
+                bytes_left -= download_result.size
+                by_target[key] = Fetched(source.url, cell, name, download_result.size, download_result.sha256)
             except NotFetched as error:
-                made[key] = Fetched(source.url, cell, reason=str(error))
-        one = made[key]
-        done.append(Fetched(one.url, cell, one.file, one.size, one.sha256, one.reason))
-    return done
+                by_target[key] = Fetched(source.url, cell, reason=str(error))
+        fetched = by_target[key]
+        downloads.append(Fetched(fetched.url, cell, fetched.file, fetched.size, fetched.sha256, fetched.reason))
+    return downloads
 
 
-def offers(context: RepairContext, fetched: Sequence[Fetched]) -> list[tuple[Fix, Proposal]]:
+def download_fixes(context: RepairContext, fetched: Sequence[Fetched]) -> list[tuple[Fix, Proposal]]:
     """Return proposals that let the notebook read the local copies; the report lists them as fixes."""
     files = {(download.url, download.cell): download.file for download in fetched if download.file}
-    made = []
+    pairs = []
     for source in sources(context.subject):
         name = files.get((source.url, source.cell.index + 1))
         if name and not source.refusal and (edits := _edits(context, source, name)):
-            reason = f"{shown(source.url)} was downloaded before and is read from {name}"
-            made.append((_FIX, Proposal(edits, reason)))
-    return made
+            reason = f"{without_secrets(source.url)} was downloaded before and is read from {name}"
+            pairs.append((_FIX, Proposal(edits, reason)))
+    return pairs
 
 
 def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Edit, ...]:
-    cell, call, given = source.cell, source.call, source.given
+    cell, call, url_argument = source.cell, source.call, source.given
     if source.magic is not None:
         lines = cell.source.split("\n")
         end = len(lines[source.magic.end_line - 1].encode())
@@ -129,7 +138,7 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
         return (
             Edit(cell.index, source.magic.line, len(first) - len(first.lstrip()), source.magic.end_line, end, text),
         )
-    if call is None or given is None:
+    if call is None or url_argument is None:
         return ()
     path = f"__import__('pathlib').Path({name!r})"
     if source.output:
@@ -138,7 +147,7 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
             return (without_statement(cell, around, ""),)
         return (replaced(cell, call, f"({name!r}, None)"),)
     if OPENED.match(source.reader):
-        return imported(context, cell, (replaced(cell, given, f"{_SAVED.format('saved_url')}({name!r})"),))
+        return imported(context, cell, (replaced(cell, url_argument, f"{_SAVED.format('saved_url')}({name!r})"),))
     if RESPONSE.match(source.reader):
         text = f"{_SAVED.format('saved_response')}({name!r}, {source.url!r})"
         return imported(context, cell, (replaced(cell, call, text),))
@@ -152,23 +161,25 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
             if len(call.args) > 1
             else next((word.value for word in call.keywords if word.arg == "out"), None)
         )
-        text = repr(name) if out is None else f"__import__('shutil').copyfile({name!r}, {spelled(cell, out)})"
+        text = repr(name) if out is None else f"__import__('shutil').copyfile({name!r}, {source_text(cell, out)})"
         return imported(context, cell, (replaced(cell, call, text),))
     if any(word.arg == "storage_options" for word in call.keywords):  # refused by pandas for a file
-        words = [word for word in call.keywords if word.arg != "storage_options" and word.value is not given]
+        words = [word for word in call.keywords if word.arg != "storage_options" and word.value is not url_argument]
         plain = [repr(name), *(ast.unparse(argument) for argument in call.args[1:])]
         plain += [
             f"{word.arg}={ast.unparse(word.value)}" if word.arg else f"**{ast.unparse(word.value)}" for word in words
         ]
         return (replaced(cell, call, f"{ast.unparse(call.func)}({', '.join(plain)})"),)
-    return (replaced(cell, given, repr(name)),)
+    return (replaced(cell, url_argument, repr(name)),)
 
 
-def advice(fetched: Sequence[Mapping[str, Any]] | None) -> str:
-    """Return what to do about a cell that wanted the network; `fetched` is None where nothing was to be fetched."""
+def download_advice(fetched: Sequence[Mapping[str, Any]] | None) -> str:
+    """Return the advice for a cell that needs the network; `fetched` is None if no download was requested."""
     if fetched is None:
         return "add --fetch to download it before the run, or download the file yourself and pass its folder: --data FOLDER"
-    reasons = [f"{shown(download['url'])}: {download['reason']}" for download in fetched if download["reason"]]
+    reasons = [
+        f"{without_secrets(download['url'])}: {download['reason']}" for download in fetched if download["reason"]
+    ]
     if reasons:
         return f"{'; '.join(reasons)}. Download the file and pass its folder: --data FOLDER"
     return "its URL is only known when the notebook runs: download the file and pass its folder: --data FOLDER"

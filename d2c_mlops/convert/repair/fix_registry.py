@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from d2c_mlops.convert.api_changes.change import at_least, installed
+from d2c_mlops.convert.api_changes.change import at_least, installed_version
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.source.finding import Edit
@@ -77,7 +77,7 @@ class CellFailure:
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     def says(self, *texts: str) -> bool:
-        """Whether the message holds any of the texts."""
+        """Whether the message contains any of the texts."""
         return any(text in self.message for text in texts)
 
     def through(self, *texts: str) -> bool:
@@ -125,9 +125,9 @@ class RepairContext:
 
     def nodes(self, kind: type[Node], cell: Cell | None = None) -> Iterator[tuple[Cell, Node]]:
         """Yield all nodes of a kind, in one cell or in all."""
-        for here, node in self.subject.nodes:
-            if isinstance(node, kind) and (cell is None or here.index == cell.index):
-                yield here, node
+        for node_cell, node in self.subject.nodes:
+            if isinstance(node, kind) and (cell is None or node_cell.index == cell.index):
+                yield node_cell, node
 
     def failing(self, failure: CellFailure, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
         """Yield the nodes of a kind at the place of the failure, most likely first, innermost frame first."""
@@ -143,8 +143,10 @@ class RepairContext:
         """Yield the nodes of a kind at the place of the failure, then those of the cells that ran, the last one first."""
         near = list(self.failing(failure, kind))
         yield from near
-        seen = {id(node) for _, node in near}
-        ran = [(cell, node) for cell, node in self.nodes(kind) if cell.index <= failure.cell and id(node) not in seen]
+        near_ids = {id(node) for _, node in near}
+        ran = [
+            (cell, node) for cell, node in self.nodes(kind) if cell.index <= failure.cell and id(node) not in near_ids
+        ]
         yield from sorted(ran, key=lambda pair: -pair[0].index)
 
 
@@ -185,7 +187,7 @@ class Fix:
     @property
     def live(self) -> bool:
         """Whether the installed version is past the change; an absent library would come in its newest."""
-        have = installed(self.library) if self.library else None
+        have = installed_version(self.library) if self.library else None
         return not self.since or have is None or at_least(have, self.since)
 
 
@@ -203,15 +205,15 @@ def after(id: str, library: str, since: str, reason: str, *, order: int = 50) ->
 def registered_fixes() -> tuple[Fix, ...]:
     """Return all fixes of the modules in convert/repair/fixes."""
     package = importlib.import_module(FIXES_PACKAGE)
-    found: dict[str, Fix] = {}
+    by_id: dict[str, Fix] = {}
     for module in pkgutil.iter_modules(package.__path__):
         for value in vars(importlib.import_module(f"{FIXES_PACKAGE}.{module.name}")).values():
-            if isinstance(value, Fix) and found.setdefault(value.id, value) is not value:
+            if isinstance(value, Fix) and by_id.setdefault(value.id, value) is not value:
                 raise ValueError(f"two fixes have the id {value.id}")
-    return tuple(sorted(found.values(), key=lambda one: (one.order, one.id)))
+    return tuple(sorted(by_id.values(), key=lambda fix: (fix.order, fix.id)))
 
 
-def spelled(cell: Cell, node: ast.AST) -> str:
+def source_text(cell: Cell, node: ast.AST) -> str:
     """Return a node's text as the author wrote it."""
     return ast.get_source_segment(cell.python, node) or ast.unparse(node)
 
@@ -245,10 +247,10 @@ def _after_brackets(cell: Cell, call: ast.Call, line: int, column: int) -> tuple
     """Move behind brackets that close around the last argument itself: `f((a))`."""
     lines = [text.encode() for text in cell.python.split("\n")]
     end = (call.end_lineno or line, (call.end_col_offset or 0) - 1)
-    rest = lines[line - 1][column : end[1] if end[0] == line else None].decode("utf-8", "replace")
-    stripped = rest.lstrip()
+    tail = lines[line - 1][column : end[1] if end[0] == line else None].decode("utf-8", "replace")
+    stripped = tail.lstrip()
     if stripped.startswith(")"):
-        return line, column + len(rest[: len(rest) - len(stripped)].encode()) + 1
+        return line, column + len(tail[: len(tail) - len(stripped)].encode()) + 1
     return line, column
 
 
@@ -283,44 +285,46 @@ def line_before(cell: Cell, statement: ast.stmt, text: str) -> Edit:
 
 
 def without_statement(cell: Cell, statement: ast.stmt, note: str) -> Edit:
-    """Turn a whole statement into a comment; inside a block `pass` keeps the block alive."""
-    text = spelled(cell, statement).replace("\n", "\n# ")
+    """Comment out a whole statement; inside a block `pass` replaces it."""
+    text = source_text(cell, statement).replace("\n", "\n# ")
     inside = cell.tree is not None and statement not in cell.tree.body
     lines = cell.python.split("\n")
-    rest = lines[(statement.end_lineno or 1) - 1].encode()[statement.end_col_offset or 0 :].strip()
-    kept = "pass  # " if inside else "# "
-    if rest.startswith(b";") or (inside and "\n" in text):
+    tail = lines[(statement.end_lineno or 1) - 1].encode()[statement.end_col_offset or 0 :].strip()
+    start = "pass  # " if inside else "# "
+    if tail.startswith(b";") or (inside and "\n" in text):
         return replaced(cell, statement, "pass")
-    return replaced(cell, statement, f"{kept}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
+    return replaced(cell, statement, f"{start}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
 
 
 def apply(notebook: Notebook, edits: Iterable[Edit]) -> Notebook:
-    """Return the notebook with edits made; everything else stays byte for byte."""
+    """Return the notebook with edits applied; the rest is unchanged."""
     changed: dict[int, list[Edit]] = {}
     for edit in edits:
         changed.setdefault(edit.cell, []).append(edit)
     cells = list(notebook.cells)
     for index, mine in changed.items():
         old = cells[index]
-        made = code_cell(index, edited(old, mine), tags=old.tags, id=old.id)
-        cells[index] = replace(made, outputs=old.outputs, execution_count=old.execution_count)
+        new_cell = code_cell(index, edited(old, mine), tags=old.tags, id=old.id)
+        cells[index] = replace(new_cell, outputs=old.outputs, execution_count=old.execution_count)
     return replace(notebook, cells=tuple(cells))
 
 
 def edited(cell: Cell, edits: Iterable[Edit]) -> str:
-    """Return a cell's source with edits made, placed by its Python; overlapping ones are left out, the first stays."""
+    """Return a cell's source with edits applied at positions of its Python code; of overlapping edits the first is applied."""
     lines = [line.encode() for line in cell.source.split("\n")]
     python = [line.encode() for line in cell.python.split("\n")]
-    taken: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    kept: list[Edit] = []
+    ranges: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    accepted: list[Edit] = []
     for edit in dict.fromkeys(edits):
         start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
-        if any((start < high and low < end) or (start, end) == (low, high) for low, high in taken):
+        if any((start < high and low < end) or (start, end) == (low, high) for low, high in ranges):
             continue
-        taken.append((start, end))
-        kept.append(edit)
+        ranges.append((start, end))
+        accepted.append(edit)
     # From the end to the start; what is put in at a place comes before what replaces the text there.
-    for edit in sorted(kept, key=lambda one: (one.line, one.column, one.end_line, one.end_column), reverse=True):
+    for edit in sorted(
+        accepted, key=lambda edit: (edit.line, edit.column, edit.end_line, edit.end_column), reverse=True
+    ):
         first = edit.column + _shift(lines, python, edit.line)
         last = edit.end_column + _shift(lines, python, edit.end_line)
         head, tail = lines[edit.line - 1][:first], lines[edit.end_line - 1][last:]
@@ -330,7 +334,7 @@ def edited(cell: Cell, edits: Iterable[Edit]) -> str:
 
 
 def _shift(lines: Sequence[bytes], python: Sequence[bytes], line: int) -> int:
-    """How far a line stands to the right in the source: dedented cells, `%time x = f()`."""
+    """The column offset of a line in the source: dedented cells, `%time x = f()`."""
     if line > len(lines) or line > len(python):
         return 0
     ours, theirs = lines[line - 1], python[line - 1]

@@ -16,7 +16,7 @@ _DRAWERS = ("matplotlib/", "seaborn/", "plotly/", "pandas/plotting", "wordcloud/
 
 @dataclass(frozen=True)
 class Omission:
-    """What is to be taken out of a cell, and under which name it is listed."""
+    """Code to remove from a cell, and the id under which the removal is listed."""
 
     id: str
     proposal: Proposal
@@ -26,7 +26,7 @@ class Omission:
 Resort = Callable[[RepairContext, CellFailure], Omission | None]
 
 
-def failed_before(context: RepairContext, failure: CellFailure) -> Omission | None:
+def leave_out_failed_before(context: RepairContext, failure: CellFailure) -> Omission | None:
     """A statement that failed in the same way when the notebook was saved never had an effect: it is commented out."""
     cell = context.cell(failure.cell)
     saved = [output for output in cell.outputs if output.kind == "error"]
@@ -34,13 +34,13 @@ def failed_before(context: RepairContext, failure: CellFailure) -> Omission | No
     if failed is None:
         return None
     source = cell.source.split("\n")
-    made = "\n".join(line if number < failed.lineno else f"# {line}" for number, line in enumerate(source, 1))
-    edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), made)
+    source_before = "\n".join(line if number < failed.lineno else f"# {line}" for number, line in enumerate(source, 1))
+    edit = Edit(cell.index, 1, 0, len(source), len(source[-1].encode()), source_before)
     reason = f"it also failed with {failure.kind} when the notebook was saved"
     return Omission("failed-before", Proposal((edit,), reason), whole=True)
 
 
-def undrawn(context: RepairContext, failure: CellFailure) -> Omission | None:
+def leave_out_plot(context: RepairContext, failure: CellFailure) -> Omission | None:
     """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
     cell = context.cell(failure.cell)
     failed = _statement(cell, failure)
@@ -60,7 +60,7 @@ def _statement(cell: Cell, failure: CellFailure) -> ast.stmt | None:
     """Return the statement of a cell that failed."""
     lines = [frame.line for frame in failure.frames if frame.cell == failure.cell]
     body = cell.tree.body if cell.tree is not None and lines else []
-    return next((one for one in body if one.lineno <= lines[0] <= (one.end_lineno or 0)), None)
+    return next((statement for statement in body if statement.lineno <= lines[0] <= (statement.end_lineno or 0)), None)
 
 
 def _draws(call: ast.Call) -> bool:
@@ -73,4 +73,4 @@ def _draws(call: ast.Call) -> bool:
     )
 
 
-RESORTS: tuple[Resort, ...] = (failed_before, undrawn)
+RESORTS: tuple[Resort, ...] = (leave_out_failed_before, leave_out_plot)

@@ -28,14 +28,14 @@ _SECONDS = 900
 
 
 @dataclass(frozen=True)
-class Installed:
-    """What an installation did: distributions with their versions, and those for which none fits, with the reason."""
+class InstallResult:
+    """The result of an installation: installed distributions with versions, and failed ones with the reason."""
 
     made: tuple[str, ...]
     failed: dict[str, str]
 
 
-def install(distributions: Sequence[str], folder: Path) -> Installed:
+def install(distributions: Sequence[str], folder: Path) -> InstallResult:
     """Install distributions and what they need, beyond what is installed, into `folder`; one at a time where all fail.
 
     Only names are taken, with extras and versions, and only wheels: an installation runs no code of a package. The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
@@ -45,17 +45,17 @@ def install(distributions: Sequence[str], folder: Path) -> Installed:
     wrong = {name: "it is not a valid distribution name" for name in distributions if not _NAME.fullmatch(name)}
     distributions = [name for name in distributions if name not in wrong]
     if not distributions:
-        return Installed((), wrong)
+        return InstallResult((), wrong)
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    made, why = _install(distributions, folder)
+    installed, why = _install(distributions, folder)
     if why is None:
-        return Installed(tuple(made), wrong)
+        return InstallResult(tuple(installed), wrong)
     if len(distributions) == 1:
-        return Installed((), wrong | {distributions[0]: why})
+        return InstallResult((), wrong | {distributions[0]: why})
     every = [install([distribution], folder) for distribution in distributions]
-    failed = wrong | {name: reason for one in every for name, reason in one.failed.items()}
-    return Installed(tuple(name for one in every for name in one.made), failed)
+    failed = wrong | {name: reason for result in every for name, reason in result.failed.items()}
+    return InstallResult(tuple(name for result in every for name in result.made), failed)
 
 
 def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
@@ -66,22 +66,33 @@ def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str
     planned = _run(plan, folder)
     if planned.returncode:
         return [], _last(planned.stderr)
-    wanted = [match for match in _MADE.findall(planned.stderr) if not _has(folder, match)]
-    if not wanted:
+    requirements = [match for match in _MADE.findall(planned.stderr) if not _has(folder, match)]
+    if not requirements:
         return [], None
-    done = _run(
-        ["uv", "pip", "install", "--compile-bytecode", *common, "--target", str(folder), "--no-deps", "--", *wanted],
+    process = _run(
+        [
+            "uv",
+            "pip",
+            "install",
+            "--compile-bytecode",
+            *common,
+            "--target",
+            str(folder),
+            "--no-deps",
+            "--",
+            *requirements,
+        ],
         folder,
     )
-    return (wanted, None) if done.returncode == 0 else ([], _last(done.stderr))
+    return (requirements, None) if process.returncode == 0 else ([], _last(process.stderr))
 
 
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run an installer: it sees what it needs of the environment, and no folder of the notebook as its own."""
-    kept = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
+    """Run an installer with the environment variables that it needs, outside of the notebook's folders."""
+    variables = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=_SECONDS, env=kept, cwd=folder, check=False
+            command, capture_output=True, text=True, timeout=_SECONDS, env=variables, cwd=folder, check=False
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer within {_SECONDS} s")
@@ -94,12 +105,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _has(folder: Path, wanted: str) -> bool:
-    name, _, version = wanted.partition("==")
+def _has(folder: Path, requirement: str) -> bool:
+    name, _, version = requirement.partition("==")
     return any(folder.glob(f"{name.replace('-', '_')}-{version}.dist-info"))
 
 
 def _last(text: str) -> str:
-    """Return the part of an installer's message that says why."""
+    """Return the part of an installer's message with the reason."""
     lines = [re.sub(r"^[\s│╰─▶××]+", "", line).strip() for line in text.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Using Python", "Resolved")))[:600]

@@ -6,19 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from d2c_mlops.convert.api_changes.change import live_changes
+from d2c_mlops.convert.api_changes.change import applicable_changes
 from d2c_mlops.convert.repair import downloads
 from d2c_mlops.convert.repair.fix_registry import CellFailure
 from d2c_mlops.convert.repair.fixes.modules import distribution_of
-from d2c_mlops.convert.repair.fixes.paths import wants_network
+from d2c_mlops.convert.repair.fixes.paths import needs_network
 from d2c_mlops.convert.repair.repair_result import Refusal
 from d2c_mlops.convert.source.environment import OWN_NAMES
 
 
-def absent(
+def missing_module_refusal(
     failure: CellFailure, cell: int, module: str, missing: Sequence[str], tried: Mapping[str, str], image: str = ""
 ) -> Refusal:
-    """Return the refusal of a cell whose module is not there; `tried` says why an installation failed; `image` is that of a container."""
+    """Return the refusal of a cell with a missing module; `tried` has reasons of failed installations; `image` is the container's."""
     name = distribution_of(module)
     if module.startswith("ipywidgets"):
         why, step = (
@@ -38,7 +38,7 @@ def absent(
     return Refusal(cell, why, step, failure.kind)
 
 
-def failed(
+def failed_cell_refusal(
     failure: CellFailure, cell: int, left_out: str, fetched: Sequence[Mapping[str, Any]] | None = None
 ) -> Refusal:
     """Return the refusal of a failing cell without a matching fix.
@@ -51,8 +51,8 @@ def failed(
 
 def _advice(failure: CellFailure, left_out: str, fetched: Sequence[Mapping[str, Any]] | None) -> str:
     """Return what a person can do about a failure without a matching fix."""
-    if wants_network(failure):
-        return downloads.advice(fetched)
+    if needs_network(failure):
+        return downloads.download_advice(fetched)
     if "OSError" in failure.bases and "FileNotFoundError" in failure.bases:
         if beside := re.search(r"/convert/[^/]+/local/([^'\"]+)", failure.message):
             return (
@@ -62,7 +62,7 @@ def _advice(failure: CellFailure, left_out: str, fetched: Sequence[Mapping[str, 
         advice = "pass the folder of its data: --data FOLDER"
         return f"these files were not copied: {left_out}. If one of them is missing, {advice}" if left_out else advice
     gone = re.search(r"\b(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", failure.message)
-    for change in live_changes() if gone else ():
+    for change in applicable_changes() if gone else ():
         if gone and change.argument == gone[2] and change.path.rpartition(".")[2] == gone[1]:
             return f"{gone[1]} has no `{gone[2]}` since {change.library} {change.since}: use {change.instead} and convert again"
     if failure.kind == "EOFError":

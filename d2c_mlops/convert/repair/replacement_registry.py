@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, spelled
+from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, source_text
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -122,27 +122,27 @@ def call_of(cell: Cell, node: ast.AST) -> ast.Call | None:
 
 
 def receiver(cell: Cell, call: ast.Call) -> str:
-    """Return the text before the last dot of what is called."""
-    return spelled(cell, call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    """Return the text before the last dot of a called function."""
+    return source_text(cell, call.func.value) if isinstance(call.func, ast.Attribute) else ""
 
 
-def inner(cell: Cell, call: ast.Call, *without: str) -> list[str]:
-    """Return the texts of a call's arguments, some keywords left out."""
-    return [spelled(cell, argument) for argument in call.args] + [
-        spelled(cell, word) for word in call.keywords if word.arg not in without
+def argument_texts(cell: Cell, call: ast.Call, *without: str) -> list[str]:
+    """Return the texts of a call's arguments without some keywords."""
+    return [source_text(cell, argument) for argument in call.args] + [
+        source_text(cell, word) for word in call.keywords if word.arg not in without
     ]
 
 
-def word_of(call: ast.Call, name: str) -> ast.keyword | None:
+def keyword_with_name(call: ast.Call, name: str) -> ast.keyword | None:
     """Return a keyword argument of a call with its name."""
     return next((word for word in call.keywords if word.arg == name), None)
 
 
-def recalled(cell: Cell, call: ast.Call, function: str, arguments: list[str]) -> tuple[Edit, ...]:
+def replace_call(cell: Cell, call: ast.Call, function: str, arguments: list[str]) -> tuple[Edit, ...]:
     """Replace a whole call."""
     return (replaced(cell, call, f"{function}({', '.join(arguments)})"),)
 
 
 def is_value(word: ast.keyword | None, value: object) -> bool:
-    """Whether a keyword argument is given as this very constant."""
+    """Whether a keyword argument is this constant."""
     return word is not None and isinstance(word.value, ast.Constant) and word.value.value is value

@@ -36,19 +36,19 @@ def save(
     temporary.replace(path)
 
 
-def _cell(cell: Cell, old: Mapping[str, Any], done: CellRun | None, used: set[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {
+def _cell(cell: Cell, old: Mapping[str, Any], cell_run: CellRun | None, used: set[str]) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "cell_type": cell.kind,
         "id": _id(cell, used),
         "metadata": {"tags": list(cell.tags)} if cell.tags else {},
         "source": cell.source.splitlines(keepends=True),
     }
     if isinstance(old.get("attachments"), dict) and cell.kind == "markdown":
-        made["attachments"] = old["attachments"]
+        document["attachments"] = old["attachments"]
     if cell.kind == "code":
-        made["execution_count"] = done.count if done is not None else None
-        made["outputs"] = [_output(output) for output in done.outputs] if done is not None else []
-    return made
+        document["execution_count"] = cell_run.count if cell_run is not None else None
+        document["outputs"] = [_output(output) for output in cell_run.outputs] if cell_run is not None else []
+    return document
 
 
 def _id(cell: Cell, used: set[str]) -> str:
@@ -60,11 +60,11 @@ def _id(cell: Cell, used: set[str]) -> str:
 
 
 def _output(output: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an output with texts as nbformat wants them."""
-    made = dict(output)
-    if "text" in made:
-        made["text"] = str(made["text"]).splitlines(keepends=True)
-    return made
+    """Return an output with texts in the form of nbformat."""
+    saved = dict(output)
+    if "text" in saved:
+        saved["text"] = str(saved["text"]).splitlines(keepends=True)
+    return saved
 
 
 def _raw_cells(path: Path) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class Recorder:
 
 
 class CapturedStream:
-    """Stand in for stdout or stderr while cells run."""
+    """Replaces stdout or stderr while cells run."""
 
     encoding, errors, newlines, closed, mode = "utf-8", "strict", None, False, "w"
 
@@ -86,23 +86,23 @@ class CapturedStream:
         return self.real.fileno()
 
     def readable(self) -> bool:
-        """Say that it cannot be read."""
+        """Return False: the stream cannot be read."""
         return False
 
     def writable(self) -> bool:
-        """Say that it can be written."""
+        """Return True: the stream can be written."""
         return True
 
 
 def start_shell(recorder: Recorder, plots: bool) -> Any:
-    """Make the one IPython shell of this process; what it displays goes to `recorder`."""
+    """Create the IPython shell of this process; `recorder` collects its displayed outputs."""
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
     class Publisher(DisplayPublisher):
-        def publish(self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **rest: Any) -> None:
+        def publish(self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **kwargs: Any) -> None:
             shown, size = _bundle(data)
             output = {"output_type": "display_data", "data": shown, "metadata": {}}
             recorder.add(output, size)
@@ -141,15 +141,15 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
         def system(self, cmd: str) -> None:
             import subprocess
 
-            done = subprocess.run(  # noqa: S602 - the notebook's own `!command`, inside the sandbox
+            process = subprocess.run(  # noqa: S602 - the notebook's own `!command`, inside the sandbox
                 self.var_expand(cmd, depth=1),  # type: ignore[no-untyped-call]
                 shell=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
-            self.user_ns["_exit_code"] = done.returncode
-            recorder.write("stdout", done.stdout.decode("utf-8", "replace"))
+            self.user_ns["_exit_code"] = process.returncode
+            recorder.write("stdout", process.stdout.decode("utf-8", "replace"))
 
     main = types.ModuleType("__main__", "Created by the notebook.")
     sys.modules["__main__"] = main
@@ -196,7 +196,7 @@ def refuse_questions() -> None:
     """Make `input()` and `getpass()` fail with a clear message, because nobody can answer."""
     import getpass
 
-    def refused(prompt: object = "", *args: object, **rest: object) -> str:
+    def refused(prompt: object = "", *args: object, **kwargs: object) -> str:
         raise EOFError(f"the cell waits for input ({str(prompt)[:80]!r}), which is not available in an unattended run")
 
     builtins.input = refused
@@ -204,13 +204,13 @@ def refuse_questions() -> None:
 
 
 class AssignmentWatch:
-    """Note every assignment to a copy that pandas warns about, even where warnings are silenced."""
+    """Record every assignment to a copy that pandas warns about, even if warnings are silenced."""
 
     def __init__(self) -> None:
         self.places: list[dict[str, Any]] = []
         plain = warnings.warn
 
-        def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **rest: Any) -> None:
+        def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **kwargs: Any) -> None:
             if getattr(category, "__name__", "") == "ChainedAssignmentError":
                 frame = sys._getframe(1)
                 while frame is not None and cell_of(frame.f_code.co_filename) is None:
@@ -218,7 +218,7 @@ class AssignmentWatch:
                 if frame is not None:
                     at = list(frame.f_code.co_positions())[frame.f_lasti // 2]
                     self.places.append(_place(frame.f_code, at))
-            plain(message, category, stacklevel + 1, *args, **rest)
+            plain(message, category, stacklevel + 1, *args, **kwargs)
 
         warnings.warn = warn
 
@@ -246,7 +246,7 @@ def _place(code: types.CodeType, at: tuple[int | None, ...]) -> dict[str, Any]:
     }
 
 
-def facts(error: BaseException) -> dict[str, Any]:
+def error_facts(error: BaseException) -> dict[str, Any]:
     """Return the facts of an exception that fixes use: kind, message, places and nearby values."""
     frames: list[dict[str, Any]] = []
     library: list[str] = []
@@ -305,9 +305,9 @@ def kind_of(value: object) -> str:
         return f"module:{value.__name__}"
     if isinstance(value, type):
         return f"class:{value.__module__}.{value.__qualname__}"
-    known = {"pandas.core.frame.DataFrame": "pandas.DataFrame", "pandas.core.series.Series": "pandas.Series"}
+    short_names = {"pandas.core.frame.DataFrame": "pandas.DataFrame", "pandas.core.series.Series": "pandas.Series"}
     path = f"{type(value).__module__}.{type(value).__qualname__}"
-    return known.get(path, path)
+    return short_names.get(path, path)
 
 
 def run_cell(shell: Any, recorder: Recorder, watch: AssignmentWatch, index: int, source: str) -> dict[str, Any]:
@@ -333,16 +333,17 @@ def run_cell(shell: Any, recorder: Recorder, watch: AssignmentWatch, index: int,
         "count": shell.execution_count - 1,
         "seconds": time.perf_counter() - began,
         "outputs": recorder.taken(),
-        "error": None if error is None else facts(error),
+        "error": None if error is None else error_facts(error),
         "chained": list(watch.places),
     }
 
 
-def private(name: str) -> dict[str, Any]:
-    """Execute a module of ours in a namespace that nothing else refers to, with builtins of its own."""
-    file = Path(__file__).with_name(f"{name}.py")
-    space: dict[str, Any] = {"__name__": name, "__builtins__": dict(vars(builtins))}
-    exec(compile(file.read_bytes(), str(file), "exec"), space)  # noqa: S102 - our own source
+def private(*names: str) -> dict[str, Any]:
+    """Execute modules of ours, in this order, in one namespace that nothing else refers to, with builtins of its own."""
+    space: dict[str, Any] = {"__name__": names[-1], "__builtins__": dict(vars(builtins))}
+    for name in names:
+        file = Path(__file__).with_name(f"{name}.py")
+        exec(compile(file.read_bytes(), str(file), "exec"), space)  # noqa: S102 - our own source
     return space
 
 
@@ -353,7 +354,7 @@ def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) ->
     """
     os.set_inheritable(source, False)
     os.set_inheritable(sink, False)
-    tools = private("capture") if proof else None
+    tools = private("memory_reads", "capture", "tampering") if proof else None
     recorder, watch = Recorder(), AssignmentWatch()
     refuse_questions()
     shell = start_shell(recorder, plots)
@@ -362,15 +363,17 @@ def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) ->
         "kinds": lambda ask: {name: _kind_in(shell, name) for name in ask["names"]},
     }
     mailbox: list[bytes] = []
-    asked, answered = _thread.allocate_lock(), _thread.allocate_lock()
-    asked.acquire()
+    request_lock, answered = _thread.allocate_lock(), _thread.allocate_lock()
+    request_lock.acquire()
     answered.acquire()
-    private("child_control")["start"](source, sink, mailbox, asked, answered, sys.modules["__main__"].__dict__, tools)
+    private("child_control")["start"](
+        source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, tools
+    )
     del tools
     sys.path[0:0] = ["", *extra]
     os.environ["PYTHONPATH"] = os.pathsep.join([*extra, os.environ["PYTHONPATH"]])
     while True:
-        asked.acquire()
+        request_lock.acquire()
         ask = json.loads(mailbox.pop())
         answer = json.dumps(commands[ask["do"]](ask), default=repr)
         mailbox.append(answer.encode("utf-8", "replace"))
@@ -386,7 +389,7 @@ def _kind_in(shell: Any, expression: str) -> str:
 
 def main() -> None:
     """Read descriptors, the parent's process id (0 where a launcher stands between) and folders from the command line, and serve."""
-    source, sink, plots, parent, proof = (int(each) for each in sys.argv[1:6])
+    source, sink, plots, parent, proof = (int(argument) for argument in sys.argv[1:6])
     if sys.platform == "linux" and parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent:

@@ -1,6 +1,6 @@
 """The control thread of the child process: it signs its responses, and no cell runs on its stack."""
 
-# The child executes this source, like that of `capture`, in a namespace of its own before the first cell. See there for the rules.
+# The child executes this source, like that of `memory_reads`, in a namespace of its own before the first cell. See there for the rules.
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def start(
     source: int,  # descriptor from which requests are read
     sink: int,  # descriptor to which answers are written
     mailbox: list[Any],  # holds a request or an answer of the main thread
-    asked: Any,  # lock that is released when a request lies in the mailbox
+    request_lock: Any,  # lock that is released when a request lies in the mailbox
     answered: Any,  # lock that is released when an answer does
     names: dict[str, Any],  # the notebook's names
-    tools: dict[str, Any] | None,  # the namespace of `capture`; None where nothing is to be proved
+    tools: dict[str, Any] | None,  # the namespace of `capture` and `tampering`; None where nothing is to be proved
 ) -> None:
-    """Read the key, note what must not be replaced, and serve in a thread of its own."""
-    rest = b""
+    """Read the key, record the objects that must not be replaced, and serve in a separate thread."""
+    unread = b""
 
     def line() -> bytes:
-        nonlocal rest
-        while b"\n" not in rest:
+        nonlocal unread
+        while b"\n" not in unread:
             part = read(source, 1 << 16)
             if not part:
                 exit_now(0)
-            rest += part
-        first, _, rest = rest.partition(b"\n")
+            unread += part
+        first, _, unread = unread.partition(b"\n")
         return first
 
     key = bytes.fromhex(line().decode("ascii"))
     count = 0
-    put, take_out, ask_main, wait_for_main = mailbox.append, mailbox.pop, asked.release, answered.acquire
+    put_mail, take_out, ask_main, wait_for_main = mailbox.append, mailbox.pop, request_lock.release, answered.acquire
     stop_collecting, collect_again, collecting = gc.disable, gc.enable, gc.isenabled
 
     def send(payload: bytes) -> None:
@@ -67,12 +67,12 @@ def start(
         snapshot, encode, replaced, rows = tools["snapshot"], tools["plain_json"], tools["replaced"], tools["watched"]()
         sys.addaudithook(forbid())
 
-    def look(wanted: list[str]) -> bytes:
+    def look(wanted_names: list[str]) -> bytes:
         """Return a line of JSON and the bytes of all arrays."""
         was = collecting()
         stop_collecting()  # collecting runs callbacks and destructors of the notebook, in any thread
         try:
-            values = {name: each for name, each in dict.items(names) if type(name) is str and name in wanted}
+            values = {name: value for name, value in dict.items(names) if type(name) is str and name in wanted_names}
             forms, lines, parts = snapshot(values)
             head = encode({"forms": forms, "arrays": lines, "replaced": replaced(rows)})
             return b"".join([head.encode("ascii"), b"\n", *parts])
@@ -86,7 +86,7 @@ def start(
             if request.startswith(b"snapshot ") and tools is not None:
                 send(look(request[9:].decode("utf-8").split(",")))
                 continue
-            put(request)
+            put_mail(request)
             ask_main()
             wait_for_main()
             answer = take_out()
@@ -98,7 +98,7 @@ def start(
 
 
 def forbid() -> Callable[[str, tuple[Any, ...]], None]:
-    """Return an audit hook, which Python code cannot remove: it ends the process at what is FORBIDDEN."""
+    """Return an audit hook, which Python code cannot remove: it ends the process at a FORBIDDEN event."""
     always = frozenset(FORBIDDEN[:8])
     of_cells = frozenset(OF_CELLS)
     codes = {name: FIRST_CODE + place for place, name in enumerate(FORBIDDEN)}

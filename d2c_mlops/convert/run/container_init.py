@@ -24,28 +24,28 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
 OOM = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
-def environment(own: dict[str, str]) -> dict[str, str]:
+def environment(image_variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of the command: ours, and those of the image that lead to its libraries."""
     there = {name: os.environ[name] for name in KEPT if name in os.environ}
-    paths = [own.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")]
-    return there | own | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    paths = [image_variables.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")]
+    return there | image_variables | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def limit(seconds: float, file_size: int) -> None:
     """Limit processor time, size of files and core files for this process and all that it starts."""
     processor = int(seconds * (os.cpu_count() or 1)) + 1
-    for what, wanted in (
+    for what, ceiling in (
         (resource.RLIMIT_CPU, processor),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(what)[1]
-        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(what, (wanted, wanted))
+        ceiling = ceiling if hard == resource.RLIM_INFINITY else min(ceiling, hard)
+        resource.setrlimit(what, (ceiling, ceiling))
 
 
-def usage() -> tuple[int, int]:
-    """Return the bytes of memory that all other processes hold together, and their number."""
+def memory_and_processes() -> tuple[int, int]:
+    """Return the memory of all other processes in bytes, and their number."""
     memory = number = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
@@ -87,8 +87,8 @@ def watch(command: int, seconds: float, memory: int, processes: int) -> int:
                 break
         if time.monotonic() < looked + LOOK:
             continue
-        (held, number), looked = usage(), time.monotonic()
-        if held > memory:
+        (used_bytes, number), looked = memory_and_processes(), time.monotonic()
+        if used_bytes > memory:
             return MEMORY
         if number > processes:
             return PROCESSES

@@ -78,7 +78,7 @@ with open("answer.json", "w") as file:
 
 
 @dataclass(frozen=True)
-class Box:
+class ContainerImage:
     """An image, and the engine that runs it."""
 
     engine: str
@@ -89,12 +89,12 @@ class Box:
 
     @property
     def differences(self) -> list[str]:
-        """Libraries whose version in the image is another than here: what was converted there may compute something else here."""
-        here = {name: _version(name) for name in LIBRARIES}
+        """Libraries with another version in the image than here: the conversion may have other results here."""
+        local_versions = {name: _version(name) for name in LIBRARIES}
         there = dict(self.versions)
         return [
             f"{name} {there.get(name) or 'missing'} in the image, {version} here"
-            for name, version in here.items()
+            for name, version in local_versions.items()
             if version and there.get(name) != version
         ]
 
@@ -132,7 +132,7 @@ class Box:
             f"--ulimit={kind}={_ceiling(what)}"
             for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
         ]
-        line += [f"--env={each}=" for proxy in PROXIES for each in (proxy, proxy.lower())]
+        line += [f"--env={variable}=" for proxy in PROXIES for variable in (proxy, proxy.lower())]
         line += [option.format(memory=memory + ROOM, processes=processes + 16) for option in self.options]
         line += [_mount(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
         line += [_mount(path, path, writable=False) for path in readable if path not in writable]
@@ -140,13 +140,13 @@ class Box:
         return [*line, self.image, "-I", "-S", INIT, json.dumps(spec)]
 
     def remove(self, name: str) -> None:
-        """End a container by force; one that is gone already is no error."""
+        """End a container by force; no error if it has already ended."""
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run([self.engine, "rm", "--force", "--volumes", name], capture_output=True, timeout=PATIENCE)
 
 
 def _ceiling(what: int) -> str:
-    """Return a limit that this machine can hand on: engines ask for more than one that is a container itself may give."""
+    """Return a limit that this machine can set: a machine that is itself a container may allow less than engines request."""
     hard = resource.getrlimit(what)[1]
     number = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     return f"{number}:{number}"
@@ -161,14 +161,14 @@ def _mount(source: str, target: str, *, writable: bool) -> str:
 
 
 @cache
-def box(image: str) -> Box:
-    """Return the image ready to run, once it was seen to isolate; raises UsageError where no engine or the image cannot."""
+def prepared_image(image: str) -> ContainerImage:
+    """Return the image after a test of its isolation; raises UsageError if no engine runs, or the image does not isolate."""
     running = [engine for engine in ENGINES if _answers(engine)]
     if not running:
-        said = [Failure(f"{engine}: {_reason(engine)}") for engine in ENGINES]
+        failures = [Failure(f"{engine}: {_reason(engine)}") for engine in ENGINES]
         raise UsageError(
             "neither docker nor podman works on this machine, so no container can be started",
-            where=f"--container {image}", failures=said, next="start Docker, install podman, or pass --trust if you trust its author",
+            where=f"--container {image}", failures=failures, next="start Docker, install podman, or pass --trust if you trust its author",
         )  # fmt: skip
     holding = [engine for engine in running if _ask(engine, "image", "inspect", image).returncode == 0]
     if not holding:
@@ -179,17 +179,17 @@ def box(image: str) -> Box:
     engine = holding[0]
     why = ""
     for options in _options(engine):
-        trial = Box(engine, image, options)
-        found, why = _check(trial)
-        if found is None:
+        trial = ContainerImage(engine, image, options)
+        result, why = _check(trial)
+        if result is None:
             continue
-        if found["open"]:
-            raise UsageError(f"{engine} does not isolate on this machine: {'; '.join(found['open'])}",
+        if result["open"]:
+            raise UsageError(f"{engine} does not isolate on this machine: {'; '.join(result['open'])}",
                              where=f"--container {image}", next="update the engine, or use another one")  # fmt: skip
-        if found["missing"]:
-            raise UsageError(f"the image lacks required packages: {', '.join(found['missing'])}",
+        if result["missing"]:
+            raise UsageError(f"the image lacks required packages: {', '.join(result['missing'])}",
                              where=f"--container {image}", next=f"build an image that contains them: {BUILD}")  # fmt: skip
-        return Box(engine, image, options, tuple(sorted(found["versions"].items())), found["python"])
+        return ContainerImage(engine, image, options, tuple(sorted(result["versions"].items())), result["python"])
     raise UsageError(f"{engine} cannot run Python in the image {image}: {why}", where=f"--container {image}",
                      next=f"use an image with python3 and the libraries: {BUILD}")  # fmt: skip
 
@@ -200,18 +200,18 @@ def _options(engine: str) -> list[tuple[str, ...]]:
     Without them the first process in the container watches memory and processes alone.
     """
     # Labels of SELinux keep containers from folders that are mounted; relabelling would change files of yours.
-    own: tuple[str, ...] = (f"--user={os.getuid()}:{os.getgid()}", "--security-opt=label=disable")
+    user_options: tuple[str, ...] = (f"--user={os.getuid()}:{os.getgid()}", "--security-opt=label=disable")
     if engine == "docker" and "rootless" in _ask(engine, "info", "--format", "{{.SecurityOptions}}").stdout:
-        own = ("--user=0:0", *own[1:])  # the root of such a container is the user that started it
+        user_options = ("--user=0:0", *user_options[1:])  # the root of such a container is the user that started it
     if engine == "podman":
-        own = (*own, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
+        user_options = (*user_options, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
         if os.getuid():
-            own = (*own, "--userns=keep-id")
-    return [(*own, "--memory={memory}", "--pids-limit={processes}"), own]
+            user_options = (*user_options, "--userns=keep-id")
+    return [(*user_options, "--memory={memory}", "--pids-limit={processes}"), user_options]
 
 
-def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
-    """Run CHECK in the image; return what it found, or why it did not run."""
+def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
+    """Run CHECK in the image; return its result, or why it did not run."""
     with TemporaryDirectory(prefix="d2c-isolation-") as name:
         folder, mark = Path(name), f"d2c-check-{os.getpid()}"
         (folder / "in").mkdir()
@@ -223,27 +223,27 @@ def _check(trial: Box) -> tuple[dict[str, Any] | None, str]:
         try:
             with subprocess.Popen(
                 line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            ) as asked:
-                assert asked.stdout is not None
-                timer = threading.Timer(PATIENCE, asked.kill)
+            ) as process:
+                assert process.stdout is not None
+                timer = threading.Timer(PATIENCE, process.kill)
                 timer.start()
-                said = asked.stdout.read().decode("utf-8", "replace").strip()
+                output = process.stdout.read().decode("utf-8", "replace").strip()
                 timer.cancel()
         except OSError as error:
             return None, str(error)
         answer = folder / "in" / "answer.json"
-        if asked.returncode or not answer.exists():
+        if process.returncode or not answer.exists():
             trial.remove(mark)
             late = time.monotonic() - began > PATIENCE
-            why = f"no answer within {PATIENCE:.0f} s" if late else said[-400:] or f"exit code {asked.returncode}"
+            why = f"no answer within {PATIENCE:.0f} s" if late else output[-400:] or f"exit code {process.returncode}"
             return (
                 None,
                 why
-                if asked.returncode
+                if process.returncode
                 else f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
             )
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        return found, ""
+        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        return result, ""
 
 
 def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -254,17 +254,17 @@ def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _answers(engine: str) -> bool:
-    """Return whether an engine can be asked: docker's client alone cannot start anything."""
+    """Return whether an engine responds: docker's client alone cannot start containers."""
     return _ask(engine, "info").returncode == 0
 
 
 def _reason(engine: str) -> str:
     """Return why an engine does not answer, in a line."""
-    done = _ask(engine, "info")
-    if done.returncode == 127:
+    process = _ask(engine, "info")
+    if process.returncode == 127:
         return "not installed"
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"exit code {done.returncode}"
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else f"exit code {process.returncode}"
 
 
 def _version(name: str) -> str:

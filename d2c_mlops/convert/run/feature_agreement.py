@@ -22,7 +22,7 @@ RTOL = 1e-9  # of a feature's largest value
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many records were asked alone and in pairs, and got the features that they have in the whole table."""
+    """How many records got the same features alone and in pairs as in the whole table."""
 
     rows: int  # of the whole table
     singles: int
@@ -36,10 +36,10 @@ class Agreement:
 
 
 class Disagreement(ValueError):
-    """A record's features depend on the records that are asked with it."""
+    """A record's features depend on the other records of the request."""
 
 
-def agree(
+def check_agreement(
     prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, *, singles: int = SINGLES, pairs: int = PAIRS
 ) -> Agreement:
     """Compare the features of single records and of pairs with those of the whole table.
@@ -75,9 +75,9 @@ def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
         empty = values.isna().to_numpy()
         first[empty] = np.minimum(first[empty], min(empty.mean(), RARE))
         texts = not pd.api.types.is_numeric_dtype(values)
-        codes, known = pd.factorize(values.astype(str) if texts else values)
-        if (texts or len(known) <= MOST_VALUES) and len(known):
-            shares = np.bincount(codes[~empty], minlength=len(known)) / len(raw)
+        codes, uniques = pd.factorize(values.astype(str) if texts else values)
+        if (texts or len(uniques) <= MOST_VALUES) and len(uniques):
+            shares = np.bincount(codes[~empty], minlength=len(uniques)) / len(raw)
             first[~empty] = np.minimum(first[~empty], shares[codes[~empty]])
         if not texts and not empty.all():
             numbers = values.to_numpy("float64", na_value=np.nan)
@@ -93,10 +93,10 @@ def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
     """Pairs of two different rows, the rarest with any others, by a fixed draw."""
     if len(order) < 2:
         return []
-    left = np.resize(order, count)
+    first_rows = np.resize(order, count)
     shifts = np.random.default_rng(1).integers(1, len(order), count)
     places = (np.arange(count) % len(order) + shifts) % len(order)
-    return [[int(a), int(b)] for a, b in zip(left, order[places], strict=True)]
+    return [[int(a), int(b)] for a, b in zip(first_rows, order[places], strict=True)]
 
 
 def _compare(
@@ -108,16 +108,16 @@ def _compare(
     if isinstance(features, pd.DataFrame) and isinstance(expected, pd.DataFrame):
         if list(features.columns) != list(expected.columns):
             raise Disagreement(f"record {rows[0] + 1} {grouping} has other columns than in the whole table")
-    left, right = dense(features), dense(expected)
-    if left.shape != right.shape:
-        raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {left.shape}, not {right.shape}")
-    wrong = differing(left, right, scale)
+    ours, right = dense(features), dense(expected)
+    if ours.shape != right.shape:
+        raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {ours.shape}, not {right.shape}")
+    wrong = differing_features(ours, right, scale)
     if wrong.any():
         where = tuple(int(indices[0]) for indices in np.nonzero(wrong))
         names = getattr(expected, "columns", None)
         column = str(names[where[-1]]) if names is not None else f"feature {where[-1] + 1}"
         raise Disagreement(
-            f"record {rows[where[0]] + 1} {grouping} gets {_shown(left[where])} as {column}, "
+            f"record {rows[where[0]] + 1} {grouping} gets {_shown(ours[where])} as {column}, "
             f"{_shown(right[where])} in the whole table"
         )
 
@@ -144,12 +144,12 @@ def _scale(whole: Any) -> np.ndarray | None:
     return np.asarray(numbers.max(axis=0)) if len(numbers) else None
 
 
-def differing(left: np.ndarray, right: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+def differing_features(ours: np.ndarray, right: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     """Return which features differ by more than the last digits of their column."""
     if scale is None:
-        missing = pd.isna(left) & pd.isna(right)
-        return np.asarray((left != right) & ~missing)
-    a, b = left.astype(float), right.astype(float)
+        missing = pd.isna(ours) & pd.isna(right)
+        return np.asarray((ours != right) & ~missing)
+    a, b = ours.astype(float), right.astype(float)
     same = (np.abs(a - b) <= RTOL * np.maximum(np.broadcast_to(scale, b.shape), 1e-3)) | (a == b)
     return np.asarray(~(same | (np.isnan(a) & np.isnan(b))))
 

@@ -18,39 +18,39 @@ Rows = dict[int, tuple[Any, Any]]
 
 
 def regression_rows(results: Any) -> tuple[Any, Any] | None:
-    """Return the features and the target from which a regression of statsmodels was made, as it was handed them."""
+    """Return the features and the target of a statsmodels regression, as they were passed."""
     data = getattr(getattr(results, "model", None), "data", None)
     features = getattr(data, "orig_exog", None)
     return None if features is None else (features, getattr(data, "orig_endog", None))
 
 
 @contextmanager
-def watched(kind: type) -> Iterator[Rows]:
+def record_fits(kind: type) -> Iterator[Rows]:
     """Note features and target of every `fit` of a class, by the identity of the object that was fitted last."""
-    seen: Rows = {}
+    rows_by_model: Rows = {}
     plain = {name: getattr(kind, name) for name in ("fit", "fit_predict") if callable(getattr(kind, name, None))}
 
     def noting(name: str) -> Any:
-        def call(self: Any, X: Any = None, y: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: N803
-            seen[id(self)] = (X, y)
-            return plain[name](self, X, y, *rest, **named) if y is not None else plain[name](self, X, *rest, **named)
+        def call(self: Any, X: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
+            rows_by_model[id(self)] = (X, y)
+            return plain[name](self, X, y, *args, **kwargs) if y is not None else plain[name](self, X, *args, **kwargs)
 
         return call
 
-    own = {name: name in vars(kind) for name in plain}
+    own_methods = {name: name in vars(kind) for name in plain}
     try:
         for name in plain:
             setattr(kind, name, noting(name))
-        yield seen
+        yield rows_by_model
     finally:
-        for name, inherited in own.items():
+        for name, inherited in own_methods.items():
             if inherited:
                 setattr(kind, name, plain[name])
             else:
                 delattr(kind, name)
 
 
-def overlap(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
+def overlap_share(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
     """Return the share of judged rows that are among the fitted ones: same label and same values where labels hold.
 
     Labels do not hold where a table was numbered anew after the split: one label then belongs to two different rows. Such
@@ -62,9 +62,9 @@ def overlap(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
     if not len(theirs):
         return 0.0
     if labels is not None and judged is not None:
-        pairs, known = set(zip(labels, mine, strict=True)), set(labels)
-        among = [(label, row) for label, row in zip(judged, theirs, strict=True) if label in known]
-        if all(each in pairs for each in among):
+        pairs, judged_labels = set(zip(labels, mine, strict=True)), set(labels)
+        among = [(label, row) for label, row in zip(judged, theirs, strict=True) if label in judged_labels]
+        if all(pair in pairs for pair in among):
             return len(among) / len(theirs)
     counts = Counter(mine)
     share = float(sum(row in counts for row in theirs)) / len(theirs)
@@ -73,9 +73,9 @@ def overlap(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
 
 
 def _labels(features: Any, answers: Any) -> pd.Index | None:
-    for each in (features, answers):
-        if isinstance(each, pd.DataFrame | pd.Series):
-            return each.index
+    for table in (features, answers):
+        if isinstance(table, pd.DataFrame | pd.Series):
+            return table.index
     return None
 
 

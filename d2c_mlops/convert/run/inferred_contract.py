@@ -15,10 +15,10 @@ PERSONAL = re.compile(
 )
 
 
-def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
-    """Return a contract as JSON values; records get a key of their own where no column is one."""
+def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], used_names: Sequence[str]) -> dict[str, Any]:
+    """Return a contract as JSON values; records get a key column if none of their columns is a key."""
     key = "record_id"
-    while key in taken:
+    while key in used_names:
         key = f"_{key}".replace("__", "_x_")
     keyed = {"name": key, "kind": "string", "description": "Identifier of the record, returned with the prediction",
              "max_length": 64, "example": "1"}  # fmt: skip
@@ -31,74 +31,74 @@ def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], taken:
     }
 
 
-def keyed(frame: pd.DataFrame, key: str) -> pd.DataFrame:
+def with_key(frame: pd.DataFrame, key: str) -> pd.DataFrame:
     """Return records with a key."""
-    made = frame.reset_index(drop=True)
-    made.insert(0, key, [str(number + 1) for number in range(len(frame))])
-    return made
+    keyed_frame = frame.reset_index(drop=True)
+    keyed_frame.insert(0, key, [str(number + 1) for number in range(len(frame))])
+    return keyed_frame
 
 
 def field_of(name: str, values: pd.Series) -> dict[str, Any]:
     """Return one column of a contract as it was observed."""
-    known = values.dropna()
-    field: dict[str, Any] = {"name": name, "kind": kind_of(known), "nullable": bool(values.isna().any())}
+    present = values.dropna()
+    field: dict[str, Any] = {"name": name, "kind": kind_of(present), "nullable": bool(values.isna().any())}
     words = re.sub(r"[_\W]+", " ", name).strip() or name
     if field["kind"] in ("integer", "number"):
-        low, high = float(known.min()), float(known.max())
+        low, high = float(present.min()), float(present.max())
         field["description"] = f"{words}; {low:g} to {high:g} in the training data"
         if low >= 0:
             field["ge"] = 0
-        middle = typical(known)
+        middle = middle_value(present)
         field["example"] = middle.item() if hasattr(middle, "item") else middle
         if field["kind"] == "integer":
             field["example"] = int(field["example"])
     elif field["kind"] == "string":
-        texts = known.astype(str)
-        found = sorted(texts.unique())
-        field["description"] = f"{words}; {len(found)} values in the training data"
-        if 1 < len(found) <= MOST_CHOICES and len(found) * 5 <= len(texts) + 10:
-            field["choices"] = found
+        texts = present.astype(str)
+        distinct = sorted(texts.unique())
+        field["description"] = f"{words}; {len(distinct)} values in the training data"
+        if 1 < len(distinct) <= MOST_CHOICES and len(distinct) * 5 <= len(texts) + 10:
+            field["choices"] = distinct
         else:
             field["max_length"] = max(64, 2 * int(texts.str.len().max()))
         field["example"] = texts.mode().iloc[0]
         if PERSONAL.match(name):
             field["personal"] = True
     elif field["kind"] == "boolean":
-        field |= {"description": words, "example": bool(known.mode().iloc[0])}
+        field |= {"description": words, "example": bool(present.mode().iloc[0])}
     else:
-        first, last = known.min(), known.max()
+        first, last = present.min(), present.max()
         field["description"] = f"{words}; {first:%Y-%m-%d} to {last:%Y-%m-%d} in the training data"
         shape = "%Y-%m-%d" if field["kind"] == "date" else "%Y-%m-%dT%H:%M:%SZ"
-        field["example"] = pd.Timestamp(typical(known)).strftime(shape)
+        field["example"] = pd.Timestamp(middle_value(present)).strftime(shape)
     return {key: value for key, value in field.items() if value is not False}
 
 
-def typical(known: pd.Series) -> Any:
-    """Return the value in the middle of a column: one that a model has seen, and of no record in particular."""
-    return known.sort_values().iloc[len(known) // 2]
+def middle_value(present: pd.Series) -> Any:
+    """Return the median value of a column, as a typical value of the training data."""
+    return present.sort_values().iloc[len(present) // 2]
 
 
-def kind_of(known: pd.Series) -> str:
-    """Return the kind of value that a column holds; raises ValueError for what no contract can say."""
-    if not len(known):
-        raise ValueError(f"{known.name} has only missing values")
-    if pd.api.types.is_bool_dtype(known):
+def kind_of(present: pd.Series) -> str:
+    """Return the kind of value in a column; raises ValueError for kinds that a contract does not support."""
+    if not len(present):
+        raise ValueError(f"{present.name} has only missing values")
+    if pd.api.types.is_bool_dtype(present):
         return "boolean"
-    if pd.api.types.is_integer_dtype(known):
+    if pd.api.types.is_integer_dtype(present):
         return "integer"
-    if pd.api.types.is_float_dtype(known):
+    if pd.api.types.is_float_dtype(present):
         return "number"
-    if pd.api.types.is_datetime64_any_dtype(known):
-        whole = (known == known.dt.normalize()).all() and known.dt.tz is None
+    if pd.api.types.is_datetime64_any_dtype(present):
+        whole = (present == present.dt.normalize()).all() and present.dt.tz is None
         return "date" if whole else "date-time"
-    kinds = {type(each) for each in known}
+    kinds = {type(value) for value in present}
     if kinds == {str}:
         return "string"
     if kinds <= {int, np.int64}:
         return "integer"
     if kinds <= {int, float, np.int64, np.float64}:
         return "number"
-    raise ValueError(f"{known.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
+    raise ValueError(f"{present.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
 
 
 def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
@@ -111,16 +111,16 @@ def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
     classes = getattr(model, "classes_", None)
     labels = getattr(model, "cluster_centers_", None)
     what = "Predicted class" if classes is not None else "Cluster" if labels is not None else "Predicted value"
-    kept = {key: field[key] for key in ("name", "kind")} | {"description": what}
+    prediction = {key: field[key] for key in ("name", "kind")} | {"description": what}
     if classes is not None and field["kind"] == "string":
-        kept["choices"] = sorted(str(each) for each in classes)
+        prediction["choices"] = sorted(str(label) for label in classes)
     if classes is not None and field["kind"] == "integer":
-        kept |= {"ge": int(min(classes)), "le": int(max(classes))}
+        prediction |= {"ge": int(min(classes)), "le": int(max(classes))}
     if getattr(model, "link", "") in ("logit", "probit"):
-        kept |= {"description": "Probability of 1", "ge": 0, "le": 1, "unit": "share 0..1"}
-    found = {"prediction": kept}
+        prediction |= {"description": "Probability of 1", "ge": 0, "le": 1, "unit": "share 0..1"}
+    fields = {"prediction": prediction}
     if classes is not None and len(classes) == 2 and hasattr(model, "predict_proba"):
         model.predict_proba(features)
-        found["probability"] = {"name": "probability", "kind": "number", "ge": 0, "le": 1, "unit": "share 0..1",
+        fields["probability"] = {"name": "probability", "kind": "number", "ge": 0, "le": 1, "unit": "share 0..1",
                                 "description": f"Probability of {classes[1]}"}  # fmt: skip
-    return found
+    return fields

@@ -20,8 +20,8 @@ import psutil
 
 from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
 from d2c_mlops.convert.run.container_init import LATE, MEMORY, PROCESSES
-from d2c_mlops.convert.run.containers import PREFIX, Box, box
-from d2c_mlops.convert.run.isolation import TRUSTED, View, best, mode
+from d2c_mlops.convert.run.containers import PREFIX, ContainerImage, prepared_image
+from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
 from d2c_mlops.parent_death import die_with_parent
 
 TOKEN = "D2C_SANDBOX"
@@ -38,7 +38,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_
 
 @dataclass(frozen=True)
 class ChildLimits:
-    """What a run may use: seconds of wall time in all, bytes of memory of all its processes together; how it is isolated."""
+    """The limits of a run: total seconds of wall time, bytes of memory of all its processes; and its isolation."""
 
     seconds: float = 600.0
     memory: int = 4 << 30
@@ -56,7 +56,7 @@ class ChildEnded:
 
     @property
     def forbidden(self) -> str:
-        """What it used though its results were to be proved; empty where it used nothing of the kind."""
+        """The forbidden operation that the run used; empty if none."""
         place = (self.returncode or 0) - FIRST_CODE
         return FORBIDDEN[place] if self.status == "failed" and 0 <= place < len(FORBIDDEN) else ""
 
@@ -80,7 +80,7 @@ class ChildEnded:
 
 
 class Stopped(Exception):
-    """The child is gone before it answered."""
+    """The child process ended before it answered."""
 
     def __init__(self, ended: ChildEnded) -> None:
         super().__init__(ended.says)
@@ -93,8 +93,8 @@ def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, s
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     _share_fonts(home)
-    kept = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    return kept | {
+    thread_settings = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    return thread_settings | {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "TMPDIR": str(temporary),
@@ -116,13 +116,13 @@ def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, s
 
 
 def _share_fonts(home: Path) -> None:
-    """Copy matplotlib's list of fonts, which takes it seconds to make, into the child's home."""
-    own = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
+    """Copy matplotlib's font list into the child's home; creating it would take seconds."""
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
     target = home / ".cache" / "matplotlib"
-    if not target.exists() and own.is_dir():
+    if not target.exists() and user_cache.is_dir():
         target.mkdir(parents=True)
-        for made in own.glob("fontlist-*.json"):
-            shutil.copyfile(made, target / made.name)
+        for font_list in user_cache.glob("fontlist-*.json"):
+            shutil.copyfile(font_list, target / font_list.name)
 
 
 class Child:
@@ -146,14 +146,14 @@ class Child:
         | None = None,  # descriptors to read and write on; in a container its standard input and output
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
-        self.mode = mode(limits.isolation) if limits.isolation else best()
-        self.box = box(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
+        self.mode = mode(limits.isolation) if limits.isolation else best_mode()
+        self.box = prepared_image(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.token = secrets.token_hex(8)
         variables = environment(home, self.token, plots)
         self.log = home / f"log-{self.token}.txt"
-        view = View(folder, (home,), (*extra, *readable))
+        view = IsolatedView(folder, (home,), (*extra, *readable))
         with self.log.open("wb") as log:
             if self.box is not None:
                 self.process = self._contained(self.box, command, view, variables, log, pipes)
@@ -177,9 +177,9 @@ class Child:
 
     def _contained(
         self,
-        box: Box,
+        box: ContainerImage,
         command: Sequence[str],
-        view: View,
+        view: IsolatedView,
         variables: Mapping[str, str],
         log: IO[bytes],
         pipes: tuple[int, int] | None,
@@ -197,7 +197,7 @@ class Child:
         )
 
     def look(self) -> None:
-        """Raise Stopped where the child is gone or past a limit."""
+        """Raise Stopped if the child has ended or exceeds a limit."""
         if (code := self.process.poll()) is not None:
             ends = {0: "done", **(_CONTAINER_ENDS if self.box is not None else {})}
             raise Stopped(self.end(ends.get(code, "failed")))
@@ -211,7 +211,7 @@ class Child:
             raise Stopped(self.end("processes"))
 
     def memory(self) -> int:
-        """Return the bytes that the child and its descendants hold."""
+        """Return the memory of the child and its descendants in bytes."""
         total = 0
         with contextlib.suppress(psutil.Error):
             if time.monotonic() > self.counted + _COUNT:  # reading the table of all processes is dear
@@ -223,7 +223,7 @@ class Child:
         return total
 
     def end(self, status: str) -> ChildEnded:
-        """Kill what is left of it, wherever it went, and say how it ended."""
+        """Kill all remaining processes of the child, and return how it ended."""
         if self.box is not None:
             return self._end_container(self.box, status)
         if self.mode.name == "landlock":  # its launcher collects the orphans, and kills them when it is asked to stop
@@ -236,9 +236,9 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
-        for one in family:  # the init process of a namespace among them, whose end is the end of all inside
+        for process in family:  # the init process of a namespace among them, whose end is the end of all inside
             with contextlib.suppress(psutil.Error):
-                one.kill()
+                process.kill()
         limit = time.monotonic() + _PATIENCE
         while any(map(_lives, family)) and time.monotonic() < limit:
             time.sleep(_SETTLE / 4)
@@ -257,7 +257,7 @@ class Child:
         output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
         return ChildEnded(status, code, time.monotonic() - self.began, output)
 
-    def _end_container(self, box: Box, status: str) -> ChildEnded:
+    def _end_container(self, box: ContainerImage, status: str) -> ChildEnded:
         """Stop a container: close its standard input, or kill it."""
         self.hang_up()
         try:
@@ -285,7 +285,7 @@ class Child:
 
 
 def _confine(limits: ChildLimits) -> None:
-    """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out."""
+    """Between fork and exec: end with the parent, no core files, limited file sizes, first to be killed when memory runs out."""
     die_with_parent()
     processor = int(limits.seconds * (os.cpu_count() or 1)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
@@ -306,18 +306,18 @@ def _lives(process: psutil.Process) -> bool:
 
 def marked(token: str) -> list[psutil.Process]:
     """Find the processes that were started below a child, daemons among them, by the mark in their environment."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(TOKEN) == token:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def run_program(
     command: Sequence[str], folder: Path, home: Path, limits: ChildLimits, extra: Sequence[Path] = ()
 ) -> ChildEnded:
-    """Run a program to its end within limits; its output's last part comes with the answer."""
+    """Run a program to its end within limits; the result contains the last part of its output."""
     with Child(command, folder, home, limits, extra=extra) as child:
         try:
             while True:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from d2c_mlops.convert.run.containers import PREFIX, box
+from d2c_mlops.convert.run.containers import PREFIX, prepared_image
 from d2c_mlops.convert.run.isolation_launcher import landlock_abi
 from d2c_mlops.errors import UsageError
 
@@ -45,7 +45,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to isolate, and the names of PROPERTIES that it gives."""
+    """An isolation mode, and the names of PROPERTIES that it has."""
 
     name: str
     protects: frozenset[str]
@@ -57,16 +57,16 @@ class Mode:
         """Return the mode as a person reads it: of a container the engine and the image."""
         if not self.name.startswith(PREFIX):
             return "none (--trust)" if self.name == TRUSTED else self.name
-        held = box(self.name.removeprefix(PREFIX))
-        return f"container of {held.image} ({held.engine})"
+        container = prepared_image(self.name.removeprefix(PREFIX))
+        return f"container of {container.image} ({container.engine})"
 
     @property
     def summary(self) -> str:
-        """Return the mode and what it leaves open, in a line."""
+        """Return the mode and its missing protections in one line."""
         missing = [PROPERTIES[name] for name in PROPERTIES if name not in self.protects]
         text = self.label if not missing else f"{self.label}; not protected: {'; '.join(missing)}"
-        if self.name.startswith(PREFIX) and (other := box(self.name.removeprefix(PREFIX)).differences):
-            text += f"; verified with the library versions of the image: {', '.join(other)}"
+        if self.name.startswith(PREFIX) and (differences := prepared_image(self.name.removeprefix(PREFIX)).differences):
+            text += f"; verified with the library versions of the image: {', '.join(differences)}"
         return text
 
 
@@ -89,22 +89,24 @@ def modes() -> tuple[Mode, ...]:
 def mode(name: str) -> Mode:
     """Return the mode of that name; raises UsageError for an unknown one and for one that does not work here."""
     if name.startswith(PREFIX):
-        box(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
+        prepared_image(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
         return Mode(name, ALL, CONTAINER.needs)
-    known = {mode.name: mode for mode in (*modes(), NONE)}
-    if name not in known:
-        raise UsageError(f"unknown isolation mode {name!r}", next=f"use one of: {', '.join(known)}")
-    if name != TRUSTED and not works(name):
+    modes_by_name = {mode.name: mode for mode in (*modes(), NONE)}
+    if name not in modes_by_name:
+        raise UsageError(f"unknown isolation mode {name!r}", next=f"use one of: {', '.join(modes_by_name)}")
+    if name != TRUSTED and not mode_works(name):
         raise UsageError(
-            f"the isolation mode {name} does not work on this machine", where="isolation", next=known[name].needs
+            f"the isolation mode {name} does not work on this machine",
+            where="isolation",
+            next=modes_by_name[name].needs,
         )
-    return known[name]
+    return modes_by_name[name]
 
 
-def best() -> Mode:
-    """Return the best mode that works here; raises UsageError where none does."""
+def best_mode() -> Mode:
+    """Return the best mode that works on this machine; raises UsageError if none works."""
     for mode in modes():
-        if works(mode.name):
+        if mode_works(mode.name):
             return mode
     raise UsageError(
         "this system cannot isolate untrusted code: a notebook could read, change and send all that you can",
@@ -114,7 +116,7 @@ def best() -> Mode:
 
 
 @cache
-def works(name: str) -> bool:
+def mode_works(name: str) -> bool:
     """Return whether a command can be started in a mode here: one is, once in each process."""
     if sys.platform != "linux" or (name == "bubblewrap" and shutil.which("bwrap") is None):
         return False
@@ -123,22 +125,22 @@ def works(name: str) -> bool:
     with TemporaryDirectory(prefix="d2c-isolation-") as folder:
         # The file must be readable and the parent's environment must not: a mode that only pretends is none.
         code = f"import os, sys; open('ok', 'w').close(); sys.exit(os.path.exists('/proc/{os.getpid()}/environ') and 3)"
-        view = View(Path(folder))
+        view = IsolatedView(Path(folder))
         try:
             command = view.command(
                 name, [sys.executable, "-I", "-S", "-c", code if name != "landlock" else "open('ok', 'w')"]
             )
-            done = subprocess.run(
+            process = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env={"PATH": os.defpath}
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
-        return done.returncode == 0 and Path(folder, "ok").exists()
+        return process.returncode == 0 and Path(folder, "ok").exists()
 
 
 @dataclass(frozen=True)
-class View:
-    """What an isolated command sees: its working directory, other folders it may write to, and what it may only read."""
+class IsolatedView:
+    """The file access of an isolated command: its working directory, other writable folders, and readable paths."""
 
     folder: Path
     writable: Sequence[Path] = ()
@@ -147,18 +149,18 @@ class View:
     @property
     def to_write(self) -> list[str]:
         """Folders that can be written, absolute."""
-        return list(existing((self.folder, *self.writable)))
+        return list(existing_paths((self.folder, *self.writable)))
 
     @property
     def to_read(self) -> list[str]:
         """Folders that can be read besides the interpreter's libraries, absolute."""
-        return list(existing(self.readable))
+        return list(existing_paths(self.readable))
 
     def command(self, name: str, command: Sequence[str]) -> list[str]:
-        """Return the command line that runs `command` in the mode of that name, which is none of a container."""
+        """Return the command line that runs `command` in the mode of that name; not for container modes."""
         if name == TRUSTED:
             return list(command)
-        readable = list(existing((*SYSTEM, *libraries(), *self.readable)))
+        readable = list(existing_paths((*SYSTEM, *libraries(), *self.readable)))
         writable = self.to_write
         folder = str(self.folder.resolve())
         if name == "bubblewrap":
@@ -178,15 +180,15 @@ def _bubblewrap(folder: str, readable: Sequence[str], writable: Sequence[str], c
     return [*line, "--remount-ro", "/", "--chdir", folder, "--", *command]
 
 
-def existing(paths: Sequence[Path | str]) -> Iterator[str]:
-    """Yield the paths that are there, absolute, each once and none that lies below another; parents of others first.
+def existing_paths(paths: Sequence[Path | str]) -> Iterator[str]:
+    """Yield the existing paths, absolute, each once and without paths below other ones; parents first.
 
     A link comes with its target, which must be visible under its own name as well.
     """
-    found = {os.path.abspath(path) for path in paths if os.path.exists(path)}
-    found |= {os.path.realpath(path) for path in found}
+    present = {os.path.abspath(path) for path in paths if os.path.exists(path)}
+    present |= {os.path.realpath(path) for path in present}
     covered: list[str] = []
-    for path in sorted(found, key=lambda path: (path.count("/"), path)):
+    for path in sorted(present, key=lambda path: (path.count("/"), path)):
         if not any(path.startswith(f"{above}/") for above in covered):
             yield path
             if not os.path.islink(path):
@@ -196,15 +198,15 @@ def existing(paths: Sequence[Path | str]) -> Iterator[str]:
 @cache
 def libraries() -> tuple[Path, ...]:
     """Return the folders of the interpreter, of this package, and of packages that are installed in editable form."""
-    found = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, PACKAGE]
+    folders = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, PACKAGE]
     for distribution in metadata.distributions():
-        told = distribution.read_text("direct_url.json")
-        if told is None or not json.loads(told).get("dir_info", {}).get("editable"):
+        origin = distribution.read_text("direct_url.json")
+        if origin is None or not json.loads(origin).get("dir_info", {}).get("editable"):
             continue
-        root = Path(json.loads(told)["url"].removeprefix("file://"))
+        root = Path(json.loads(origin)["url"].removeprefix("file://"))
         for name in (distribution.read_text("top_level.txt") or "").split():
-            found += [place for place in (root / name, root / "src" / name, root / f"{name}.py") if place.exists()]
-    return tuple(found)
+            folders += [place for place in (root / name, root / "src" / name, root / f"{name}.py") if place.exists()]
+    return tuple(folders)
 
 
 def protection_table() -> list[tuple[str, dict[str, str]]]:
@@ -212,8 +214,8 @@ def protection_table() -> list[tuple[str, dict[str, str]]]:
     listed = (*modes(), CONTAINER, NONE)
     return [
         (
-            "none (--trust)" if each is NONE else each.name,
-            {name: "yes" if name in each.protects else "no" for name in PROPERTIES},
+            "none (--trust)" if listed_mode is NONE else listed_mode.name,
+            {name: "yes" if name in listed_mode.protects else "no" for name in PROPERTIES},
         )
-        for each in listed
+        for listed_mode in listed
     ]

@@ -117,7 +117,7 @@ ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Call a function of the C library; raises OSError where it fails."""
+    """Call a function of the C library; raises OSError if it fails."""
     result: int = getattr(LIBC, name)(*arguments)
     if result < 0:
         number = ctypes.get_errno()
@@ -169,7 +169,7 @@ def enter_namespaces(spec: dict[str, Any]) -> int:
 
 
 def build_root(spec: dict[str, Any]) -> None:
-    """Mount a new root that holds what the command may see, and nothing else."""
+    """Mount a new root that contains only the paths that the command may access."""
     sources = {path: os.path.realpath(path) for path in (*spec["readable"], *spec["writable"])}
     links = {path: os.readlink(path) for path in sources if os.path.islink(path)}  # their targets are among the paths
     mount(None, "/", None, RECURSIVE | PRIVATE)
@@ -225,21 +225,21 @@ def mounts_at(path: str) -> list[str]:
     return [place for place in fields if place == path or place.startswith(f"{path}/")]
 
 
-def octal(found: re.Match[bytes]) -> bytes:
+def octal(escape: re.Match[bytes]) -> bytes:
     """Return the byte that the kernel wrote as a backslash and three digits."""
-    return bytes([int(found[1], 8)])
+    return bytes([int(escape[1], 8)])
 
 
 def read_only(path: str) -> None:
-    """Make a mount, and a folder that is none yet, read-only."""
+    """Make a mount read-only; a folder becomes a mount first."""
     if not os.path.ismount(path):
         mount(path, path, None, BIND | RECURSIVE)
-    kept = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
-    mount(None, path, None, REMOUNT | BIND | READ_ONLY | kept)
+    flags = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
+    mount(None, path, None, REMOUNT | BIND | READ_ONLY | flags)
 
 
 def raise_loopback() -> None:
-    """Bring up the loopback device of the new network, which leads nowhere else."""
+    """Bring up the loopback device of the new network, which has no other device."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
 
@@ -289,7 +289,7 @@ def enter_landlock(spec: dict[str, Any]) -> int:
 
 
 def end_descendants() -> None:
-    """Kill every child until none is left: orphans become children of a subreaper, also those of a session of their own."""
+    """Kill every child until none is left: orphans become children of a subreaper, also those in another session."""
     while True:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             children = [int(word) for word in file.read().split()]
@@ -318,8 +318,8 @@ def restrict_files(spec: dict[str, Any]) -> int:
     attributes = struct.pack("=QQQ", rights, network, scopes)[: 8 if abi < 4 else 16 if abi < 6 else 24]
     ruleset = call("syscall", ctypes.c_long(444), attributes, ctypes.c_size_t(len(attributes)), 0)
     read = EXECUTE | READ_FILE | READ_DIRECTORY
-    own = [f"/proc/{os.getpid()}", *(f"/proc/{name}" for name in PROC_FILES)]
-    for path in (*spec["readable"], *own):
+    own_files = [f"/proc/{os.getpid()}", *(f"/proc/{name}" for name in PROC_FILES)]
+    for path in (*spec["readable"], *own_files):
         allow(ruleset, path, read & rights)
     for path in spec["writable"]:
         allow(ruleset, path, rights)
@@ -331,7 +331,7 @@ def restrict_files(spec: dict[str, Any]) -> int:
 
 
 def allow(ruleset: int, path: str, rights: int) -> None:
-    """Add a rule for a path and what lies below it; a path that is not there needs none."""
+    """Add a rule for a path and everything below it; a missing path needs none."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

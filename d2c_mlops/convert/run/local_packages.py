@@ -26,7 +26,7 @@ _INSTALL = re.compile(r"(?:pip3?|conda|mamba)\s+install\s+(.*)")
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalPackage:
     """One top-level module or package of the author: its name and the file or folder that holds it."""
 
     name: str
@@ -39,29 +39,29 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
     The repository's root is the nearest folder upwards with one of MARKERS; the folders on the way and its `src` count too.
     """
     folder = folder.resolve()
-    found = [folder, *_added(notebook, folder)]
+    roots = [folder, *_added(notebook, folder)]
     if data is not None:
-        found.append(data.resolve())
+        roots.append(data.resolve())
     for start in (folder, *([data.resolve()] if data is not None else [])):
         upwards = [start, *list(start.parents)[:MOST_LEVELS]]
         top = next((i for i, upward in enumerate(upwards) if any((upward / mark).exists() for mark in MARKERS)), None)
         if top is not None:
-            found += upwards[: top + 1]
+            roots += upwards[: top + 1]
             if (upwards[top] / "src").is_dir():
-                found.append(upwards[top] / "src")
-    return [path for path in dict.fromkeys(found) if is_folder(path) and path != Path(path.anchor)]
+                roots.append(upwards[top] / "src")
+    return [path for path in dict.fromkeys(roots) if is_folder(path) and path != Path(path.anchor)]
 
 
-def find_local(name: str, roots: Sequence[Path]) -> Local | None:
-    """Return the author's module of a name, nearest root first: NAME.py, or a folder that holds Python files."""
+def find_local(name: str, roots: Sequence[Path]) -> LocalPackage | None:
+    """Return the author's module of a name, nearest root first: NAME.py, or a folder with Python files."""
     for root in roots:
         if is_file(root / name / "__init__.py"):
-            return Local(name, root / name)
+            return LocalPackage(name, root / name)
         if is_file(root / f"{name}.py"):
-            return Local(name, root / f"{name}.py")
+            return LocalPackage(name, root / f"{name}.py")
     for root in roots:
         if is_folder(root / name) and _holds_python(root / name):
-            return Local(name, root / name)
+            return LocalPackage(name, root / name)
     return None
 
 
@@ -71,11 +71,11 @@ def _holds_python(folder: Path) -> bool:
 
 def imported(notebook: Notebook) -> dict[str, int]:
     """Return the top-level modules that a notebook imports, each with the first cell that does (from 1)."""
-    found: dict[str, int] = {}
+    first_cells: dict[str, int] = {}
     for cell in notebook.code:
         for name in _tops(cell.tree) if cell.tree is not None else ():
-            found.setdefault(name, cell.index + 1)
-    return found
+            first_cells.setdefault(name, cell.index + 1)
+    return first_cells
 
 
 def _tops(tree: ast.AST) -> Iterator[str]:
@@ -86,35 +86,35 @@ def _tops(tree: ast.AST) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, Local]:
+def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, LocalPackage]:
     """Return the author's modules that a notebook imports, and those that they import."""
-    found: dict[str, Local] = {}
+    packages: dict[str, LocalPackage] = {}
     todo = list(imported(notebook))
     while todo:
         name = todo.pop()
-        if name in found or name in sys.stdlib_module_names or not name.isidentifier():
+        if name in packages or name in sys.stdlib_module_names or not name.isidentifier():
             continue
         local = find_local(name, roots)
         if local is None or _is_ours(local):
             continue
-        found[name] = local
+        packages[name] = local
         files = [local.place] if local.place.is_file() else sorted(local.place.rglob("*.py"))[:500]
         for file in files:
             try:
                 todo += _tops(ast.parse(file.read_text(encoding="utf-8", errors="replace")))
             except (SyntaxError, ValueError, OSError):
                 continue
-    return dict(sorted(found.items()))
+    return dict(sorted(packages.items()))
 
 
-def _is_ours(local: Local) -> bool:
+def _is_ours(local: LocalPackage) -> bool:
     return local.place.resolve().is_relative_to(PACKAGE_ROOT / "d2c_mlops")
 
 
 def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
-    """Return the distribution that a name stands for elsewhere: installed, well known, or asked for by the author; or "".
+    """Return the distribution of a name outside of the author's folders: installed, well known, or requested by the author; or "".
 
-    No index is asked: what is not known here is not fetched for a name that is local.
+    No package index is queried for a local name.
     """
     try:
         spec = PathFinder.find_spec(name, [entry for entry in sys.path if entry and not _among(Path(entry), roots)])
@@ -123,9 +123,9 @@ def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
     places = [spec.origin] if spec is not None and spec.origin else []
     if places and not any(_among(Path(place), roots) for place in places):
         return f"the installed {DISTRIBUTIONS.get(name, name)}"
-    known = {**DISTRIBUTIONS, **TO_INSTALL}
-    if name in known or _plain(name) in {_plain(each) for each in known.values()}:
-        return f"{known.get(name, name)} on the package index"
+    distributions = {**DISTRIBUTIONS, **TO_INSTALL}
+    if name in distributions or _plain(name) in {_plain(distribution) for distribution in distributions.values()}:
+        return f"{distributions.get(name, name)} on the package index"
     for text, where in _asked(notebook, roots):
         if _plain(name) in {_plain(re.split(r"[=<>!~\[; ]", word)[0]) for word in text.split()}:
             return f"{name} on the package index, required by {where}"
@@ -143,11 +143,11 @@ def _plain(name: str) -> str:
 
 
 def _asked(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """What the author wants installed, with the place that says so."""
+    """The packages that the author installs, with the place of each command."""
     for cell in notebook.code:
         for magic in cell.magics:
-            if wanted := _INSTALL.search(magic.command):
-                yield wanted[1], f"cell {cell.number}"
+            if command := _INSTALL.search(magic.command):
+                yield command[1], f"cell {cell.number}"
     for root in roots:
         for file in sorted(root.glob("requirements*.txt")):
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -155,20 +155,20 @@ def _asked(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str
             yield " ".join(re.split(r"[=<>!~\[; ]", name)[0] for name in names if name), file.name
 
 
-def decide(
+def choose_local_packages(
     notebook: Notebook, roots: Sequence[Path], *, local: Collection[str] = (), index: Collection[str] = ()
-) -> dict[str, Local]:
-    """Return the author's modules to use. Raises DataRefused where a name is local and on the index, and nobody chose.
+) -> dict[str, LocalPackage]:
+    """Return the author's modules to use. Raises DataRefused if a name is local and on the index and the user has not chosen.
 
     `local` and `index` hold the names for which the user has chosen.
     """
-    found = locals_of(notebook, roots)
+    packages = locals_of(notebook, roots)
     cells = imported(notebook)
     twice: list[tuple[str, Failure]] = []
-    for name, file in found.items():
-        other = "" if name in local or name in index else on_index(name, notebook, roots)
-        if other:
-            text = f"`{name}` is both {file.place} and {other}"
+    for name, file in packages.items():
+        elsewhere = "" if name in local or name in index else on_index(name, notebook, roots)
+        if elsewhere:
+            text = f"`{name}` is both {file.place} and {elsewhere}"
             twice.append((name, Failure(text, f"cell {cells[name]}" if name in cells else str(file.place))))
     if twice:
         name = twice[0][0]
@@ -179,17 +179,19 @@ def decide(
             next=f"choose one: --local {name} for the file beside the notebook, --index {name} for the package",
             cell=next((cells[ambiguous] for ambiguous, _ in twice if ambiguous in cells), 0),
         )
-    return {name: path for name, path in found.items() if name not in index}
+    return {name: path for name, path in packages.items() if name not in index}
 
 
-def lay_out(found: Collection[Local], folder: Path, progress: Callable[[str], None] = lambda text: None) -> list[str]:
+def copy_packages(
+    packages: Collection[LocalPackage], folder: Path, progress: Callable[[str], None] = lambda text: None
+) -> list[str]:
     """Copy modules into a folder from which they can be imported, and return their names; earlier contents are removed.
 
     Files that are not copied are reported to `progress`. Raises DataRefused where a Python file is among them.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for file in found:
+    for file in packages:
         if file.place.is_file():
             shutil.copyfile(file.place, folder / file.place.name)
         else:
@@ -203,19 +205,19 @@ def lay_out(found: Collection[Local], folder: Path, progress: Callable[[str], No
                 )
             if left_out:
                 progress(f"not copied from {file.place}: {summary(left_out, file.place)}")
-    return sorted(path.name for path in found)
+    return sorted(path.name for path in packages)
 
 
 def _added(notebook: Notebook, folder: Path) -> list[Path]:
     """The folders that cells add to sys.path, or change into, as far as they are written down."""
     from d2c_mlops.convert.meaning.path_values import Values
 
-    found: list[Path] = []
+    folders: list[Path] = []
     values = Values(folder)
     for cell in notebook.code:
         for magic in cell.magics:
             if magic.name in ("%cd", "cd") and magic.argument:
-                found.append(folder / magic.argument.strip("'\""))
+                folders.append(folder / magic.argument.strip("'\""))
         for statement in cell.tree.body if cell.tree is not None else ():
             values.take(statement)
             for node in ast.walk(statement):
@@ -223,9 +225,13 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
                     continue
                 text = ast.unparse(node.func)
                 if text in ("sys.path.append", "sys.path.insert", "sys.path.extend", "os.chdir", "site.addsitedir"):
-                    given = node.args[-1:] if node.args else []
-                    parts = given[0].elts if given and isinstance(given[0], ast.List | ast.Tuple) else given
+                    last_argument = node.args[-1:] if node.args else []
+                    parts = (
+                        last_argument[0].elts
+                        if last_argument and isinstance(last_argument[0], ast.List | ast.Tuple)
+                        else last_argument
+                    )
                     for part in parts:
                         if (value := values.of(part)) is not None:
-                            found.append(folder / value)
-    return [path.resolve() for path in found if is_folder(path)]
+                            folders.append(folder / value)
+    return [path.resolve() for path in folders if is_folder(path)]

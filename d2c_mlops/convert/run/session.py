@@ -24,7 +24,7 @@ from d2c_mlops.convert.run.isolation import TRUSTED
 
 @dataclass(frozen=True)
 class CellRun:
-    """What one cell did: nbformat 4 outputs, and the facts of its error."""
+    """The result of one cell: nbformat 4 outputs, and the facts of its error."""
 
     index: int
     seconds: float
@@ -76,7 +76,7 @@ class Session(Child):
         self.send(self.key.hex().encode("ascii"))
 
     def run(self, index: int, source: str) -> CellRun:
-        """Run one cell; raises Stopped where the child did not live to answer."""
+        """Run one cell; raises Stopped if the child ended before it answered."""
         answer = self.ask({"do": "cell", "index": index, "source": source})
         return CellRun(
             index,
@@ -88,7 +88,7 @@ class Session(Child):
         )
 
     def kinds(self, expressions: Sequence[str]) -> dict[str, str]:
-        """Return the classes of what expressions stand for in the child; empty where they have no value."""
+        """Return the classes of the values of expressions in the child; empty if they have no value."""
         return dict(self.ask({"do": "kinds", "names": list(expressions)}))
 
     def snapshot(self, names: Sequence[str]) -> bytes:
@@ -106,7 +106,7 @@ class Session(Child):
         return answer
 
     def send(self, line: bytes) -> None:
-        """Write a line to the child; one that is gone is noticed when its answer is read."""
+        """Write a line to the child; an ended child is detected when its answer is read."""
         data = line + b"\n"
         with contextlib.suppress(BrokenPipeError):
             while data:
@@ -141,7 +141,7 @@ class Session(Child):
         return part
 
     def take(self) -> None:
-        """Read what has come; at the end of the pipe give the process a moment to be gone."""
+        """Read available data; at the end of the pipe wait briefly for the process to end."""
         try:
             part = os.read(self.source, 1 << 20)
         except BlockingIOError:

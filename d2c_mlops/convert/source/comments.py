@@ -14,27 +14,29 @@ _OF_IMPORTS = re.compile(
 )
 
 
-def commented(kept: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
-    """Give the author's words above an import that goes to the top to the statement below it."""
-    stays = {statement.place for statement in kept}
+def commented(statements: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
+    """Move comments above an import that moves to the top to the statement below it."""
+    stays = {statement.place for statement in statements}
     words: dict[tuple[int, int], list[str]] = {}
     waiting: list[str] = []
-    for last, each in zip([None, *every], every, strict=False):
-        if last is None or last.cell != each.cell:
+    for last, following in zip([None, *every], every, strict=False):
+        if last is None or last.cell != following.cell:
             waiting = []
-        if each.place in stays:
-            words[each.place], waiting = waiting, []
-        elif each.comment and not _OF_IMPORTS.match(title_of(f"# {each.comment}") or each.comment):
-            waiting.append(each.comment)
-    made = []
-    for each in kept:
-        above = words[each.place]
+        if following.place in stays:
+            words[following.place], waiting = waiting, []
+        elif following.comment and not _OF_IMPORTS.match(title_of(f"# {following.comment}") or following.comment):
+            waiting.append(following.comment)
+    with_comments = []
+    for following in statements:
+        above = words[following.place]
         if above:
-            text = "\n".join([*(f"# {one}" for one in above), each.source.lstrip("\n")])
-            first = each.first + (len(each.source) - len(each.source.lstrip("\n"))) - len(above)
-            each = replace(each, source=text, first=first, comment=" ".join([*above, each.comment]).strip())
-        made.append(each)
-    return made
+            text = "\n".join([*(f"# {comment_line}" for comment_line in above), following.source.lstrip("\n")])
+            first = following.first + (len(following.source) - len(following.source.lstrip("\n"))) - len(above)
+            following = replace(
+                following, source=text, first=first, comment=" ".join([*above, following.comment]).strip()
+            )
+        with_comments.append(following)
+    return with_comments
 
 
 def untitled(statement: Statement) -> Statement:

@@ -20,7 +20,7 @@ _OPAQUE_CALLS = frozenset({"exec", "globals", "locals", "vars"})
 
 @dataclass(frozen=True)
 class CellFlow:
-    """What one cell does with names. `reads` are free names, read before the cell itself binds them."""
+    """The names of one cell. `reads` are free names, read before the cell itself binds them."""
 
     cell: int
     defines: Mapping[str, Use]
@@ -58,7 +58,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Order:
-    """What the saved execution counts tell about the last session; cells by index."""
+    """The order of the last session by the saved execution counts; cells by index."""
 
     executed: tuple[int, ...]  # code cells with a count, in document order
     backwards: tuple[int, ...]  # cells run before the cell above them
@@ -89,15 +89,15 @@ class Flow:
 
     def feeding(self, cell: int) -> frozenset[int]:
         """Return the cells that `cell` needs, directly or through others."""
-        found: set[int] = set()
+        definers: set[int] = set()
         todo = [cell]
         while todo:
             now = todo.pop()
             for edge in self.edges:
-                if edge.user == now and edge.definer not in found and edge.definer != now:
-                    found.add(edge.definer)
+                if edge.user == now and edge.definer not in definers and edge.definer != now:
+                    definers.add(edge.definer)
                     todo.append(edge.definer)
-        return frozenset(found)
+        return frozenset(definers)
 
 
 def trace(notebook: Notebook) -> Flow:
@@ -116,7 +116,7 @@ def trace(notebook: Notebook) -> Flow:
     return Flow(cells, tuple(edges), tuple(missing), execution_order(notebook), frozen, functions)
 
 
-def is_given(name: str) -> bool:
+def is_kernel_name(name: str) -> bool:
     """Whether a fresh kernel knows the name: builtins, `display`, `_`, `In`, `_12`, ..."""
     return name in BUILTINS or name in KERNEL_NAMES or bool(_PROMPT_NAME.match(name))
 
@@ -175,12 +175,12 @@ def _edges(
     opaque = False
     for index, flow in cells.items():
         opaque = opaque or flow.opaque
-        known = set(functions) & set(live) | set(flow.functions)
-        for name, use, via in _wanted(flow, functions, known):
+        defined_names = set(functions) & set(live) | set(flow.functions)
+        for name, use, via in _wanted(flow, functions, defined_names):
             if name in live:
                 changed = name in flow.mutates and not via
                 edges.append(Edge(name, live[name], index, "mutate" if changed else "read", via))
-            elif not (is_given(name) or opaque or name in unseen or (via and name in flow.defines)):
+            elif not (is_kernel_name(name) or opaque or name in unseen or (via and name in flow.defines)):
                 later = [cell for cell in definers.get(name, ()) if cell > index]
                 same = name in flow.defines and not via
                 if name in flow.deletes and (same or later):
@@ -190,23 +190,23 @@ def _edges(
     return edges, _without_repeats(missing)
 
 
-def _wanted(flow: CellFlow, functions: Mapping[str, Function], known: set[str]) -> list[tuple[str, Use, str]]:
+def _wanted(flow: CellFlow, functions: Mapping[str, Function], defined_names: set[str]) -> list[tuple[str, Use, str]]:
     """Names that a cell needs from before: its own reads, and those of the functions that it mentions."""
-    wanted = {name: (name, use, "") for name, use in flow.reads.items()}
-    todo = [(name, uses[0]) for name, uses in flow.loads.items() if name in known]
-    seen: set[str] = set()
+    reads_by_name = {name: (name, use, "") for name, use in flow.reads.items()}
+    todo = [(name, uses[0]) for name, uses in flow.loads.items() if name in defined_names]
+    visited: set[str] = set()
     while todo:
         name, at = todo.pop(0)
         function = flow.functions.get(name) or functions.get(name)
-        if name in seen or function is None:
+        if name in visited or function is None:
             continue
-        seen.add(name)
+        visited.add(name)
         for read in function.reads:
-            if read.name in known:
+            if read.name in defined_names:
                 todo.append((read.name, at))
             if read.name not in flow.defines:
-                wanted.setdefault(read.name, (read.name, Use(read.name, at.line, at.column), name))
-    return list(wanted.values())
+                reads_by_name.setdefault(read.name, (read.name, Use(read.name, at.line, at.column), name))
+    return list(reads_by_name.values())
 
 
 def _advance(live: dict[str, int], flow: CellFlow) -> None:
@@ -223,7 +223,7 @@ def _advance(live: dict[str, int], flow: CellFlow) -> None:
 
 
 def _without_repeats(missing: list[Missing]) -> list[Missing]:
-    kept: dict[tuple[str, int | None], Missing] = {}
-    for one in missing:
-        kept.setdefault((one.use.name, one.defined_in), one)
-    return list(kept.values())
+    first_missing: dict[tuple[str, int | None], Missing] = {}
+    for unbound in missing:
+        first_missing.setdefault((unbound.use.name, unbound.defined_in), unbound)
+    return list(first_missing.values())

@@ -31,7 +31,7 @@ class NotFetched(Exception):
 
 @dataclass(frozen=True)
 class Download:
-    """What was written: bytes, SHA-256, and the address that gave it after redirects."""
+    """A downloaded file: bytes, SHA-256, and the final address after redirects."""
 
     size: int
     sha256: str
@@ -47,14 +47,14 @@ def download(
     seconds: float = SECONDS,
     lookup: Any = socket.getaddrinfo,
 ) -> Download:
-    """Write what an address gives into `target`, whole or not at all; raises NotFetched.
+    """Download an address to `target`, completely or not at all; raises NotFetched.
 
     Each address on the way is resolved once, checked, and connected to under that very number, so that a second answer of a name server
     cannot lead elsewhere. Neither proxies, cookies, ~/.netrc nor any variable of the environment is read.
     """
     end = time.monotonic() + seconds
     for _ in range(REDIRECTS + 1):
-        parts = checked(url)
+        parts = parse_address(url)
         numbers = _addresses(parts, allowed, lookup)
         answer = _get(parts, numbers, target, end, largest)
         if isinstance(answer, Download):
@@ -63,8 +63,8 @@ def download(
     raise NotFetched(f"more than {REDIRECTS} redirects")
 
 
-def checked(url: str) -> SplitResult:
-    """Return the parts of an address that may be asked for; raises NotFetched for others."""
+def parse_address(url: str) -> SplitResult:
+    """Return the parts of an allowed address; raises NotFetched for others."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for what is no number
@@ -93,24 +93,24 @@ def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Any) -> lis
     """Return the numbers and ports to connect to; every number that the name has must be allowed."""
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     try:
-        found = [str(each[4][0]) for each in lookup(host, port, type=socket.SOCK_STREAM)]
+        numbers = [str(entry[4][0]) for entry in lookup(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
         raise NotFetched(f"the host {host} cannot be resolved: {error}") from None
     name = f"[{host}]" if ":" in host else host
-    named = {each.lower() for each in allowed}
-    if not named & {host, name, f"{name}:{port}"}:
-        if private := [number for number in found if not is_public(number)]:
-            known = "" if private[0] == host else f" ({private[0]})"
-            raise NotFetched(f"{host}{known} is inside your network; to allow it: --fetch-from {name}:{port}")
-    if not found:
+    allowed_hosts = {host_name.lower() for host_name in allowed}
+    if not allowed_hosts & {host, name, f"{name}:{port}"}:
+        if private := [number for number in numbers if not is_public(number)]:
+            number_shown = "" if private[0] == host else f" ({private[0]})"
+            raise NotFetched(f"{host}{number_shown} is inside your network; to allow it: --fetch-from {name}:{port}")
+    if not numbers:
         raise NotFetched(f"the host {host} cannot be resolved")
-    return [(number, port) for number in dict.fromkeys(found)]
+    return [(number, port) for number in dict.fromkeys(numbers)]
 
 
 def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: float, largest: int) -> Download | str:
-    """Ask once; return what was written, or where a redirect leads."""
-    left = end - time.monotonic()
-    if left <= 0:
+    """Send one request; return the download, or the target of a redirect."""
+    seconds_left = end - time.monotonic()
+    if seconds_left <= 0:
         raise NotFetched("it exceeded its time limit")
     draft = target.with_name(f".{target.name}.part")
     opened: list[socket.socket] = []
@@ -118,11 +118,11 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
 
     def stop() -> None:
         late.set()
-        for each in opened:
+        for connection in opened:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(left, stop)
+    timer = threading.Timer(seconds_left, stop)
     timer.daemon = True
     timer.start()
     try:
@@ -157,8 +157,8 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
         raise NotFetched(f"{type(error).__name__}: {str(error)[:200]}") from None
     finally:
         timer.cancel()
-        for each in opened:
-            each.close()
+        for opened_connection in opened:
+            opened_connection.close()
         draft.unlink(missing_ok=True)
 
 
@@ -173,10 +173,10 @@ def _connect(numbers: list[tuple[str, int]], end: float) -> socket.socket:
 def _write(
     answer: http.client.HTTPResponse, parts: SplitResult, draft: Path, target: Path, largest: int, late: threading.Event
 ) -> Download:
-    """Write the body, and give it its name once it is whole."""
-    told = answer.getheader("Content-Length", "")
-    if told.isdigit() and int(told) > largest:
-        raise NotFetched(f"it has {int(told):,} bytes, more than {largest:,}")
+    """Write the body to a temporary name, and rename it when it is complete."""
+    length = answer.getheader("Content-Length", "")
+    if length.isdigit() and int(length) > largest:
+        raise NotFetched(f"it has {int(length):,} bytes, more than {largest:,}")
     size, digest = 0, hashlib.sha256()
     with draft.open("wb") as file:
         while part := answer.read(PART):
@@ -187,7 +187,7 @@ def _write(
             file.write(part)
     if late.is_set():  # without a length a connection that was cut looks like the end
         raise NotFetched("it exceeded its time limit")
-    if told.isdigit() and size != int(told):
-        raise NotFetched(f"the connection was closed after {size:,} of {int(told):,} bytes")
+    if length.isdigit() and size != int(length):
+        raise NotFetched(f"the connection was closed after {size:,} of {int(length):,} bytes")
     draft.replace(target)
     return Download(size, digest.hexdigest(), parts.geturl())

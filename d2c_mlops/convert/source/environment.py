@@ -80,8 +80,8 @@ def is_installed(module: str) -> bool:
 
 
 @cache
-def member_gone(module: str, member: str) -> str:
-    """Say what an import will not find in an installed package, by its files; empty where all is well or unsure."""
+def missing_member(module: str, member: str) -> str:
+    """Return the name that an import will not find in an installed package, by its files; empty if it is found or unsure."""
     top, *inner = module.split(".")
     if top in sys.builtin_module_names or not is_installed(top):
         return ""

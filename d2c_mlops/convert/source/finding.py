@@ -29,7 +29,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Hit:
-    """What a rule yields: a place and what is wrong there; `cell` is None for whole notebook."""
+    """A result of a rule: the place and the problem; `cell` is None for the whole notebook."""
 
     cell: int | None
     line: int

@@ -15,7 +15,7 @@ Place = tuple[int, int]
 
 @dataclass
 class Imports:
-    """What goes to the top; `contested` names stand for different things in the notebook and stay where they are."""
+    """The imports that move to the top; `contested` names have several meanings in the notebook and stay in place."""
 
     lines: list[str] = field(default_factory=list)
     paths: dict[str, str] = field(default_factory=dict)  # bound name -> dotted path
@@ -39,72 +39,76 @@ def is_import(node: ast.stmt) -> bool:
 
 def collect(every: Sequence[Statement]) -> Imports:
     """Collect the imports of all statements; star imports are resolved to the names that the notebook uses."""
-    found = Imports()
+    imports = Imports()
     paths: dict[str, set[str]] = {}
     first: dict[str, Place] = {}
     used = {name for statement in every for name in statement.facts.loads}
     bound = {name for statement in every if not is_import(statement.node) for name in statement.facts.binds}
     entries: list[tuple[Place, str, str, str]] = []  # place, bound name, path, line
-    for each in every:
-        if not is_import(each.node):
+    for code_statement in every:
+        if not is_import(code_statement.node):
             continue
-        for name, path, line in _names(each.node, used, found):
-            entries.append((each.place, name, path, line))
+        for name, path, line in _names(code_statement.node, used, imports):
+            entries.append((code_statement.place, name, path, line))
             paths.setdefault(name, set()).add(path)
-            first.setdefault(name, each.place)
+            first.setdefault(name, code_statement.place)
     for name, where in paths.items():
         early = any(name in node.facts.loads and node.place < first[name] for node in every) and hasattr(builtins, name)
         if len(where) > 1 or name in bound or early:
-            found.contested.add(name)
-    stay = {place for place, name, _, _ in entries if name in found.contested}
+            imports.contested.add(name)
+    stay = {place for place, name, _, _ in entries if name in imports.contested}
     for _, name, path, line in entries:
-        if name in found.contested:
+        if name in imports.contested:
             continue
-        found.paths[name] = path
-        if line not in found.lines:
-            found.lines.append(line)
+        imports.paths[name] = path
+        if line not in imports.lines:
+            imports.lines.append(line)
     stars = {
         statement.place
         for statement in every
         if isinstance(statement.node, ast.ImportFrom) and statement.node.names[0].name == "*"
     }
     for place, name, _, _ in entries:
-        if place in stay & stars and name in found.contested:
-            found.staying[place] = (*found.staying.get(place, ()), name)
-    found.hoisted = {
+        if place in stay & stars and name in imports.contested:
+            imports.staying[place] = (*imports.staying.get(place, ()), name)
+    imports.hoisted = {
         statement.place for statement in every if is_import(statement.node) and statement.place not in stay
     }
-    return found
+    return imports
 
 
-def _names(node: ast.stmt, used: set[str], found: Imports) -> list[tuple[str, str, str]]:
+def _names(node: ast.stmt, used: set[str], imports: Imports) -> list[tuple[str, str, str]]:
     if isinstance(node, ast.Try):
         text = ast.unparse(node)
         inner = [word for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)
-                 for word in _names(part, used, found)]  # fmt: skip
+                 for word in _names(part, used, imports)]  # fmt: skip
         return [(name, f"try {text}", text) for name, _, _ in inner]
     if isinstance(node, ast.Import):
-        made = []
+        entries = []
         for alias in node.names:
             name = alias.asname or alias.name.split(".")[0]
             path = alias.name if alias.asname else name
-            made.append((name, path, f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")))
-        return made
+            entries.append((name, path, f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")))
+        return entries
     assert isinstance(node, ast.ImportFrom)
     module = "." * node.level + (node.module or "")
     if module == "__future__":
         return []
-    made = []
+    entries = []
     for alias in node.names:
         if alias.name == "*":
             listed = public_names(module)
             if listed is None:
-                found.stars.append(module)
-                found.lines.append(f"from {module} import *")
+                imports.stars.append(module)
+                imports.lines.append(f"from {module} import *")
                 continue
-            made += [(each, f"{module}.{each}", f"from {module} import {each}") for each in listed if each in used]
+            entries += [
+                (public_name, f"{module}.{public_name}", f"from {module} import {public_name}")
+                for public_name in listed
+                if public_name in used
+            ]
             continue
         name = alias.asname or alias.name
         tail = f" as {alias.asname}" if alias.asname else ""
-        made.append((name, f"{module}.{alias.name}", f"from {module} import {alias.name}{tail}"))
-    return made
+        entries.append((name, f"{module}.{alias.name}", f"from {module} import {alias.name}{tail}"))
+    return entries

@@ -59,7 +59,7 @@ class _State:
 
 
 def split_magics(source: str) -> tuple[str, tuple[Magic, ...]]:
-    """Return the cell's Python with exactly as many lines as `source`, and the magics taken out of it.
+    """Return the cell's Python code without magics, with exactly as many lines as `source`, and the magics.
 
     A magic leaves an empty line (`pass` inside a block), `%time x = f()` leaves `x = f()`, `a = !ls` leaves the call
     that IPython makes of it. A `%` inside brackets, strings or a continued line is Python.
@@ -94,9 +94,9 @@ def _cell_magic(lines: list[str], first: int) -> tuple[str, tuple[Magic, ...]]:
     body, inner = _line_magics(["" for _ in lines[: first + 1]] + lines[first + 1 :])
     target = argument.split()[-1] if name == "capture" and argument else ""
     if target.isidentifier():
-        kept = body.split("\n")
-        kept[first] = f"{target} = None"
-        body = "\n".join(kept)
+        body_lines = body.split("\n")
+        body_lines[first] = f"{target} = None"
+        body = "\n".join(body_lines)
     return body, (magic, *inner)
 
 
@@ -111,29 +111,29 @@ def _automagic(lines: list[str]) -> Magic | None:
 
 
 def _line_magics(lines: list[str]) -> tuple[str, tuple[Magic, ...]]:
-    kept: list[str] = []
-    found: list[Magic] = []
+    plain_lines: list[str] = []
+    magics: list[Magic] = []
     state, number = _State(), 0
     while number < len(lines):
         line = lines[number]
         if state.fresh and (magic := _read(lines, number)):
-            found.append(magic)
+            magics.append(magic)
             indent = line[: len(line) - len(line.lstrip())]
-            kept.append(indent + _instead(magic, indent) if indent or _instead(magic, indent) else "")
-            kept.extend("" for _ in range(magic.end_line - magic.line))
+            plain_lines.append(indent + _instead(magic, indent) if indent or _instead(magic, indent) else "")
+            plain_lines.extend("" for _ in range(magic.end_line - magic.line))
             number = magic.end_line
             continue
         _scan(line, state)
-        kept.append(line)
+        plain_lines.append(line)
         number += 1
-    return "\n".join(kept), tuple(found)
+    return "\n".join(plain_lines), tuple(magics)
 
 
 def _read(lines: list[str], number: int) -> Magic | None:
     line = lines[number]
-    target, sign, rest = _assigned(line)
+    target, sign, after_sign = _assigned(line)
     if target and _parses(f"{target} = 0"):
-        text, last = _joined(lines, number, rest)
+        text, last = _joined(lines, number, after_sign)
         name, argument = _named(text)
         return Magic("line" if sign == "%" else "shell", name, argument, number + 1, last + 1, target)
     escaped = _ESCAPED.match(line)
@@ -146,9 +146,9 @@ def _read(lines: list[str], number: int) -> Magic | None:
             text = f"%{text}"
         name, argument = _named(text)
         return Magic(kind, name, argument, number + 1, last + 1)
-    asked = _asked(line)
-    if asked and not _parses(line.strip()):
-        return Magic("help", asked, "", number + 1, number + 1)
+    help_object = _asked(line)
+    if help_object and not _parses(line.strip()):
+        return Magic("help", help_object, "", number + 1, number + 1)
     return None
 
 
@@ -156,15 +156,15 @@ def _assigned(line: str) -> tuple[str, str, str]:
     """Return target, sign and rest of `files = !ls` or `x = %magic`; empty texts for any other line."""
     before, _, behind = line.partition("=")
     target, behind = before.strip(), behind.lstrip()
-    sign, rest = behind[:1], behind[1:]
-    wrong = rest.startswith("=") if sign == "!" else sign != "%" or _OPERATOR.match(rest)
-    if not target or wrong or not rest or not set("!<>%\"'#").isdisjoint(target):
+    sign, command = behind[:1], behind[1:]
+    wrong = command.startswith("=") if sign == "!" else sign != "%" or _OPERATOR.match(command)
+    if not target or wrong or not command or not set("!<>%\"'#").isdisjoint(target):
         return "", "", ""
-    return target, sign, rest
+    return target, sign, command
 
 
 def _asked(line: str) -> str:
-    """Return the name at the end of a line that asks for help, such as `a.b[0]?`; an empty text for any other line."""
+    """Return the object of a help line such as `a.b[0]?`; an empty text for any other line."""
     if "?" not in line:
         return ""
     text = line.rstrip()
@@ -211,11 +211,11 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _instead(magic: Magic, indent: str) -> str:
-    """The Python that stands for a magic on its first line."""
+    """The Python code that replaces a magic on its first line."""
     if magic.target:
         call = "getoutput" if magic.kind == "shell" else "run_line_magic"
-        given = repr(magic.command) if magic.kind == "shell" else f"{magic.name!r}, {magic.argument!r}"
-        return f"{magic.target} = get_ipython().{call}({given})"
+        call_arguments = repr(magic.command) if magic.kind == "shell" else f"{magic.name!r}, {magic.argument!r}"
+        return f"{magic.target} = get_ipython().{call}({call_arguments})"
     if magic.kind == "line" and magic.name in STATEMENT_MAGICS:
         statement = re.sub(r"^(?:-\w+\s*\d*\s+)*", "", magic.argument)
         if statement and _parses(statement):

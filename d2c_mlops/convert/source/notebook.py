@@ -62,7 +62,7 @@ class SyntaxProblem:
 
 @dataclass(frozen=True)
 class Output:
-    """One saved output; `data` maps MIME types to text, `text` is what a reader sees without colours."""
+    """One saved output; `data` maps MIME types to text, `text` is the visible text without colours."""
 
     kind: str  # stream, display, result or error
     text: str
@@ -71,7 +71,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell; `python` has as many lines as `source`, with IPython's own syntax taken out of it."""
+    """One cell; `python` has as many lines as `source`, without IPython's own syntax."""
 
     index: int  # place among all cells, from 0
     kind: str  # code, markdown or raw
@@ -93,7 +93,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook as it lies on disk, with every cell in document order."""
+    """A notebook as stored on disk, with every cell in document order."""
 
     path: Path
     cells: tuple[Cell, ...]
@@ -114,7 +114,7 @@ class Notebook:
 
 
 def read_notebook(path: Path | str) -> Notebook:
-    """Read a notebook without running it; raises UsageError for a wrong path, DataRefused for what is no notebook."""
+    """Read a notebook without running it; raises UsageError for a wrong path, DataRefused if the file is not a notebook."""
     path = Path(path)
     if path.is_dir():
         raise UsageError("this is a folder, not a notebook", where=str(path), next=f"d2c check {path}")
@@ -128,7 +128,7 @@ def read_notebook(path: Path | str) -> Notebook:
 
 
 def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Notebook:
-    """Read a notebook from its JSON; `path` is what messages name. Raises DataRefused for what is no notebook."""
+    """Read a notebook from its JSON; messages name `path`. Raises DataRefused if it is not a notebook."""
     path = Path(path)
     document = json_document(decoded(raw, path), path)
     major = document.get("nbformat")
@@ -149,11 +149,11 @@ def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Not
     )
 
 
-def code_cell(index: int, source: str, **given: Any) -> Cell:
-    """Build a code cell from its source: magics taken out, parsed, with a syntax problem instead of an exception."""
+def code_cell(index: int, source: str, **options: Any) -> Cell:
+    """Build a code cell from its source: without magics, parsed, with a syntax problem instead of an exception."""
     python, magics = split_magics(source)
     tree, problem = _parsed(python)
-    return Cell(index, "code", source, python=python, magics=magics, tree=tree, problem=problem, **given)
+    return Cell(index, "code", source, python=python, magics=magics, tree=tree, problem=problem, **options)
 
 
 def decoded(raw: bytes | str, path: Path) -> str:
@@ -174,7 +174,7 @@ def decoded(raw: bytes | str, path: Path) -> str:
 
 
 def json_document(text: str, path: Path) -> dict[str, Any]:
-    """Parse a notebook's JSON; raises DataRefused, saying what the file is instead."""
+    """Parse a notebook's JSON; raises DataRefused with the actual kind of the file."""
     start = text.lstrip()[:200].lower()
     again = f"download {path.name} again"
     if not start:
@@ -213,13 +213,15 @@ def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     if not isinstance(cells, list):
         sheets = document.get("worksheets")
         sheets = sheets if isinstance(sheets, list) else []
-        found = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
-        if not found:
+        cell_lists = [
+            sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
+        ]
+        if not cell_lists:
             where = str(path)
             raise DataRefused(
                 "this is JSON, but not a notebook: it has no cells", where=where, next=f"check {path.name}"
             )
-        cells = [cell for sheet in found for cell in sheet]
+        cells = [cell for sheet in cell_lists for cell in sheet]
     major = document.get("nbformat")
     if isinstance(major, int) and major > 4:
         where = str(path)
@@ -228,11 +230,11 @@ def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _language(metadata: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
-    """The kernel's language, from whichever of the usual places still says it."""
+    """The kernel's language, from the first place of the metadata that has it."""
     spec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
-    for said in (info.get("name"), spec.get("language"), metadata.get("language")):
-        if isinstance(said, str) and said.strip():
-            return _spoken(said)
+    for language in (info.get("name"), spec.get("language"), metadata.get("language")):
+        if isinstance(language, str) and language.strip():
+            return _spoken(language)
     for cell in cells:
         if isinstance(cell.get("language"), str):
             return _spoken(cell["language"])
@@ -240,11 +242,11 @@ def _language(metadata: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -
     return _spoken(name) if re.match(r"(?i)(ir|r|julia.*|scala.*|.*spylon.*)$", name) else "python"
 
 
-def _spoken(said: str) -> str:
-    said = said.strip().lower()
-    if said in ("ir", "r"):
+def _spoken(language: str) -> str:
+    language = language.strip().lower()
+    if language in ("ir", "r"):
         return "r"
-    return "julia" if said.startswith("julia") else "python" if said.startswith("python") else said
+    return "julia" if language.startswith("julia") else "python" if language.startswith("python") else language
 
 
 def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
@@ -265,9 +267,9 @@ def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
     saved = (
         tuple(_output(output) for output in outputs if isinstance(output, dict)) if isinstance(outputs, list) else ()
     )
-    given: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
-    given["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
-    return code_cell(number, source, **given) if speaks else Cell(number, "code", source, **given)
+    options: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
+    options["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
+    return code_cell(number, source, **options) if speaks else Cell(number, "code", source, **options)
 
 
 def _output(raw: Mapping[str, Any]) -> Output:
@@ -278,17 +280,17 @@ def _output(raw: Mapping[str, Any]) -> Output:
         "pyout": "result",
         "execute_result": "result",
     }
-    named = kind.get(str(raw.get("output_type")), "display")
+    output_kind = kind.get(str(raw.get("output_type")), "display")
     data = {str(key): _text(value) for key, value in _mapping(raw.get("data")).items()}
     short = {"text": "text/plain", "html": "text/html", "png": "image/png", "svg": "image/svg+xml"}
-    if named != "stream":
+    if output_kind != "stream":
         data |= {mime: _text(raw[key]) for key, mime in short.items() if key in raw}
-    text = _text(raw.get("text", "")) if named == "stream" else data.get("text/plain", "")
-    if named == "error":
+    text = _text(raw.get("text", "")) if output_kind == "stream" else data.get("text/plain", "")
+    if output_kind == "error":
         trace = raw.get("traceback")
         lines = [_text(line) for line in trace] if isinstance(trace, list) else []
         text = "\n".join(lines) or f"{raw.get('ename', '')}: {raw.get('evalue', '')}"
-    return Output(named, _ANSI.sub("", text), data)
+    return Output(output_kind, _ANSI.sub("", text), data)
 
 
 def _parsed(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:

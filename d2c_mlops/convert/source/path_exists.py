@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path is that of a file; False where the system refuses to look."""
+    """Return whether a path is a file; False if access is denied."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is that of a folder; False where the system refuses to look."""
+    """Return whether a path is a folder; False if access is denied."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is a file or folder at a path; False where the system refuses to look."""
+    """Return whether there is a file or folder at a path; False if access is denied."""
     return os.path.exists(path)  # noqa: PTH110

@@ -31,7 +31,7 @@ _Scoped = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 @dataclass(frozen=True)
 class Use:
-    """Where a name stands; lines and columns count from 1 within the cell."""
+    """The position of a name; lines and columns count from 1 within the cell."""
 
     name: str
     line: int
@@ -51,7 +51,7 @@ class Import:
 
     @property
     def path(self) -> str:
-        """The dotted path of what the bound name stands for."""
+        """The dotted path of the imported object."""
         if self.member:
             return f"{self.module}.{self.member}"
         return self.module if self.bound != self.module.split(".")[0] else self.bound
@@ -71,7 +71,7 @@ class Function:
 
 @dataclass
 class Names:
-    """What one piece of code does with names; every mapping is in the order of first appearance."""
+    """The names of a piece of code; every mapping is in the order of first appearance."""
 
     defines: dict[str, Use] = field(default_factory=dict)
     binds: list[Use] = field(default_factory=list)
@@ -233,7 +233,7 @@ class _Walk(ast.NodeVisitor):
         module = "." * node.level + (node.module or "")
         for alias in node.names:
             bound = alias.asname or alias.name
-            found = Import(
+            imported = Import(
                 module,
                 alias.name,
                 "" if bound == "*" else bound,
@@ -241,9 +241,9 @@ class _Walk(ast.NodeVisitor):
                 node.col_offset + 1,
                 node.level,
             )
-            self.names.imports.append(found)
+            self.names.imports.append(imported)
             if alias.name == "*":
-                self.names.stars.append(found)
+                self.names.stars.append(imported)
             else:
                 self.bind(bound, node)
 
@@ -272,12 +272,12 @@ class _Walk(ast.NodeVisitor):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self.visit(node.generators[0].iter)
-        own = {name.id for generator in node.generators for name in target_names(generator.target)}
-        self.hidden.append(own)
-        for number, one in enumerate(node.generators):
+        targets = {name.id for generator in node.generators for name in target_names(generator.target)}
+        self.hidden.append(targets)
+        for number, clause in enumerate(node.generators):
             if number:
-                self.visit(one.iter)
-            for test in one.ifs:
+                self.visit(clause.iter)
+            for test in clause.ifs:
                 self.visit(test)
         if isinstance(node, ast.DictComp):
             self.visit(node.key)
@@ -325,8 +325,8 @@ class _Walk(ast.NodeVisitor):
             self.names.deferred.setdefault(use.name, use)
 
 
-def _parameters(given: ast.arguments) -> tuple[str, ...]:
-    every = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+def _parameters(arguments: ast.arguments) -> tuple[str, ...]:
+    every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
     return tuple(argument.arg for argument in every if argument is not None)
 
 

@@ -19,8 +19,8 @@ def title_of(comment: str) -> str:
     line = comment.strip()
     if len(line) > 3 * _LONGEST:
         return ""
-    found = _FRAMED.match(line) or _LED.match(line) or _NUMBERED.match(line)
-    title = _NUMBER.sub("", found["title"]).strip(" -=*~_:#") if found else ""
+    match = _FRAMED.match(line) or _LED.match(line) or _NUMBERED.match(line)
+    title = _NUMBER.sub("", match["title"]).strip(" -=*~_:#") if match else ""
     return title if 0 < len(title) <= _LONGEST else ""
 
 

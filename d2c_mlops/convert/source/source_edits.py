@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
-import textwrap
+import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,13 +28,13 @@ def replacing(node: ast.expr, text: str) -> TextChange:
     return TextChange(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0, text)
 
 
-def calling(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> TextChange:
+def add_keyword_arguments(call: ast.Call, extras: Iterable[str], source: Sequence[str]) -> TextChange:
     """Add `name=name` for every extra to the end of a call's arguments."""
     line, column = call.end_lineno or call.lineno, (call.end_col_offset or 1) - 1
-    given = [*call.args, *(word.value for word in call.keywords)]
+    arguments = [*call.args, *(word.value for word in call.keywords)]
     words = ", ".join(f"{name}={name}" for name in extras)
-    if given:
-        last = max(given, key=lambda each: (each.end_lineno or 0, each.end_col_offset or 0))
+    if arguments:
+        last = max(arguments, key=lambda argument: (argument.end_lineno or 0, argument.end_col_offset or 0))
         between = _between(source, last.end_lineno or 0, last.end_col_offset or 0, line, column)
         bare = "".join(part.partition("#")[0] for part in between.split("\n"))
         if "," not in bare:
@@ -48,7 +49,7 @@ def _between(lines: Sequence[str], line: int, column: int, end_line: int, end_co
     return b"\n".join(part).decode()
 
 
-def changed(statement: Statement, changes: Iterable[TextChange]) -> str:
+def apply_changes(statement: Statement, changes: Iterable[TextChange]) -> str:
     """Return the statement's source with changes applied."""
     lines = [line.encode() for line in statement.source.split("\n")]
     for change in sorted(set(changes), reverse=True):
@@ -58,58 +59,49 @@ def changed(statement: Statement, changes: Iterable[TextChange]) -> str:
     return b"\n".join(lines).decode()
 
 
-def indented(source: str) -> str:
-    """Return source one level deeper; texts over several lines keep their value."""
-    plain = textwrap.indent(source, "    ")
-    try:
-        same = ast.dump(ast.parse("if 1:\n" + plain).body[0]) == ast.dump(_under(source))
-    except SyntaxError:
-        same = False
-    return plain if same else textwrap.indent(_unparsed(source), "    ")
+def indent_source(source: str) -> str:
+    """Return source one level deeper; lines inside a text over several lines stay as they are, so that it keeps its value."""
+    inside = _lines_inside_texts(source)
+    lines = enumerate(source.split("\n"), 1)
+    return "\n".join(line if number in inside or not line.strip() else f"    {line}" for number, line in lines)
 
 
-def returning(sources: Sequence[str], value: str) -> list[str]:
+def _lines_inside_texts(source: str) -> set[int]:
+    """Return the numbers of the lines (1 is the first) that begin inside a text, an f-string among them."""
+    inside: set[int] = set()
+    starts: list[int] = []  # lines of the open f-strings, which Python 3.12 and later cut into tokens
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind == "STRING":
+            inside.update(range(token.start[0] + 1, token.end[0] + 1))
+        elif kind == "FSTRING_START":
+            starts.append(token.start[0])
+        elif kind == "FSTRING_END":
+            inside.update(range(starts.pop() + 1, token.end[0] + 1))
+    return inside
+
+
+def with_return(sources: Sequence[str], value: str) -> list[str]:
     """Return statements with `return value` after them; a value that the last one binds is returned at once."""
     *before, last = sources or [""]
     lines = last.split("\n")
     start = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     code = "\n".join(lines[start:])
-    if value.isidentifier() and (found := re.match(rf"{re.escape(value)}\s*=\s*(?=[^=\s])", code)):
+    if value.isidentifier() and (match := re.match(rf"{re.escape(value)}\s*=\s*(?=[^=\s])", code)):
         node = ast.parse(code).body
         if len(node) == 1 and isinstance(node[0], ast.Assign) and len(node[0].targets) == 1:
-            return [*before, "\n".join([*lines[:start], f"return {code[found.end() :]}"])]
+            return [*before, "\n".join([*lines[:start], f"return {code[match.end() :]}"])]
     return [*sources, f"return {value}"]
 
 
-def _under(source: str) -> ast.stmt:
-    tree = ast.parse("if 1:\n    pass").body[0]
-    assert isinstance(tree, ast.If)
-    tree.body = ast.parse(source).body
-    return tree
-
-
-def _unparsed(source: str) -> str:
-    """Write code anew without texts over several lines."""
-
-    class Flat(ast._Unparser):  # type: ignore[name-defined,misc]
-        def get_raw_docstring(self, node: ast.AST) -> None:
-            return None
-
-        def _write_constant(self, value: object) -> None:
-            self.write(repr(value))
-
-    made = str(Flat().visit(ast.parse(source)))
-    return made
-
-
-def with_extras(node: ast.FunctionDef | ast.AsyncFunctionDef, extras: Sequence[str]) -> str:
+def with_keyword_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, extras: Sequence[str]) -> str:
     """Return the head of a function, `def name(...):`, with keyword arguments added."""
-    given = node.args
-    kept = {*(argument.arg for argument in [*given.posonlyargs, *given.args, *given.kwonlyargs])}
-    words = [ast.arg(name) for name in extras if name not in kept]
+    signature = node.args
+    present = {*(argument.arg for argument in [*signature.posonlyargs, *signature.args, *signature.kwonlyargs])}
+    words = [ast.arg(name) for name in extras if name not in present]
     args = ast.arguments(
-        given.posonlyargs, given.args, given.vararg, [*given.kwonlyargs, *words],
-        [*given.kw_defaults, *(None for _ in words)], given.kwarg, given.defaults,
+        signature.posonlyargs, signature.args, signature.vararg, [*signature.kwonlyargs, *words],
+        [*signature.kw_defaults, *(None for _ in words)], signature.kwarg, signature.defaults,
     )  # fmt: skip
     arrow = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     prefix = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"

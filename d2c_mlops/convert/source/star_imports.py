@@ -22,7 +22,7 @@ class _Unknown(Exception):
 
 @cache
 def public_names(module: str) -> tuple[str, ...] | None:
-    """Return the names that a star import of an installed module binds, sorted; None where the source does not tell.
+    """Return the names that a star import of an installed module binds, sorted; None if the source does not show them.
 
     Modules of the standard library without source (math, itertools) are the one exception: they come with the interpreter
     and are asked themselves. A module that lies beside the notebook is no installed one.
@@ -61,10 +61,10 @@ def _public(module: str, depth: int) -> set[str] | None:
 @cache
 def source_of(module: str) -> Path | None:
     """Return the source file of an installed module; no parent package is imported to find it."""
-    top, *rest = module.split(".")
+    top, *parts = module.split(".")
     installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     spec = PathFinder.find_spec(top, list(dict.fromkeys(installed)))
-    for part in rest:
+    for part in parts:
         if spec is None or spec.submodule_search_locations is None:
             return None
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
@@ -99,30 +99,30 @@ def _never_true(statement: ast.stmt) -> bool:
 
 
 def _all_of(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
-    """Return the value of __all__; None where the module has none; raises _Unknown where the source does not tell."""
-    found: set[str] | None = None
+    """Return the value of __all__; None if the module has none; raises _Unknown if the source does not show it."""
+    listed_names: set[str] | None = None
     for statement in body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigns_all(statement):
             value = statement.value
-            found = found if value is None else _value(value, body, package, depth, found)
+            listed_names = listed_names if value is None else _value(value, body, package, depth, listed_names)
         elif isinstance(statement, ast.AugAssign) and _is_all(statement.target):
-            found = (found or set()) | _value(statement.value, body, package, depth, found)
+            listed_names = (listed_names or set()) | _value(statement.value, body, package, depth, listed_names)
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             call = statement.value
             if isinstance(call.func, ast.Attribute) and _is_all(call.func.value):
-                found = _changed(found or set(), call, body, package, depth)
-    return found
+                listed_names = _changed(listed_names or set(), call, body, package, depth)
+    return listed_names
 
 
-def _changed(found: set[str], call: ast.Call, body: list[ast.stmt], package: str, depth: int) -> set[str]:
+def _changed(listed_names: set[str], call: ast.Call, body: list[ast.stmt], package: str, depth: int) -> set[str]:
     assert isinstance(call.func, ast.Attribute)
     if call.func.attr == "extend" and len(call.args) == 1:
-        return found | _value(call.args[0], body, package, depth, found)
+        return listed_names | _value(call.args[0], body, package, depth, listed_names)
     if call.func.attr in ("append", "remove") and len(call.args) == 1 and isinstance(call.args[0], ast.Constant):
         name = {str(call.args[0].value)}
-        return found | name if call.func.attr == "append" else found - name
+        return listed_names | name if call.func.attr == "append" else listed_names - name
     if call.func.attr in ("sort", "reverse"):
-        return found
+        return listed_names
     raise _Unknown
 
 
@@ -163,7 +163,11 @@ def _value(node: ast.expr, body: list[ast.stmt], package: str, depth: int, curre
     if isinstance(node, ast.Name):
         if node.id == "__all__" and current is not None:
             return current
-        values = [each.value for each in body if isinstance(each, ast.Assign) and _names_it(each, node.id)]
+        values = [
+            assignment.value
+            for assignment in body
+            if isinstance(assignment, ast.Assign) and _names_it(assignment, node.id)
+        ]
         if len(values) == 1:
             return inner(values[0])
     if isinstance(node, ast.Attribute) and node.attr == "__all__":
@@ -179,7 +183,7 @@ def _names_it(statement: ast.Assign, name: str) -> bool:
 
 
 def _module_of(node: ast.expr, body: list[ast.stmt], package: str) -> str | None:
-    """Return the dotted name of the module that an expression stands for."""
+    """Return the dotted name of the module of an expression."""
     text = ast.unparse(node)
     for statement in body:
         if isinstance(statement, ast.Import):
@@ -202,7 +206,7 @@ def _absolute(statement: ast.ImportFrom, package: str) -> str:
 
 
 def _bound(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
-    """Return every name that a module's statements bind; None where a star import among them cannot be read."""
+    """Return every name that a module's statements bind; None if one of its star imports cannot be read."""
     names: set[str] = set()
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -19,7 +19,7 @@ _NOW_FUNCTIONS = frozenset({"sorted", "max", "min", "any", "all", "sum", "list",
 
 @dataclass(frozen=True)
 class Facts:
-    """What a statement does with names; `reads` may happen before the statement itself has bound the name."""
+    """The names of a statement; `reads` may happen before the statement itself has bound the name."""
 
     reads: frozenset[str] = frozenset()
     loads: frozenset[str] = frozenset()  # every name read anywhere inside
@@ -68,8 +68,8 @@ def _normalised(cell: Cell) -> Cell:
     shared = any(a.end_lineno == _start(b) for a, b in pairwise(body))
     if shared or any(node.col_offset for node in body):
         source = "\n".join(ast.unparse(node) for node in body)
-    made = code_cell(cell.index, source, outputs=cell.outputs, id=cell.id, tags=cell.tags)
-    return replace(made, magics=cell.magics)
+    plain_cell = code_cell(cell.index, source, outputs=cell.outputs, id=cell.id, tags=cell.tags)
+    return replace(plain_cell, magics=cell.magics)
 
 
 def _start(node: ast.stmt) -> int:
@@ -83,7 +83,7 @@ def statements(cell: Cell) -> list[Statement]:
     if cell.tree is None:
         return []
     lines = cell.python.split("\n")
-    found: list[Statement] = []
+    found_statements: list[Statement] = []
     first = 1
     body = cell.tree.body
     for order, node in enumerate(body):
@@ -91,9 +91,9 @@ def statements(cell: Cell) -> list[Statement]:
         text = "\n".join(lines[first - 1 : last]).rstrip()
         above = [line.strip() for line in lines[first - 1 : _start(node) - 1]]
         comment = " ".join(line.lstrip("# ").strip() for line in above if line.startswith("#"))
-        found.append(Statement(cell.index, order, node, text, first, comment, facts(node)))
+        found_statements.append(Statement(cell.index, order, node, text, first, comment, facts(node)))
         first = last + 1
-    return found
+    return found_statements
 
 
 def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Facts:
@@ -131,70 +131,70 @@ def _passing(node: ast.AST) -> Iterator[ast.Name]:
 
 
 class _Definite:
-    """Follows a block and collects what may be read before it is bound for certain."""
+    """Collects the names of a block that may be read before they are bound."""
 
     def __init__(self, extras: dict[str, frozenset[str]]) -> None:
         self.reads: set[str] = set()
         self.extras = extras
 
-    def block(self, body: Sequence[ast.stmt], known: frozenset[str]) -> frozenset[str]:
+    def block(self, body: Sequence[ast.stmt], bound: frozenset[str]) -> frozenset[str]:
         for node in body:
-            known = self.one(node, known)
-        return known
+            bound = self.one(node, bound)
+        return bound
 
-    def read(self, names: Iterable[str], known: frozenset[str]) -> None:
+    def read(self, names: Iterable[str], bound: frozenset[str]) -> None:
         for name in names:
-            self.reads |= ({name} | self.extras.get(name, frozenset())) - known
+            self.reads |= ({name} | self.extras.get(name, frozenset())) - bound
 
-    def plain(self, nodes: Iterable[ast.AST | None], known: frozenset[str]) -> frozenset[str]:
+    def plain(self, nodes: Iterable[ast.AST | None], bound: frozenset[str]) -> frozenset[str]:
         for node in nodes:
             if isinstance(node, ast.expr):
                 node = ast.copy_location(ast.Expr(node), node)
             if isinstance(node, ast.stmt):
                 names = names_in([node])
-                self.read([*names.reads, *names.deferred, *names.mutates], known)
-                known = known | frozenset(names.defines)
-                self.read([name for name in names.loads if name in self.extras], known)
-        return known
+                self.read([*names.reads, *names.deferred, *names.mutates], bound)
+                bound = bound | frozenset(names.defines)
+                self.read([name for name in names.loads if name in self.extras], bound)
+        return bound
 
-    def one(self, node: ast.stmt, known: frozenset[str]) -> frozenset[str]:
+    def one(self, node: ast.stmt, bound_names: frozenset[str]) -> frozenset[str]:
         if isinstance(node, ast.If):
-            self.plain([node.test], known)
-            return self.block(node.body, known) & self.block(node.orelse, known)
+            self.plain([node.test], bound_names)
+            return self.block(node.body, bound_names) & self.block(node.orelse, bound_names)
         if isinstance(node, ast.For | ast.AsyncFor):
-            self.plain([node.iter], known)
-            inside = known | {name.id for name in target_names(node.target)}
-            self.plain([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], known)
-            done = self.block(node.body, inside)
-            self.block(node.orelse, known)
+            self.plain([node.iter], bound_names)
+            inside = bound_names | {name.id for name in target_names(node.target)}
+            self.plain([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], bound_names)
+            bound_after = self.block(node.body, inside)
+            self.block(node.orelse, bound_names)
             leaves = any(isinstance(child, ast.Break | ast.Continue) for child in ast.walk(node))
-            return done if _runs(node.iter) and not leaves else known
+            return bound_after if _runs(node.iter) and not leaves else bound_names
         if isinstance(node, ast.While):
-            self.plain([node.test], known)
-            self.block(node.body, known)
-            self.block(node.orelse, known)
-            return known
+            self.plain([node.test], bound_names)
+            self.block(node.body, bound_names)
+            self.block(node.orelse, bound_names)
+            return bound_names
         if isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
-                self.plain([item.context_expr], known)
+                self.plain([item.context_expr], bound_names)
                 if item.optional_vars is not None:
-                    known = known | {name.id for name in target_names(item.optional_vars)}
-            return self.block(node.body, known)
+                    bound_names = bound_names | {name.id for name in target_names(item.optional_vars)}
+            return self.block(node.body, bound_names)
         if isinstance(node, ast.Try | ast.TryStar):
-            done = self.block([*node.body, *node.orelse], known)
+            bound_after = self.block([*node.body, *node.orelse], bound_names)
             for handler in node.handlers:
-                self.plain([handler.type], known)
-                caught = known | ({handler.name} if handler.name else set())
-                done &= self.block(handler.body, caught)
-            return self.block(node.finalbody, done)
+                self.plain([handler.type], bound_names)
+                caught = bound_names | ({handler.name} if handler.name else set())
+                bound_after &= self.block(handler.body, caught)
+            return self.block(node.finalbody, bound_after)
         if isinstance(node, ast.Match):
-            self.plain([node.subject], known)
+            self.plain([node.subject], bound_names)
             for case in node.cases:
                 bound = {n for part in ast.walk(case.pattern) if (n := getattr(part, "name", None))}
-                self.plain([case.guard], known | bound)
-                self.block(case.body, known | bound)
-            return known
-        return self.plain([node], known)
+                self.plain([case.guard], bound_names | bound)
+                self.block(case.body, bound_names | bound)
+            return bound_names
+        return self.plain([node], bound_names)
 
 
 def _runs(iterated: ast.expr) -> bool:

@@ -6,5 +6,5 @@ from d2c_mlops import former_names
 
 
 def __getattr__(name: str) -> Any:
-    """Return what the module of this name had before it became a package."""
+    """Return an attribute that was in the module of this name before it became a package."""
     return former_names.attribute(__name__, name)

@@ -35,7 +35,7 @@ Forms = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Item:
+class ComparedName:
     """One name after one cell, and how it compares."""
 
     name: str
@@ -51,7 +51,7 @@ class Verdict:
 
     status: str
     reason: str
-    items: tuple[Item, ...] = ()
+    items: tuple[ComparedName, ...] = ()
     saved: dict[str, Any] = field(default_factory=dict)  # cells whose figures are those of the saved outputs
     tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
     runs: int = 0  # times that the two notebooks were run, in all
@@ -74,25 +74,25 @@ def verify(
     memory: int = 4 << 30,
     isolation: str = "",
 ) -> Verdict:
-    """Compare a conversion with the notebook that it was made from; raises nothing for what the notebooks do.
+    """Compare a conversion with its original notebook; failures of the notebooks become a verdict, not an exception.
 
-    The conversion keeps the outputs of its run, so that it can be read with its tables and figures in place.
+    The outputs of the run are stored in the conversion, with tables and figures.
     """
     if repair.notebook is None:
         return Verdict("not comparable", "the original does not run")
-    wanted = [entry for entry in written.alignment if entry["names"]]
-    if not wanted:
+    aligned = [entry for entry in written.alignment if entry["names"]]
+    if not aligned:
         return Verdict("not comparable", "the two notebooks have no name in common")
     limits = ChildLimits(timeout * AT_ONCE, memory, isolation)  # side by side, each may take as long
-    packages = [each for name in ("local", "packages") if (each := work / name).is_dir()]
+    packages = [packages_folder for name in ("local", "packages") if (packages_folder := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
         copy_folder(repair.notebook.parent, place / "files", most=None, levels=None)
         (place / "files").mkdir(exist_ok=True)
         original, converted = read_notebook(repair.notebook), read_notebook(written.notebook)
-        after = {max(e["original"]): sorted({n for o in wanted if max(o["original"]) == max(e["original"]) for n in o["names"]})
-                 for e in wanted}  # fmt: skip
-        mine = {entry["converted"]: list(entry["names"]) for entry in wanted}
+        after = {max(e["original"]): sorted({n for o in aligned if max(o["original"]) == max(e["original"]) for n in o["names"]})
+                 for e in aligned}  # fmt: skip
+        mine = {entry["converted"]: list(entry["names"]) for entry in aligned}
         runner = Runner(place, limits, packages)
         count = 3
         try:
@@ -100,24 +100,24 @@ def verify(
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
                 third = pool.submit(
-                    runner.run, converted, mine, "third", shop, Path(written.notebook), data_elsewhere(written)
+                    runner.run, converted, mine, "third", shop, Path(written.notebook), uncopied_data_folder(written)
                 )
-                runs, other = [first.result(), second.result()], third.result()
-                items = _items(wanted, runs, other)
+                runs, converted_run = [first.result(), second.result()], third.result()
+                items = _items(aligned, runs, converted_run)
                 if any(item.status == "differs" for item in items):
                     # What is drawn by chance may be the same twice: only what stays the same more often can differ.
                     count += AGAIN
                     again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
-                    items = _items(wanted, [*runs, *(line.result() for line in again)], other)
+                    items = _items(aligned, [*runs, *(line.result() for line in again)], converted_run)
         except Incomparable as why:
             return Verdict("not comparable", str(why), saved=_saved(repair), runs=count)
         return replace(_verdict(items), saved=_saved(repair), runs=count)
 
 
 def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
-    """Copy what a conversion runs with: its package, settings and data; return the folder in which `d2c run` runs it.
+    """Copy the package, settings and data of a conversion; return the folder in which `d2c run` runs it.
 
-    None where the conversion stands in no project. Raises Incomparable where a file cannot be copied.
+    None if the conversion is not in a project. Raises Incomparable if a file cannot be copied.
     """
     module = getattr(written, "module_file", None)
     if module is None:
@@ -134,39 +134,41 @@ def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
             left_out += copy_folder(root / data, target / data, most=None, levels=None)
     if left_out:
         raise Incomparable(f"the project cannot be copied for the comparison: {summary(left_out, root)}")
-    here = target / notebook.parent.relative_to(root)
-    here.mkdir(parents=True, exist_ok=True)
-    return here
+    target_folder = target / notebook.parent.relative_to(root)
+    target_folder.mkdir(parents=True, exist_ok=True)
+    return target_folder
 
 
-def data_elsewhere(written: WrittenNotebook) -> list[Path]:
-    """Return the data's folder where it was too large to be copied into the project."""
+def uncopied_data_folder(written: WrittenNotebook) -> list[Path]:
+    """Return the data folder if it was too large for a copy in the project."""
     return [data_folder for data_folder in _data_folders(written) if data_folder.is_absolute() and data_folder.is_dir()]
 
 
 def _data_folders(written: WrittenNotebook) -> list[Path]:
-    found = []
+    folders = []
     for line in written.parameters:
-        name, _, rest = line.partition(":")
-        default = re.match(r"\s*str = ('[^']*'|\"[^\"]*\")", rest)
+        name, _, declaration = line.partition(":")
+        default = re.match(r"\s*str = ('[^']*'|\"[^\"]*\")", declaration)
         if name in FOLDERS and default:
-            found.append(Path(ast.literal_eval(default[1])))
-    return found
+            folders.append(Path(ast.literal_eval(default[1])))
+    return folders
 
 
-def _items(wanted: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], other: Any) -> list[Item]:
-    found = []
-    for entry in wanted:
+def _items(
+    aligned: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], converted_run: Any
+) -> list[ComparedName]:
+    items = []
+    for entry in aligned:
         cell = max(entry["original"])
         for name in entry["names"]:
             try:
-                found.append(_item(name, cell, [run[cell] for run in runs], other[entry["converted"]]))
+                items.append(_item(name, cell, [run[cell] for run in runs], converted_run[entry["converted"]]))
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
                 raise Incomparable(f"{name} after cell {cell} cannot be compared ({type(error).__name__})") from None
-    return found
+    return items
 
 
-def _verdict(items: Sequence[Item]) -> Verdict:
+def _verdict(items: Sequence[ComparedName]) -> Verdict:
     different = [item for item in items if item.status == "differs"]
     equal = [item for item in items if item.status == "equal"]
     count = sum(item.values for item in equal)
@@ -178,10 +180,10 @@ def _verdict(items: Sequence[Item]) -> Verdict:
     if not count:
         return Verdict("not comparable", "no result can be compared", tuple(items))
     chance = sorted({i.name for i in items if i.status == "random"})
-    more = f"; random and not compared: {', '.join(chance)}" if chance else ""
+    remarks = f"; random and not compared: {', '.join(chance)}" if chance else ""
     models = sorted({i.name for i in items if i.difference == IN_MEMORY})
-    more += f"; not compared: {', '.join(models)} ({IN_MEMORY})" if models else ""
-    return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{more}", tuple(items))
+    remarks += f"; not compared: {', '.join(models)} ({IN_MEMORY})" if models else ""
+    return Verdict("equivalent", f"{len(equal)} results with {count:,} values are the same{remarks}", tuple(items))
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,10 @@ class Runner:
     limits: ChildLimits
     packages: Sequence[Path]
 
-    def folders(self, here: Path) -> list[Path]:
+    def folders(self, run_folder: Path) -> list[Path]:
         """The folders from which the paths of a run are compared: those of its data, then the one that it runs in."""
         shop = self.place / "shop"
-        return [*(path for path in sorted(shop.glob("data/*")) if path.is_dir()), here]
+        return [*(path for path in sorted(shop.glob("data/*")) if path.is_dir()), run_folder]
 
     def run(
         self,
@@ -210,40 +212,40 @@ class Runner:
 
         It runs in `folder`, from which it sees `data` where that lies elsewhere, or in a copy of the original's files.
         """
-        here = folder or self.place / label
+        run_folder = folder or self.place / label
         if folder is None:
-            clone_folder(self.place / "files", here)
-        found: dict[int, Snapshot] = {}
+            clone_folder(self.place / "files", run_folder)
+        snapshots: dict[int, Snapshot] = {}
         shown: dict[int, CellRun] = {}
         which = "the conversion" if keep is not None else "the original"
         home = self.place / f"home-{label}"
-        seen = [self.place / "shop", *data] if folder is not None else []
+        readable = [self.place / "shop", *data] if folder is not None else []
         with Session(
-            here, home, self.limits, extra=self.packages, plots=keep is not None, readable=seen, proof=True
+            run_folder, home, self.limits, extra=self.packages, plots=keep is not None, readable=readable, proof=True
         ) as session:
             try:
                 for cell in notebook.cells:
                     number = cell.index + 1
                     if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false")):
-                        done = shown[cell.index] = session.run(number, cell.source)
-                        if done.error is not None:
-                            told = f"{done.error['kind']}: {str(done.error['message'])[:200]}"
-                            raise Incomparable(f"cell {number} of {which} raised {told}")
+                        cell_run = shown[cell.index] = session.run(number, cell.source)
+                        if cell_run.error is not None:
+                            error_text = f"{cell_run.error['kind']}: {str(cell_run.error['message'])[:200]}"
+                            raise Incomparable(f"cell {number} of {which} raised {error_text}")
                     if number in after:
-                        found[number] = Snapshot.read(session.snapshot(after[number]), self.folders(here))
-                        if changed := found[number].replaced:
-                            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-                            raise Incomparable(f"{which} replaced {changed[0]}{more}: this can forge results")
-                    if len(found) == len(after) and keep is None:
+                        snapshots[number] = Snapshot.read(session.snapshot(after[number]), self.folders(run_folder))
+                        if changed := snapshots[number].replaced:
+                            others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                            raise Incomparable(f"{which} replaced {changed[0]}{others}: this can forge results")
+                    if len(snapshots) == len(after) and keep is None:
                         break
             except Stopped as stopped:
                 raise Incomparable(f"{which} did not finish: {stopped}") from None
-        missing = sorted(set(after) - set(found))
+        missing = sorted(set(after) - set(snapshots))
         if missing:
             raise Incomparable(f"cell {missing[0]} of {which} was not reached")
         if keep is not None:
             save(notebook, notebook, [cell.index for cell in notebook.cells], shown, keep)
-        return found
+        return snapshots
 
 
 @dataclass(frozen=True)
@@ -257,13 +259,13 @@ class Snapshot:
 
     @classmethod
     def read(cls, data: bytes, folders: Sequence[Path] = ()) -> Snapshot:
-        """Read what the child sent; raises Incomparable where it cannot be read."""
-        line, _, rest = data.partition(b"\n")
+        """Read the child's answer; raises Incomparable if it cannot be read."""
+        line, _, payload = data.partition(b"\n")
         try:
             head = json.loads(line)
             arrays, start = [], 0
             for dtype, shape, size in head["arrays"]:
-                arrays.append(_array(dtype, shape, rest[start : start + size]))
+                arrays.append(_array(dtype, shape, payload[start : start + size]))
                 start += size
             replaced = tuple(str(name) for name in head["replaced"])
             return cls(dict(head["forms"]), arrays, tuple(f"{folder}/" for folder in folders), replaced)
@@ -289,42 +291,42 @@ def _array(dtype: str, shape: Sequence[int], data: bytes) -> Any:
     return array
 
 
-def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Item:
+def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> ComparedName:
     first = runs[0]
     if name not in first.forms or name not in third.forms:
         absent = "the original" if name not in first.forms else "the conversion"
-        return Item(name, cell, "not compared", 0, f"{absent} does not define it there")
+        return ComparedName(name, cell, "not compared", 0, f"{absent} does not define it there")
     for again in runs[1:]:
         if name not in again.forms or _compare(first, first.forms[name], again, again.forms[name])[1]:
-            return Item(name, cell, "random", 0, "it differs between two runs of the original")
+            return ComparedName(name, cell, "random", 0, "it differs between two runs of the original")
     values, difference = _compare(first, first.forms[name], third, third.forms[name])
     if difference:
-        return Item(name, cell, "differs", values, difference)
+        return ComparedName(name, cell, "differs", values, difference)
     why = "" if values else str(first.forms[name].get("why") or "it has no comparable values")
-    return Item(name, cell, "equal" if values else "not compared", values, why)
+    return ComparedName(name, cell, "equal" if values else "not compared", values, why)
 
 
-def _compare(left: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:
+def _compare(first: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:
     """Return how many values were compared, and the first difference."""
     if a["t"] != b["t"]:
         return 0, f"a {a['t']} became a {b['t']}"
     if a["t"] == "other":
         return 0, ""
     if a["t"] == "text":
-        same = left.plain(str(a["v"])) == right.plain(str(b["v"]))
+        same = first.plain(str(a["v"])) == right.plain(str(b["v"]))
         return 1, "" if same else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
     if a["t"] == "number":
         close = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
         return 1, "" if close else f"{a['v']} became {b['v']}"
     if a["t"] == "array":
-        return _compare_arrays(_placed(left, a["key"]), _placed(right, b["key"]))
+        return _compare_arrays(_placed(first, a["key"]), _placed(right, b["key"]))
     if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
         return 0, "different keys" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
     if len(a["parts"]) != len(b["parts"]):
         return 0, f"{len(a['parts'])} parts became {len(b['parts'])}"
     total = 0
-    for index, (one, other) in enumerate(zip(a["parts"], b["parts"], strict=True)):
-        count, difference = _compare(left, one, right, other)
+    for index, (part, counterpart) in enumerate(zip(a["parts"], b["parts"], strict=True)):
+        count, difference = _compare(first, part, right, counterpart)
         total += count
         if difference:
             inside = a["names"][index] if a.get("names") else index
@@ -358,13 +360,13 @@ def _saved(repair: RepairResult) -> dict[str, Any]:
     assert repair.notebook is not None
     then, now = read_notebook(repair.original), read_notebook(repair.notebook)
     same: list[int] = []
-    other: list[int] = []
+    different: list[int] = []
     for cell in now.code:
         at = repair.order[cell.index] if cell.index < len(repair.order) else cell.index
         old, new = _figures(then.cells[at]), _figures(cell)
         if old:
-            (same if _alike(old, new) else other).append(at + 1)
-    return {"cells": len(same) + len(other), "same": len(same), "other": other}
+            (same if _alike(old, new) else different).append(at + 1)
+    return {"cells": len(same) + len(different), "same": len(same), "other": different}
 
 
 _NOT_RESULTS = re.compile(
@@ -375,7 +377,7 @@ _FIGURE = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])")
 
 
 def _figures(cell: Cell) -> list[float]:
-    """The numbers that a cell's results show; warnings, sizes, times and days are none."""
+    """The numbers in a cell's results, without those of warnings, sizes, times and days."""
     texts = []
     for output in cell.outputs:
         if output.kind == "stream" and "Warning" in output.text:

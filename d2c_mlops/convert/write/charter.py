@@ -8,7 +8,7 @@ from d2c_mlops.models.core.charter import Charter
 
 
 def charter_source(metric: str, baseline: str) -> str:
-    """Return a charter with every question beside its field; `baseline` is what evaluate() can compare with."""
+    """Return a charter with every question beside its field; `baseline` is the baseline of evaluate()."""
     lines = []
     for field in fields(Charter):
         question = field.metadata["question"]

@@ -37,7 +37,7 @@ GUARD = """if find_data({folder}).resolve() != find_data({default}).resolve():
 
 @dataclass
 class CellSource:
-    """One cell of the new notebook and the cells of the original that it stands for (indices from 0)."""
+    """One cell of the new notebook and the cells of the original that it replaces (indices from 0)."""
 
     kind: str  # code or markdown
     source: str
@@ -52,24 +52,24 @@ class CellSource:
         return self.source.startswith("#| export")
 
 
-def exported(source: str, **given: Any) -> CellSource:
+def exported(source: str, **options: Any) -> CellSource:
     """Return an exported code cell."""
-    return CellSource("code", f"#| export\n{source}", **given)
+    return CellSource("code", f"#| export\n{source}", **options)
 
 
-def lay_out(
-    plan: Plan, found: Sequence[Block], parameters: CodeParameters, types: Types, module: str
+def notebook_cells(
+    plan: Plan, blocks: Sequence[Block], parameters: CodeParameters, types: Types, module: str
 ) -> list[CellSource]:
     """Return the cells of the notebook without its model."""
-    title, lead, rest = _title(plan, found)
+    title, lead, later_blocks = _title(plan, blocks)
     cells = [CellSource("markdown", f"# {title}\n> {lead}"), CellSource("code", f"#| default_exp {module}")]
     body: list[CellSource] = []
-    for block in rest:
+    for block in later_blocks:
         body += _piece_cells(block, plan, parameters, types)
     _levels(body)
     cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
     if parameters.every:
-        lines = [str(each) for each in parameters.every]
+        lines = [str(parameter) for parameter in parameters.every]
         cells.append(
             CellSource("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every])
         )
@@ -81,7 +81,7 @@ def lay_out(
 
 
 def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[CellSource]:
-    """Return the cells with one that refuses another data folder, where classes or functions read from the default one only."""
+    """Return the cells with a check that refuses another data folder, if classes or functions read only the default one."""
     folder = parameters.of(parameters.folder)
     if folder is None or not parameters.fixed:
         return list(cells)
@@ -92,19 +92,19 @@ def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[
     return [*cells[: place + 1], guard, *cells[place + 1 :]]
 
 
-def _title(plan: Plan, found: Sequence[Block]) -> tuple[str, str, list[Block]]:
-    """The author's own title where the notebook begins with one; it is taken out of the prose."""
-    rest = list(found)
-    first = rest[0] if rest else None
+def _title(plan: Plan, blocks: Sequence[Block]) -> tuple[str, str, list[Block]]:
+    """The author's own title if the notebook begins with one; it is removed from the prose."""
+    later_blocks = list(blocks)
+    first = later_blocks[0] if later_blocks else None
     begins = next((cell.kind for cell in plan.notebook.cells if cell.source.strip()), "")
     if first is not None and first.kind == "prose" and begins == "markdown":
         lines = first.text.strip().split("\n")
         match = re.match(r"#{1,6}\s*(.+)", lines[0].strip())
         if match and not match[1].strip().startswith(("<", "[")):
             body = "\n".join(lines[1:]).strip()
-            rest[0] = Block("prose", first.cells, text=body)
-            return _clean(match[1]), _lead(plan), rest if body else rest[1:]
-    return _clean(plan.notebook.path.stem.replace("_", " ")), _lead(plan), rest
+            later_blocks[0] = Block("prose", first.cells, text=body)
+            return _clean(match[1]), _lead(plan), later_blocks if body else later_blocks[1:]
+    return _clean(plan.notebook.path.stem.replace("_", " ")), _lead(plan), later_blocks
 
 
 def _clean(title: str) -> str:
@@ -158,7 +158,7 @@ def _piece_cells(block: Block, plan: Plan, parameters: CodeParameters, types: Ty
 
 
 def _levels(cells: Sequence[CellSource]) -> None:
-    """Only the first cell keeps a title of the first level: where there are more, every heading goes one level down."""
+    """Only the first cell has a title of the first level; if there are more, every heading is moved one level down."""
     prose = [cell for cell in cells if cell.kind == "markdown"]
     if any(_FIRST_LEVEL.search(_FENCE.sub("", cell.source)) for cell in prose):
         for cell in prose:
@@ -171,15 +171,15 @@ _FIRST_LEVEL = re.compile(r"(?m)^#\s")
 _FENCE = re.compile(r"(?ms)(^```.*?^```)")
 
 
-def joined(cells: Sequence[CellSource]) -> list[CellSource]:
-    """Put a call and what the same cell of the author showed afterwards into one cell, where that is short."""
-    done: list[CellSource] = []
+def join_short_cells(cells: Sequence[CellSource]) -> list[CellSource]:
+    """Put a call and the shown results of the author's cell into one cell, if it is short."""
+    joined_cells: list[CellSource] = []
     for cell in cells:
-        last = done[-1] if done else None
+        last = joined_cells[-1] if joined_cells else None
         shown = cell.kind == "code" and not (cell.exported or cell.tags or cell.step or cell.source.startswith("#|"))
         if last is not None and shown and last.step and not last.exported and cell.cells == last.cells[-1:]:
             last.source += "\n" + cell.source
             last.names += [name for name in cell.names if name not in last.names]
             continue
-        done.append(cell)
-    return done
+        joined_cells.append(cell)
+    return joined_cells

@@ -31,7 +31,7 @@ _WRITERS = frozenset(
 
 
 class FileReads:
-    """Where a notebook reads files, and the changes that let it read them from the data's folder."""
+    """The file reads of a notebook, and the changes that make it read them from the data folder."""
 
     def __init__(self, plan: Plan, data: Path | None) -> None:
         self.plan, self.data = plan, data
@@ -41,17 +41,17 @@ class FileReads:
             self.values.take(line.statement.node)
             for call in ast.walk(line.statement.node):
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _WRITERS:
-                    given = [*call.args, *(word.value for word in call.keywords)]
-                    texts = [value for each in given if (value := self.values.of(each)) is not None]
+                    arguments = [*call.args, *(word.value for word in call.keywords)]
+                    texts = [value for argument in arguments if (value := self.values.of(argument)) is not None]
                     self.written |= {PurePosixPath(text.replace("\\", "/")).name for text in texts}
 
-    def put(self, found: Sequence[Block], made: CodeParameters, taken: set[str], default: str) -> None:
-        """Put the changes into `made`; pieces that read files take the folder as a parameter."""
+    def put(self, blocks: Sequence[Block], parameters: CodeParameters, used_names: set[str], default: str) -> None:
+        """Put the changes into `parameters`; pieces that read files take the folder as a parameter."""
         functions = self._functions()
         readers = {name for name, read in functions.items() if list(self._sites(read))}
         calling = {name for name, read in functions.items() if readers & {name, *functions_called(read, self.plan)}}
         handed = self._can_take(calling)
-        for block in found:
+        for block in blocks:
             if block.kind not in ("step", "plain", "definition"):
                 continue
             for line in block.lines:
@@ -60,29 +60,29 @@ class FileReads:
                 calls = bool(handed and calling & set(functions_called(line.statement.node, self.plan)))
                 if not (sites or (calls and not definition)):
                     continue
-                if not made.folder:
-                    made.folder = next(each for each in FOLDERS if each not in taken)
-                    taken.add(made.folder)
+                if not parameters.folder:
+                    parameters.folder = next(folder_name for folder_name in FOLDERS if folder_name not in used_names)
+                    used_names.add(parameters.folder)
                 plain = definition and (not handed or line.statement.node.name not in calling)  # type: ignore[attr-defined]
-                folder = repr(default) if plain else made.folder
+                folder = repr(default) if plain else parameters.folder
                 if plain:
-                    made.fixed.append((line.statement.cell, line.statement.node.name))  # type: ignore[attr-defined]
+                    parameters.fixed.append((line.statement.cell, line.statement.node.name))  # type: ignore[attr-defined]
                 for node, file, pattern in sites:
                     change = self._change(node, file, pattern, folder, line.statement.source, line.statement.first)
-                    made.changes.setdefault(line.statement.place, []).append(change)
-                    made.files += self._files(node, file)
-                    made.computed = made.computed or not (file or pattern)
-                if block.kind != "definition" and made.folder not in block.parameters:
-                    block.parameters.insert(0, made.folder)
-        for name in calling if handed and made.folder else ():
-            own = self.plan.functions[name]
-            self.plan.functions[name] = replace(own, extras=(*own.extras, made.folder))
+                    parameters.changes.setdefault(line.statement.place, []).append(change)
+                    parameters.files += self._files(node, file)
+                    parameters.computed = parameters.computed or not (file or pattern)
+                if block.kind != "definition" and parameters.folder not in block.parameters:
+                    block.parameters.insert(0, parameters.folder)
+        for name in calling if handed and parameters.folder else ():
+            function = self.plan.functions[name]
+            self.plan.functions[name] = replace(function, extras=(*function.extras, parameters.folder))
 
     def _functions(self) -> dict[str, ast.stmt]:
         return {name: function.statement.node for name, function in self.plan.functions.items() if not function.reason}
 
     def _can_take(self, names: set[str]) -> bool:
-        """Whether all these functions can be handed the folder: none is a class, none is passed on as a value."""
+        """Whether all these functions can get the folder as an argument: none is a class or passed on as a value."""
         every = [line.statement.node for line in self.plan.lines]
         for name in names:
             if not isinstance(self.plan.functions[name].statement.node, ast.FunctionDef):
@@ -96,7 +96,7 @@ class FileReads:
         return True
 
     def _sites(self, node: ast.AST) -> Iterator[tuple[ast.expr, str, bool]]:
-        """Yield each path that is read: its node, the file where that is written out, and whether it is a pattern."""
+        """Yield each path that is read: its node, the file if it is a constant, and whether it is a pattern."""
         for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
             path = self.plan.inference.path(call.func)
             name = call.func.id if isinstance(call.func, ast.Name) else ""
@@ -104,32 +104,32 @@ class FileReads:
             pattern = path in _PATTERNS
             if opens or pattern or (path.startswith(_READERS) and path not in _NO_FILES):
                 words = [word.value for word in call.keywords if word.arg in _WORDS]
-                for given in [*call.args[:1], *words]:
-                    yield from self._site(given, pattern)
+                for path_node in [*call.args[:1], *words]:
+                    yield from self._site(path_node, pattern)
             elif isinstance(call.func, ast.Attribute) and call.func.attr in _PATH_METHODS and _is_path(path):
                 owner = call.func.value
                 if not isinstance(owner, ast.Constant) and self.values.of(owner) is not None and _reads(call):
                     yield from self._site(owner, False)
 
-    def _site(self, given: ast.expr, pattern: bool) -> Iterator[tuple[ast.expr, str, bool]]:
-        if isinstance(given, ast.Call) and self.plan.inference.path(given.func).startswith(
+    def _site(self, path_node: ast.expr, pattern: bool) -> Iterator[tuple[ast.expr, str, bool]]:
+        if isinstance(path_node, ast.Call) and self.plan.inference.path(path_node.func).startswith(
             ("io.", "urllib.", "requests.")
         ):
             return
-        value = self.values.of(given)
+        value = self.values.of(path_node)
         text = (value or "").replace("\\", "/")
         if "://" in text or PurePosixPath(text).is_absolute() or PurePosixPath(text).name in self.written - {""}:
             return
         if pattern:
-            yield given, "", True
-        elif isinstance(given, ast.Constant):
-            if isinstance(given.value, str) and text and (self.data is None or exists(self.data / text)):
-                yield given, str(PurePosixPath(text)), False
-        elif isinstance(given, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.JoinedStr | ast.Call):
-            yield given, "", False
+            yield path_node, "", True
+        elif isinstance(path_node, ast.Constant):
+            if isinstance(path_node.value, str) and text and (self.data is None or exists(self.data / text)):
+                yield path_node, str(PurePosixPath(text)), False
+        elif isinstance(path_node, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.JoinedStr | ast.Call):
+            yield path_node, "", False
 
     def _files(self, node: ast.expr, file: str) -> list[str]:
-        """Return the files that a path stands for, as far as that can be inferred."""
+        """Return the files of a path, as far as they can be inferred."""
         text = file or (self.values.of(node) or "").replace("\\", "/")
         return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 
@@ -146,7 +146,7 @@ class FileReads:
 
 
 def _is_path(path: str) -> bool:
-    """Whether a method may be one of a path: nothing is known of its owner, or it is one."""
+    """Whether a method may belong to a path: its owner is a path or unknown."""
     return not path or path.startswith("pathlib.")
 
 
@@ -155,7 +155,7 @@ def _reads(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Attribute) and call.func.attr != "open":
         return True
     place = 1 if isinstance(call.func, ast.Name) else 0
-    given = (
+    mode_node = (
         call.args[place] if len(call.args) > place else next((w.value for w in call.keywords if w.arg == "mode"), None)
     )
-    return given is None or (isinstance(given, ast.Constant) and str(given.value).startswith("r"))
+    return mode_node is None or (isinstance(mode_node, ast.Constant) and str(mode_node.value).startswith("r"))

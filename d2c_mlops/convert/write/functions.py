@@ -12,7 +12,14 @@ from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.author_functions import mentions
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
-from d2c_mlops.convert.source.source_edits import TextChange, calling, changed, indented, returning, with_extras
+from d2c_mlops.convert.source.source_edits import (
+    TextChange,
+    add_keyword_arguments,
+    apply_changes,
+    indent_source,
+    with_keyword_parameters,
+    with_return,
+)
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
@@ -20,23 +27,23 @@ Types = Mapping[tuple[str, str], str]  # (step, name) -> annotation
 
 def line_source(line: PlanLine, plan: Plan, parameters: CodeParameters, words: Mapping[str, str] | None = None) -> str:
     """Return a statement with parameters put in, by the words of its function, and calls of the author's functions adapted."""
-    put = [
+    insertions = [
         replace(change, text=words.get(change.text, change.text)) if words else change
         for change in parameters.changes.get(line.statement.place, ())
     ]
-    return changed(line.statement, [*put, *adapted(line.statement.node, plan)])
+    return apply_changes(line.statement, [*insertions, *author_call_changes(line.statement.node, plan)])
 
 
-def adapted(node: ast.AST, plan: Plan, source: str = "") -> list[TextChange]:
-    """Return the changes that hand over to the author's functions what they used to read from the notebook."""
-    found = []
+def author_call_changes(node: ast.AST, plan: Plan, source: str = "") -> list[TextChange]:
+    """Return the changes that pass former global names as arguments to the author's functions."""
+    insertions = []
     for name, function in plan.functions.items():
         if function.extras and not function.reason:
             for call, _ in mentions(node, name):
                 if call is not None:
                     lines = _cell_lines(plan, node)
-                    found.append(calling(call, function.extras, lines))
-    return found
+                    insertions.append(add_keyword_arguments(call, function.extras, lines))
+    return insertions
 
 
 def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
@@ -45,11 +52,11 @@ def _cell_lines(plan: Plan, node: ast.AST) -> Sequence[str]:
 
 
 def definition_source(block: Block, plan: Plan, parameters: CodeParameters) -> str:
-    """Return an author's function with keyword arguments for what it read from the notebook."""
+    """Return an author's function with keyword arguments for its former global names."""
     line = block.lines[0]
     node = line.statement.node
-    put = parameters.changes.get(line.statement.place, ())
-    source = changed(line.statement, [*put, *adapted(node, plan)]).strip("\n")
+    insertions = parameters.changes.get(line.statement.place, ())
+    source = apply_changes(line.statement, [*insertions, *author_call_changes(node, plan)]).strip("\n")
     extras = plan.functions[block.name].extras
     if not extras or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return source
@@ -65,7 +72,7 @@ def definition_source(block: Block, plan: Plan, parameters: CodeParameters) -> s
         while start > tree.lineno and lines[start - 1].lstrip().startswith("#"):
             start -= 1
         body = lines[start:]
-    return "\n".join([*head, with_extras(tree, extras), *body])
+    return "\n".join([*head, with_keyword_parameters(tree, extras), *body])
 
 
 def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
@@ -82,11 +89,11 @@ def function_source(block: Block, plan: Plan, parameters: CodeParameters, types:
     returned = [types.get((block.name, f"-> {name}"), "Any") for name in block.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
     sources = [line_source(line, plan, parameters, block.words).strip("\n") for line in block.lines]
-    told = _told(block, plan)
-    spoken, sources[0] = _spoken(sources[0], block, told)
-    sentence = _sentence(spoken or told or (block.quiet if block.spoken_above else block.base).replace("_", " "))
+    description = _told(block, plan)
+    spoken, sources[0] = _spoken(sources[0], block, description)
+    sentence = _sentence(spoken or description or (block.quiet if block.spoken_above else block.base).replace("_", " "))
     body = [f'"""{sentence}"""', *block.imports]
-    text = "\n".join(indented(part) for part in [*body, *returning(sources, ", ".join(block.outputs))] if part)
+    text = "\n".join(indent_source(part) for part in [*body, *with_return(sources, ", ".join(block.outputs))] if part)
     return f"def {block.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
 
 
@@ -97,7 +104,7 @@ def comment_above(block: Block) -> str:
 
 
 def _spoken(source: str, block: Block, otherwise: str) -> tuple[str, str]:
-    """The comment above a step that says in a sentence what it does, and the source without it."""
+    """The sentence of a comment above a step that describes it, and the source without the comment."""
     spoken = block.lines[0].statement.comment
     if block.spoken_above:
         return "", source.removeprefix(comment_above(block)).lstrip("\n")
@@ -108,7 +115,7 @@ def _spoken(source: str, block: Block, otherwise: str) -> tuple[str, str]:
 
 
 def _says(comment: str) -> bool:
-    """Whether a comment tells what is done: a short sentence that begins with a verb."""
+    """Whether a comment describes a step: a short sentence that begins with a verb."""
     words = re.sub(
         r"^\W*(\d+[.)]\s*)?(let'?s|now|then|first|next|finally)?\W*", "", comment, flags=re.IGNORECASE
     ).split()
@@ -134,8 +141,8 @@ def own_parameters(block: Block, parameters: CodeParameters) -> list[str]:
 
 
 def _type(block: Block, name: str, parameters: CodeParameters, types: Types) -> str:
-    known = parameters.of(name)
-    return known.annotation if known is not None else types.get((block.name, name), "Any")
+    parameter = parameters.of(name)
+    return parameter.annotation if parameter is not None else types.get((block.name, name), "Any")
 
 
 def _sentence(text: str) -> str:
@@ -145,28 +152,28 @@ def _sentence(text: str) -> str:
 
 
 def _told(block: Block, plan: Plan) -> str:
-    """What is known of a step beyond its name."""
+    """A description of a step in addition to its name."""
     name = block.quiet if block.spoken_above else block.base
     return _file_read(block) or _fitted(name, block, plan) or naming.SENTENCES.get(name, "")
 
 
 def _fitted(name: str, block: Block, plan: Plan) -> str:
     """Name the estimators of `fit_random_forest` as their library does."""
-    verb, _, rest = name.partition("_")
+    verb, _, name_end = name.partition("_")
     calls = [node for line in block.lines for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)]
     owners = [call.func.value for call in calls if isinstance(call.func, ast.Attribute) and "fit" in call.func.attr]
     paths = dict.fromkeys(
         [*(plan.inference.path(call.func) for call in calls), *(plan.inference.kind(owner) for owner in owners)]
     )
-    found = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in rest]
-    named = list(dict.fromkeys(word for word in found if word[:1].isupper()))
-    if verb == "compare" and named:
-        return f"fit {' and '.join(named)} with several settings"
-    return f"{verb} {' and '.join(named)}" if verb in ("fit", "build") and named else ""
+    class_names = [path.rpartition(".")[2] for path in paths if path and naming.estimator_name(path) in name_end]
+    estimators = list(dict.fromkeys(word for word in class_names if word[:1].isupper()))
+    if verb == "compare" and estimators:
+        return f"fit {' and '.join(estimators)} with several settings"
+    return f"{verb} {' and '.join(estimators)}" if verb in ("fit", "build") and estimators else ""
 
 
 def _file_read(block: Block) -> str:
-    """Say which file a step reads, where it does little else."""
+    """Return the file that a step reads, if it does little else."""
     if block.role != "load" or len(block.lines) > 3:
         return ""
     texts = (

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from d2c_mlops.convert.plan.block import Block
-from d2c_mlops.convert.plan.model_plan import Chosen, Way, skipped
-from d2c_mlops.convert.plan.plan import Plan, visible
-from d2c_mlops.convert.plan.row_dependence import Site
-from d2c_mlops.convert.plan.slicing import Wanted, takes
-from d2c_mlops.convert.source.source_edits import indented, returning
+from d2c_mlops.convert.plan.model_plan import ModelChoice, RecordEntry, learned_before_entry
+from d2c_mlops.convert.plan.plan import Plan, exported_names
+from d2c_mlops.convert.plan.row_dependence import LearningSite
+from d2c_mlops.convert.plan.slicing import NeededColumns, take_if_needed
+from d2c_mlops.convert.source.source_edits import indent_source, with_return
 from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.document import CellSource, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
-from d2c_mlops.convert.write.model_text import class_source, contract_source, judged_by, prose
+from d2c_mlops.convert.write.model_text import class_source, contract_source, metric_and_baseline, model_texts
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 TRAININGS = ("train", "train_model", "train_again", "train_the_model")  # names for the function that trains
@@ -38,7 +38,7 @@ from d2c_mlops.models.converted.statistical import forecast_of, regression_of"""
 class ModelSource:
     """Source of one way to build the model, for trying it and for writing it."""
 
-    way: Way | None  # None: the features themselves are the record
+    way: RecordEntry | None  # None: the features themselves are the record
     train: str
     load: str
     prepare: str
@@ -48,20 +48,20 @@ class ModelSource:
     load_name: str = ""  # of the function that returns the records
     seen: str = ""  # where the probe notes the type of the start
     estimator: str = ""  # the notebook's name for the fitted object
-    skipped: tuple[Site, ...] = ()  # what learns before the record enters: then it is not tried
+    skipped: tuple[LearningSite, ...] = ()  # what learns before the record enters: then it is not tried
 
     @property
     def key(self) -> tuple[str, int, bool, bool, bool]:
-        """What tells one way from another."""
+        """The values that distinguish two entries."""
         return self.way.key if self.way is not None else ("", -1, False, False, False)
 
     @property
     def functions(self) -> list[str]:
-        """Source of the author's functions that take what they learned in the training."""
+        """Source of the author's functions that use values learned in the training."""
         return self.way.replay.functions if self.way is not None else []
 
     def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
-        """What the probe needs to try it."""
+        """The values that the probe needs to test the candidate."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
                 "load": self.load_name, "load_parameters": list(self.load_parameters),
@@ -70,31 +70,33 @@ class ModelSource:
                             self.train, self.load, "\n\n".join([*self.functions, self.prepare])]}  # fmt: skip
 
 
-def candidates(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[ModelSource]:
+def model_sources(plan: Plan, chosen: ModelChoice, parameters: CodeParameters) -> list[ModelSource]:
     """Return the ways to try, the rawest records first, the features themselves last."""
     return [
         replace(
             _candidate(way, plan, chosen, parameters),
             estimator=chosen.name,
-            skipped=tuple(skipped(plan, chosen, way)),
+            skipped=tuple(learned_before_entry(plan, chosen, way)),
         )
         for way in [*chosen.ways, None]
     ]
 
 
-def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodeParameters) -> ModelSource:
+def _candidate(way: RecordEntry | None, plan: Plan, chosen: ModelChoice, parameters: CodeParameters) -> ModelSource:
     name = _training(plan)
-    given = list(way.replay.given) if way is not None else []
-    needed = [name for name in given if parameters.of(name) is None]
+    replay_names = list(way.replay.given) if way is not None else []
+    needed = [name for name in replay_names if parameters.of(name) is None]
     body, used = _steps(plan, chosen, parameters, way)
     features = ast.unparse(chosen.features)
     answers = ast.unparse(chosen.answers) if chosen.answers is not None else "None"
-    text = " ".join([*body, features, answers, *given])
+    text = " ".join([*body, features, answers, *replay_names])
     used += [
         p.name for p in parameters.every if p.name not in used and re.search(rf"(?<![\w.]){p.name}\b(?!\s*=[^=])", text)
     ]
     order = [p.name for p in parameters.every if p.name in used]
-    handed = ", ".join(f'"{name}": {name}' for name in dict.fromkeys([*needed, *(n for n in given if n in order)]))
+    handed = ", ".join(
+        f'"{name}": {name}' for name in dict.fromkeys([*needed, *(n for n in replay_names if n in order)])
+    )
     if chosen.kept == "forecast":
         return _forecast(name, chosen, parameters, body, order)
     if way is None:
@@ -105,27 +107,29 @@ def _candidate(way: Way | None, plan: Plan, chosen: Chosen, parameters: CodePara
     train = (
         f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps of the model; return it with its records and its evaluation data."""\n'
-        + "\n".join(indented(each) for each in [*body, result])
+        + "\n".join(indent_source(line) for line in [*body, result])
     )
     if way is None:
         return ModelSource(None, train, _AS_FRAME, _features_only(), tuple(order), (), name)
     load, load_call, load_order = _loading(plan, chosen, parameters, way)
-    lines = returning([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
+    lines = with_return([f"{way.start} = learned.records(records)", *way.replay.lines], way.replay.features)
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features of records, prepared like the training data."""\n'
-        + "\n".join(indented(line) for line in lines)
+        + "\n".join(indent_source(line) for line in lines)
     )
     step = chosen.blocks[way.after]
-    seen = ""
+    type_key = ""
     if step.kind == "step":
         first = step.like or step
-        seen = f"{first.name} -> {first.outputs[step.outputs.index(way.start)]}"
-    return ModelSource(way, train, load, prepare, tuple(order), tuple(load_order), name, load_call, seen)
+        type_key = f"{first.name} -> {first.outputs[step.outputs.index(way.start)]}"
+    return ModelSource(way, train, load, prepare, tuple(order), tuple(load_order), name, load_call, type_key)
 
 
-def _loading(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way) -> tuple[str, str, list[str]]:
-    """The function that returns the records, its name, and its parameters; a step that does just that is taken as it is."""
+def _loading(
+    plan: Plan, chosen: ModelChoice, parameters: CodeParameters, way: RecordEntry
+) -> tuple[str, str, list[str]]:
+    """The function that returns the records, its name and its parameters; an existing step is used if it does just that."""
     blocks = _leading(chosen, plan, way)
     used = _used(blocks, parameters)
     order = [p.name for p in parameters.every if p.name in used]
@@ -135,37 +139,37 @@ def _loading(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way) -
     text = (
         f"def load_records({_signature(order, parameters)}) -> pd.DataFrame:\n"
         f'    """Return the training records before their preparation."""\n'
-        + "\n".join(indented(each) for each in returning(_lines(blocks, plan, parameters), way.start))
+        + "\n".join(indent_source(line) for line in with_return(_lines(blocks, plan, parameters), way.start))
     )
     return text, "load_records", order
 
 
-def _leading(chosen: Chosen, plan: Plan, way: Way) -> list[Block]:
-    """The pieces that make the records."""
-    wanted = Wanted(plan.inference, visible(plan))
-    wanted.want(way.start)
-    kept: list[Block] = []
+def _leading(chosen: ModelChoice, plan: Plan, way: RecordEntry) -> list[Block]:
+    """The blocks that create the records."""
+    needed = NeededColumns(plan.inference, exported_names(plan))
+    needed.want(way.start)
+    leading: list[Block] = []
     for block in reversed(chosen.blocks[: way.after + 1]):
         if block.kind == "step":
-            taken = takes(block, wanted)
+            is_needed = take_if_needed(block, needed)
         else:
-            taken = any(wanted.touches(line.statement, line.facts) for line in block.lines)
-            for line in reversed(block.lines) if taken else ():
-                wanted.take(line.statement, line.facts)
-        if taken:
-            kept.insert(0, block)
-    return kept
+            is_needed = any(needed.touches(line.statement, line.facts) for line in block.lines)
+            for line in reversed(block.lines) if is_needed else ():
+                needed.take(line.statement, line.facts)
+        if is_needed:
+            leading.insert(0, block)
+    return leading
 
 
 def _training(plan: Plan) -> str:
-    """A name for the function that trains, which the author has not given to anything."""
+    """An unused name for the training function."""
     return next(name for name in TRAININGS if name not in plan.names)
 
 
 def _forecast(
-    name: str, chosen: Chosen, parameters: CodeParameters, body: Sequence[str], order: Sequence[str]
+    name: str, chosen: ModelChoice, parameters: CodeParameters, body: Sequence[str], order: Sequence[str]
 ) -> ModelSource:
-    """A record is a step ahead: the fitted model is kept as the table of what it says of them."""
+    """A record is a step ahead: the fitted model is stored as a table of its forecasts."""
     freq = f', "{chosen.freq}"' if chosen.freq else ""
     result = [
         f"table = forecast_of({chosen.name}, {chosen.horizon}{freq})",
@@ -174,7 +178,7 @@ def _forecast(
     train = (
         f"def {name}({_signature(order, parameters)}) -> dict[str, Any]:\n"
         f'    """Run the steps of the model; return its forecast of the next {chosen.horizon} periods."""\n'
-        + "\n".join(indented(each) for each in [*body, *result])
+        + "\n".join(indent_source(line) for line in [*body, *result])
     )
     prepare = (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
@@ -201,34 +205,36 @@ def _features_only() -> str:
     )
 
 
-def _steps(plan: Plan, chosen: Chosen, parameters: CodeParameters, way: Way | None) -> tuple[list[str], list[str]]:
+def _steps(
+    plan: Plan, chosen: ModelChoice, parameters: CodeParameters, way: RecordEntry | None
+) -> tuple[list[str], list[str]]:
     """The calls that lead to the model, and the parameters that they take."""
     blocks = list(chosen.blocks)
     if way is None:
         return _lines(blocks, plan, parameters), _used(blocks, parameters)
-    first, rest = blocks[: way.after + 1], blocks[way.after + 1 :]
+    first, later = blocks[: way.after + 1], blocks[way.after + 1 :]
     load, name, order = _loading(plan, chosen, parameters, way)
-    made = {n for block in first for n in (block.outputs or [n for line in block.lines for n in line.facts.binds])}
-    wanted = {n for block in rest for n in [*block.inputs, *(n for line in block.lines for n in line.facts.loads)]}
-    wanted |= {n for n in re.findall(r"\w+", f"{chosen.name} {ast.unparse(chosen.features)}")}
-    wanted |= {n for n in re.findall(r"\w+", ast.unparse(chosen.answers))} if chosen.answers is not None else set()
-    wanted |= set(way.replay.given)
-    if load and made & wanted <= {way.start}:
-        begin = [f"{way.start} = {name}({', '.join(f'{each}={each}' for each in order)})"]
-        used = [*order, *_used(rest, parameters)]
+    produced = {n for block in first for n in (block.outputs or [n for line in block.lines for n in line.facts.binds])}
+    needed = {n for block in later for n in [*block.inputs, *(n for line in block.lines for n in line.facts.loads)]}
+    needed |= {n for n in re.findall(r"\w+", f"{chosen.name} {ast.unparse(chosen.features)}")}
+    needed |= {n for n in re.findall(r"\w+", ast.unparse(chosen.answers))} if chosen.answers is not None else set()
+    needed |= set(way.replay.given)
+    if load and produced & needed <= {way.start}:
+        begin = [f"{way.start} = {name}({', '.join(f'{parameter}={parameter}' for parameter in order)})"]
+        used = [*order, *_used(later, parameters)]
     else:
         begin, used = _lines(first, plan, parameters), _used(blocks, parameters)
-    return [*begin, f"records_seen = {way.start}.copy()", *_lines(rest, plan, parameters)], used
+    return [*begin, f"records_seen = {way.start}.copy()", *_lines(later, plan, parameters)], used
 
 
 def _lines(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> list[str]:
-    made: list[str] = []
+    sources: list[str] = []
     for block in blocks:
         if block.kind == "step":
-            made.append(call_source(block, parameters))
+            sources.append(call_source(block, parameters))
         else:
-            made += [line_source(line, plan, parameters).strip("\n") for line in block.lines]
-    return made
+            sources += [line_source(line, plan, parameters).strip("\n") for line in block.lines]
+    return sources
 
 
 def _used(blocks: Sequence[Block], parameters: CodeParameters) -> list[str]:
@@ -247,10 +253,15 @@ def _signature(names: Sequence[str], parameters: CodeParameters) -> str:
 
 
 def model_cells(
-    name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any], parameters: CodeParameters, day: str
+    name: str,
+    chosen: ModelChoice,
+    candidate: ModelSource,
+    probe_result: Mapping[str, Any],
+    parameters: CodeParameters,
+    day: str,
 ) -> list[CellSource]:
     """Return the cells of the model, its assertions included."""
-    words = prose(name, chosen, candidate, found)
+    words = model_texts(name, chosen, candidate, probe_result)
     helper = [exported(candidate.load)] if candidate.load else []
     cells = [
         CellSource("markdown", words["head"]),
@@ -260,11 +271,11 @@ def model_cells(
         *(exported(function) for function in candidate.functions),
         exported(candidate.prepare),
         CellSource("markdown", words["contract"]),
-        *[exported(part) for part in contract_source(name, found["contract"])],
+        *[exported(part) for part in contract_source(name, probe_result["contract"])],
         CellSource("markdown", words["charter"]),
-        exported(charter_source(*judged_by(chosen, found["classes"]))),
+        exported(charter_source(*metric_and_baseline(chosen, probe_result["classes"]))),
         CellSource("markdown", words["model"]),
-        exported(class_source(name, chosen, candidate, found, parameters)),
+        exported(class_source(name, chosen, candidate, probe_result, parameters)),
     ]
-    checks: list[CellSource] = words["checks"](parameters, candidate, found, day)
+    checks: list[CellSource] = words["checks"](parameters, candidate, probe_result, day)
     return cells + checks

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2c_mlops.convert.plan.model_plan import Chosen
+from d2c_mlops.convert.plan.model_plan import ModelChoice
 from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.scores import score_source
@@ -19,8 +19,8 @@ A_CELL = 25  # columns of a contract in one cell
 
 def class_name(name: str) -> str:
     """Return `TelcoChurnModel` for telco_churn."""
-    made = "".join(part.capitalize() for part in name.split("_"))
-    return made if made.endswith("Model") else f"{made}Model"
+    class_title = "".join(part.capitalize() for part in name.split("_"))
+    return class_title if class_title.endswith("Model") else f"{class_title}Model"
 
 
 def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
@@ -29,9 +29,9 @@ def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
     parts = [fields[start : start + A_CELL] for start in range(0, len(fields), A_CELL)]
     cells, names = [], []
     for number, part in enumerate(parts):
-        named = "INPUTS" if len(parts) == 1 else f"INPUTS_{number + 1}"
-        names.append(named)
-        cells.append(f"{named} = {{\n" + "\n".join(f"    {_field(each)}," for each in part) + "\n}")
+        constant = "INPUTS" if len(parts) == 1 else f"INPUTS_{number + 1}"
+        names.append(constant)
+        cells.append(f"{constant} = {{\n" + "\n".join(f"    {_field(field)}," for field in part) + "\n}")
     outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field(output)}," for output in described["outputs"]) + "\n}"
     inputs = "INPUTS" if len(parts) == 1 else "{" + ", ".join(f"**{word}" for word in names) + "}"
     whole = (
@@ -42,29 +42,31 @@ def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
 
 
 def _field(field: Mapping[str, Any]) -> str:
-    given = [repr(field["kind"]), repr(field["description"])]
-    given += [f"{key}={value!r}" for key, value in field.items() if key not in ("name", "kind", "description")]
-    return f"{field['name']!r}: column({', '.join(given)})"
+    arguments = [repr(field["kind"]), repr(field["description"])]
+    arguments += [f"{key}={value!r}" for key, value in field.items() if key not in ("name", "kind", "description")]
+    return f"{field['name']!r}: column({', '.join(arguments)})"
 
 
 def class_source(
-    name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any], parameters: CodeParameters
+    name: str, chosen: ModelChoice, candidate: ModelSource, probe_result: Mapping[str, Any], parameters: CodeParameters
 ) -> str:
     """Return the model's class."""
 
-    own = {parameter: parameters.of(parameter) for parameter in candidate.parameters}
-    words = {each: ("data" if each == parameters.folder else each) for each in own}
-    inner = [f"{words[each]}: {p.annotation} = {p.default}" for each, p in own.items() if p is not None]
-    sets = [f"        self.{words[each]} = {words[each]}" for each in own] or ["        pass"]
-    handed = ", ".join(f"{each}=self.{words[each]}" for each in own)
-    key = found["contract"]["key"]
+    own_parameters = {parameter: parameters.of(parameter) for parameter in candidate.parameters}
+    words = {parameter: ("data" if parameter == parameters.folder else parameter) for parameter in own_parameters}
+    inner = [
+        f"{words[parameter]}: {p.annotation} = {p.default}" for parameter, p in own_parameters.items() if p is not None
+    ]
+    sets = [f"        self.{words[parameter]} = {words[parameter]}" for parameter in own_parameters] or ["        pass"]
+    handed = ", ".join(f"{parameter}=self.{words[parameter]}" for parameter in own_parameters)
+    key = probe_result["contract"]["key"]
     answers = [f'            "{key}": records["{key}"].to_numpy(),',
                '            "prediction": steady(self.estimator.predict(features)),']  # fmt: skip
-    if found["probability"]:
+    if probe_result["probability"]:
         answers.append('            "probability": steady(self.estimator.predict_proba(features)[:, 1]),')
-    if any(field["name"] == "period" for field in found["contract"]["outputs"]):
+    if any(field["name"] == "period" for field in probe_result["contract"]["outputs"]):
         answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
-    need = [f["name"] for f in found["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
+    need = [f["name"] for f in probe_result["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
     load = "self.estimator.records()" if chosen.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
         candidate.load_name, ", ".join(f"{load_parameter}=self.{words[load_parameter]}" for load_parameter in candidate.load_parameters)
     )  # fmt: skip
@@ -75,11 +77,11 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_about(chosen, found["estimator"], len(found["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
+        f'    """{_about(chosen, probe_result["estimator"], len(probe_result["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
-        f"    trusted: ClassVar[list[str]] = {found['trusted']!r}",
+        f"    trusted: ClassVar[list[str]] = {probe_result['trusted']!r}",
         "",
         f"    def __init__(self{', ' if inner else ''}{', '.join(inner)}) -> None:",
         *sets,
@@ -102,7 +104,7 @@ def class_source(
         "        }",
         "        return self.contract.check_outputs(pd.DataFrame(answers))",
         "",
-        *_evaluate(chosen, found["classes"], f"{candidate.name}({handed})"),
+        *_evaluate(chosen, probe_result["classes"], f"{candidate.name}({handed})"),
         "",
         "    def write(self, folder: Path) -> None:",
         '        save_fitted(self.estimator, folder / "estimator.skops")',
@@ -126,13 +128,13 @@ def class_source(
     ])  # fmt: skip
 
 
-def _about(chosen: Chosen, estimator: str, columns: int) -> str:
+def _about(chosen: ModelChoice, estimator: str, columns: int) -> str:
     if chosen.kept == "forecast":
         return f"Forecast of the next {chosen.horizon} periods by {estimator}"
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
-def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
+def metric_and_baseline(chosen: ModelChoice, classes: bool) -> tuple[str, str]:
     """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
     if chosen.kept == "forecast":
         return "mean_absolute_error_in_sample", "last value"
@@ -145,7 +147,7 @@ def judged_by(chosen: Chosen, classes: bool) -> tuple[str, str]:
     )
 
 
-def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
+def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
     """Return the method that judges the model."""
     head = "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:"
     if chosen.kept == "forecast":
@@ -158,7 +160,7 @@ def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
     plain, score, lower, _ = score_source(chosen, classes)
-    metric, _ = judged_by(chosen, classes)
+    metric, _ = metric_and_baseline(chosen, classes)
     rows = "on the held-out rows of the notebook" if chosen.held_out else "on the training data; nothing was held out"
     return [
         head,
@@ -172,7 +174,7 @@ def _evaluate(chosen: Chosen, classes: bool, training: str) -> list[str]:
     ]
 
 
-def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
+def _baseline(chosen: ModelChoice, score: str, classes: bool) -> list[str]:
     if chosen.fit.kind == "clusterer":
         return ['        baseline, shuffled = "random clusters", np.random.default_rng(0).permutation(predicted)',
                 f"        lazy = {score.replace('predicted', 'shuffled')}"]  # fmt: skip
@@ -188,10 +190,12 @@ def _baseline(chosen: Chosen, score: str, classes: bool) -> list[str]:
     ]
 
 
-def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str, Any]) -> dict[str, Any]:
+def model_texts(
+    name: str, chosen: ModelChoice, candidate: ModelSource, probe_result: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the words between the cells."""
-    estimator = found["estimator"]
-    unused = found["unused"]
+    estimator = probe_result["estimator"]
+    unused = probe_result["unused"]
     if chosen.kept == "forecast":
         enter = (
             "A record is a step ahead: 1 is the first period after the data ends. The forecast of the next "
@@ -205,22 +209,20 @@ def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str,
     else:
         enter = f"A record is a row of `{candidate.way.start}` before the steps above prepare it. {_learned(candidate.prepare)}"
     if unused:
-        shown = ", ".join(f"`{each}`" for each in unused[:8]) + (", …" if len(unused) > 8 else "")
+        shown = ", ".join(f"`{column}`" for column in unused[:8]) + (", …" if len(unused) > 8 else "")
         enter += (
             f" No prediction depends on {shown}, so a record does not contain {'them' if len(unused) > 1 else 'it'}."
         )
-    held = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too good)"
+    judged_on = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too good)"
     figure = "the author's own metric" if chosen.score else "the usual figure for its kind"
-    judged = (
-        f"It is evaluated by {figure} on the rows that were {held}, and compared with a baseline that needs no model."
-    )
+    judged = f"It is evaluated by {figure} on the rows that were {judged_on}, and compared with a baseline that needs no model."
     if chosen.kept == "forecast":
         judged = (
             "It is evaluated by its one-step-ahead error in sample, compared with the last value carried forward. That "
             "is too good: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
         )
     inferred = (
-        f"Inferred from {found['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
+        f"Inferred from {probe_result['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
         "only chance."
     )
     if chosen.kept == "forecast":
@@ -232,29 +234,38 @@ def prose(name: str, chosen: Chosen, candidate: ModelSource, found: Mapping[str,
         "contract": f"### Inputs and outputs\n{inferred}",
         "charter": "### Charter\nThe owner of the model fills in the empty fields; the gate requires them before the model goes live.",
         "model": f"### The class\n{judged}",
-        "checks": lambda parameters, candidate, found, day: _checks(name, chosen, parameters, candidate, found, day),
+        "checks": lambda parameters, candidate, probe_result, day: _checks(
+            name, chosen, parameters, candidate, probe_result, day
+        ),
     }
 
 
 def _checks(
-    name: str, chosen: Chosen, parameters: CodeParameters, candidate: ModelSource, found: Mapping[str, Any], day: str
+    name: str,
+    chosen: ModelChoice,
+    parameters: CodeParameters,
+    candidate: ModelSource,
+    probe_result: Mapping[str, Any],
+    day: str,
 ) -> list[CellSource]:
-    own = {parameter: ("data" if parameter == parameters.folder else parameter) for parameter in candidate.parameters}
-    handed = ", ".join(f"{word}={each}" for each, word in own.items())
-    listed = ", ".join(f'"{word}": {each}' for each, word in own.items())
-    unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in own)
-    value = found.get("metric")
-    tolerance = _tolerance(value, found["again"]) if value is not None else 0.0
+    argument_names = {
+        parameter: ("data" if parameter == parameters.folder else parameter) for parameter in candidate.parameters
+    }
+    handed = ", ".join(f"{word}={parameter}" for parameter, word in argument_names.items())
+    listed = ", ".join(f'"{word}": {parameter}' for parameter, word in argument_names.items())
+    unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in argument_names)
+    value = probe_result.get("metric")
+    tolerance = _tolerance(value, probe_result["again"]) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
     last = repr(chosen.name)
-    seen = "For known records, the model returns the predictions of the notebook, one per record."
+    intro = "For known records, the model returns the predictions of the notebook, one per record."
     if chosen.kept == "forecast":
-        seen = "For a step ahead, the model returns the forecast of the notebook."
+        intro = "For a step ahead, the model returns the forecast of the notebook."
     return [
         CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
-        CellSource("markdown", seen),
+        CellSource("markdown", intro),
         CellSource("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
-            f'assert answers["{found["contract"]["key"]}"].tolist() == asked["{found["contract"]["key"]}"].tolist()\n'
+            f'assert answers["{probe_result["contract"]["key"]}"].tolist() == asked["{probe_result["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
         CellSource("markdown", f"## Registration\n`d2c run` on this notebook registers the fitted model as a version of `{name}`; in JupyterLab, nothing is registered."),
         CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
@@ -275,11 +286,11 @@ _KEPT = (
 
 
 def _learned(prepare: str) -> str:
-    """Say what a preparation keeps of the training data."""
-    kept = [what for sign, what in _KEPT if re.search(sign, prepare)]
-    if not kept:
+    """Return what a preparation keeps of the training data, as a sentence."""
+    effects = [what for sign, what in _KEPT if re.search(sign, prepare)]
+    if not effects:
         return "No value of the training data is needed for this."
-    listed = " and ".join([", ".join(kept[:-1]), kept[-1]]) if len(kept) > 1 else kept[0]
+    listed = " and ".join([", ".join(effects[:-1]), effects[-1]]) if len(effects) > 1 else effects[0]
     return f"Where a step learns from the training data, a record is prepared with {listed} from training."
 
 
@@ -287,7 +298,7 @@ MODEL_NAME = "in_production"
 
 
 def _tolerance(value: float, again: float | None) -> float:
-    """Return how far a metric may move: far where a second training gave another one, or there was no time for it."""
+    """Return the tolerance of a metric: large if a second training had another result, or was not run."""
     if value == again:
         return 0.01 * max(1.0, abs(value))
     return max(0.1 * abs(value), 0.01, 4 * abs(value - (value if again is None else again)))

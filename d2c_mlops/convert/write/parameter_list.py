@@ -36,16 +36,16 @@ class CodeParameters:
     )  # cell and name of what reads from the default folder only
 
     def note(self, parameter: CodeParameter) -> None:
-        """Take a parameter in; one that is known is noted with what else it is for."""
-        known = self.of(parameter.name)
-        if known is None:
+        """Add a parameter; an existing one gets an additional note."""
+        listed = self.of(parameter.name)
+        if listed is None:
             self.every.append(parameter)
-        elif parameter.note and parameter.note not in known.note.split(", "):
-            self.every[self.every.index(known)] = replace(known, note=f"{known.note}, {parameter.note}")
+        elif parameter.note and parameter.note not in listed.note.split(", "):
+            self.every[self.every.index(listed)] = replace(listed, note=f"{listed.note}, {parameter.note}")
 
     def of(self, name: str) -> CodeParameter | None:
         """Return the parameter of a name."""
-        return next((each for each in self.every if each.name == name), None)
+        return next((parameter for parameter in self.every if parameter.name == name), None)
 
 
 LINE = 106  # letters of a parameter and its note; a longer one goes without the note

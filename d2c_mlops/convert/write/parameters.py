@@ -27,35 +27,37 @@ WORDS = FLOATS | frozenset(
 _DATE = re.compile(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?$")
 
 
-def extract(plan: Plan, found: list[Block], data: Path | None, default_folder: str) -> CodeParameters:
+def extract_parameters(plan: Plan, blocks: list[Block], data: Path | None, default_folder: str) -> CodeParameters:
     """Take literals out of the steps; constants that a cell sets once move to the parameters cell as they are."""
-    made = CodeParameters()
+    parameters = CodeParameters()
     reads = FileReads(plan, data)
-    taken = plan.names | {block.name for block in found}
-    _constants(plan, found, made)
-    seen: dict[tuple[str, str], str] = {}
-    for block in found:
+    used_names = plan.names | {block.name for block in blocks}
+    _constants(plan, blocks, parameters)
+    names_by_literal: dict[tuple[str, str], str] = {}
+    for block in blocks:
         if block.kind not in ("step", "plain"):
             continue
         for line in block.lines:
-            for name, change in _literals(line, plan, seen, taken, made):
-                made.changes.setdefault(line.statement.place, []).append(change)
+            for name, change in _literals(line, plan, names_by_literal, used_names, parameters):
+                parameters.changes.setdefault(line.statement.place, []).append(change)
                 if name not in block.parameters:
                     block.parameters.append(name)
-    reads.put(found, made, taken, default_folder)
-    if made.folder:
-        made.every.insert(0, CodeParameter(made.folder, "str", repr(default_folder), "folder of the input files"))
-    return made
+    reads.put(blocks, parameters, used_names, default_folder)
+    if parameters.folder:
+        parameters.every.insert(
+            0, CodeParameter(parameters.folder, "str", repr(default_folder), "folder of the input files")
+        )
+    return parameters
 
 
-def _constants(plan: Plan, found: list[Block], made: CodeParameters) -> None:
-    """Move `name = literal` to the parameters where the name never means anything else."""
+def _constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> None:
+    """Move `name = literal` to the parameters if the name has no other value."""
     counts: dict[str, int] = {}
     for line in plan.lines:
         for name in line.facts.binds:
             counts[name] = counts.get(name, 0) + 1
     deleted = {name for line in plan.lines for name in line.facts.deletes} | _keys(plan)
-    for block in found:
+    for block in blocks:
         if block.kind not in ("step", "plain"):
             continue
         for line in list(block.lines):
@@ -74,18 +76,18 @@ def _constants(plan: Plan, found: list[Block], made: CodeParameters) -> None:
             if literal is None or line.kind not in ("work", "plain") or line.facts.opaque:
                 continue
             note = line.statement.comment[:90] or _trailing(line)
-            made.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
+            parameters.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
             block.lines.remove(line)
             block.outputs = [output for output in block.outputs if output != name]
             used = any(name in plan_line.facts.loads for plan_line in block.lines)
             if block.kind == "step" and used and name not in block.inputs:
                 block.inputs.append(name)
-    found[:] = [cell for cell in found if cell.lines or cell.kind in ("prose", "raw")]
+    blocks[:] = [cell for cell in blocks if cell.lines or cell.kind in ("prose", "raw")]
 
 
 def _keys(plan: Plan) -> set[str]:
-    """Names of texts that stand for columns: another column is another notebook."""
-    found: set[str] = set()
+    """Names of texts that are column names: they do not become parameters."""
+    key_names: set[str] = set()
     for line in plan.lines:
         for node in ast.walk(line.statement.node):
             inside = [node.slice] if isinstance(node, ast.Subscript) else []
@@ -94,9 +96,9 @@ def _keys(plan: Plan) -> set[str]:
                     inside = [*node.args[:1], *(word.value for word in node.keywords)]
             for part in inside:
                 parts = part.elts if isinstance(part, ast.List | ast.Tuple) else [part]
-                found |= {part.id for part in parts if isinstance(part, ast.Name)}
+                key_names |= {part.id for part in parts if isinstance(part, ast.Name)}
     texts = {name for line in plan.lines for name in line.facts.binds if _is_text(line.statement.node)}
-    return found & texts
+    return key_names & texts
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -122,9 +124,13 @@ def _scalar(node: ast.expr) -> int | float | str | bool | None:
 
 
 def _literals(
-    line: PlanLine, plan: Plan, seen: dict[tuple[str, str], str], taken: set[str], made: CodeParameters
+    line: PlanLine,
+    plan: Plan,
+    names_by_literal: dict[tuple[str, str], str],
+    used_names: set[str],
+    parameters: CodeParameters,
 ) -> Sequence[tuple[str, TextChange]]:
-    found = []
+    changes = []
     for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
         path = plan.inference.path(call.func)
         if path.startswith((*PLOTS, "statsmodels.graphics.")) or (line.kind == "plain" and not _builds(path)):
@@ -139,16 +145,16 @@ def _literals(
             text = repr(literal)
             kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
             owner = naming.estimator_name(path) if path else ""
-            name = _named(word.arg, text, owner, seen, taken)
-            made.note(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
-            found.append((name, replacing(word.value, name)))
+            name = _named(word.arg, text, owner, names_by_literal, used_names)
+            parameters.note(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
+            changes.append((name, replacing(word.value, name)))
         for part, name in _dates(call, path):
             text = repr(part.value)
-            known = _named(name, text, "", seen, taken)
-            if made.of(known) is None:
-                made.every.append(CodeParameter(known, "str", text))
-            found.append((known, replacing(part, known)))
-    return found
+            text_name = _named(name, text, "", names_by_literal, used_names)
+            if parameters.of(text_name) is None:
+                parameters.every.append(CodeParameter(text_name, "str", text))
+            changes.append((text_name, replacing(part, text_name)))
+    return changes
 
 
 def _builds(path: str) -> bool:
@@ -166,7 +172,7 @@ def _number(node: ast.expr) -> int | float | tuple[int, ...] | None:
     except (ValueError, TypeError):
         return None
     if isinstance(value, tuple):
-        return value if value and all(type(each) is int for each in value) else None
+        return value if value and all(type(element) is int for element in value) else None
     return value if type(value) in (int, float) and value == value else None
 
 
@@ -178,27 +184,27 @@ def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
     names = ("pandas.Timestamp", "pandas.to_datetime", "pandas.date_range", "numpy.datetime64")
     if path not in names:
         return []
-    given = [(argument, "date") for argument in call.args] + [
+    arguments = [(argument, "date") for argument in call.args] + [
         (word.value, word.arg or "date") for word in call.keywords
     ]
-    found = []
-    for node, word in given:
+    dates = []
+    for node, word in arguments:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _DATE.match(node.value):
-            found.append((node, {"start": "start_date", "end": "end_date"}.get(word, "cutoff_date")))
-    return found
+            dates.append((node, {"start": "start_date", "end": "end_date"}.get(word, "cutoff_date")))
+    return dates
 
 
 def _word(word: str) -> str:
-    return naming.snake(word) if len(word) > 1 else word
+    return naming.snake_case(word) if len(word) > 1 else word
 
 
-def _named(word: str, text: str, owner: str, seen: dict[tuple[str, str], str], taken: set[str]) -> str:
-    if (word, text) in seen:
-        return seen[(word, text)]
+def _named(word: str, text: str, owner: str, names_by_literal: dict[tuple[str, str], str], used_names: set[str]) -> str:
+    if (word, text) in names_by_literal:
+        return names_by_literal[(word, text)]
     base = _word(word)
     for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner}_{base}_{n}".strip("_") for n in range(2, 99))):
-        if name and name not in taken:
-            taken.add(name)
-            seen[(word, text)] = name
+        if name and name not in used_names:
+            used_names.add(name)
+            names_by_literal[(word, text)] = name
             return name
     return base

@@ -75,7 +75,7 @@ with open(os.path.join(home, "import.json"), "w", encoding="utf-8") as file:
 
 @dataclass(frozen=True)
 class Project:
-    """Where a project keeps its notebooks and its package."""
+    """The folders of a project: its notebooks and its package."""
 
     root: Path
     lib: str
@@ -88,20 +88,20 @@ class Project:
 
 
 def find_or_make(root: Path, lib: str = "") -> Project:
-    """Return the nbdev project at `root`; make one where there is none. Files that are there stay as they are."""
+    """Return the nbdev project at `root`; create it if there is none. Existing files are not changed."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
-    found = _nbdev(text)
-    if found:
-        return _completed(Project(root, found.get("lib_path", root.name), root / found.get("nbs_path", "nbs")))
+    settings = _nbdev(text)
+    if settings:
+        return _completed(Project(root, settings.get("lib_path", root.name), root / settings.get("nbs_path", "nbs")))
     lib = lib or re.sub(r"\W+", "_", root.resolve().name).strip("_").lower() or "shop"
     lib = f"lib_{lib}" if lib[0].isdigit() else lib
     lib = f"{lib}_models" if lib in sys.stdlib_module_names or lib in ("d2c_mlops", "nbs", "models", "tests") else lib
     root.mkdir(parents=True, exist_ok=True)
-    made = PYPROJECT.format(lib=lib)
+    content = PYPROJECT.format(lib=lib)
     if text:
-        made = text.rstrip() + "\n\n" + made[made.index("[tool.nbdev]") :]
-    pyproject.write_text(made, encoding="utf-8")
+        content = text.rstrip() + "\n\n" + content[content.index("[tool.nbdev]") :]
+    pyproject.write_text(content, encoding="utf-8")
     return _completed(Project(root, lib, root / "nbs"))
 
 
@@ -118,10 +118,10 @@ def _completed(project: Project) -> Project:
     if not ini.exists():
         ini.write_text(f"[d2c]\nstore = d2c_store\npackages = {packages}\n", encoding="utf-8")
     elif project.lib != "d2c_mlops":
-        held = ConfigParser(interpolation=None)
+        parser = ConfigParser(interpolation=None)
         text = ini.read_text(encoding="utf-8")
-        held.read_string(text)
-        listed = held.get("d2c", "packages", fallback="")
+        parser.read_string(text)
+        listed = parser.get("d2c", "packages", fallback="")
         if packages not in re.split(r"[\s,]+", listed):
             ini.write_text(_with_package(text, listed, packages), encoding="utf-8")
     (project.notebooks / "models").mkdir(parents=True, exist_ok=True)
@@ -140,10 +140,10 @@ def _with_package(text: str, listed: str, package: str) -> str:
     return f"{text.rstrip()}\n\n[d2c]\npackages = {package}\n"
 
 
-def take_local(project: Project, local: Path) -> str:
-    """Copy the author's own modules into the project's package; return the cell that makes them known to the notebook.
+def copy_local_modules(project: Project, local: Path) -> str:
+    """Copy the author's own modules into the project's package; return the cell that makes them importable.
 
-    A module of that name that is there already and differs is kept beside it as NAME.before.
+    An existing module with other content is renamed to NAME.before.
     """
     target = project.package / "local"
     names = sorted(path.stem for path in local.iterdir())
@@ -170,12 +170,12 @@ def take_local(project: Project, local: Path) -> str:
     )
 
 
-def _same_content(left: Path, right: Path) -> bool:
-    if left.is_file() or right.is_file():
-        return left.is_file() and right.is_file() and left.read_bytes() == right.read_bytes()
-    own = {path.relative_to(left): path for path in left.rglob("*") if path.is_file()}
+def _same_content(first: Path, right: Path) -> bool:
+    if first.is_file() or right.is_file():
+        return first.is_file() and right.is_file() and first.read_bytes() == right.read_bytes()
+    files = {path.relative_to(first): path for path in first.rglob("*") if path.is_file()}
     return all(
-        (right / name).is_file() and (right / name).read_bytes() == file.read_bytes() for name, file in own.items()
+        (right / name).is_file() and (right / name).read_bytes() == file.read_bytes() for name, file in files.items()
     )
 
 
@@ -190,7 +190,7 @@ def attachments(path: Path) -> dict[int, Any]:
 
 def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, Any]) -> None:
     """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
-    made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
+    document = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         metadata={
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -201,12 +201,14 @@ def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, A
         fresh = kind(cell.source, id=f"c{number:03d}")
         if cell.tags:
             fresh.metadata["tags"] = list(cell.tags)
-        if cell.kind == "markdown" and (own := [pictures[each] for each in cell.cells if each in pictures]):
-            fresh["attachments"] = {name: data for each in own for name, data in each.items()}
-        made.cells.append(fresh)
+        if cell.kind == "markdown" and (
+            cell_attachments := [pictures[cell_number] for cell_number in cell.cells if cell_number in pictures]
+        ):
+            fresh["attachments"] = {name: data for picture in cell_attachments for name, data in picture.items()}
+        document.cells.append(fresh)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.draft.ipynb")
-    draft.write_text(nbformat.writes(made, version=4) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
+    draft.write_text(nbformat.writes(document, version=4) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
         subprocess.run(
             [ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True
@@ -218,12 +220,12 @@ def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, A
 def export(project: Project, notebook: Path) -> None:
     """Write the module of a notebook through nbdev, in a process of its own."""
     code = "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path=sys.argv[2])"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-c", code, str(notebook), str(project.package)],
         cwd=project.root, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    if done.returncode:
-        raise child_error(done.stderr, "nbdev could not export the notebook", where=str(notebook))
+    if process.returncode:
+        raise child_error(process.stderr, "nbdev could not export the notebook", where=str(notebook))
 
 
 def check_import(project: Project, module: str, packages: Sequence[Path] = (), isolation: str = "") -> None:
@@ -239,11 +241,13 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = (), i
         limits = ChildLimits(IMPORT_SECONDS, isolation=isolation)
         ended = run_program(command, Path(empty), Path(home), limits, extra=packages)
         answer = Path(home, "import.json")
-        found = json.loads(answer.read_text(encoding="utf-8")) if ended.status == "done" and answer.exists() else None
+        import_errors = (
+            json.loads(answer.read_text(encoding="utf-8")) if ended.status == "done" and answer.exists() else None
+        )
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
-    if found is None:
+    if import_errors is None:
         why = child_reason(ended.output) if ended.status == "failed" else ended.says
         raise DataRefused("the module cannot be imported", where=where, failures=[Failure(why)])
-    wrong = [Failure(f"importing {what}: {value}") for what, value in found.items() if value]
+    wrong = [Failure(f"importing {what}: {value}") for what, value in import_errors.items() if value]
     if wrong:
         raise DataRefused("importing the module has side effects", where=where, failures=wrong)

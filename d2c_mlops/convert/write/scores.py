@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from d2c_mlops.convert.plan.evaluation_plan import SCORES
-from d2c_mlops.convert.plan.model_plan import Chosen
+from d2c_mlops.convert.plan.model_plan import ModelChoice
 
 
-def score_source(chosen: Chosen, classes: bool) -> tuple[str, str, bool, str]:
+def score_source(chosen: ModelChoice, classes: bool) -> tuple[str, str, bool, str]:
     """Return the metric's name, its source over (answers, predicted, features), whether lower is better, its import."""
     metric = chosen.score if chosen.score in SCORES else ""
     if chosen.fit.kind == "clusterer":
@@ -16,5 +16,5 @@ def score_source(chosen: Chosen, classes: bool) -> tuple[str, str, bool, str]:
     if chosen.kept == "regression" and chosen.fit.path.endswith((".Logit", ".Probit")):
         return "roc_auc", "roc_auc_score(answers, predicted)", False, "from sklearn.metrics import roc_auc_score"
     name, lower = SCORES[metric]
-    given = "features, predicted" if metric == "silhouette_score" else "answers, predicted"
-    return name, f"{metric}({given})", lower, f"from sklearn.metrics import {metric}"
+    arguments = "features, predicted" if metric == "silhouette_score" else "answers, predicted"
+    return name, f"{metric}({arguments})", lower, f"from sklearn.metrics import {metric}"

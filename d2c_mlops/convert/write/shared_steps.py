@@ -15,10 +15,10 @@ from d2c_mlops.convert.write.functions import function_source, own_parameters
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 
-def share(found: Sequence[Block], plan: Plan, parameters: CodeParameters) -> None:
-    """Find for each step the earlier one that does the same but for the names of what goes in and out."""
+def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> None:
+    """Find for each step an earlier one with the same code except for the names of inputs and outputs."""
     firsts: dict[str, Block] = {}
-    for block in found:
+    for block in blocks:
         if block.kind != "step":
             continue
         block.words = _words(block, plan, parameters)
@@ -33,22 +33,24 @@ def share(found: Sequence[Block], plan: Plan, parameters: CodeParameters) -> Non
         block.like = first
         names = own_parameters(first, parameters)
         block.words = {
-            own: first.words.get(other, other)
-            for own, other in zip(own_parameters(block, parameters), names, strict=True)
+            ours: first.words.get(theirs, theirs)
+            for ours, theirs in zip(own_parameters(block, parameters), names, strict=True)
         }
         if block.lines[0].statement.comment != first.lines[0].statement.comment:
             first.spoken_above = block.spoken_above = True
-            taken = plan.names | {block.name for block in found if block.kind == "step"}
+            used_names = plan.names | {block.name for block in blocks if block.kind == "step"}
             if first.name != first.quiet:
-                first.name = naming.unique(first.quiet, taken, ())
+                first.name = naming.unique(first.quiet, used_names, ())
 
 
 def _words(block: Block, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
-    """What a function calls its parameters: the words of the library, where they mean one thing in it."""
-    own = {name: known.word or name for name in own_parameters(block, parameters) if (known := parameters.of(name))}
+    """The parameter names of a function: the library's keywords, if each has one meaning in the function."""
+    words = {
+        name: parameter.word or name for name in own_parameters(block, parameters) if (parameter := parameters.of(name))
+    }
     used = {name for line in block.lines for name in (*line.facts.loads, *line.facts.binds)} | set(plan.imports.paths)
-    counts = Counter([*own.values(), *block.inputs])
-    return {name: word for name, word in own.items() if word != name and counts[word] == 1 and word not in used}
+    counts = Counter([*words.values(), *block.inputs])
+    return {name: word for name, word in words.items() if word != name and counts[word] == 1 and word not in used}
 
 
 def _alike(first: Block, block: Block, exact: str, plan: Plan, parameters: CodeParameters) -> bool:
@@ -60,24 +62,26 @@ def _alike(first: Block, block: Block, exact: str, plan: Plan, parameters: CodeP
 
 def _renamed(tree: ast.FunctionDef) -> str:
     """Return a function as a text in which its own names are numbers."""
-    made = ast.parse(ast.unparse(tree)).body[0]
+    renamed_tree = ast.parse(ast.unparse(tree)).body[0]
     numbers: dict[str, str] = {}
-    for node in ast.walk(made):
+    for node in ast.walk(renamed_tree):
         if isinstance(node, ast.arg):
             numbers.setdefault(node.arg, f"_{len(numbers)}")
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             numbers.setdefault(node.id, f"_{len(numbers)}")
-    for node in ast.walk(made):
+    for node in ast.walk(renamed_tree):
         if isinstance(node, ast.arg):
             node.arg = numbers[node.arg]
         elif isinstance(node, ast.Name):
             node.id = numbers.get(node.id, node.id)
-    return ast.dump(made)
+    return ast.dump(renamed_tree)
 
 
 def _comments(block: Block) -> list[str]:
-    """The author's comments inside of a step; the one above it is kept at its call."""
+    """The author's comments inside a step; the comment above it stays at its call."""
     text = "\n".join(line.statement.source for line in block.lines).lstrip("\n")
-    found = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT]
+    comments = [
+        token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+    ]
     above = next((n for n, line in enumerate(text.split("\n"), 1) if not line.startswith("#")), 1)
-    return [block.string for block in found if block.start[0] >= above]
+    return [block.string for block in comments if block.start[0] >= above]

@@ -14,21 +14,28 @@ from typing import Any
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
-from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
+from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, limit_outputs, model_choices
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.row_dependence import advice
 from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.run.folder_copies import clone_folder
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
-from d2c_mlops.convert.write.document import CellSource, joined, lay_out, with_guard
+from d2c_mlops.convert.write.document import CellSource, join_short_cells, notebook_cells, with_guard
 from d2c_mlops.convert.write.functions import call_source
-from d2c_mlops.convert.write.model import NEEDS, ModelSource, candidates, model_cells
+from d2c_mlops.convert.write.model import NEEDS, ModelSource, model_cells, model_sources
 from d2c_mlops.convert.write.model_text import class_name
 from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
-from d2c_mlops.convert.write.parameters import extract
-from d2c_mlops.convert.write.project import Project, attachments, check_import, export, take_local, write_notebook
+from d2c_mlops.convert.write.parameters import extract_parameters
+from d2c_mlops.convert.write.project import (
+    Project,
+    attachments,
+    check_import,
+    copy_local_modules,
+    export,
+    write_notebook,
+)
 from d2c_mlops.convert.write.scores import score_source
-from d2c_mlops.convert.write.shared_steps import share
+from d2c_mlops.convert.write.shared_steps import share_equal_steps
 from d2c_mlops.errors import Failure, NotebookFailed
 
 TRAININGS = 3  # the cells are run once, then a model is trained and trained again
@@ -36,7 +43,7 @@ TRAININGS = 3  # the cells are run once, then a model is trained and trained aga
 
 @dataclass(frozen=True)
 class WrittenNotebook:
-    """A converted notebook and where its parts are."""
+    """A converted notebook and the places of its parts."""
 
     notebook: Path
     module: str  # dotted
@@ -72,50 +79,50 @@ def write(
     packages: Sequence[Path] = (),  # folders with what was installed for this notebook alone
     local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
 ) -> WrittenNotebook:
-    """Write notebook and module. Raises NotebookFailed where the converted cells do not run."""
-    found = blocks(plan)
-    parameters = extract(plan, found, data, _folder(project, keep, data))
-    choices = choose(plan, found) if run else "the notebook was not run, so no model was tested"
-    chosen: Chosen | str = choices if isinstance(choices, str) else choices[0]
+    """Write notebook and module. Raises NotebookFailed if the converted cells do not run."""
+    all_blocks = blocks(plan)
+    parameters = extract_parameters(plan, all_blocks, data, _folder(project, keep, data))
+    choices = model_choices(plan, all_blocks) if run else "the notebook was not run, so no model was tested"
+    chosen: ModelChoice | str = choices if isinstance(choices, str) else choices[0]
     module = f"models.{name}"
     types: dict[tuple[str, str], str] = {}
     model: list[CellSource] = []
     tried: list[str] = []
     built: Mapping[str, Any] | None = None
-    share(found, plan, parameters)
+    share_equal_steps(all_blocks, plan, parameters)
     if run:
-        cells = lay_out(plan, found, parameters, types, module)
+        cells = notebook_cells(plan, all_blocks, parameters, types, module)
         ways = (
             [] if isinstance(choices, str) else [way for choice in choices for way in _ways(plan, choice, parameters)]
         )
         refused = [way for way, _, _ in ways if way.skipped]
         specs = [way.spec(i, name, score) for i, (way, score, _) in enumerate(ways) if not way.skipped]
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
-        answer = probe(cells, found, specs, data, timeout, overrides, packages, memory, isolation)
+        answer = probe(cells, all_blocks, specs, data, timeout, overrides, packages, memory, isolation)
         types = _types(answer["types"], plan)
         parameters.files += answer.get("files", [])
         tried, built = answer["tried"], answer["model"]
         if built is not None:
-            way, _, taken = ways[built["index"]]
-            if built.get("overlap") and taken.fit.kind != "clusterer":
-                taken.held_out = False
-            if taken.kept != "estimator":
-                built = {**built, "estimator": taken.fit.path.rpartition(".")[2]}
-            way = _settled(way, taken, plan, found, parameters)
-            chosen, model = taken, model_cells(name, taken, way, built, parameters, day)
+            way, _, chosen_fit = ways[built["index"]]
+            if built.get("overlap") and chosen_fit.fit.kind != "clusterer":
+                chosen_fit.held_out = False
+            if chosen_fit.kept != "estimator":
+                built = {**built, "estimator": chosen_fit.fit.path.rpartition(".")[2]}
+            way = _settled(way, chosen_fit, plan, all_blocks, parameters)
+            chosen, model = chosen_fit, model_cells(name, chosen_fit, way, built, parameters, day)
             parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, stored with the model"))
-        elif isinstance(chosen, Chosen):
+        elif isinstance(chosen, ModelChoice):
             what = chosen.fit.path.rpartition(".")[2]
-            why = "; ".join(dict.fromkeys(each.partition("\n")[0] for each in tried))
+            why = "; ".join(dict.fromkeys(reason.partition("\n")[0] for reason in tried))
             chosen = f"no verified way to predict records with {what} was found" + (f": {why}" if why else "")
             if refused:
                 chosen = f"{what} cannot predict raw records: {advice(refused[-1].skipped)}"
         if built is None:
-            settle(found, None)
-    cells = with_guard(joined(lay_out(plan, found, parameters, types, module)), parameters)
+            limit_outputs(all_blocks, None)
+    cells = with_guard(join_short_cells(notebook_cells(plan, all_blocks, parameters, types, module)), parameters)
     cells = _with_model(cells, model, chosen, built)
     if local is not None:
-        cells[2:2] = [CellSource("code", take_local(project, local))]
+        cells[2:2] = [CellSource("code", copy_local_modules(project, local))]
     if keep and data is not None:
         copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"
@@ -130,13 +137,13 @@ def write(
         module_file=project.package / "models" / f"{name}.py",
         model=f"{dotted}:{class_name(name)}" if model else "",
         no_model="" if model else str(chosen),
-        parameters=tuple(str(each) for each in parameters.every),
+        parameters=tuple(str(parameter) for parameter in parameters.every),
         functions=tuple(dict.fromkeys(cell.step for cell in cells if cell.exported and cell.step)),
         alignment=tuple(_alignment(cells)),
         plain=(
-            *(Failure(reason, f"cell {p.cells[0] + 1}") for p in found if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
-            *(Failure(f"{own} reads its files from {_folder(project, keep, data)}, independent of {parameters.folder}", f"cell {cell + 1}")
-              for cell, own in dict.fromkeys(parameters.fixed)),
+            *(Failure(reason, f"cell {p.cells[0] + 1}") for p in all_blocks if p.kind == "plain" for reason in dict.fromkeys(p.reasons)),
+            *(Failure(f"{file_name} reads its files from {_folder(project, keep, data)}, independent of {parameters.folder}", f"cell {cell + 1}")
+              for cell, file_name in dict.fromkeys(parameters.fixed)),
         ),
         dropped=tuple(plan.dropped),
         structure=_structure(plan, cells, parameters),
@@ -160,7 +167,9 @@ def copy_files(data: Path, files: Sequence[str], target: Path) -> None:
             shutil.copyfile(source, copy)
 
 
-def _ways(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[tuple[ModelSource, str | None, Chosen]]:
+def _ways(
+    plan: Plan, chosen: ModelChoice, parameters: CodeParameters
+) -> list[tuple[ModelSource, str | None, ModelChoice]]:
     """The ways to build one estimator's model, with the source of its metric."""
     classes = "Classifier" in chosen.fit.path or bool(
         re.search(r"Logistic|SVC|NB$|SGDClassifier|Perceptron", chosen.fit.path)
@@ -169,22 +178,22 @@ def _ways(plan: Plan, chosen: Chosen, parameters: CodeParameters) -> list[tuple[
     if chosen.kept != "forecast":
         _, score, _, line = score_source(chosen, classes)
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
-        chosen.ways = find_ways(plan, chosen, lambda block: call_source(block, parameters))
-    return [(candidate, text, chosen) for candidate in candidates(plan, chosen, parameters)]
+        chosen.ways = find_record_entries(plan, chosen, lambda block: call_source(block, parameters))
+    return [(candidate, text, chosen) for candidate in model_sources(plan, chosen, parameters)]
 
 
 def _settled(
-    way: ModelSource, chosen: Chosen, plan: Plan, found: Sequence[Block], parameters: CodeParameters
+    way: ModelSource, chosen: ModelChoice, plan: Plan, all_blocks: Sequence[Block], parameters: CodeParameters
 ) -> ModelSource:
-    """The same way, where steps hand out no more than it wants."""
-    settle(found, chosen, way.way.start if way.way is not None else "")
+    """The same candidate with steps that return only the needed outputs."""
+    limit_outputs(all_blocks, chosen, way.way.start if way.way is not None else "")
     again = [way for way, _, _ in _ways(plan, chosen, parameters)]
     return next(line for line in again if line.key == way.key)
 
 
 def probe(
     cells: list[CellSource],
-    found: list[Block],
+    all_blocks: list[Block],
     specs: list[dict[str, Any]],
     data: Path | None,
     timeout: float,
@@ -193,8 +202,8 @@ def probe(
     memory: int = ChildLimits.memory,
     isolation: str = "",
 ) -> dict[str, Any]:
-    """Run the cells in a process of its own and return what was seen; raises NotebookFailed where one fails."""
-    returns = {block.name: block.outputs for block in found if block.kind == "step" and block.like is None}
+    """Run the cells in a separate process and return the observed types and models; raises NotebookFailed if one fails."""
+    returns = {block.name: block.outputs for block in all_blocks if block.kind == "step" and block.like is None}
     code = [
         cell
         for cell in cells
@@ -246,24 +255,24 @@ def probe(
     return found_out
 
 
-def _types(seen: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
+def _types(seen_types: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
     bound = {
         path.rpartition(".")[2]: name for name, path in plan.imports.paths.items() if name not in plan.imports.contested
     }
-    made = {}
-    for place, text in seen.items():
+    types = {}
+    for place, text in seen_types.items():
         step, _, name = place.partition(" ")
         if text.startswith("class:"):
             text = bound.get(text.removeprefix("class:"), "Any")
-        made[(step, name)] = text
-    return made
+        types[(step, name)] = text
+    return types
 
 
 def _with_model(
-    cells: list[CellSource], model: list[CellSource], chosen: Chosen | str, built: Mapping[str, Any] | None
+    cells: list[CellSource], model: list[CellSource], chosen: ModelChoice | str, built: Mapping[str, Any] | None
 ) -> list[CellSource]:
-    """Add the model and its imports; split the imports into what is exported and what only the cells here need."""
-    if model and isinstance(chosen, Chosen) and built is not None:
+    """Add the model and its imports; separate exported imports from those that only the notebook's cells need."""
+    if model and isinstance(chosen, ModelChoice) and built is not None:
         _, _, _, line = score_source(chosen, built["classes"])
         extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
     else:
@@ -279,10 +288,14 @@ def _with_model(
     place = next(i for i, cell in enumerate(cells) if cell.source.startswith("#| export\nfrom __future__"))
     lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]
     code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
-    kept = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
-    here = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
-    shown = [line for line in dict.fromkeys(lines) if line.strip() and line not in kept and _needed(line, here, lines)]
-    head = [CellSource("code", "\n".join(["#| export", "from __future__ import annotations", "", *kept]))]
+    exported_imports = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
+    plain_code = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
+    shown = [
+        line
+        for line in dict.fromkeys(lines)
+        if line.strip() and line not in exported_imports and _needed(line, plain_code, lines)
+    ]
+    head = [CellSource("code", "\n".join(["#| export", "from __future__ import annotations", "", *exported_imports]))]
     if shown:
         head.append(CellSource("code", "\n".join(shown)))
     return [*cells[:place], *head, *cells[place + 1 :]]
@@ -296,15 +309,15 @@ def _needed(line: str, code: str, lines: list[str]) -> bool:
 
 
 def _alignment(cells: list[CellSource]) -> list[dict[str, Any]]:
-    """For each cell of the author: the last cell that stands for it, and every name that its parts bind."""
-    found: dict[int, dict[str, Any]] = {}
+    """For each cell of the author: the last cell that replaces it, and every name that its parts bind."""
+    entries: dict[int, dict[str, Any]] = {}
     for number, out in enumerate(cells, 1):
         if out.kind == "code" and out.cells and not out.exported:
-            last = found.setdefault(max(out.cells), {"converted": number, "original": [], "names": []})
+            last = entries.setdefault(max(out.cells), {"converted": number, "original": [], "names": []})
             last["converted"] = number
             last["original"] = sorted({*last["original"], *(cell + 1 for cell in out.cells)})
             last["names"] += [name for name in out.names if name not in last["names"]]
-    return [entry for entry in found.values() if entry["names"]]
+    return [entry for entry in entries.values() if entry["names"]]
 
 
 def _structure(plan: Plan, cells: list[CellSource], parameters: CodeParameters) -> dict[str, Any]:
@@ -329,6 +342,6 @@ def _structure(plan: Plan, cells: list[CellSource], parameters: CodeParameters) 
 
 def default_name(plan: Plan) -> str:
     """Return a module name for a notebook: its file's name."""
-    made = naming.snake(plan.notebook.path.stem)
-    made = re.sub(r"[^a-z0-9_]", "", made).strip("_")
-    return made if re.fullmatch(r"[a-z][a-z0-9_]*", made) else "notebook"
+    stem = naming.snake_case(plan.notebook.path.stem)
+    stem = re.sub(r"[^a-z0-9_]", "", stem).strip("_")
+    return stem if re.fullmatch(r"[a-z][a-z0-9_]*", stem) else "notebook"

@@ -21,7 +21,7 @@ from d2c_mlops.data.sources.files import (
     Parts,
     csv_part,
     file_part,
-    hidden,
+    is_system_file,
     kind_of,
     named_frames,
     stem_of,
@@ -76,25 +76,25 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
     `name` is that of the archive within its folder. Raises UsageError for a table that is not there, DataRefused for a broken
     archive or one that is too large.
     """
-    file, wanted = split_location(location)
+    file, wanted_table = split_location(location)
     path = Path(file).expanduser()
     if not path.is_file():
         raise UsageError("there is no such file", where=file, next=f"check the path: ls -l {file}")
     prefix = f"{name}/" if name else ""
     with open_archive(path, file) as members:
-        shown = {label: member for label, member in members.items() if not hidden(label)}
-        known = [label for label in shown if kind_of(label)]
-        chosen = [label for label in known if wanted in (None, label, stem_of(label))]
+        shown = {label: member for label, member in members.items() if not is_system_file(label)}
+        readable_tables = [label for label in shown if kind_of(label)]
+        chosen = [label for label in readable_tables if wanted_table in (None, label, stem_of(label))]
         if not chosen and not name:
-            listed = ", ".join(map(stem_of, known) if known else sorted(shown)[:8]) or "nothing"
+            listed = ", ".join(map(stem_of, readable_tables) if readable_tables else sorted(shown)[:8]) or "nothing"
             raise UsageError(
-                f"there is no CSV or Parquet file{f' {wanted}' if wanted else ''} in it; there: {listed}",
+                f"there is no CSV or Parquet file{f' {wanted_table}' if wanted_table else ''} in it; there: {listed}",
                 where=file,
                 next="unpack it, and ingest the folder" if any(map(is_archive, shown)) else "export CSV or Parquet",
             )
         check_size(sum(shown[label][0] for label in chosen), path.stat().st_size, file)
         parts = [member_part(prefix + label, shown[label][1](), f"{file}/{label}", form) for label in chosen]
-        return Parts(parts, [prefix + label for label in shown if label not in known])
+        return Parts(parts, [prefix + label for label in shown if label not in readable_tables])
 
 
 def check_size(total: int, packed: int, where: str) -> None:

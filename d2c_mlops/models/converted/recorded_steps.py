@@ -11,7 +11,7 @@ import copy
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,24 @@ def to_plain(value: Any) -> Any:
     ):
         raise UsageError("a table with several levels of names cannot be kept", next="reset its index first")
     if isinstance(value, pd.DataFrame):
-        columns = [[to_plain(name), [to_plain(each) for each in value[name].tolist()]] for name in value.columns]
+        columns = [[to_plain(name), [to_plain(element) for element in value[name].tolist()]] for name in value.columns]
         return {
             "frame": columns,
-            "index": [to_plain(each) for each in value.index],
+            "index": [to_plain(element) for element in value.index],
             "named": [None, _label(value.index.name)],
         }
     if isinstance(value, pd.Series):
         return {
-            "series": [to_plain(each) for each in value.tolist()],
-            "index": [to_plain(each) for each in value.index],
+            "series": [to_plain(element) for element in value.tolist()],
+            "index": [to_plain(element) for element in value.index],
             "named": [_label(value.name), _label(value.index.name)],
         }
     if isinstance(value, pd.Timestamp):
         return {"timestamp": value.isoformat()}
     if isinstance(value, np.ndarray | pd.api.extensions.ExtensionArray) and value.ndim:
-        return {"array": [to_plain(each) for each in (value if value.ndim > 1 else pd.Series(value)).tolist()]}
+        return {"array": [to_plain(element) for element in (value if value.ndim > 1 else pd.Series(value)).tolist()]}
     if isinstance(value, pd.Index | list | tuple):
-        return [to_plain(each) for each in value]
+        return [to_plain(element) for element in value]
     if isinstance(value, np.generic):
         return to_plain(value.item())
     if value is None or value is pd.NA or value is pd.NaT:
@@ -74,7 +74,7 @@ def _label(name: Any) -> str | None:
 def from_plain(value: Any) -> Any:
     """Return the statistic that `to_plain` wrote."""
     if isinstance(value, list):
-        return [from_plain(each) for each in value]
+        return [from_plain(element) for element in value]
     if not isinstance(value, dict):
         return value
     if "array" in value:
@@ -135,10 +135,11 @@ class Learned:
         self.columns: list[dict[str, Any]] = []
         self._turns: dict[int, Counter[str]] = {}  # of each thread: requests are answered side by side
 
-    @property
-    def _turn(self) -> Counter[str]:
-        """How often this thread has come by each key since the records began."""
-        return self._turns.setdefault(threading.get_ident(), Counter())
+    def next_turn(self, key: str) -> int:
+        """Return how often this thread has come by a key since the records began, and count once more."""
+        turns = self._turns.setdefault(threading.get_ident(), Counter())
+        turns[key] += 1
+        return turns[key] - 1
 
     def __getitem__(self, name: str) -> Any:
         """Return a fitted object, or a value that the training gave."""
@@ -146,31 +147,19 @@ class Learned:
 
     def give(self, name: str, value: Any) -> None:
         """Take over a fitted object or a plain value from the training."""
-        if hasattr(value, "get_params"):
-            self.fitted[name] = value
-        else:
-            self.notes[name] = [to_plain(value)]
+        _take(self, name, value)
 
     def keep(self, key: str, learn: Callable[[], Any]) -> Any:
         """Return a statistic of the training data."""
-        turn = self._turn[key]
-        self._turn[key] += 1
+        turn = self.next_turn(key)
         if self.learning:
             self.notes.setdefault(key, []).append(to_plain(learn()))
         return from_plain(self.notes[key][turn])
 
-    def _next(self, key: str) -> str:
-        self._turn[key] += 1
-        return f"{key}_{self._turn[key] - 1}"
-
     def records(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Begin: return a copy of `frame` with the columns and types of the training data, new records numbered from 0."""
-        self._turn.clear()
-        if self.learning:
-            self.columns = [_column(name, frame[name]) for name in frame.columns]
-            return frame.copy()
-        frame = frame.reset_index(drop=True)  # the author's code may join tables by the number of the row
-        return pd.DataFrame({column["name"]: _filled(frame, column) for column in self.columns}, index=frame.index)
+        self._turns.pop(threading.get_ident(), None)
+        return _records(self, frame)
 
     def rows(self, frame: Any, chosen: Any) -> Any:
         """Return the rows that the training chose; every row of new records."""
@@ -180,40 +169,26 @@ class Learned:
         """Return `values.astype("category").cat.codes`; a value that the training did not see is -1."""
         return category_codes(values, self.keep(key, lambda: values.astype("category").cat.categories))
 
-    def dummies(self, key: str, *given: Any, **options: Any) -> pd.DataFrame:
+    def dummies(self, key: str, *args: Any, **options: Any) -> pd.DataFrame:
         """Return `pd.get_dummies(...)` with the columns of the training data."""
-        dummies = pd.get_dummies(*given, **(options if self.learning else {**options, "drop_first": False}))
-        columns = self.keep(key, lambda: dummies.columns)
-        return dummies if self.learning else columns_among(dummies, columns)
+        return _dummies(self, key, args, options)
 
-    def cut(self, key: str, function: Callable[..., Any], values: Any, *given: Any, **options: Any) -> Any:
+    def cut(self, key: str, function: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
         """Return `pd.cut(values, ...)` or `pd.qcut(values, ...)`; the edges are those of the training data."""
-        options = dict(zip(("q" if function is pd.qcut else "bins", "labels"), given, strict=False)) | options
-        edges = self.keep(key, lambda: function(values, **{**options, "retbins": True})[1])
-        return function(values, **options) if self.learning else cut_at(function, values, edges, options)
+        options = dict(zip(("q" if function is pd.qcut else "bins", "labels"), args, strict=False)) | options
+        return _cut(self, key, function, values, options)
 
     def constant(self, key: str, data: Any, **options: Any) -> Any:
         """Return `sm.add_constant(data)`; a single record gets the column too, though all its columns are constant."""
-        from statsmodels.tools import add_constant
-
-        table = add_constant(data, **options)
-        grown = self.keep(key, lambda: np.shape(table)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
-        return table if self.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
+        return _constant(self, key, data, options)
 
     def encode(self, key: str, transformer: Any, *values: Any) -> Any:
         """Return `transformer.fit_transform(values)`; the fitted copy is kept."""
-        name = self._next(key)
-        if self.learning:
-            transformer.fit(*values)
-            self.fitted[name] = copy.deepcopy(transformer)
-        return self.fitted[name].transform(values[0])
+        return _fitted(self, key, transformer, values, {}).transform(values[0])
 
     def fit(self, key: str, transformer: Any, *values: Any, **options: Any) -> Any:
         """Return the transformer as `transformer.fit(...)` left it in the training."""
-        name = self._next(key)
-        if self.learning:
-            self.fitted[name] = copy.deepcopy(transformer.fit(*values, **options))
-        return self.fitted[name]
+        return _fitted(self, key, transformer, values, options)
 
     def predict(self, key: str, estimator: Any, values: Any) -> Any:
         """Return `estimator.fit_predict(values)` in the training, afterwards what the fitted estimator predicts."""
@@ -221,19 +196,15 @@ class Learned:
 
     def rank(self, key: str, values: Any, **options: Any) -> Any:
         """Return `values.rank(...)` among the values of the training data, each column of a table for itself."""
-        if isinstance(values, pd.DataFrame):
-            return pd.DataFrame({name: self.rank(key, values[name], **options) for name in values.columns})
-        return ranks_among(values, self.keep(key, lambda: values.dropna().tolist()), **options)
+        return _rank(self, key, values, options)
 
     def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, how: str) -> pd.Series:
         """Return `frame.groupby(keys)[column].transform(how)` with the figures of the training data."""
-        names = [keys] if isinstance(keys, str) else list(keys)
-        return of_groups(frame, names, self.keep(key, lambda: group_figures(frame, names, column, how)))
+        return _groups(self, key, frame, [keys] if isinstance(keys, str) else list(keys), column, how)
 
     def factorize(self, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
         """Return `pd.factorize(values)` with the codes of the training data; -1 for a value that it did not know."""
-        known = self.keep(key, lambda: pd.factorize(values)[1])
-        return codes_among(values, known), pd.Index(known)
+        return _factorize(self, key, values)
 
     def inverse(self, key: str, values: Any) -> np.ndarray:
         """Return `np.unique(values, return_inverse=True)[1]` among the values of the training data; -1 for an unknown one."""
@@ -250,9 +221,7 @@ class Learned:
     @classmethod
     def read(cls, folder: Path, trusted: Sequence[str]) -> Learned:
         """Read what `write` wrote."""
-        steps = cls()
-        read_steps(steps, folder, trusted)
-        return steps
+        return read_steps(cls(), folder, trusted)
 
 
 STEPS_FILE = "learned.json"
@@ -266,16 +235,75 @@ def write_steps(steps: Learned, folder: Path) -> None:
         save_fitted(fitted, folder / f"{name}.skops")
 
 
-def read_steps(steps: Learned, folder: Path, trusted: Sequence[str]) -> None:
-    """Fill empty steps with what `write_steps` wrote; raises DataRefused for types beyond `trusted`."""
+def read_steps(steps: Learned, folder: Path, trusted: Sequence[str]) -> Learned:
+    """Fill empty steps with what `write_steps` wrote, and return them; raises DataRefused for types beyond `trusted`."""
     document = json.loads((folder / STEPS_FILE).read_text(encoding="utf-8"))
     steps.learning, steps.notes, steps.columns = False, document["notes"], document["columns"]
     steps.fitted = {name: load_fitted(folder / f"{name}.skops", trusted) for name in document["fitted"]}
+    return steps
+
+
+def _take(steps: Learned, name: str, value: Any) -> None:
+    if hasattr(value, "get_params"):
+        steps.fitted[name] = value
+    else:
+        steps.notes[name] = [to_plain(value)]
+
+
+def _records(steps: Learned, frame: pd.DataFrame) -> pd.DataFrame:
+    if steps.learning:
+        steps.columns = [_column(name, frame[name]) for name in frame.columns]
+        return frame.copy()
+    frame = frame.reset_index(drop=True)  # the author's code may join tables by the number of the row
+    return pd.DataFrame({column["name"]: _filled(frame, column) for column in steps.columns}, index=frame.index)
+
+
+def _fitted(steps: Learned, key: str, transformer: Any, values: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Return the transformer as it was fitted in the training."""
+    name = f"{key}_{steps.next_turn(key)}"
+    if steps.learning:
+        result = transformer.fit(*values, **options)
+        steps.fitted[name] = copy.deepcopy(transformer if result is None else result)
+    return steps.fitted[name]
+
+
+def _dummies(steps: Learned, key: str, args: Sequence[Any], options: Mapping[str, Any]) -> pd.DataFrame:
+    dummies = pd.get_dummies(*args, **(options if steps.learning else {**options, "drop_first": False}))
+    columns = steps.keep(key, lambda: dummies.columns)
+    return dummies if steps.learning else columns_among(dummies, columns)
+
+
+def _cut(steps: Learned, key: str, function: Callable[..., Any], values: Any, options: Mapping[str, Any]) -> Any:
+    edges = steps.keep(key, lambda: function(values, **{**options, "retbins": True})[1])
+    return function(values, **options) if steps.learning else cut_at(function, values, edges, options)
+
+
+def _rank(steps: Learned, key: str, values: Any, options: Mapping[str, Any]) -> Any:
+    if isinstance(values, pd.DataFrame):
+        return pd.DataFrame({name: _rank(steps, key, values[name], options) for name in values.columns})
+    return ranks_among(values, steps.keep(key, lambda: values.dropna().tolist()), **options)
+
+
+def _groups(steps: Learned, key: str, frame: pd.DataFrame, keys: list[str], column: str, how: str) -> pd.Series:
+    return of_groups(frame, keys, steps.keep(key, lambda: group_figures(frame, keys, column, how)))
+
+
+def _factorize(steps: Learned, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
+    uniques = steps.keep(key, lambda: pd.factorize(values)[1])
+    return codes_among(values, uniques), pd.Index(uniques)
+
+
+def _constant(steps: Learned, key: str, data: Any, options: Mapping[str, Any]) -> Any:
+    from statsmodels.tools import add_constant
+
+    table = add_constant(data, **options)
+    grown = steps.keep(key, lambda: np.shape(table)[-1] > np.shape(data)[-1] or np.ndim(data) < 2)
+    return table if steps.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
 
 
 def _column(name: Any, values: pd.Series) -> dict[str, Any]:
-    known = values.dropna()
-    return {"name": name, "dtype": str(values.dtype), "first": to_plain(known.iloc[0]) if len(known) else None}
+    present = values.dropna()
+    return {"name": name, "dtype": str(values.dtype), "first": to_plain(present.iloc[0]) if len(present) else None}
 
 
 def _filled(frame: pd.DataFrame, column: dict[str, Any]) -> pd.Series:
@@ -292,8 +320,10 @@ def as_type(values: pd.Series, dtype: str) -> pd.Series:
         times = pd.to_datetime(values)
         return times.dt.tz_localize(None) if "UTC" not in dtype and times.dt.tz is not None else times
     if dtype in ("object", "str", "string", "category"):
-        made: pd.Series = values.astype(object).where(values.notna(), np.nan).astype(pd.api.types.pandas_dtype(dtype))
-        return made
+        converted: pd.Series = (
+            values.astype(object).where(values.notna(), np.nan).astype(pd.api.types.pandas_dtype(dtype))
+        )
+        return converted
     if values.isna().any():
         return pd.Series(values.astype("Float64").to_numpy("float64", na_value=np.nan), index=values.index)
     typed: pd.Series = values.astype(pd.api.types.pandas_dtype(dtype))

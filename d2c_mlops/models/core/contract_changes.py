@@ -29,67 +29,74 @@ class ContractChange:
 
 def changes(old: Contract, new: Contract) -> list[ContractChange]:
     """Return every difference between two contracts, each with whether it breaks a caller."""
-    found = []
+    contract_changes = []
     if old.key != new.key:
-        found.append(ContractChange(f"the key {old.key!r} became {new.key!r}", "key", True))
-    found += _term_changes(old, new)
+        contract_changes.append(ContractChange(f"the key {old.key!r} became {new.key!r}", "key", True))
+    contract_changes += _term_changes(old, new)
     for side in ("inputs", "outputs"):
         before = {f.name: f for f in getattr(old, f"{side[:-1]}_fields")}
         after = {f.name: f for f in getattr(new, f"{side[:-1]}_fields")}
         for name in before.keys() - after.keys():
-            found.append(ContractChange("is gone", f"{side}.{name}", True))
+            contract_changes.append(ContractChange("is gone", f"{side}.{name}", True))
         for name in after.keys() - before.keys():
             demanded = side == "inputs" and not after[name].nullable
-            found.append(ContractChange("is new and required" if demanded else "is new", f"{side}.{name}", demanded))
+            contract_changes.append(
+                ContractChange("is new and required" if demanded else "is new", f"{side}.{name}", demanded)
+            )
         for name in before.keys() & after.keys():
-            found += _field_changes(side, before[name], after[name])
-    return sorted(found, key=lambda change: (not change.breaking, change.where, change.what))
+            contract_changes += _field_changes(side, before[name], after[name])
+    return sorted(contract_changes, key=lambda change: (not change.breaking, change.where, change.what))
 
 
 def _term_changes(old: Contract, new: Contract) -> list[ContractChange]:
     """Return the differences of frequency and horizon: answers keep their period and reach as far as before."""
-    was, now = (PERIODS.get(each.frequency, "no periods") for each in (old, new))
+    was, now = (PERIODS.get(contract.frequency, "no periods") for contract in (old, new))
     if old.frequency and old.frequency != new.frequency:
         return [ContractChange(f"answers were for {was} and are for {now}", "frequency", True)]
-    found = [] if old.frequency == new.frequency else [ContractChange(f"answers are for {now}", "frequency", False)]
+    term_changes = (
+        [] if old.frequency == new.frequency else [ContractChange(f"answers are for {now}", "frequency", False)]
+    )
     if old.horizon != new.horizon:
         reach = [
-            f"{each.horizon} {now if new.frequency else 'periods'}" if each.horizon else "any" for each in (old, new)
+            f"{contract.horizon} {now if new.frequency else 'periods'}" if contract.horizon else "any"
+            for contract in (old, new)
         ]
         shorter = (
             bool(new.horizon) and (not old.horizon or new.horizon < old.horizon) and bool(old.frequency or old.horizon)
         )
-        found.append(ContractChange(f"the horizon was {reach[0]} and is {reach[1]}", "horizon", shorter))
-    return found
+        term_changes.append(ContractChange(f"the horizon was {reach[0]} and is {reach[1]}", "horizon", shorter))
+    return term_changes
 
 
 def _field_changes(side: str, old: Field, new: Field) -> list[ContractChange]:
     """Return the differences of one field: inputs must not get narrower, outputs must not get wider."""
     where = f"{side}.{new.name}"
-    found = []
+    field_changes = []
     for name in ("kind", "unit", "pattern"):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
-            found.append(ContractChange(f"{name} was {was!r} and is {now!r}", where, True))
+            field_changes.append(ContractChange(f"{name} was {was!r} and is {now!r}", where, True))
     for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below), ("max_length", _above, _below)):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             breaks = narrow(now, was, name) if side == "inputs" else wide(now, was, name)
-            found.append(ContractChange(f"{name} was {was} and is {now}", where, breaks))
+            field_changes.append(ContractChange(f"{name} was {was} and is {now}", where, breaks))
     if old.choices != new.choices:
         lost, added = _set(old) - _set(new), _set(new) - _set(old)
         opened = old.choices is None or new.choices is None
         breaks = bool(lost) if side == "inputs" else bool(added)
         if opened:
             breaks = (new.choices is not None) == (side == "inputs")
-        found.append(ContractChange(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
+        field_changes.append(ContractChange(f"choices lost {sorted(lost)} and gained {sorted(added)}", where, breaks))
     if old.nullable != new.nullable:
-        found.append(ContractChange(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs")))
+        field_changes.append(
+            ContractChange(f"nullable is now {new.nullable}", where, new.nullable == (side == "outputs"))
+        )
     if old.personal != new.personal:
-        found.append(ContractChange(f"personal was {old.personal} and is {new.personal}", where, False))
+        field_changes.append(ContractChange(f"personal was {old.personal} and is {new.personal}", where, False))
     if old.description != new.description:
-        found.append(ContractChange("the description changed", where, False))
-    return found
+        field_changes.append(ContractChange("the description changed", where, False))
+    return field_changes
 
 
 def _set(field: Field) -> set[str]:
@@ -114,16 +121,16 @@ def broken_clauses(old: Contract, new: Contract) -> list[Failure]:
         return [Failure(f"{new.version} comes before {old.version}: callers of {old.version} would lose it", "version")]
     if new.major > old.major:
         return []
-    found = changes(old, new)
+    all_changes = changes(old, new)
     broken = [
         Failure(
             f"{change.what}, so {old.version} must be followed by {old.major + 1}.0.0, not {new.version}", change.where
         )
-        for change in found
+        for change in all_changes
         if change.breaking
     ]
-    silent = [change for change in found if change.what == "the description changed"]  # words bind no caller
-    written = [change for change in found if change.where not in TERMS and change not in silent]
+    silent = [change for change in all_changes if change.what == "the description changed"]  # words bind no caller
+    written = [change for change in all_changes if change.where not in TERMS and change not in silent]
     if written and not broken and new.order == old.order:
         listed = "; ".join(f"{change.where}: {change.what}" for change in written)
         later = f"{old.major}.{old.order[1] + 1}.0"

@@ -42,12 +42,12 @@ def start(
     period: int,  # length of the season; 1 = no season
 ) -> State:
     """Return where each series starts, from its own first values; a series without values starts at 0."""
-    seen = ~np.isnan(y)
-    nth = np.cumsum(seen, axis=0)
-    level = mean(y, seen & (nth <= max(2 * period, 8)))
+    observed = ~np.isnan(y)
+    nth = np.cumsum(observed, axis=0)
+    level = mean(y, observed & (nth <= max(2 * period, 8)))
     season = np.zeros((period, y.shape[1]))
     if period > 1:
-        early = seen & (nth <= 8 * period)
+        early = observed & (nth <= 8 * period)
         centre = mean(y, early)
         for position in range(period):
             some = early[position::period]
@@ -84,10 +84,10 @@ def smooth(
     """Walk through time once for all series and all candidate parameters."""
     shape = np.broadcast_shapes(parameters.alpha.shape, y.shape[1:])
     state = _spread(begin, shape)
-    seen = ~np.isnan(y)
-    known, complete = np.where(seen, y, 0.0), bool(seen.all())
+    observed = ~np.isnan(y)
+    filled, complete = np.where(observed, y, 0.0), bool(observed.all())
     moving = bool(np.any(parameters.beta) or np.any(begin.trend))
-    sse, error, kept = np.zeros(shape), np.empty(shape), {}
+    sse, error, states = np.zeros(shape), np.empty(shape), {}
     trace = np.full((len(y), *shape), np.nan) if errors else None
     for t in range(len(y)):
         season = state.season[t % len(state.season)]
@@ -95,16 +95,16 @@ def smooth(
             np.multiply(state.trend, parameters.phi, out=state.trend)
             np.add(state.level, state.trend, out=state.level)
         np.add(state.level, season, out=error)
-        np.subtract(known[t], error, out=error)
+        np.subtract(filled[t], error, out=error)
         if not complete:
-            np.multiply(error, seen[t], out=error)
+            np.multiply(error, observed[t], out=error)
         if trace is not None:
-            np.copyto(trace[t], error, where=seen[t])
+            np.copyto(trace[t], error, where=observed[t])
         _learn(state, season, parameters, error, moving)
         sse += error * error
         if t + 1 in keep:
-            kept[t + 1] = _turned(state, t + 1)
-    return Walk(_turned(state, len(y)), sse, kept, trace)
+            states[t + 1] = _turned(state, t + 1)
+    return Walk(_turned(state, len(y)), sse, states, trace)
 
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #3c82d27c
 def _spread(begin: State, shape: tuple[int, ...]) -> State:
@@ -184,9 +184,9 @@ def fit(
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #8c7e938a
 def _better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:
     stacked = np.stack(candidates)
-    found = smooth(y, to_parameters(stacked), begin).sse
-    winner, series = found.argmin(axis=0), np.arange(len(best))
-    lowest = found[winner, series]
+    errors = smooth(y, to_parameters(stacked), begin).sse
+    winner, series = errors.argmin(axis=0), np.arange(len(best))
+    lowest = errors[winner, series]
     better = lowest < sse
     return np.where(better[:, None], stacked[winner, series], best), np.where(better, lowest, sse)
 
@@ -199,11 +199,11 @@ def _with_trend(best: Array, share: float, phi: float) -> Array:
 
 def _neighbours(best: Array, column: int, step: float) -> list[Array]:
     """Return `best` a step down and a step up in one column: by a factor, or for phi by a difference."""
-    found = []
+    neighbours = []
     for sign in (-1, 1):
         changed = best.copy()
         value = best[:, column]
         moved = value + sign * 0.06 * step if column == 3 else (value + 0.004 * step * sign) * 1.7 ** (sign * step)
         changed[:, column] = np.clip(moved, LOWEST[column], HIGHEST[column])
-        found.append(changed)
-    return found
+        neighbours.append(changed)
+    return neighbours

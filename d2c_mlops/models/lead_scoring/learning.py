@@ -19,11 +19,11 @@ from d2c_mlops.data.layouts.leads import unpack
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.models.core.charter import break_even_precision
 from d2c_mlops.models.core.contract import Contract, column
-from d2c_mlops.models.lead_scoring.additive import Additive, LearningPace, ages, share, terms_of
-from d2c_mlops.models.lead_scoring.answers import BASES, TIERS, Sheet, marked
+from d2c_mlops.models.lead_scoring.additive import Additive, LearningPace, ages, probability, terms_of
+from d2c_mlops.models.lead_scoring.answers import BASES, TIERS, Sheet, tag_with_term
 from d2c_mlops.models.lead_scoring.baselines import source_rates
 from d2c_mlops.models.lead_scoring.fields import Category, Field, field_from_dict, field_to_dict, learn_fields
-from d2c_mlops.models.lead_scoring.leakage_guard import clocks, filled_afterwards, leaks, refuse_leaks
+from d2c_mlops.models.lead_scoring.leakage_guard import time_fields, filled_afterwards, leaks, refuse_leaks
 from d2c_mlops.models.lead_scoring.training import PACES, FittedScore, Sample, TrainingPlan, sample_of, train, variances
 from d2c_mlops.models.lead_scoring.wording import Word, phrases, words_for
 
@@ -67,23 +67,29 @@ def prepare(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
     sample = replace(sample, frame=sample.frame.drop(columns=dropped))
     fields, notes = learn_fields(sample.frame)
     moments = pd.Series(pd.to_datetime(sample.scored_at, utc=True), index=sample.frame.index)
-    found = leaks(sample.frame, fields, sample.won, moments, zone)
-    found += filled_afterwards(frame.drop(columns=dropped), ordered["outcome"].notna().to_numpy(bool))
-    refuse_leaks(found, recipe.allow)
-    timed = {name: one for name, one in clocks(sample.frame, fields).items() if name not in recipe.allow}
-    told = [f"{name}: left out, it tells when a lead came and not who it is (allow={name} keeps it)" for name in timed]
-    kept = tuple(f for f in fields if f.name not in timed)
-    return Prepared(sample, kept, tuple(timed), (*notes, *told))
+    failures = leaks(sample.frame, fields, sample.won, moments, zone)
+    failures += filled_afterwards(frame.drop(columns=dropped), ordered["outcome"].notna().to_numpy(bool))
+    refuse_leaks(failures, recipe.allow)
+    timed = {name: beat for name, beat in time_fields(sample.frame, fields).items() if name not in recipe.allow}
+    clock_notes = [
+        f"{name}: left out, it tells when a lead came and not who it is (allow={name} keeps it)" for name in timed
+    ]
+    kept_fields = tuple(f for f in fields if f.name not in timed)
+    return Prepared(sample, kept_fields, tuple(timed), (*notes, *clock_notes))
 
 
 def _check_names(recipe: Recipe, frame: pd.DataFrame) -> None:
-    named = [("drop", n) for n in recipe.drop] + [("allow", n) for n in recipe.allow]
-    named += [("pairs", n) for pair in recipe.pairs for n in pair]
-    known = [str(c) for c in frame.columns if c != "lead_id"]
-    wrong = [Failure(f"{name!r} is not a field of the leads", what) for what, name in named if name not in known]
-    wrong += [Failure("a field's name may not start with _", n) for n in known if n.startswith("_")]
+    option_names = [("drop", n) for n in recipe.drop] + [("allow", n) for n in recipe.allow]
+    option_names += [("pairs", n) for pair in recipe.pairs for n in pair]
+    field_names = [str(c) for c in frame.columns if c != "lead_id"]
+    wrong = [
+        Failure(f"{name!r} is not a field of the leads", what) for what, name in option_names if name not in field_names
+    ]
+    wrong += [Failure("a field's name may not start with _", n) for n in field_names if n.startswith("_")]
     if wrong:
-        raise UsageError("fields are named that are not there", failures=wrong, next=f"use some of: {', '.join(known)}")
+        raise UsageError(
+            "fields are named that are not there", failures=wrong, next=f"use some of: {', '.join(field_names)}"
+        )
 
 
 def lead_contract(frame: pd.DataFrame, words: Mapping[str, Word], version: str = "1.0.0") -> Contract:
@@ -191,10 +197,10 @@ def _by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
 
 def _about(prepared: Prepared, fitted: FittedScore | None, why: str) -> dict[str, Any]:
     sample = prepared.sample
-    found = {"leads": len(sample), "won": int(sample.won.sum()), "notes": [*prepared.notes, *([why] if why else [])]}
+    about = {"leads": len(sample), "won": int(sample.won.sum()), "notes": [*prepared.notes, *([why] if why else [])]}
     if fitted:
-        found |= {"paces": [[p.memory, p.recency] for p in fitted.paces], "slope": round(fitted.slope, 4)}
-    return found
+        about |= {"paces": [[p.memory, p.recency] for p in fitted.paces], "slope": round(fitted.slope, 4)}
+    return about
 
 
 RECENT = 0.2  # of the leads, the last ones, which say what a usual day is
@@ -210,38 +216,40 @@ def _sheet(
     baseline: str,
 ) -> Sheet:
     codes = plan.codes(sample.frame) if "source" in sample.frame or len(plan.fields) > 1 else []
-    asked = [term.codes(codes) for term in plan.terms] if codes else []
+    term_codes = [term.codes(codes) for term in plan.terms] if codes else []
     tables = fitted.model.tables
-    said = {f.name: phrases(f, words.get(f.name, Word(f.name)), t) for f, t in zip(plan.fields, tables, strict=False)}
-    spoken, changeable, seen = [], [], []
+    texts_by_field = {
+        f.name: phrases(f, words.get(f.name, Word(f.name)), t) for f, t in zip(plan.fields, tables, strict=False)
+    }
+    spoken, changeable, populated = [], [], []
     paired = {i for term in plan.terms if len(term.parts) > 1 for i in term.parts}
     for i, term in enumerate(plan.terms):
         names = [plan.fields[part].name for part in term.parts]
         if len(names) == 1:
-            spoken.append(tuple(said[names[0]]))
+            spoken.append(tuple(texts_by_field[names[0]]))
         else:
-            spoken.append(tuple(f"{a} and {b}" for a in said[names[0]] for b in said[names[1]]))
+            spoken.append(tuple(f"{a} and {b}" for a in texts_by_field[names[0]] for b in texts_by_field[names[1]]))
         fixed = any(words.get(name, Word(name)).fixed for name in names)
         changeable.append(len(names) == 1 and not fixed and term.parts[0] not in paired)
-        had = np.bincount(asked[i], minlength=term.size) > 0 if asked else np.zeros(term.size, bool)
+        had = np.bincount(term_codes[i], minlength=term.size) > 0 if term_codes else np.zeros(term.size, bool)
         had[-1] = False  # nobody is asked to become unknown
-        seen.append(had)
+        populated.append(had)
     return Sheet(
-        plan.fields, plan.terms, fitted.model.level, tuple(marked(t, i) for i, t in enumerate(tables)),
-        fitted.level_variance, fitted.variances, tuple(spoken), tuple(changeable), tuple(seen), money.break_even,
-        capacity_bar(recipe.capacity, fitted.model, asked, sample), min(recipe.min_fields, sum(f.size > 1 for f in plan.fields)), baseline,
+        plan.fields, plan.terms, fitted.model.level, tuple(tag_with_term(t, i) for i, t in enumerate(tables)),
+        fitted.level_variance, fitted.variances, tuple(spoken), tuple(changeable), tuple(populated), money.break_even,
+        capacity_bar(recipe.capacity, fitted.model, term_codes, sample), min(recipe.min_fields, sum(f.size > 1 for f in plan.fields)), baseline,
     )  # fmt: skip
 
 
-def capacity_bar(capacity: int, model: Additive, asked: Sequence[Any], sample: Sample) -> float:
+def capacity_bar(capacity: int, model: Additive, term_codes: Sequence[Any], sample: Sample) -> float:
     """Return the score above which as many leads come on a usual day as can be called; 0 where there is no limit."""
     first = int(len(sample) * (1 - RECENT))
     days = np.unique(sample.days[first:]).size
-    wanted = capacity * days
-    if not capacity or not asked or wanted >= len(sample) - first:
+    calls = capacity * days
+    if not capacity or not term_codes or calls >= len(sample) - first:
         return 0.0
-    scores = np.sort(share(model.margin([code[first:] for code in asked])))
-    return float(scores[-wanted])
+    scores = np.sort(probability(model.margin([code[first:] for code in term_codes])))
+    return float(scores[-calls])
 
 
 def learned_to_dict(learned: LearnedLeads) -> dict[str, Any]:

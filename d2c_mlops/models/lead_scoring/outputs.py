@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from d2c_mlops.models.lead_scoring.additive import share
+from d2c_mlops.models.lead_scoring.additive import probability
 from d2c_mlops.models.lead_scoring.answers import (
     BASES,
     TIERS,
@@ -30,9 +30,9 @@ from d2c_mlops.models.lead_scoring.fields import Floats
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
 
 
-def chances(margin: Floats, deviation: Floats, wanted: float) -> tuple[Floats, Floats]:
+def chances(margin: Floats, deviation: Floats, target: float) -> tuple[Floats, Floats]:
     """Return the score (share 0..1) and the chance that the advice to call, or not to, is right."""
-    both = share(np.stack([margin, PROBIT * np.abs(margin - wanted) / deviation]))
+    both = probability(np.stack([margin, PROBIT * np.abs(margin - target) / deviation]))
     return np.round(both[0], 6), np.round(both[1], 4)
 
 
@@ -66,11 +66,11 @@ Parts = tuple[list[int], float, float, int]  # codes of the terms, log-odds, sta
 
 def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> Parts:
     """Return what the answer and the reasons for one lead are made of."""
-    codes, known = [], 0
+    codes, known_fields = [], 0
     for field in sheet.fields:
         code = field.code(record.get(field.name))
         codes.append(code)
-        known += code != field.size - 1
+        known_fields += code != field.size - 1
     for term in sheet.terms[len(codes) :]:
         (a, b), (_, size) = term.parts, term.sizes
         codes.append(codes[a] * size + codes[b])
@@ -78,13 +78,13 @@ def record_parts(sheet: Sheet, record: Mapping[str, Any]) -> Parts:
     for table, unsure, code in zip(sheet.lists, sheet.variance_lists, codes, strict=True):
         margin += table[code]
         variance += unsure[code]
-    return codes, margin, math.sqrt(variance), known
+    return codes, margin, math.sqrt(variance), known_fields
 
 
 def record_answer(sheet: Sheet, lead_id: str, parts: Parts) -> dict[str, Any]:
     """Return the answer to one lead as JSON values."""
-    _, margin, deviation, known = parts
-    enough = known >= sheet.least
+    _, margin, deviation, known_fields = parts
+    enough = known_fields >= sheet.least
     chance, sure = chances(np.array([margin]), np.array([deviation]), sheet.wanted)
     return {
         "lead_id": lead_id,
@@ -98,26 +98,26 @@ def record_answer(sheet: Sheet, lead_id: str, parts: Parts) -> dict[str, Any]:
 
 def record_answers(sheet: Sheet, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the answers to checked records as JSON values."""
-    return [record_answer(sheet, each["lead_id"], record_parts(sheet, each)) for each in records]
+    return [record_answer(sheet, record["lead_id"], record_parts(sheet, record)) for record in records]
 
 
 def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:
     """Return the reasons for one lead, as the batch gives them."""
-    codes, margin, _, known = parts
-    if known < sheet.least:
-        return [too_little(sheet, known)]
+    codes, margin, _, known_fields = parts
+    if known_fields < sheet.least:
+        return [too_little(sheet, known_fields)]
     summands = [table[code] for table, code in zip(sheet.lists, codes, strict=True)]
     order = sorted(range(len(codes)), key=summands.__getitem__)
     top = [i for i in order[: -TOLD - 1 : -1] if summands[i] >= WEAK]
     low = [i for i in order[:TOLD] if summands[i] <= -WEAK]
-    found = [sheet.reason_lists[i][codes[i]] for i in top + low]
+    texts = [sheet.reason_lists[i][codes[i]] for i in top + low]
     if margin < sheet.wanted and any(sheet.changeable):
-        room = [each[code] for each, code in zip(sheet.room_lists, codes, strict=True)]
-        a, *rest = sorted(range(len(room)), key=room.__getitem__, reverse=True)[:2]
-        b = rest[0] if rest else a
-        second = room[b] if rest else -math.inf
-        found.append(difference(sheet, sheet.wanted - margin, room[a], second, (a, codes[a]), (b, codes[b])))
-    return [*found, sheet.baseline] if sheet.baseline else found
+        room = [entries[code] for entries, code in zip(sheet.room_lists, codes, strict=True)]
+        a, *others = sorted(range(len(room)), key=room.__getitem__, reverse=True)[:2]
+        b = others[0] if others else a
+        second = room[b] if others else -math.inf
+        texts.append(difference(sheet, sheet.wanted - margin, room[a], second, (a, codes[a]), (b, codes[b])))
+    return [*texts, sheet.baseline] if sheet.baseline else texts
 
 
 def explained_answers(

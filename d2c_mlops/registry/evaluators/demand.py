@@ -15,7 +15,7 @@ from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
-from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, alive, panel_of
+from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, is_selling, panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
 from d2c_mlops.registry.evaluators import (
     ACTUAL,
@@ -146,7 +146,7 @@ def _history_at(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | No
         panel = panel_of(tables.before(cutoff), cutoff, by, freq, HISTORY)
     except DataRefused:
         return None
-    scored = alive(panel, LEAST[freq])
+    scored = is_selling(panel, LEAST[freq])
     return panel.only(scored) if scored.any() else None
 
 

@@ -15,9 +15,9 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.charter import Charter, break_even_precision
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.models.lead_scoring.additive import share
+from d2c_mlops.models.lead_scoring.additive import probability
 from d2c_mlops.models.lead_scoring.baselines import source_rates
-from d2c_mlops.models.lead_scoring.evaluation import called, profit
+from d2c_mlops.models.lead_scoring.evaluation import leads_to_call, profit
 from d2c_mlops.models.lead_scoring.leakage_guard import auc
 from d2c_mlops.registry.evaluators import ACTUAL, BASELINE, MODEL, EvaluationTrial, Evaluator, Metric, predict_shuffled
 
@@ -40,7 +40,7 @@ class LeadEvaluator(Evaluator):
 
         def per_lead(observations: pd.DataFrame, column: str) -> float:
             score, won = _scores(observations, column), _won(observations)
-            chosen = called(
+            chosen = leads_to_call(
                 score, break_even_precision(right or 0.0, wrong or 0.0), observations["day"].to_numpy(), capacity
             )
             return profit(won, chosen, right or 0.0, wrong or 0.0) / max(1, len(observations))
@@ -109,7 +109,7 @@ def _measure_cutoff(trial: EvaluationTrial, cutoff: date, leads: pd.DataFrame) -
         codes = names.get_indexer(fields["source"].astype(str))
         later = names.get_indexer(unpack(leads)["source"].astype(str))
         rates = source_rates(codes.astype(np.intp), len(names) + 1, won)
-        frame[BASELINE + "rate_by_source"] = share(rates.margin([np.where(later < 0, len(names), later)]))
+        frame[BASELINE + "rate_by_source"] = probability(rates.margin([np.where(later < 0, len(names), later)]))
     return frame
 
 

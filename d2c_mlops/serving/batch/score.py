@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from d2c_mlops.data.sources.fetch import shown, split_location
+from d2c_mlops.data.sources.fetch import split_location, without_password
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.formulas import with_formulas
@@ -91,9 +91,11 @@ def score(
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
     read = read_records(source, contract, form)
     rows = with_formulas(read.frame) if read.untyped else read.frame
-    frame = coerce_inputs(contract, rows, shown(source), read.untyped)
+    frame = coerce_inputs(contract, rows, without_password(source), read.untyped)
     if frame.empty:
-        raise DataRefused("the source has no records", where=shown(source), next="check that this is the right table")
+        raise DataRefused(
+            "the source has no records", where=without_password(source), next="check that this is the right table"
+        )
     writer = find_sink(sink, settings)
     identity = identity_columns(contract, nullable=not writer.unique)
     batch = Batch(
@@ -103,8 +105,8 @@ def score(
     both = SplitScorer(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
     if writer.unique and (twice := list(islice(repeated_keys(frame, identity), 20))):
         raise DataRefused(
-            f"{shown(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
-            where=shown(source),
+            f"{without_password(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
+            where=without_password(source),
             failures=twice,
             next="remove the duplicates from the source, or write to a file",
         )
@@ -122,7 +124,7 @@ def score(
         len(frame),
         written,
         batch.id,
-        shown(sink),
+        without_password(sink),
         start,
         tuple(out.columns),
         *rollout_counts,
@@ -213,7 +215,9 @@ def _check_not_the_same(source: str, sink: str) -> None:
     read = place.iterdir() if place.is_dir() else [place]
     same = target.exists() and any(path.exists() and path.samefile(target) for path in read)
     if same or source == sink:
-        raise UsageError("the predictions would overwrite the source", where=shown(sink), next="name another sink")
+        raise UsageError(
+            "the predictions would overwrite the source", where=without_password(sink), next="name another sink"
+        )
 
 
 def _batch_id(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2c_mlops import former_names
-from d2c_mlops.data.sources.fetch import URL, extensions, shown
+from d2c_mlops.data.sources.fetch import URL, extensions, without_password
 from d2c_mlops.data.store import disk_trouble
 from d2c_mlops.errors import UsageError
 from d2c_mlops.formulas import no_formulas
@@ -92,7 +92,7 @@ def find_sink(location: str, settings: Settings) -> Sink:
     raise UsageError(
         "no sink supports this location; supported: "
         + "; ".join(f"{name} ({sink_.expects})" for name, sink_ in sinks.items()),
-        where=shown(location),
+        where=without_password(location),
         next="check the spelling of the file's suffix or of the URL",
     )
 

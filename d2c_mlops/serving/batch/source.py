@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from d2c_mlops.data.ingestion.cells import CellNotes, plain_cells
-from d2c_mlops.data.ingestion.joining import labelled
+from d2c_mlops.data.ingestion.joining import with_unique_labels
 from d2c_mlops.data.ingestion.reading import parts_at
 from d2c_mlops.data.layouts.discovery import RawTable
 from d2c_mlops.data.origin import LINE
-from d2c_mlops.data.sources.fetch import shown
+from d2c_mlops.data.sources.fetch import without_password
 from d2c_mlops.data.sources.files import FileFormat, Part, stem_of
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract
@@ -36,13 +36,13 @@ def read_records(source: str, contract: Contract, form: FileFormat | None = None
     notes = (*part.notes, *(f"{name}: not read, no source supports this file type" for name in read.unread))
     if part.unit != "line":
         return RecordSource(part.frame.reset_index(drop=True), False, notes)
-    (marked,), origin = labelled([part])
+    (marked,), origin = with_unique_labels([part])
     cell_notes = CellNotes(origin)
     (plain,) = plain_cells([marked], cell_formats(contract), form, cell_notes)
     if cell_notes.failures:
         raise DataRefused(
             "cells are ambiguous",
-            where=shown(source),
+            where=without_password(source),
             next="correct them at their source, or declare their format: --decimal , or --decimal . for numbers, --dates dmy or --dates mdy for dates",
             failures=cell_notes.failures,
         )
@@ -75,7 +75,7 @@ def _matching_part(parts: list[Part], source: str, contract: Contract) -> Part:
         listed = ", ".join(sorted(stem_of(part.name) for part in parts)) or "none"
         raise UsageError(
             f"{len(fitting)} of its tables have the columns of {contract.name}: {', '.join(sorted(needed))}",
-            where=shown(source),
+            where=without_password(source),
             next=f"name one of its tables ({listed}): a single file, or URL::TABLE",
         )
     return fitting[0]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import sqlalchemy as sa
 
-from d2c_mlops.data.sources.fetch import URL, shown, split_location, sql_trouble
+from d2c_mlops.data.sources.fetch import URL, split_location, sql_trouble, without_password
 from d2c_mlops.errors import Failure, UsageError
 from d2c_mlops.models.core.contract import Field, to_records
 from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
@@ -43,13 +43,15 @@ class SqlSink:
         url, table = split_location(location)
         if not table:
             raise UsageError(
-                "the table name is missing", where=shown(location), next=f"name it: {shown(url)}::forecasts"
+                "the table name is missing",
+                where=without_password(location),
+                next=f"name it: {without_password(url)}::forecasts",
             )
         with sql_trouble(location):
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             target, notes = _target_and_notes(table, batch)
             with engine.begin() as connection:
-                created = _create_or_check(connection, target, shown(location))
+                created = _create_or_check(connection, target, without_password(location))
                 notes.create(connection, checkfirst=True)
                 if created:  # notes about a former table of this name are void
                     connection.execute(notes.delete().where(notes.c.sink == target.name))

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from d2c_mlops.convert.api_changes.change import ApiChange, every_change, installed, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, every_change, installed_version
 from d2c_mlops.convert.check.apply_fixes import apply_fixes
 from d2c_mlops.convert.check.check import examine
 from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
@@ -32,7 +32,7 @@ def _title(change: ApiChange) -> str:
     return f"{change.path}-{change.kind}-{change.argument}"
 
 
-@pytest.mark.parametrize("change", live_changes(), ids=_title)
+@pytest.mark.parametrize("change", applicable_changes(), ids=_title)
 def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiChange) -> None:
     subject = Subject(example(change.example).notebook())
     hits = [hit for hit, found in changes(subject) if found is change]
@@ -85,13 +85,16 @@ _TOLD = (
     [
         one
         for one in every_change()
-        if one.kind == "gone" and installed(one.library) and one in live_changes() and not one.path.startswith(_TOLD)
+        if one.kind == "gone"
+        and installed_version(one.library)
+        and one in applicable_changes()
+        and not one.path.startswith(_TOLD)
     ],
     ids=_title,
 )
 def test_what_is_said_to_be_gone_is_gone_from_the_installed_version(change: ApiChange) -> None:
     assert not _lookup(change.path)
-    if change.to and not change.to.endswith("_") and installed(distribution_of(change.to.split(".")[0])):
+    if change.to and not change.to.endswith("_") and installed_version(distribution_of(change.to.split(".")[0])):
         assert _lookup(change.to), f"{change.to} does not exist"
 
 

@@ -15,8 +15,8 @@ from d2c_mlops.convert.check.rules.exit_status import _QUOTED, _STRICT
 from d2c_mlops.convert.check.rules.modules import _INSTALL
 from d2c_mlops.convert.check.rules.pandas3 import _TEXT_COLUMN
 from d2c_mlops.convert.check.rules.secrets import _TAGS
-from d2c_mlops.convert.plan.naming import command
-from d2c_mlops.convert.repair.fixes.python2 import modern
+from d2c_mlops.convert.plan.naming import name_from_command
+from d2c_mlops.convert.repair.fixes.python2 import python_3_line
 from d2c_mlops.convert.repair.fixes.session_state import _MISMATCH
 from d2c_mlops.convert.source.magics import split_magics
 from d2c_mlops.convert.source.sections import sectioned, title_of
@@ -125,10 +125,10 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "quoted in a shell": (lambda text: _QUOTED.sub("", text), "$(", ""),
     "lines of a script": (_STRICT.search, "\n", "x"),
     "columns of text": (_TEXT_COLUMN.search, "\n", "x"),
-    "tags of a heading": (command, "<", ""),
-    "brackets of a heading": (command, "(", ""),
-    "unequal in Python 2": (modern, "a.", ""),
-    "print in Python 2": (modern, "print (a) ", ","),
+    "tags of a heading": (name_from_command, "<", ""),
+    "brackets of a heading": (name_from_command, "(", ""),
+    "unequal in Python 2": (python_3_line, "a.", ""),
+    "print in Python 2": (python_3_line, "print (a) ", ","),
     "number of a CSV file": (NUMBER_LIKE.fullmatch, "1", "x"),
     "returns of a printout": (CONTROL.split, "\r", "x"),
     "dots in a file's name": (plain_stem, ".", "x"),
@@ -153,7 +153,8 @@ def test_a_pattern_takes_time_by_the_length_of_its_text(name: str) -> None:
 
 def test_patterns_find_what_they_found() -> None:
     assert (
-        modern("if a <> b:") == "if a != b:" and modern("    while a<>b and c <> d:") == "    while a != b and c != d:"
+        python_3_line("if a <> b:") == "if a != b:"
+        and python_3_line("    while a<>b and c <> d:") == "    while a != b and c != d:"
     )
     assert [
         NUMBER_LIKE.fullmatch(each) is not None for each in ("1", "-1.5", "1,234.5", ".5", "+,5", "", ".", "1x", "-")

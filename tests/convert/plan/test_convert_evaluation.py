@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.plan.model_plan import Chosen, choose
+from d2c_mlops.convert.plan.model_plan import ModelChoice, model_choices
 from d2c_mlops.convert.plan.plan import read
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.held_out import overlap, regression_rows, watched
+from d2c_mlops.convert.run.held_out import overlap_share, record_fits, regression_rows
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.settings import load
 
@@ -73,13 +73,13 @@ HELD_OUT = {
 }  # fmt: skip
 
 
-def chosen(folder: Path, *cells: str) -> Chosen:
+def chosen(folder: Path, *cells: str) -> ModelChoice:
     path = folder / "old.ipynb"
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate((IMPORTS, SPLIT, *cells))]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     plan = read(read_notebook(path))
-    found = choose(plan, blocks(plan))
+    found = model_choices(plan, blocks(plan))
     assert not isinstance(found, str), found
     return found[0]
 
@@ -115,13 +115,13 @@ TABLE = pd.DataFrame({"visits": range(40), "bought": [0, 1] * 20})
 ])  # fmt: skip
 def test_rows_that_were_fitted_are_known_by_label_and_values(judged: pd.DataFrame, share: float) -> None:
     fitted = TABLE.iloc[:30]
-    assert overlap((fitted[["visits"]], fitted["bought"]), judged[["visits"]], judged["bought"]) == share
+    assert overlap_share((fitted[["visits"]], fitted["bought"]), judged[["visits"]], judged["bought"]) == share
 
 
 def test_rows_of_arrays_are_known_by_their_values() -> None:
     rows, y = np.random.default_rng(1).normal(size=(50, 3)), np.arange(50) % 2
-    assert overlap((rows[:40], y[:40]), rows, y) == 0.8
-    assert overlap((rows[:40], y[:40]), rows[40:], y[40:]) == 0.0
+    assert overlap_share((rows[:40], y[:40]), rows, y) == 0.8
+    assert overlap_share((rows[:40], y[:40]), rows[40:], y[40:]) == 0.0
 
 
 def test_rows_numbered_anew_after_the_split_are_known_by_their_values() -> None:
@@ -129,17 +129,17 @@ def test_rows_numbered_anew_after_the_split_are_known_by_their_values() -> None:
     y = pd.Series(np.arange(50) % 2)
     order = np.random.default_rng(3).permutation(50)
     fitted = rows.iloc[order[:40]].reset_index(drop=True), y.iloc[order[:40]].reset_index(drop=True)
-    assert overlap(fitted, rows, y) == 0.8
+    assert overlap_share(fitted, rows, y) == 0.8
     others = order[40:]
-    assert overlap(fitted, rows.iloc[others].reset_index(drop=True), y.iloc[others].reset_index(drop=True)) == 0.0
+    assert overlap_share(fitted, rows.iloc[others].reset_index(drop=True), y.iloc[others].reset_index(drop=True)) == 0.0
 
 
 def test_a_few_training_rows_among_arrays_count_unless_rows_repeat_by_chance() -> None:
     rows, y = np.random.default_rng(4).normal(size=(50, 3)), np.arange(50) % 2
-    assert overlap((rows[:40], y[:40]), rows[36:], y[36:]) == pytest.approx(4 / 14)
+    assert overlap_share((rows[:40], y[:40]), rows[36:], y[36:]) == pytest.approx(4 / 14)
     coarse = np.arange(200).reshape(-1, 1) % 50
     half = np.arange(200) % 2
-    assert overlap((coarse[:100], half[:100]), np.r_[coarse[:20], coarse[:80] + 50], half[100:]) == 0.0
+    assert overlap_share((coarse[:100], half[:100]), np.r_[coarse[:20], coarse[:80] + 50], half[100:]) == 0.0
 
 
 @pytest.mark.parametrize("alike", [0, 1, 2])
@@ -147,7 +147,9 @@ def test_rows_repeated_before_the_split_are_known_by_label(alike: int) -> None:
     table = TABLE.assign(visits=TABLE["visits"] % 10)  # rows 2 and 3 have the values of rows 32 and 33, by chance
     judged = table.iloc[30:].iloc[[0, 0, 1, 2, 3]]
     fitted = table.iloc[[0, 0, 1, 30, 31, *(2, 3)[:alike]]]
-    assert overlap((fitted[["visits"]], fitted["bought"]), judged[["visits"]], judged["bought"]) == pytest.approx(0.6)
+    assert overlap_share((fitted[["visits"]], fitted["bought"]), judged[["visits"]], judged["bought"]) == pytest.approx(
+        0.6
+    )
 
 
 @pytest.mark.parametrize(("named", "share"), [("train", 1.0), ("test", 0.0), ("all", 0.75)])
@@ -160,18 +162,18 @@ def test_the_rows_of_a_statsmodels_regression_are_watched(named: str, share: flo
     for fitted in (sm.OLS(y[:30], table[:30]).fit(), sm.GLM(y[:30], table[:30]).fit()):
         watched_rows = regression_rows(fitted)
         assert watched_rows is not None
-        assert overlap(watched_rows, table[rows], y[rows]) == share
+        assert overlap_share(watched_rows, table[rows], y[rows]) == share
 
 
 def test_watching_a_fit_leaves_the_class_as_it_was() -> None:
     from sklearn.linear_model import LinearRegression, Ridge
 
     before = dict(vars(Ridge))
-    with watched(Ridge) as seen:
+    with record_fits(Ridge) as seen:
         model = Ridge().fit(TABLE[["visits"]], TABLE["bought"])
     assert seen[id(model)][1] is TABLE["bought"] or (seen[id(model)][1] == TABLE["bought"]).all()
     assert dict(vars(Ridge)) == before
-    with watched(LinearRegression) as seen:
+    with record_fits(LinearRegression) as seen:
         pass
     assert not seen
 

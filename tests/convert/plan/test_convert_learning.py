@@ -13,8 +13,8 @@ import pytest
 from d2c_mlops.convert.conversion_report import served_text
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.plan.recorded_functions import functions_of, served_sources
-from d2c_mlops.convert.plan.row_dependence import advice, sites
-from d2c_mlops.convert.run.feature_agreement import Disagreement, agree, rare_first
+from d2c_mlops.convert.plan.row_dependence import advice, learning_sites
+from d2c_mlops.convert.run.feature_agreement import Disagreement, check_agreement, rare_first
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.models.converted.recorded_steps import Learned
 
@@ -179,12 +179,12 @@ def test_a_function_that_learns_gives_a_record_its_features_of_the_whole_table(w
     trained = prepare(SHOP)
     assert np.allclose(np.asarray(trained, float), np.asarray(own(SHOP.copy()), float), equal_nan=True)
     learned.learning = False
-    found = agree(prepare, SHOP, prepare(SHOP), pairs=30)
+    found = check_agreement(prepare, SHOP, prepare(SHOP), pairs=30)
     assert (found.rows, found.singles) == (40, 40) and found.pairs == 30
     with pytest.raises(
         (Disagreement, ValueError, IndexError, KeyError)
     ):  # as the author wrote it, it depends on the batch
-        agree(lambda records: own(records.copy()), SHOP, own(SHOP.copy()))
+        check_agreement(lambda records: own(records.copy()), SHOP, own(SHOP.copy()))
 
 
 NOT_LEARNED = {
@@ -206,7 +206,7 @@ NOT_LEARNED = {
 def test_what_cannot_be_learned_once_is_named_with_its_cell_and_line(what: str, tmp_path: Path) -> None:
     source, named = NOT_LEARNED[what]
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
-    found = sites([line for line in plan.lines if line.statement.cell == 2], plan)
+    found = learning_sites([line for line in plan.lines if line.statement.cell == 2], plan)
     assert any(named in each.what and each.cell == 2 and each.line >= 2 for each in found), found
     assert "cell 2, line" in advice(found) and "fit it once" in advice(found)
 
@@ -220,7 +220,7 @@ def test_what_answers_row_by_row_learns_nothing(tmp_path: Path) -> None:
         "    out['e'] = pd.cut(df['spend'], [0, 10, 50, 1000], labels=False)\n    return out"
     )  # fmt: skip
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
-    assert sites(plan.lines, plan) == []
+    assert learning_sites(plan.lines, plan) == []
     assert functions_of(plan, inner=True).served == {}
 
 
@@ -235,7 +235,7 @@ FIGURES = {
 def test_one_row_for_each_group_is_a_record_of_its_own(what: str, tmp_path: Path) -> None:
     source = f"last = shop['spend'].max() + 1\nper = shop.groupby('city').agg({FIGURES[what]})"
     plan = planned(tmp_path, IMPORTS, source, "X = per")
-    assert sites(plan.lines, plan) == []
+    assert learning_sites(plan.lines, plan) == []
 
 
 def test_features_that_depend_on_the_batch_fail_the_check_with_record_and_column() -> None:
@@ -243,7 +243,7 @@ def test_features_that_depend_on_the_batch_fail_the_check_with_record_and_column
         return records[["spend"]] / records["spend"].max()
 
     with pytest.raises(Disagreement, match=r"record \d+ alone gets 1 as spend, 0\.\d+ in the whole table"):
-        agree(scaled, SHOP, scaled(SHOP))
+        check_agreement(scaled, SHOP, scaled(SHOP))
 
 
 def test_features_that_only_a_pair_changes_fail_the_check() -> None:
@@ -252,7 +252,7 @@ def test_features_that_only_a_pair_changes_fail_the_check() -> None:
         return spend.to_frame()
 
     with pytest.raises(Disagreement, match="together with record"):
-        agree(paired, SHOP, paired(SHOP))
+        check_agreement(paired, SHOP, paired(SHOP))
 
 
 def test_a_column_that_follows_the_number_of_the_row_fails_the_check() -> None:
@@ -262,7 +262,7 @@ def test_a_column_that_follows_the_number_of_the_row_fails_the_check() -> None:
         return records[["visits"]].assign(past=past)
 
     with pytest.raises(Disagreement, match="as past"):
-        agree(by_index, SHOP, by_index(SHOP))
+        check_agreement(by_index, SHOP, by_index(SHOP))
 
 
 @pytest.mark.parametrize(("rows", "singles", "pairs", "early"), [
@@ -296,11 +296,11 @@ def test_last_digits_of_a_product_are_no_difference(size: float, rest: float, sa
         return records.to_numpy() + rest / len(records)
 
     if same:
-        found = agree(product, table, product(table))
+        found = check_agreement(product, table, product(table))
         assert found.singles == 60 and found.pairs == 500
     else:
         with pytest.raises(Disagreement):
-            agree(product, table, product(table))
+            check_agreement(product, table, product(table))
 
 
 def test_threads_that_ask_at_once_do_not_share_their_place_in_the_notes() -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.plan.data_flow import reading, to_text
+from d2c_mlops.convert.plan.data_flow import data_flow_report, to_text
 from d2c_mlops.convert.plan.plan import read
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
@@ -19,7 +19,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def found(name: str) -> dict:
-    return reading(read(read_notebook(NOTEBOOKS / f"{name}.ipynb")))
+    return data_flow_report(read(read_notebook(NOTEBOOKS / f"{name}.ipynb")))
 
 
 def test_a_cell_is_told_with_what_it_reads_and_defines():

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
-from d2c_mlops.convert.plan.model_plan import Chosen, choose, find_ways, settle
+from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, limit_outputs, model_choices
 from d2c_mlops.convert.plan.plan import Plan, read
-from d2c_mlops.convert.plan.slicing import Columns, Wanted
+from d2c_mlops.convert.plan.slicing import ColumnSet, NeededColumns
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.probe import _learned_from, _same
+from d2c_mlops.convert.run.model_proof import _learned_from, _same
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.source.source_edits import returning
+from d2c_mlops.convert.source.source_edits import with_return
 from d2c_mlops.convert.write.charter import charter_source
-from d2c_mlops.convert.write.document import joined, lay_out
+from d2c_mlops.convert.write.document import join_short_cells, notebook_cells
 from d2c_mlops.convert.write.functions import call_source
-from d2c_mlops.convert.write.model import candidates
+from d2c_mlops.convert.write.model import model_sources
 from d2c_mlops.convert.write.parameter_list import CodeParameters
-from d2c_mlops.convert.write.parameters import extract
-from d2c_mlops.convert.write.shared_steps import share
+from d2c_mlops.convert.write.parameters import extract_parameters
+from d2c_mlops.convert.write.shared_steps import share_equal_steps
 
 IMPORTS = """import numpy as np
 import pandas as pd
@@ -50,22 +50,22 @@ def plan_of(*cells: str) -> tuple[Plan, list[Block], CodeParameters]:
     ]
     plan = read(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
     found = blocks(plan)
-    return plan, found, extract(plan, found, None, "data")
+    return plan, found, extract_parameters(plan, found, None, "data")
 
 
 def cells_of(*cells: str) -> list[str]:
     """The cells of the converted notebook, after its imports."""
     plan, found, parameters = plan_of(*cells)
-    share(found, plan, parameters)
-    return [cell.source for cell in joined(lay_out(plan, found, parameters, {}, "models.shop"))][3:]
+    share_equal_steps(found, plan, parameters)
+    return [cell.source for cell in join_short_cells(notebook_cells(plan, found, parameters, {}, "models.shop"))][3:]
 
 
-def model_of(*cells: str) -> tuple[Plan, Chosen, CodeParameters]:
+def model_of(*cells: str) -> tuple[Plan, ModelChoice, CodeParameters]:
     plan, found, parameters = plan_of(*cells)
-    chosen = choose(plan, found)
+    chosen = model_choices(plan, found)
     assert not isinstance(chosen, str), chosen
-    share(found, plan, parameters)
-    chosen[0].ways = find_ways(plan, chosen[0], lambda block: call_source(block, parameters))
+    share_equal_steps(found, plan, parameters)
+    chosen[0].ways = find_record_entries(plan, chosen[0], lambda block: call_source(block, parameters))
     return plan, chosen[0], parameters
 
 
@@ -104,7 +104,7 @@ def test_what_learns_is_repeated_with_the_reason_and_no_second_name() -> None:
 
 def test_features_are_returned_without_being_bound_first() -> None:
     plan, chosen, parameters = model_of(LOAD, RENAME, SPLIT, SCALE, FIT)
-    prepare = candidates(plan, chosen, parameters)[0].prepare
+    prepare = model_sources(plan, chosen, parameters)[0].prepare
     assert prepare.endswith("return learned['scaler'].transform(X)")
 
 
@@ -117,7 +117,7 @@ def test_a_column_that_no_feature_is_made_of_is_neither_trained_for_nor_replayed
     )
     plan, chosen, parameters = model_of(*cells)
     assert [block.name for block in chosen.blocks] == ["load_sales", "split_train_test", "fit_logistic_regression"]
-    first = candidates(plan, chosen, parameters)[0]
+    first = model_sources(plan, chosen, parameters)[0]
     assert "n_clusters" not in first.train
     assert first.load == "" and first.load_name == "load_sales", "the step that loads is taken as it is"
 
@@ -163,8 +163,8 @@ def test_what_an_author_function_reads_is_wanted_too() -> None:
         "df = pd.read_csv('sales.csv')\nrate = df['qty'].mean()", rate.split("\n", 1)[1], "df['net'] = net(df)"
     )
     last = next(line for line in plan.lines if "net(df)" in line.statement.source)
-    wanted = Wanted(plan.inference)
-    wanted.want("df", Columns(frozenset({"net"})))
+    wanted = NeededColumns(plan.inference)
+    wanted.want("df", ColumnSet(frozenset({"net"})))
     wanted.take(last.statement, last.facts)
     assert "rate" in wanted.columns
 
@@ -187,7 +187,7 @@ STATEMENTS = st.one_of(
 def test_a_slice_computes_the_wanted_column_as_the_whole_program_does(program: list[str], column: str) -> None:
     start = ["df = pd.DataFrame({'a': [1, 2], 'b': [3, 4], 'c': [5, 6]})", "other = df[['a', 'b']]"]
     plan, _, _ = plan_of("\n".join([*start, *program]))
-    wanted = Wanted(plan.inference, frozenset({"pd", "len"}), {"df": Columns(frozenset({column}))})
+    wanted = NeededColumns(plan.inference, frozenset({"pd", "len"}), {"df": ColumnSet(frozenset({column}))})
     kept: list[str] = []
     for line in reversed(plan.lines):
         if wanted.touches(line.statement, line.facts):
@@ -241,11 +241,11 @@ def test_a_list_that_later_cells_read_goes_into_the_function() -> None:
 def test_steps_hand_out_what_the_model_wants_and_no_more() -> None:
     clean = "odd = IsolationForest(random_state=1)\nbasis = df[['price']].fillna(0)\ndf['odd'] = odd.fit_predict(basis)\ndf.head()"
     plan, found, _ = plan_of(LOAD, clean, SPLIT, FIT)
-    chosen = choose(plan, found)
+    chosen = model_choices(plan, found)
     assert not isinstance(chosen, str)
     step = next(block for block in found if any("basis" in line.facts.binds for line in block.lines))
     assert "basis" in step.outputs, "it may yet become the model"
-    settle(found, chosen[0])
+    limit_outputs(found, chosen[0])
     assert "basis" not in step.outputs and "df" in step.outputs
 
 
@@ -322,7 +322,7 @@ def test_a_step_hands_out_the_same_the_second_time() -> None:
     ],
 )
 def test_a_value_is_returned_without_being_bound_first(sources: list[str], value: str, said: list[str]) -> None:
-    assert returning(sources, value) == said
+    assert with_return(sources, value) == said
 
 
 def test_every_heading_goes_down_where_there_are_several_titles() -> None:
@@ -352,17 +352,17 @@ def test_the_author_keeps_the_name_train() -> None:
     plan, chosen, parameters = model_of(
         "train = pd.read_csv('sales.csv')\ntrain.head()", SPLIT.replace("df[", "train["), FIT
     )
-    assert {each.name for each in candidates(plan, chosen, parameters)} == {"train_model"}
+    assert {each.name for each in model_sources(plan, chosen, parameters)} == {"train_model"}
 
 
 @pytest.mark.parametrize(
     ("naming_of", "given", "name"),
     [
-        (naming.command, "Fix typo in Avg_Hours_WorkOrderOpenned column", "fix_typo"),
-        (naming.command, "Drop original irrelevant columns and highly correlated/leaking columns", "drop_original_irrelevant_columns"),
-        (naming.command, "Exclude the target", "exclude_target"),
-        (naming.apart, "Model 2 without Duration", "without_duration"),
-        (naming.apart, "Model 2", ""),
+        (naming.name_from_command, "Fix typo in Avg_Hours_WorkOrderOpenned column", "fix_typo"),
+        (naming.name_from_command, "Drop original irrelevant columns and highly correlated/leaking columns", "drop_original_irrelevant_columns"),
+        (naming.name_from_command, "Exclude the target", "exclude_target"),
+        (naming.distinguishing_words, "Model 2 without Duration", "without_duration"),
+        (naming.distinguishing_words, "Model 2", ""),
     ],
 )  # fmt: skip
 def test_names_are_the_words_of_the_author(naming_of: Callable[[str], str], given: str, name: str) -> None:

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import nbformat
 import pytest
 
-from d2c_mlops.convert.check.addresses import shown, sources
+from d2c_mlops.convert.check.addresses import sources, without_secrets
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
-from d2c_mlops.convert.repair.downloads import fetch, offers, safe_name
+from d2c_mlops.convert.repair.downloads import download_fixes, fetch, safe_name
 from d2c_mlops.convert.repair.fix_registry import RepairContext, apply
 from d2c_mlops.convert.source.download import NotFetched, download, is_public
 from d2c_mlops.convert.source.notebook import code_cell, read_notebook
@@ -242,7 +242,7 @@ def test_a_file_is_never_a_module_nor_another_file() -> None:
 
 
 def test_queries_and_passwords_are_not_shown() -> None:
-    assert shown("https://shop:geheim@x.example/a?token=geheim#geheim") == "https://x.example/a"
+    assert without_secrets("https://shop:geheim@x.example/a?token=geheim#geheim") == "https://x.example/a"
 
 
 def test_the_notebook_reads_the_copies(host: str, tmp_path: Path) -> None:
@@ -257,11 +257,11 @@ def test_the_notebook_reads_the_copies(host: str, tmp_path: Path) -> None:
         f"gone = pd.read_csv('http://{host}/gone')",
     )
     context = RepairContext(read_notebook(path), DataFiles([tmp_path]))
-    done = fetch(list(sources(context.subject)), tmp_path / "got", allowed=[host], taken=["fetched/rate.json"])
+    done = fetch(list(sources(context.subject)), tmp_path / "got", allowed=[host], used_names=["fetched/rate.json"])
     assert [bool(each.file) for each in done] == [True, True, True, True, False, True]
     assert "404" in done[4].reason and done[0].sha256 and done[0].size == len(TABLE)
     assert all((tmp_path / "got" / each.file).exists() for each in done if each.file)
-    new = apply(context.notebook, [edit for _, offer in offers(context, done) for edit in offer.edits])
+    new = apply(context.notebook, [edit for _, offer in download_fixes(context, done) for edit in offer.edits])
     cells = [cell.source for cell in new.cells]
     assert cells[1] == "sales = pd.read_csv('fetched/sales.csv', sep=',')"
     assert (

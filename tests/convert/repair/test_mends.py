@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.repair import repairing as reviving
+from d2c_mlops.convert.repair import run_and_fix
 from d2c_mlops.convert.repair.fix_registry import registered_fixes
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.repairing import repair_notebook
@@ -41,7 +41,7 @@ class Row:
 
 def cured(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RepairResult, str]:
     """Revive the row's notebook; return what came of it and its code."""
-    monkeypatch.setattr(reviving, "Session", Shared)
+    monkeypatch.setattr(run_and_fix, "Session", Shared)
     cells = [row.cells] if isinstance(row.cells, str) else list(row.cells)
     path = notebook(folder / "old" / "x.ipynb", *cells, *([row.check] if row.check else []), **row.metadata)
     data = folder / "data"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.convert.repair import repairing as reviving
-from d2c_mlops.convert.repair.packages import Installed
+from d2c_mlops.convert.repair import repair_state, run_and_fix
+from d2c_mlops.convert.repair.packages import InstallResult
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.repairing import repair_notebook
 from support.notebook_cells import LEARN, PLOT, SHOP
@@ -18,7 +18,7 @@ from support.shared_session import Shared
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all notebooks run in one child: it is what they compute that matters, not where."""
-    monkeypatch.setattr(reviving, "Session", Shared)
+    monkeypatch.setattr(run_and_fix, "Session", Shared)
 
 
 def tried(folder: Path, *cells: str, outputs: dict[int, Any] | None = None, **given: Any) -> RepairResult:
@@ -124,10 +124,10 @@ def test_the_data_are_read_and_never_written(tmp_path: Path) -> None:
 def test_a_refusal_names_the_cell_the_reason_and_the_next_step(
     cells: list[str], cell: int, why: str, next: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> Installed:
+    def never(*_: Any) -> InstallResult:
         raise AssertionError("nothing is installed without being asked for")
 
-    monkeypatch.setattr(reviving, "install_packages", never)
+    monkeypatch.setattr(repair_state, "install_packages", never)
     made = tried(tmp_path, *cells)
     assert made.status == "refused" and made.refusal is not None
     told = made.refusal.to_dict()
@@ -167,7 +167,7 @@ def test_a_cell_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
 def test_what_is_not_python_is_refused_before_anything_runs(
     metadata: dict[str, Any], cells: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reviving, "Session", None)
+    monkeypatch.setattr(run_and_fix, "Session", None)
     made = repair_notebook(notebook(tmp_path / "x.ipynb", *cells, **metadata), tmp_path / "work")
     assert made.status == "refused" and made.refusal is not None and why in made.refusal.why and made.refusal.next
 
@@ -182,12 +182,12 @@ def test_what_is_no_notebook_is_refused(raw: bytes, tmp_path: Path) -> None:
 def test_what_is_missing_is_installed_into_the_runs_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], Path]] = []
 
-    def install(wanted: Any, folder: Path) -> Installed:
+    def install(wanted: Any, folder: Path) -> InstallResult:
         asked.append((list(wanted), folder))
         (folder / "lifetimes.py").write_text("def fit():\n    return 3\n")
-        return Installed(("Lifetimes==0.11.3",), {})
+        return InstallResult(("Lifetimes==0.11.3",), {})
 
-    monkeypatch.setattr(reviving, "install_packages", install)
+    monkeypatch.setattr(repair_state, "install_packages", install)
     made = tried(tmp_path, "import lifetimes", "n = lifetimes.fit()", install=True)
     assert made.status == "as is" and made.installed == ("Lifetimes==0.11.3",), made.refusal
     assert asked == [(["lifetimes"], tmp_path / "work" / "packages")]
@@ -197,7 +197,7 @@ def test_what_cannot_be_installed_is_refused_with_the_installers_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        reviving, "install_packages", lambda wanted, _: Installed((), dict.fromkeys(wanted, "no version fits"))
+        repair_state, "install_packages", lambda wanted, _: InstallResult((), dict.fromkeys(wanted, "no version fits"))
     )
     made = tried(tmp_path, "import lifetimes\nn = lifetimes.fit()", install=True)
     assert made.refusal is not None and "no version fits" in made.refusal.why and made.missing == ("lifetimes",)

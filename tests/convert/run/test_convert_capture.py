@@ -16,8 +16,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from d2c_mlops.convert.run.capture import IN_MEMORY, plain_json, snapshot
-from d2c_mlops.convert.verify.verify import Item, Snapshot, _item, _verdict
+from d2c_mlops.convert.run.capture import IN_MEMORY, snapshot
+from d2c_mlops.convert.run.memory_reads import plain_json
+from d2c_mlops.convert.verify.verify import ComparedName, Snapshot, _item, _verdict
 from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.convert.write.writing import probe
 
@@ -167,7 +168,7 @@ def boosters(rows: int) -> list[Any]:
 def test_models_in_the_memory_of_their_library_are_not_called_equal() -> None:
     for left, right in zip(boosters(20), boosters(40), strict=True):
         for one, two in ((left, left), (left, right)):
-            assert _item("x", 1, [read(one)], read(two)) == Item("x", 1, "not compared", 0, IN_MEMORY)
+            assert _item("x", 1, [read(one)], read(two)) == ComparedName("x", 1, "not compared", 0, IN_MEMORY)
 
 
 def test_a_verdict_names_the_models_that_are_not_compared() -> None:
@@ -180,5 +181,5 @@ def test_a_verdict_names_the_models_that_are_not_compared() -> None:
 
 def test_a_search_that_holds_such_a_model_is_compared_by_its_other_results() -> None:
     one, two = ({"best_estimator_": boosters(20)[0], "scores": scores} for scores in ([0.5, 0.25], [0.5, 0.75]))
-    assert _item("x", 1, [read(one)], read(one)) == Item("x", 1, "equal", 2, "")
+    assert _item("x", 1, [read(one)], read(one)) == ComparedName("x", 1, "equal", 2, "")
     assert "scores" in _item("x", 1, [read(one)], read(two)).difference

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run import container_init, containers, isolation
-from d2c_mlops.convert.run.containers import CODE, PREFIX, Box, box
+from d2c_mlops.convert.run.containers import CODE, PREFIX, ContainerImage, prepared_image
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Stopped, run_program
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.errors import UsageError
@@ -54,7 +54,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Put engines of that name first on the search path, and no others; return the file that lists their calls."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    box.cache_clear()
+    prepared_image.cache_clear()
 
     def make(*names: str, info: int = 0) -> Path:
         log = tmp_path / "calls"
@@ -66,11 +66,11 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         return log
 
     yield make
-    box.cache_clear()
+    prepared_image.cache_clear()
 
 
 def command(folder: Path, options: tuple[str, ...] = ()) -> list[str]:
-    return Box("docker", IMAGE, options).command(
+    return ContainerImage("docker", IMAGE, options).command(
         [sys.executable, "-c", "1"], folder, [str(folder)], ["/srv/data, old", str(folder)], name="d2c-1",
         variables={"HOME": "/x"}, seconds=5, memory=1000, file_size=7, processes=9)  # fmt: skip
 
@@ -123,7 +123,7 @@ def test_without_an_engine_that_works_the_reasons_are_told(
 ) -> None:
     engines(*names, info=info)
     with pytest.raises(UsageError) as refused:
-        box(IMAGE)
+        prepared_image(IMAGE)
     told = str(refused.value)
     assert "neither docker nor podman works" in told and "--trust" in told
     for name in ("docker", "podman"):
@@ -134,7 +134,7 @@ def test_without_an_engine_that_works_the_reasons_are_told(
 def test_an_image_that_is_not_there_is_not_pulled(engines: Callable[..., Path], names: tuple[str, ...]) -> None:
     log = engines(*names)
     with pytest.raises(UsageError, match=r"no image other:2") as refused:
-        box("other:2")
+        prepared_image("other:2")
     assert refused.value.next.startswith(f"{names[0]} pull other:2")
     assert all(json.loads(line)[0] in ("info", "image") for line in log.read_text().splitlines())
 
@@ -156,15 +156,15 @@ def test_an_image_without_the_libraries_is_refused(
         containers, "CHECK", containers.CHECK.replace('with open("answer', 'found["open"] = []\nwith open("answer')
     )
     with pytest.raises(UsageError, match="lacks required packages: no_such_library") as refused:
-        box(IMAGE)
+        prepared_image(IMAGE)
     assert containers.BUILD in refused.value.next
 
 
 def test_other_versions_in_the_image_are_told() -> None:
     here = tuple((name, containers._version(name)) for name in containers.LIBRARIES)
-    assert Box("docker", IMAGE, (), here).differences == []
+    assert ContainerImage("docker", IMAGE, (), here).differences == []
     other = tuple((name, "0.1" if name == "pandas" else version) for name, version in here if name != "scipy")
-    told = Box("docker", IMAGE, (), other).differences
+    told = ContainerImage("docker", IMAGE, (), other).differences
     assert [each.split(" in the image")[0] for each in told] == ["pandas 0.1", "scipy missing"]
 
 
@@ -232,7 +232,7 @@ def init(code: str, **spec: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.skipif(not isolation.works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
+@pytest.mark.skipif(not isolation.mode_works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
@@ -257,7 +257,7 @@ def test_the_first_process_keeps_the_limits(code: str, exit_code: int) -> None:
     Path("/tmp/d2c-file-size").unlink(missing_ok=True)
 
 
-@pytest.mark.skipif(not isolation.works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
+@pytest.mark.skipif(not isolation.mode_works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
 def test_the_first_process_ends_with_its_caller_or_its_time() -> None:
     started = init("import time; time.sleep(30)")
     assert started.stdin is not None
@@ -287,7 +287,7 @@ def test_options_that_contradict_a_container_are_refused(more: list[str], tmp_pa
 def test_where_nothing_isolates_the_refusal_names_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "works", lambda name: False)
     with pytest.raises(UsageError) as refused:
-        isolation.best()
+        isolation.best_mode()
     assert "--container IMAGE" in refused.value.next and "--trust" in refused.value.next
     rows = dict(isolation.protection_table())
     assert set(rows["container (--container IMAGE)"].values()) == {"yes"} and list(rows)[-1] == "none (--trust)"

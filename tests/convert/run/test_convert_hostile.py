@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.run.isolation import TRUSTED, best
+from d2c_mlops.convert.run.isolation import TRUSTED, best_mode
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 import hostile
@@ -25,4 +25,4 @@ def test_there_are_attacks_of_many_kinds() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_attack_succeeds_without_isolation_and_fails_with_it(name: str) -> None:
     assert hostile.attack(hostile.ATTACKS[name], TRUSTED), "without isolation it must do harm, or it shows nothing"
-    assert hostile.attack(hostile.ATTACKS[name], best().name) == []
+    assert hostile.attack(hostile.ATTACKS[name], best_mode().name) == []

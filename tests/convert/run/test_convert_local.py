@@ -9,9 +9,9 @@ import pytest
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.meaning.path_values import Values
-from d2c_mlops.convert.repair import repairing as reviving
-from d2c_mlops.convert.repair.packages import Installed
-from d2c_mlops.convert.run.local_packages import decide, import_roots, lay_out, locals_of
+from d2c_mlops.convert.repair import repair_state
+from d2c_mlops.convert.repair.packages import InstallResult
+from d2c_mlops.convert.run.local_packages import choose_local_packages, copy_packages, import_roots, locals_of
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.runs.execution.execute import run
@@ -47,10 +47,10 @@ def test_a_package_is_found(where: str, tmp_path: Path) -> None:
     root = written(tmp_path / "repo", files)
     path = notebook(root / (place or "work/x.ipynb"), cell, "from src.config import V")
     read = read_notebook(path)
-    found = decide(read, import_roots(path.parent, read))
+    found = choose_local_packages(read, import_roots(path.parent, read))
     assert list(found) == ["src"] and (found["src"].place / "config.py").read_text() == "V = 1"
     assert [each.message for each in check(path, select=["D2C401", "D2C409"]).findings] == []
-    names = lay_out(found.values(), tmp_path / "local")
+    names = copy_packages(found.values(), tmp_path / "local")
     assert names == ["src"] and (tmp_path / "local" / "src" / "config.py").exists()
 
 
@@ -87,11 +87,13 @@ def test_a_name_that_is_local_and_on_an_index_is_refused_with_both(
     read = read_notebook(path)
     roots = import_roots(path.parent, read)
     with pytest.raises(DataRefused) as refused:
-        decide(read, roots)
+        choose_local_packages(read, roots)
     text = str(refused.value.failures[0])
     assert str(tmp_path / name) in text and other in text and f"cell {len(cells) + 1}" in text
     assert f"--local {name}" in refused.value.next and f"--index {name}" in refused.value.next
-    assert list(decide(read, roots, local=[name])) == [name] and not decide(read, roots, index=[name])
+    assert list(choose_local_packages(read, roots, local=[name])) == [name] and not choose_local_packages(
+        read, roots, index=[name]
+    )
     assert [each.cell for each in check(path, select=["D2C409"]).findings] == [len(cells)]
 
 
@@ -100,7 +102,7 @@ def test_files_that_are_no_python_are_no_package(tmp_path: Path) -> None:
         written(tmp_path, {"plotly/figure.html": "", "json.py": "x = 1"}) / "x.ipynb", "import plotly\nimport json"
     )
     read = read_notebook(path)
-    assert not decide(read, import_roots(path.parent, read))
+    assert not choose_local_packages(read, import_roots(path.parent, read))
 
 
 @pytest.mark.parametrize(("cells", "files", "local"), [
@@ -112,11 +114,11 @@ def test_own_names_are_never_fetched(
 ) -> None:
     asked: list[str] = []
 
-    def fetched(distributions: list[str], folder: Path) -> Installed:
+    def fetched(distributions: list[str], folder: Path) -> InstallResult:
         asked.extend(distributions)
-        return Installed((), dict.fromkeys(distributions, "no index is asked here"))
+        return InstallResult((), dict.fromkeys(distributions, "no index is asked here"))
 
-    monkeypatch.setattr(reviving, "install_packages", fetched)
+    monkeypatch.setattr(repair_state, "install_packages", fetched)
     path = notebook(written(tmp_path / "old", files) / "x.ipynb", *cells)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\n")

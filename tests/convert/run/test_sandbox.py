@@ -13,13 +13,13 @@ import pytest
 
 from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, clone_folder, copy_folder, files_below, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, marked, run_program
-from d2c_mlops.convert.run.isolation import works
-from d2c_mlops.convert.run.local_packages import Local, lay_out
+from d2c_mlops.convert.run.isolation import mode_works
+from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.errors import DataRefused
 
 ROOM = ChildLimits(120.0, 2 << 30)
-HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or works(name)]
+HERE = [name for name in ("bubblewrap", "namespaces", "landlock", "none") if name == "none" or mode_works(name)]
 
 
 def session(folder: Path, limits: ChildLimits = ROOM) -> Session:
@@ -224,12 +224,12 @@ def test_a_local_package_is_copied_at_any_depth_or_refused_with_the_files_left_o
     deep.mkdir(parents=True)
     (package / "__init__.py").touch()
     (deep / "rate.py").write_text("RATE = 0.19\n")
-    assert lay_out([Local("shop", package)], tmp_path / "local") == ["shop"]
+    assert copy_packages([LocalPackage("shop", package)], tmp_path / "local") == ["shop"]
     assert (tmp_path / "local/shop/a/b/c/d/e/f/g/rate.py").exists()
     (tmp_path / "tax.py").touch()
     (package / "tax.py").symlink_to(tmp_path / "tax.py")
     with pytest.raises(DataRefused, match="cannot be copied whole") as refused:
-        lay_out([Local("shop", package)], tmp_path / "local")
+        copy_packages([LocalPackage("shop", package)], tmp_path / "local")
     assert [failure.where for failure in refused.value.failures] == [str(package / "tax.py")]
 
 
@@ -239,7 +239,7 @@ def test_data_beside_a_local_package_that_is_not_copied_is_reported(tmp_path: Pa
     (package / "__init__.py").touch()
     (package / "leads.csv").symlink_to(tmp_path / "leads.csv")
     texts: list[str] = []
-    lay_out([Local("shop", package)], tmp_path / "local", texts.append)
+    copy_packages([LocalPackage("shop", package)], tmp_path / "local", texts.append)
     assert texts == [f"not copied from {package}: leads.csv: a link to a place outside the folder"]
 
 
@@ -290,7 +290,7 @@ def test_a_program_does_not_outlive_who_started_it(tmp_path: Path, isolation: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [name for name in ("bubblewrap", "namespaces") if works(name)])
+@pytest.mark.parametrize("mode", [name for name in ("bubblewrap", "namespaces") if mode_works(name)])
 @pytest.mark.parametrize("place", ["sub", "deep/er", "with space"])
 def test_what_is_mounted_below_a_readable_folder_cannot_be_written(mode: str, place: str, tmp_path: Path) -> None:
     """Libraries may lie on a mount of their own, below the folder of the interpreter."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.meaning.columns import selection
+from d2c_mlops.convert.meaning.columns import column_selection
 from d2c_mlops.convert.meaning.inference import infer
 from d2c_mlops.convert.meaning.roles import structure
 from d2c_mlops.convert.source.dataflow import Flow, trace
@@ -112,7 +112,7 @@ def test_expressions_are_followed_to_classes_and_columns() -> None:
     kinds = {one.name: one.thing.path for one in inference.bindings if one.thing}
     assert kinds["df"] == kinds["X"] == "pandas.DataFrame" and kinds["z"] == "numpy.ndarray"
     last = [one for one in inference.bindings if one.name == "z"][-1]
-    assert last.value is not None and str(selection(last.value, inference)) == "df[a]"
+    assert last.value is not None and str(column_selection(last.value, inference)) == "df[a]"
 
 
 def test_fits_are_read_with_features_and_target_through_split_and_scaler() -> None:

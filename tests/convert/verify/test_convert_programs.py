@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from d2c_mlops.convert.plan.plan import read
 from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.write.document import joined, lay_out
-from d2c_mlops.convert.write.parameters import extract
+from d2c_mlops.convert.write.document import join_short_cells, notebook_cells
+from d2c_mlops.convert.write.parameters import extract_parameters
 
 NAMES = ("a", "b", "c", "total", "rate")
 FRAMES = ("df", "sales")
@@ -31,8 +31,8 @@ def notebook(cells: list[str]) -> bytes:
 def converted(cells: list[str]) -> list[str]:
     plan = read(parse_notebook(notebook(cells), Path("program.ipynb")))
     found = blocks(plan)
-    parameters = extract(plan, found, None, ".")
-    out = joined(lay_out(plan, found, parameters, {}, "models.program"))
+    parameters = extract_parameters(plan, found, None, ".")
+    out = join_short_cells(notebook_cells(plan, found, parameters, {}, "models.program"))
     return [cell.source for cell in out if cell.kind == "code"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from d2c_mlops.data.layouts.leads import campaign
 from d2c_mlops.models.lead_scoring.additive import terms_of
-from d2c_mlops.models.lead_scoring.answers import Sheet, marked, score
+from d2c_mlops.models.lead_scoring.answers import Sheet, score, tag_with_term
 from d2c_mlops.models.lead_scoring.fields import learn_fields
 from d2c_mlops.models.lead_scoring.outputs import (
     answers,
@@ -34,7 +34,7 @@ def scored() -> tuple[Sheet, pd.DataFrame]:
         plan.fields,
         plan.terms,
         fitted.model.level,
-        tuple(marked(table, i) for i, table in enumerate(fitted.model.tables)),
+        tuple(tag_with_term(table, i) for i, table in enumerate(fitted.model.tables)),
         fitted.level_variance,
         fitted.variances,
         tuple(

@@ -16,7 +16,7 @@ import pytest
 from d2c_mlops.data.sources import fetch as parquet
 from d2c_mlops.data.sources import text_encoding
 from d2c_mlops.data.sources.archives import ZipSource
-from d2c_mlops.data.sources.fetch import read_parquet, shown
+from d2c_mlops.data.sources.fetch import read_parquet, without_password
 from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
@@ -226,7 +226,7 @@ def test_an_open_line_is_refused_without_the_password() -> None:
         check_encrypted("http://jo:Winter-2019@hooks.example/a?token=Winter-2019")
     assert "Winter" not in str(err.value) and "hooks.example" in str(err.value)
     for name in ("api_key", "sig", "client_secret", "access_token", "auth"):
-        assert "Winter" not in shown(f"https://x.example/a?a=1&{name}=Winter-2019")
+        assert "Winter" not in without_password(f"https://x.example/a?a=1&{name}=Winter-2019")
 
 
 # --- keys

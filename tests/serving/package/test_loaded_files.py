@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.core.model import MODEL_FILE, load, resolve
+from d2c_mlops.models.core.model import MODEL_FILE, load, model_class_at
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import run_task
 from d2c_mlops.registry.versions import files_of, load_version
@@ -56,8 +56,8 @@ def test_a_class_outside_of_the_projects_packages_is_refused_before_it_is_import
 def test_what_is_imported_already_is_still_no_model_where_it_is_none(settings: Settings) -> None:
     for path in ("os:system", "subprocess:Popen", "d2c_mlops.models.core.model:load"):
         with pytest.raises(UsageError, match=r"not a Model|outside"):
-            resolve(path)
-    assert resolve("toyshop:MeanUnits", settings.packages).__name__ == "MeanUnits"
+            model_class_at(path)
+    assert model_class_at("toyshop:MeanUnits", settings.packages).__name__ == "MeanUnits"
 
 
 # --- versions of the registry

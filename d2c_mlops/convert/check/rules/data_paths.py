@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from d2c_mlops.convert.check.addresses import shown, sources, text_of
+from d2c_mlops.convert.check.addresses import sources, text_of, without_secrets
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
@@ -85,12 +85,12 @@ def path_outside_folder(subject: Subject) -> Iterator[Hit]:
 )
 def file_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder or Path("/nonexistent")
-    made = _written(subject)
+    files_written = _written(subject)
     if any(magic.name == "cd" or "chdir" in magic.command for cell in subject.notebook.code for magic in cell.magics):
         return
     for cell, node, text in _read_files(subject):
         path = folder / text.replace("\\", "/")
-        if text in made or Path(text).name in made or exists(path):
+        if text in files_written or Path(text).name in files_written or exists(path):
             continue
         near = _nearly(path)
         if near is not None:
@@ -104,16 +104,16 @@ def _read_files(subject: Subject) -> Iterator[tuple[Cell, ast.expr, str]]:
     for cell, call, path in subject.calls:
         if not (_READS.match(path) and call.args):
             continue
-        given = call.args[0]
-        binding = subject.inference.binding(given)
-        value = binding.value if binding is not None and binding.position is None else given
+        path_node = call.args[0]
+        binding = subject.inference.binding(path_node)
+        value = binding.value if binding is not None and binding.position is None else path_node
         text = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
         if _FILE.match(text) and not _ABSOLUTE.match(text) and not _PLATFORM_PATH.match(text):
-            yield cell, given, text
+            yield cell, path_node, text
 
 
 def _written(subject: Subject) -> set[str]:
-    """Names of files that the notebook itself makes: written, opened, downloaded, unpacked."""
+    """Names of files that the notebook itself creates: written, opened, downloaded, unpacked."""
     read = {id(node) for _, node, _ in _read_files(subject)}
     names: set[str] = set()
     for _, node in _texts(subject):
@@ -127,11 +127,11 @@ def _written(subject: Subject) -> set[str]:
 
 
 def _nearly(path: Path) -> str | None:
-    """The one file of the folder whose name differs by case, spaces or a ` (1)` only."""
+    """The only file of the folder whose name differs just by case, spaces or a ` (1)`."""
     if not is_folder(path.parent):
         return None
-    found = [file.name for file in path.parent.iterdir() if _plain(file.name) == _plain(path.name)]
-    return found[0] if len(found) == 1 else None
+    similar = [file.name for file in path.parent.iterdir() if _plain(file.name) == _plain(path.name)]
+    return similar[0] if len(similar) == 1 else None
 
 
 def _plain(name: str) -> str:
@@ -171,11 +171,11 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
     read = {id(source.call): source.url for source in sources(subject) if source.call is not None}
     for cell, call, path in subject.calls:
-        given = call.args[0] if call.args else None
+        url_node = call.args[0] if call.args else None
         if id(call) in read:
-            yield hit(cell, call, f"data is loaded from {shown(read[id(call)])[:80]}")
+            yield hit(cell, call, f"data is loaded from {without_secrets(read[id(call)])[:80]}")
         elif _DOWNLOADS.match(path) and not (
-            path == "requests.post" and not _URL.match(text_of(subject.inference, given))
+            path == "requests.post" and not _URL.match(text_of(subject.inference, url_node))
         ):
             yield hit(
                 cell, call, f"`{path}` downloads its data", fix="load it once into the store and read it from there"

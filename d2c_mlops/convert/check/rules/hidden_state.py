@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.source.dataflow import BUILTINS, is_given
+from d2c_mlops.convert.source.dataflow import BUILTINS, is_kernel_name
 from d2c_mlops.convert.source.finding import Hit
 
 _PLATFORM = {
@@ -73,11 +73,11 @@ def use_before_definition(subject: Subject) -> Iterator[Hit]:
 )
 def run_out_of_order(subject: Subject) -> Iterator[Hit]:
     counts = {cell.index: cell.execution_count for cell in subject.notebook.code}
-    found = subject.flow.order.backwards
-    if found:
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        message = f"this cell was last run before the cell above it (In [{counts[found[0]]}]){more}"
-        yield Hit(found[0], 1, 1, message)
+    backward_cells = subject.flow.order.backwards
+    if backward_cells:
+        others = f", and {len(backward_cells) - 1} more" if len(backward_cells) > 1 else ""
+        message = f"this cell was last run before the cell above it (In [{counts[backward_cells[0]]}]){others}"
+        yield Hit(backward_cells[0], 1, 1, message)
 
 
 @rule(
@@ -108,11 +108,11 @@ def shadowed_builtin(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
         imported = {imported.bound for imported in flow.imports}
         for name, use in flow.defines.items():
-            if name in BUILTINS and name not in imported and not name.startswith("_") and not is_silent(name):
+            if name in BUILTINS and name not in imported and not name.startswith("_") and not is_prompt_name(name):
                 yield Hit(index, use.line, use.column, f"`{name}` shadows the builtin `{name}`")
 
 
-def is_silent(name: str) -> bool:
+def is_prompt_name(name: str) -> bool:
     """Names that nobody misses: they exist for the interactive prompt only."""
     return name in {"copyright", "credits", "license", "exit", "quit", "help"}
 
@@ -129,14 +129,14 @@ def is_silent(name: str) -> bool:
 def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
     kinds: dict[str, str] = {}
     for binding in subject.inference.bindings:
-        thing = binding.thing
-        if thing is None or binding.position is not None or binding.changes or binding.name == "_":
-            kinds.pop(binding.name, None) if thing is None else None
+        inferred = binding.thing
+        if inferred is None or binding.position is not None or binding.changes or binding.name == "_":
+            kinds.pop(binding.name, None) if inferred is None else None
             continue
-        kind = _FIRM.get(thing.path, "") if thing.instance else "a module or what it holds"
-        if thing.instance and thing.path.startswith(("sklearn.", "xgboost.", "lightgbm.")):
+        kind = _FIRM.get(inferred.path, "") if inferred.instance else "a module or what it holds"
+        if inferred.instance and inferred.path.startswith(("sklearn.", "xgboost.", "lightgbm.")):
             kind = "an estimator"
-        if not thing.instance and thing.path[:1].islower() and "." not in thing.path:
+        if not inferred.instance and inferred.path[:1].islower() and "." not in inferred.path:
             kind = "a module"
         before = kinds.get(binding.name, "")
         if before in _PROUD and kind and kind != before and "holds" not in kind:
@@ -216,15 +216,15 @@ def function_reads_globals(subject: Subject) -> Iterator[Hit]:
     imported = {imported.bound for flow in every.cells.values() for imported in flow.imports}
     for index, flow in every.cells.items():
         for function in flow.functions.values():
-            given = [
+            undefined = [
                 use
                 for use in function.reads
                 if use.name in every.definers
                 and use.name not in imported
                 and use.name not in every.functions
-                and not is_given(use.name)
+                and not is_kernel_name(use.name)
                 and not use.name.isupper()
             ]
-            if given:
-                names = ", ".join(f"`{use.name}`" for use in given)
+            if undefined:
+                names = ", ".join(f"`{use.name}`" for use in undefined)
                 yield Hit(index, function.line, 1, f"{function.name}() reads the global names {names}")

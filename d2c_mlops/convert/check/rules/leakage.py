@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.api_signatures import is_wrapper
-from d2c_mlops.convert.meaning.columns import selection
+from d2c_mlops.convert.meaning.columns import column_selection
 from d2c_mlops.convert.meaning.inference import Binding
 from d2c_mlops.convert.meaning.roles import METRICS, Fit, keyword
 from d2c_mlops.convert.source.finding import Hit, Severity
@@ -41,21 +41,21 @@ def _after(first: Fit, cell: Cell, call: ast.Call) -> bool:
 
 
 def _fed_split(subject: Subject, fit: Fit) -> Cell | None:
-    """Return the cell of the first later split that takes what a fit gave back."""
+    """Return the cell of the first later split that uses the result of a fit."""
     later = [(cell, call) for cell, call in _splits(subject) if _after(fit, cell, call)]
     if not later or fit.call is None:
         return None
-    made = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit)}
-    return next((cell for cell, call in later if _feeds(subject, fit, call, made)), None)
+    fitted_bindings = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit)}
+    return next((cell for cell, call in later if _feeds(subject, fit, call, fitted_bindings)), None)
 
 
-def _feeds(subject: Subject, fit: Fit, split: ast.Call, made: set[int]) -> bool:
+def _feeds(subject: Subject, fit: Fit, split: ast.Call, fitted_bindings: set[int]) -> bool:
     for part in split.args:
         if any(node is fit.call for node in ast.walk(part)):
             return True
         for name in (node for node in ast.walk(part) if isinstance(node, ast.Name)):
             binding = subject.inference.binding(name)
-            if binding is not None and any(id(ancestor) in made for ancestor in binding.ancestors()):
+            if binding is not None and any(id(ancestor) in fitted_bindings for ancestor in binding.ancestors()):
                 return True
     return False
 
@@ -142,21 +142,29 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
     good=example(_START + _XY + _PARTS),
 )
 def target_among_features(subject: Subject) -> Iterator[Hit]:
-    asked = [(cell, call, call.args[0], call.args[1]) for cell, call in _splits(subject) if len(call.args) > 1]
+    fits = [(cell, call, call.args[0], call.args[1]) for cell, call in _splits(subject) if len(call.args) > 1]
     for fit in subject.structure.models:
         if fit.call is not None and fit.kind == "model" and len(fit.call.args) > 1:
             cell = next(cell for cell in subject.notebook.code if cell.index == fit.cell)
             if not fit.path.startswith("statsmodels."):
-                asked.append((cell, fit.call, fit.call.args[0], fit.call.args[1]))
-    told: set[str] = set()
-    for cell, call, features, target in asked:
-        wanted, given = selection(target, subject.inference), selection(features, subject.inference)
-        if wanted is None or given is None or wanted.only is None or len(wanted.only) != 1:
+                fits.append((cell, fit.call, fit.call.args[0], fit.call.args[1]))
+    reported: set[str] = set()
+    for cell, call, features, target in fits:
+        target_column, feature_columns = (
+            column_selection(target, subject.inference),
+            column_selection(features, subject.inference),
+        )
+        if (
+            target_column is None
+            or feature_columns is None
+            or target_column.only is None
+            or len(target_column.only) != 1
+        ):
             continue
-        column = wanted.only[0]
-        same = wanted.frame is given.frame and given.frame.value is not None
-        if same and given.holds(column) and column not in told:
-            told.add(column)
+        column = target_column.only[0]
+        same = target_column.frame is feature_columns.frame and feature_columns.frame.value is not None
+        if same and feature_columns.holds(column) and column not in reported:
+            reported.add(column)
             yield hit(cell, call, f"the target `{column}` is still among the features `{ast.unparse(features)}`")
 
 
@@ -236,17 +244,17 @@ def shuffled_in_time(subject: Subject) -> Iterator[Hit]:
 
 def _is_dated(subject: Subject, binding: Binding) -> bool:
     """Whether rows keep a date up to here: a date column set, and no grouping, merging or choice of columns since."""
-    one: Binding | None = binding
-    while one is not None:
-        if one.changes is None:
-            value = one.value
+    ancestor: Binding | None = binding
+    while ancestor is not None:
+        if ancestor.changes is None:
+            value = ancestor.value
             dated = isinstance(value, ast.Call) and subject.inference.path(value.func) == "pandas.read_csv"
             parse = keyword(value, "parse_dates") if isinstance(value, ast.Call) else None
             return bool(dated and isinstance(parse, ast.List | ast.Tuple) and parse.elts)
-        if one.column is not None and isinstance(one.value, ast.Call):
-            if subject.inference.path(one.value.func) == "pandas.to_datetime":
+        if ancestor.column is not None and isinstance(ancestor.value, ast.Call):
+            if subject.inference.path(ancestor.value.func) == "pandas.to_datetime":
                 return True
-        elif one.column is None:
+        elif ancestor.column is None:
             return False
-        one = one.changes
+        ancestor = ancestor.changes
     return False

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from d2c_mlops.convert.api_changes.change import ApiChange, installed, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, installed_version
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.roles import keyword
 from d2c_mlops.convert.source.finding import Edit, Hit, rekeying, renaming, replacing
@@ -27,7 +27,7 @@ _ONLY_PANDAS = frozenset({"applymap", "as_matrix", "iteritems", "ix"})
     good=example("import numpy as np\nx = np.nan\nlist.append([], 1)"),
 )
 def api_gone(subject: Subject) -> Iterator[Hit]:
-    yield from (one for one, change in changes(subject) if change.kind != "behaviour")
+    yield from (usage for usage, change in changes(subject) if change.kind != "behaviour")
 
 
 @rule(
@@ -40,7 +40,7 @@ def api_gone(subject: Subject) -> Iterator[Hit]:
     good=example("import seaborn as sns\nsns.histplot([1, 2])"),
 )
 def api_changed(subject: Subject) -> Iterator[Hit]:
-    yield from (one for one, change in changes(subject) if change.kind == "behaviour")
+    yield from (usage for usage, change in changes(subject) if change.kind == "behaviour")
 
 
 def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
@@ -65,14 +65,14 @@ def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
 
 def _appends_rows(call: ast.Call) -> bool:
     """`x.append(row, ignore_index=True)`: no list takes that argument."""
-    named = isinstance(call.func, ast.Attribute) and call.func.attr == "append"
-    return named and keyword(call, "ignore_index") is not None
+    is_append = isinstance(call.func, ast.Attribute) and call.func.attr == "append"
+    return is_append and keyword(call, "ignore_index") is not None
 
 
 def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
-    """Names that only pandas ever had, on objects of which nothing is known: results of functions, say."""
-    known = subject.inference.thing(node) or subject.inference.thing(node.value)
-    return f"pandas.DataFrame.{node.attr}" if known is None and node.attr in _ONLY_PANDAS else ""
+    """Names that exist only in pandas, on objects of unknown type such as results of functions."""
+    inferred = subject.inference.thing(node) or subject.inference.thing(node.value)
+    return f"pandas.DataFrame.{node.attr}" if inferred is None and node.attr in _ONLY_PANDAS else ""
 
 
 @cache
@@ -81,18 +81,18 @@ def _found(path: str, kind: str) -> tuple[ApiChange, ...]:
         return ()
     return tuple(
         change
-        for change in live_changes()
+        for change in applicable_changes()
         if change.kind == kind and (change.path == path or (change.pattern and change.pattern.match(path)))
     )
 
 
 def _hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: tuple[Edit, ...]) -> Hit:
-    have = installed(change.library)
-    said = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
+    have = installed_version(change.library)
+    status = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
     if change.kind != "behaviour" and change.severity != "error":
-        said = "is deprecated"
+        status = "is deprecated"
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
-    message = f"`{change.title if len(change.title) < 100 else change.path}` {said} since {version}"
+    message = f"`{change.title if len(change.title) < 100 else change.path}` {status} since {version}"
     inside = id(node) in subject.in_texts  # nodes in f-strings have no trustworthy place in Python 3.11
     return hit(
         cell,
@@ -105,7 +105,7 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: 
 
 
 def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, ApiChange]]:
-    found: list[tuple[ast.alias, ApiChange, str]] = []
+    replaced: list[tuple[ast.alias, ApiChange, str]] = []
     for alias in node.names:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -113,11 +113,11 @@ def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hi
         path = f"{module}.{alias.name}" if module else alias.name
         change = _longest(path)
         if change is not None:
-            found.append((alias, change, change.to + path[len(change.path) :] if change.to else ""))
-    whole = len(found) == len(node.names) and all(new for _, _, new in found)
-    text = _import_text(found) if whole else ""
-    for alias, change, _ in found:
-        have = installed(change.library)
+            replaced.append((alias, change, change.to + path[len(change.path) :] if change.to else ""))
+    whole = len(replaced) == len(node.names) and all(new for _, _, new in replaced)
+    text = _import_text(replaced) if whole else ""
+    for alias, change, _ in replaced:
+        have = installed_version(change.library)
         version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
         edits = (replacing(cell.index, node, text),) if text else ()
         message = f"`{change.path}` was removed in {version}"
@@ -131,20 +131,20 @@ def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hi
 def _longest(path: str) -> ApiChange | None:
     fitting = [
         change
-        for change in live_changes()
+        for change in applicable_changes()
         if change.kind == "gone" and (path == change.path or path.startswith(change.path + "."))
     ]
     return max(fitting, key=lambda change: len(change.path), default=None)
 
 
-def _import_text(found: list[tuple[ast.alias, ApiChange, str]]) -> str:
+def _import_text(replaced: list[tuple[ast.alias, ApiChange, str]]) -> str:
     """The statement that imports the same names from their new places; empty where one line cannot."""
-    modules = {new.rpartition(".")[0] for _, _, new in found}
+    modules = {new.rpartition(".")[0] for _, _, new in replaced}
     if len(modules) != 1:
         return ""
     module = modules.pop()
     parts = []
-    for alias, _, new in found:
+    for alias, _, new in replaced:
         last = new.rpartition(".")[2]
         bound = alias.asname or alias.name
         if "." in bound:
@@ -179,25 +179,25 @@ def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange)
             for value in change.droppable
         )
         return (_removal(cell, call, word),) if drop else ()
-    given = keyword(call, change.argument) if change.argument else None
-    if given is None and change.position is not None and len(call.args) > change.position:
-        given = call.args[change.position]
-    if not isinstance(given, ast.Constant) or (
-        isinstance(given.value, int | float) and not isinstance(given.value, bool)
+    argument = keyword(call, change.argument) if change.argument else None
+    if argument is None and change.position is not None and len(call.args) > change.position:
+        argument = call.args[change.position]
+    if not isinstance(argument, ast.Constant) or (
+        isinstance(argument.value, int | float) and not isinstance(argument.value, bool)
     ):
         return None
-    return _value_edits(cell, given, change)
+    return _value_edits(cell, argument, change)
 
 
-def _value_edits(cell: Cell, given: ast.Constant, change: ApiChange) -> tuple[Edit, ...] | None:
-    text = str(given.value)
+def _value_edits(cell: Cell, argument: ast.Constant, change: ApiChange) -> tuple[Edit, ...] | None:
+    text = str(argument.value)
     count, name = "", text
     if text not in change.values and (numbered := re.match(r"^(-?\d+)(\D.*)$", text)):
         count, name = numbered[1], numbered[2]
     if name not in change.values or (count and change.library != "pandas"):
         return None
     new = change.values[name]
-    return (replacing(cell.index, given, repr(count + new)),) if new is not None else ()
+    return (replacing(cell.index, argument, repr(count + new)),) if new is not None else ()
 
 
 def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:
@@ -205,9 +205,9 @@ def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Ed
     extra = call.args[position:]
     if not extra or any(isinstance(part, ast.Starred) for part in call.args):
         return None
-    taken = {word.arg for word in call.keywords}
+    keywords = {word.arg for word in call.keywords}
     names = change.names[: len(extra)]
-    if len(names) < len(extra) or taken & set(names) or None in taken:
+    if len(names) < len(extra) or keywords & set(names) or None in keywords:
         return ()
     return tuple(
         Edit(cell.index, part.lineno, part.col_offset, part.lineno, part.col_offset, f"{name}=")
@@ -216,7 +216,7 @@ def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Ed
 
 
 def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
-    """Take a keyword out together with the comma before it, or behind it where it comes first."""
+    """Remove a keyword with the comma before it, or after it if it is the first argument."""
     parts: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
     parts.sort(key=lambda part: (part.lineno, part.col_offset))
     at = parts.index(word)
@@ -229,6 +229,6 @@ def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
     return Edit(cell.index, word.lineno, word.col_offset, end_line, end, "")
 
 
-def import_change(one: Import) -> ApiChange | None:
+def import_change(imported: Import) -> ApiChange | None:
     """Return the change that took an import away, if any."""
-    return _longest(one.path)
+    return _longest(imported.path)

@@ -11,7 +11,7 @@ from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.check.rules.library_changes import import_change
 from d2c_mlops.convert.meaning.roles import keyword
 from d2c_mlops.convert.run.local_packages import find_local, import_roots, on_index
-from d2c_mlops.convert.source.environment import OWN_NAMES, distribution_of, is_installed, member_gone
+from d2c_mlops.convert.source.environment import OWN_NAMES, distribution_of, is_installed, missing_member
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.magics import Magic
 
@@ -32,19 +32,25 @@ _PINNED = re.compile(r"==|\.whl\b|@\s*\w+://|-r\s+\S+|--requirement")
 )
 def module_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder
-    told: set[str] = set()
+    reported: set[str] = set()
     guarded = _guarded(subject)
     roots = import_roots(folder, subject.notebook) if folder is not None else []
     for index, flow in subject.flow.cells.items():
         for imported in flow.imports:
             top = imported.module.split(".")[0]
-            if not top or top in told or imported.level or (index, imported.line) in guarded or import_change(imported):
+            if (
+                not top
+                or top in reported
+                or imported.level
+                or (index, imported.line) in guarded
+                or import_change(imported)
+            ):
                 continue
             if top in ("google", "kaggle_secrets") and imported.module.startswith(("google.colab", "kaggle")):
                 continue
             if is_installed(top) or find_local(top, roots) is not None:
                 continue
-            told.add(top)
+            reported.add(top)
             if top in OWN_NAMES:
                 text = f"`{top}` was not found beside the notebook or at the root of its repository"
                 yield Hit(
@@ -52,8 +58,12 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
                 )
                 continue
             package = distribution_of(top)
-            said = f"`{top}` is not installed" + (f"; it comes with the package {package}" if package != top else "")
-            yield Hit(index, imported.line, imported.column, said, f"add {package} to the project's requirements")
+            missing_text = f"`{top}` is not installed" + (
+                f"; it comes with the package {package}" if package != top else ""
+            )
+            yield Hit(
+                index, imported.line, imported.column, missing_text, f"add {package} to the project's requirements"
+            )
 
 
 @rule(
@@ -67,21 +77,21 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
 )
 def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
     roots = import_roots(subject.folder, subject.notebook) if subject.folder is not None else []
-    told: set[str] = set()
+    reported: set[str] = set()
     for index, flow in subject.flow.cells.items():
         for imported in flow.imports:
             top = imported.module.split(".")[0]
-            if not top or top in told or imported.level or top in sys.stdlib_module_names:
+            if not top or top in reported or imported.level or top in sys.stdlib_module_names:
                 continue
-            told.add(top)
+            reported.add(top)
             local = find_local(top, roots)
-            other = on_index(top, subject.notebook, roots) if local is not None else ""
-            if local is not None and other and top != "d2c_mlops":
-                yield Hit(index, imported.line, imported.column, f"`{top}` is both {local.place} and {other}")
+            elsewhere = on_index(top, subject.notebook, roots) if local is not None else ""
+            if local is not None and elsewhere and top != "d2c_mlops":
+                yield Hit(index, imported.line, imported.column, f"`{top}` is both {local.place} and {elsewhere}")
 
 
 def _guarded(subject: Subject) -> set[tuple[int, int]]:
-    """Lines inside a `try`, where a missing module is foreseen."""
+    """Lines inside a `try`, where a missing module is handled."""
     return {
         (cell.index, part.lineno)
         for cell, node in subject.nodes
@@ -101,8 +111,8 @@ def _guarded(subject: Subject) -> set[tuple[int, int]]:
     good=example("import json"),
 )
 def install_in_notebook(subject: Subject) -> Iterator[Hit]:
-    for index, magic, rest in _installs(subject):
-        if _PINNED.search(rest):
+    for index, magic, requirements in _installs(subject):
+        if _PINNED.search(requirements):
             yield Hit(index, magic.line, 1, f"`{magic.name}` installs packages during the run")
 
 
@@ -116,18 +126,18 @@ def install_in_notebook(subject: Subject) -> Iterator[Hit]:
     good=example("!pip install prophet==1.1.5"),
 )
 def unpinned_install(subject: Subject) -> Iterator[Hit]:
-    for index, magic, rest in _installs(subject):
-        names = [word for word in rest.split() if not word.startswith("-")]
-        if not _PINNED.search(rest) and names:
+    for index, magic, requirements in _installs(subject):
+        names = [word for word in requirements.split() if not word.startswith("-")]
+        if not _PINNED.search(requirements) and names:
             yield Hit(index, magic.line, 1, f"{', '.join(names[:5])} installed without a version")
 
 
 def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
     for cell in subject.notebook.code:
         for magic in cell.magics:
-            found = _INSTALL.match(magic.command)
-            if found and magic.kind in ("shell", "line", "automagic"):
-                yield cell.index, magic, found[1].split("#")[0].split("&&")[0]
+            match = _INSTALL.match(magic.command)
+            if match and magic.kind in ("shell", "line", "automagic"):
+                yield cell.index, magic, match[1].split("#")[0].split("&&")[0]
 
 
 @rule(
@@ -145,7 +155,7 @@ def name_not_in_module(subject: Subject) -> Iterator[Hit]:
         for imported in flow.imports:
             if imported.level or (index, imported.line) in guarded or import_change(imported) or not imported.module:
                 continue
-            gone = member_gone(imported.module, "" if imported.member == "*" else imported.member)
+            gone = missing_member(imported.module, "" if imported.member == "*" else imported.member)
             if gone:
                 yield Hit(index, imported.line, imported.column, gone)
 
@@ -163,8 +173,8 @@ def engine_missing(subject: Subject) -> Iterator[Hit]:
     for cell, call, path in subject.calls:
         if path not in ("pandas.read_excel", "pandas.ExcelFile") or keyword(call, "engine") is not None:
             continue
-        given = call.args[0] if call.args else None
-        text = given.value if isinstance(given, ast.Constant) else None
+        path_node = call.args[0] if call.args else None
+        text = path_node.value if isinstance(path_node, ast.Constant) else None
         if isinstance(text, str):
             engine = "xlrd" if text.lower().endswith(".xls") else "openpyxl"
             if text.lower().endswith((".xls", ".xlsx", ".xlsm")) and not is_installed(engine):

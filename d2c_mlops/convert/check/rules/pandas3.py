@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import at_least, installed
+from d2c_mlops.convert.api_changes.change import at_least, installed_version
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.api_signatures import FRAME, GROUPS, SERIES
 from d2c_mlops.convert.meaning.roles import keyword
@@ -18,7 +18,7 @@ _TEXT_COLUMN = re.compile(r"^[ \t]*(?:\d+[ \t]+)?\S.*[ \t](?:object|string|str)[
 
 
 def _since(version: str) -> bool:
-    have = installed("pandas")
+    have = installed_version("pandas")
     return have is None or at_least(have, version)
 
 
@@ -74,8 +74,8 @@ def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
             continue
         call = node.value
-        given = keyword(call, "inplace")
-        if not (isinstance(given, ast.Constant) and given.value is True and isinstance(call.func, ast.Attribute)):
+        argument = keyword(call, "inplace")
+        if not (isinstance(argument, ast.Constant) and argument.value is True and isinstance(call.func, ast.Attribute)):
             continue
         if _is_part(subject, call.func.value) and isinstance(call.func.value, ast.Subscript | ast.Attribute):
             yield hit(
@@ -132,8 +132,8 @@ def object_means_text(subject: Subject) -> Iterator[Hit]:
 def _is_object(subject: Subject, node: ast.expr) -> bool:
     if isinstance(node, ast.Constant):
         return node.value in ("O", "object")
-    named = isinstance(node, ast.Name) and node.id == "object"
-    return named or subject.inference.path(node) in ("numpy.object", "numpy.object_")
+    is_name = isinstance(node, ast.Name) and node.id == "object"
+    return is_name or subject.inference.path(node) in ("numpy.object", "numpy.object_")
 
 
 @rule(
@@ -222,10 +222,10 @@ def _is_plain(subject: Subject, node: ast.expr) -> bool:
     good=example(_LOAD + "top = df['shop'].value_counts().rename_axis('shop').reset_index(name='count')"),
 )
 def column_called_index(subject: Subject) -> Iterator[Hit]:
-    made: dict[str, int] = {}
+    frame_cells: dict[str, int] = {}
     for cell, node in subject.nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_counted(node.value):
-            made[node.targets[0].id] = cell.index
+            frame_cells[node.targets[0].id] = cell.index
         renamed = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "rename"
         if renamed and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             columns = keyword(node, "columns")
@@ -233,8 +233,8 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
                 yield hit(cell, node, "the column `index` to rename does not exist")
         if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
             continue
-        asked = node.slice.value if isinstance(node.slice, ast.Constant) else None
-        if asked == "index" and node.value.id in made:
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if key == "index" and node.value.id in frame_cells:
             yield hit(cell, node, f"`{node.value.id}` has no column `index`")
 
 

@@ -36,8 +36,8 @@ def fit_never_saved(subject: Subject) -> Iterator[Hit]:
         return
     last = models[-1]
     what = last.name or last.path.rpartition(".")[2] or "a model"
-    more = f" (and {len(models) - 1} more)" if len(models) > 1 else ""
-    yield Hit(last.cell, last.line, last.column, f"`{what}` is fitted and never saved{more}")
+    others = f" (and {len(models) - 1} more)" if len(models) > 1 else ""
+    yield Hit(last.cell, last.line, last.column, f"`{what}` is fitted and never saved{others}")
 
 
 def _saves_picture(subject: Subject) -> bool:
@@ -147,8 +147,8 @@ def late_import(subject: Subject) -> Iterator[Hit]:
             late.append(hit(cell, imports[0], "imports after other code"))
         worked = worked or bool(role.plays - {"import", "constant"})
     if late:
-        more = f"; so do {len(late) - 1} more cells" if len(late) > 1 else ""
-        yield Hit(late[0].cell, late[0].line, late[0].column, late[0].message + more)
+        others = f"; so do {len(late) - 1} more cells" if len(late) > 1 else ""
+        yield Hit(late[0].cell, late[0].line, late[0].column, late[0].message + others)
 
 
 @rule(

@@ -71,9 +71,9 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
         name = path.rpartition(".")[2]
         shuffle = keyword(call, "shuffle")
         shuffled = isinstance(shuffle, ast.Constant) and bool(shuffle.value)
-        kept = isinstance(shuffle, ast.Constant) and not shuffle.value
+        unshuffled = isinstance(shuffle, ast.Constant) and not shuffle.value
         asks = bool(_RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path))
-        asks = asks or (bool(_SPLIT.search(path)) and not kept) or (bool(_FOLDS.match(path)) and shuffled)
+        asks = asks or (bool(_SPLIT.search(path)) and not unshuffled) or (bool(_FOLDS.match(path)) and shuffled)
         if asks and not _given(call, "random_state"):
             yield hit(cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None)
 
@@ -159,7 +159,7 @@ def _two_readings(subject: Subject, node: ast.AST, name: str = "") -> bool:
             return bool(_NOW.match(subject.inference.path(side.func)))
         binding = subject.inference.binding(side)
         value = binding.value if binding is not None else None
-        named = isinstance(side, ast.Name) and side.id == name
-        return named or (isinstance(value, ast.Call) and bool(_NOW.match(subject.inference.path(value.func))))
+        is_name = isinstance(side, ast.Name) and side.id == name
+        return is_name or (isinstance(value, ast.Call) and bool(_NOW.match(subject.inference.path(value.func))))
 
     return all(reads(side) for side in sides)

@@ -40,9 +40,9 @@ def secret_in_source(subject: Subject) -> Iterator[Hit]:
 )
 def secret_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        found = [secret for output in cell.outputs for text in texts_of(output) for secret in secrets_in(text)]
-        for one in {(secret.what, secret.masked): secret for secret in found}.values():
-            yield Hit(cell.index, 1, 1, f"{one.what} in the output: {one.masked}")
+        secrets = [secret for output in cell.outputs for text in texts_of(output) for secret in secrets_in(text)]
+        for distinct in {(secret.what, secret.masked): secret for secret in secrets}.values():
+            yield Hit(cell.index, 1, 1, f"{distinct.what} in the output: {distinct.masked}")
 
 
 @rule(
@@ -62,7 +62,7 @@ def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
 
 
 def texts_of(output: Output) -> Iterator[str]:
-    """Yield what a saved output says in words; the plain text stands for its HTML where both are there."""
+    """Yield the texts of a saved output; if it has plain text and HTML, only the plain text."""
     if output.text:
         yield output.text
         return

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 
-from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
@@ -14,10 +14,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     last_name,
     replaced,
-    spelled,
+    source_text,
 )
-from d2c_mlops.convert.repair.fixes.removed_api import plainly, says
-from d2c_mlops.convert.repair.replacement_registry import inner, recalled, replacement_edits
+from d2c_mlops.convert.repair.fixes.removed_api import change_reason, with_imported_names
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call, replacement_edits
 from d2c_mlops.convert.source.finding import Edit, rekeying
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -66,60 +66,62 @@ _HARMLESS = frozenset(
 
 @after("unexpected-keyword", "", "", "the argument was removed", order=20)
 def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    found = _UNEXPECTED.search(failure.message) if failure.kind in ("TypeError", "AttributeError") else None
-    if found is None and failure.kind == "AttributeError":
-        found = re.search(
+    match = _UNEXPECTED.search(failure.message) if failure.kind in ("TypeError", "AttributeError") else None
+    if match is None and failure.kind == "AttributeError":
+        match = re.search(
             r"\b(?P<function>\w+)\.set\(\) got an unexpected keyword argument '(?P<word>\w+)'", failure.message
         )
-    if found is None:
+    if match is None:
         return None
-    word, function = found["word"], (found["function"] or "").split(".")
-    names = {one for one in function if one and one != "__init__"}
+    word, function = match["word"], (match["function"] or "").split(".")
+    names = {part for part in function if part and part != "__init__"}
     for cell, call in context.failing(failure, ast.Call):
-        given = next((keyword for keyword in call.keywords if keyword.arg == word), None)
-        if given is None:
+        argument = next((keyword for keyword in call.keywords if keyword.arg == word), None)
+        if argument is None:
             continue
         called = last_name(call.func)
-        for change in live_changes():
+        for change in applicable_changes():
             if change.kind != "keyword" or change.argument != word:
                 continue
             if change.path.rpartition(".")[2] not in {called, *names}:
                 continue
             if change.to:
-                return Proposal((rekeying(cell.index, given, change.to),), says(change))
-            edits = plainly(context, cell, replacement_edits(f"{change.path}|{change.argument}", cell, call))
+                return Proposal((rekeying(cell.index, argument, change.to),), change_reason(change))
+            edits = with_imported_names(
+                context, cell, replacement_edits(f"{change.path}|{change.argument}", cell, call)
+            )
             if edits:
-                return Proposal(edits, says(change))
+                return Proposal(edits, change_reason(change))
         if word in _HARMLESS:
-            edits = recalled(cell, call, spelled(cell, call.func), inner(cell, call, word))
+            edits = replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, word))
             return Proposal(edits, f"{called} no longer accepts `{word}`, which does not affect the result")
     return None
 
 
 @after("positional", "", "", "arguments must be passed by keyword", order=20)
-def positional(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def positional_arguments(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Name positional arguments by the signature of the table; else by the words of the installed function's own error."""
     if failure.kind != "TypeError":
         return None
-    found = _MANY.search(failure.message)
-    if found is None:
+    match = _MANY.search(failure.message)
+    if match is None:
         return _unbound(context, failure)
-    wanted = found["function"].rpartition(".")[2]
-    if wanted == "__init__":
-        wanted = found["function"].split(".")[-2] if "." in found["function"] else ""
+    called_name = match["function"].rpartition(".")[2]
+    if called_name == "__init__":
+        called_name = match["function"].split(".")[-2] if "." in match["function"] else ""
     for cell, call in context.failing(failure, ast.Call):
         called = last_name(call.func)
-        if not call.args or (wanted and called != wanted):
+        if not call.args or (called_name and called != called_name):
             continue
-        for change in live_changes():
+        for change in applicable_changes():
             if change.kind == "positional" and change.path.rpartition(".")[2] == called:
                 position = change.position or 0
                 extra = call.args[position:]
                 if len(change.names) >= len(extra) > 0:
                     return _named(cell, called, extra, change.names)
-        names = signature(context, cell, call)
-        count = int(found["count"]) - (1 if "." in found["function"] or called != wanted else 0)
-        for keep in dict.fromkeys((count, count - 1, int(found["count"]))):
+        names = parameter_names(context, cell, call)
+        count = int(match["count"]) - (1 if "." in match["function"] or called != called_name else 0)
+        for keep in dict.fromkeys((count, count - 1, int(match["count"]))):
             extra = call.args[keep:] if 0 <= keep < len(call.args) else []
             if extra and len(names) >= len(call.args):
                 return _named(cell, called, extra, names[keep:])
@@ -127,15 +129,15 @@ def positional(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 
 def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A call that a signature's own check refuses: it does not say of which function, so each call is asked."""
+    """A call with a wrong signature: the error does not name the function, so each call is checked."""
     if _BOUND not in failure.message:
         return None
     for cell, call in context.failing(failure, ast.Call):
-        keep = len(signature(context, cell, call, positional=True))
+        keep = len(parameter_names(context, cell, call, positional=True))
         extra = call.args[keep:]
         if not extra or any(isinstance(argument, ast.Starred) for argument in call.args):
             continue
-        names = signature(context, cell, call)[keep:]
+        names = parameter_names(context, cell, call)[keep:]
         if len(names) >= len(extra) and not set(names[: len(extra)]) & {word.arg for word in call.keywords}:
             return _named(cell, last_name(call.func), extra, names)
     return None
@@ -143,41 +145,41 @@ def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 def _named(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[str]) -> Proposal:
     edits = tuple(
-        Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
-        for one, name in zip(values, names, strict=False)
+        Edit(cell.index, value.lineno, value.col_offset, value.lineno, value.col_offset, f"{name}=")
+        for value, name in zip(values, names, strict=False)
     )
     return Proposal(edits, f"{called}() accepts these arguments only by keyword")
 
 
-def signature(context: RepairContext, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
-    """Ask the child for the parameter names of what is called; with `positional` only those that need no name."""
-    text = spelled(cell, call.func)
+def parameter_names(context: RepairContext, cell: Cell, call: ast.Call, *, positional: bool = False) -> list[str]:
+    """Ask the child process for the parameter names of the called function; with `positional` only positional ones."""
+    text = source_text(cell, call.func)
     which = " if p.kind < p.VAR_POSITIONAL" if positional else ""
     names = f"' '.join(n for n, p in __import__('inspect').signature({text}).parameters.items(){which})"
-    asked = f"type('S', (), {{}}) if not callable({text}) else type({names}, (), {{}})"
-    answer = context.kinds([asked]).get(asked, "")
+    expression = f"type('S', (), {{}}) if not callable({text}) else type({names}, (), {{}})"
+    answer = context.kinds([expression]).get(expression, "")
     return answer.removeprefix("class:").partition(".")[2].split() if answer.startswith("class:") else []
 
 
 @after("value", "", "", "the value is no longer accepted", order=25)
-def old_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A value that the table knows, given through a name or a dictionary: the text is changed where it stands."""
+def renamed_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """A renamed value that is passed through a variable or a dictionary: the text is changed where it is written."""
     if not {"ValueError", "TypeError", "KeyError", "OSError"} & set(failure.bases):
         return None
-    said = set(re.findall(r"'([\w-]+)'", failure.message)) | set(re.findall(r"frequency: (\w+)", failure.message))
-    if not said:
+    quoted = set(re.findall(r"'([\w-]+)'", failure.message)) | set(re.findall(r"frequency: (\w+)", failure.message))
+    if not quoted:
         return None
     around = {last_name(call.func) for _, call in context.failing(failure, ast.Call)}
-    for change in live_changes():
+    for change in applicable_changes():
         if change.kind != "value":
             continue
-        known = {old: new for old, new in change.values.items() if old in said}
-        if not known:
+        replacements = {old: new for old, new in change.values.items() if old in quoted}
+        if not replacements:
             continue
-        named = change.path.rpartition(".")[2] in around
+        parameter_seen = change.path.rpartition(".")[2] in around
         for cell, text in context.failing(failure, ast.Constant):
-            if text.value in known and named:
-                new = known[text.value]
+            if text.value in replacements and parameter_seen:
+                new = replacements[text.value]
                 if new is not None:
                     return Proposal((replaced(cell, text, repr(new)),), _changed(change, str(text.value), new))
                 for _, call in context.failing(failure, ast.Call):
@@ -185,11 +187,13 @@ def old_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
                         edits := replacement_edits(change.path, cell, call)
                     ):
                         return Proposal(edits, _changed(change, str(text.value), change.instead))
-        held = {name for name, value in failure.strings.items() if value in known}
+        variables = {name for name, value in failure.strings.items() if value in replacements}
         for cell, assigned in context.nodes(ast.Assign):
             value = assigned.value
-            if isinstance(value, ast.Constant) and value.value in known and named:
-                if {last_name(target) for target in assigned.targets} & held and (new := known[value.value]):
+            if isinstance(value, ast.Constant) and value.value in replacements and parameter_seen:
+                if {last_name(target) for target in assigned.targets} & variables and (
+                    new := replacements[value.value]
+                ):
                     edits = (replaced(cell, value, repr(new)),)
                     return Proposal(edits, _changed(change, value.value, new), restart=True)
     return None
@@ -211,12 +215,12 @@ def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal 
         "lr": "learning_rate",
     }
     renamed |= {"nb_epoch": "epochs", "b": "visible", "closed": "inclusive", "vertical_labels": "labels"}
-    found = _UNEXPECTED.search(failure.message)
-    if found is None or found["word"] not in renamed:
+    match = _UNEXPECTED.search(failure.message)
+    if match is None or match["word"] not in renamed:
         return None
     for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
-            if word.arg == found["word"]:
-                edit = rekeying(cell.index, word, renamed[found["word"]])
-                return Proposal((edit,), f"`{word.arg}=` is now `{renamed[found['word']]}=`")
+            if word.arg == match["word"]:
+                edit = rekeying(cell.index, word, renamed[match["word"]])
+                return Proposal((edit,), f"`{word.arg}=` is now `{renamed[match['word']]}=`")
     return None

@@ -19,15 +19,15 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     line_before,
     replaced,
-    spelled,
+    source_text,
     statement_of,
 )
-from d2c_mlops.convert.repair.replacement_registry import inner, recalled
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
 
 @before("clusters", "scikit-learn", "1.4", "the default n_init of KMeans changed from 10 to 1", order=20)
-def ten_starts(context: RepairContext) -> Iterator[Proposal]:
-    """`n_init=10` was the default of an author whose scikit-learn was older, or warned of the change."""
+def n_init_default(context: RepairContext) -> Iterator[Proposal]:
+    """`n_init=10` was the default of older versions of scikit-learn."""
     warned = any(
         "n_init" in output.text and "will change from 10" in output.text
         for cell in context.notebook.code
@@ -43,7 +43,7 @@ def ten_starts(context: RepairContext) -> Iterator[Proposal]:
 
 
 @after("ragged", "numpy", "1.24", "rows of unequal length need dtype=object", order=40)
-def ragged(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def ragged_arrays(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("inhomogeneous shape"):
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -53,7 +53,7 @@ def ragged(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 
 @after("most-frequent", "scipy", "1.11", "stats.mode returns scalars instead of arrays of length 1", order=40)
-def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def mode_results(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`stats.mode(x)[0][0]`; of texts, the mode of pandas."""
     if failure.says("is not recognized as numeric", "Argument `a` is not"):
         for cell, node in context.failing(failure, ast.Subscript):
@@ -61,7 +61,7 @@ def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | No
             while isinstance(inside, ast.Subscript | ast.Attribute):
                 inside = inside.value
             if isinstance(inside, ast.Call) and last_name(inside.func) == "mode" and inside.args:
-                text = f"{spelled(cell, inside.args[0])}.mode()[0]"
+                text = f"{source_text(cell, inside.args[0])}.mode()[0]"
                 return Proposal(
                     (replaced(cell, node, text),), "stats.mode accepts only numbers; pandas also accepts strings"
                 )
@@ -75,21 +75,21 @@ def most_frequent(context: RepairContext, failure: CellFailure) -> Proposal | No
 
 
 @after("labels-not-there", "pandas", "1.0", ".loc no longer accepts missing labels", order=62)
-def labels_not_there(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`series.loc[['a', 'z']]` gave NaN for what is not there: `.reindex(['a', 'z'])`."""
+def missing_labels(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`series.loc[['a', 'z']]` returned NaN for missing labels: `.reindex(['a', 'z'])`."""
     if failure.kind != "KeyError" or "not in index" not in failure.message or not failure.through("pandas/"):
         return None
     for cell, node in context.failing(failure, ast.Subscript):
         holder = node.value
         if isinstance(holder, ast.Attribute) and holder.attr == "loc" and isinstance(node.ctx, ast.Load):
             if not isinstance(node.slice, ast.Tuple | ast.Slice):
-                text = f"{spelled(cell, holder.value)}.reindex({spelled(cell, node.slice)})"
+                text = f"{source_text(cell, holder.value)}.reindex({source_text(cell, node.slice)})"
                 return Proposal((replaced(cell, node, text),), "missing labels are selected with reindex()")
     return None
 
 
 @after("not-in-place", "pandas", "1.5", "the method no longer supports inplace", order=19)
-def not_in_place(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def inplace_removed(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.set_axis(names, axis=1, inplace=True)` as `df = df.set_axis(names, axis=1)`."""
     if not failure.says("unexpected keyword argument 'inplace'"):
         return None
@@ -100,9 +100,9 @@ def not_in_place(context: RepairContext, failure: CellFailure) -> Proposal | Non
         owner: ast.expr = call.func.value
         if isinstance(owner, ast.Attribute) and owner.attr == "cat":
             owner = owner.value
-        new = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "inplace"))
+        new = replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "inplace"))
         if isinstance(statement, ast.Expr) and statement.value is call:
-            place = insertion(cell, call.lineno, call.col_offset, f"{spelled(cell, owner)} = ")
+            place = insertion(cell, call.lineno, call.col_offset, f"{source_text(cell, owner)} = ")
             return Proposal((place, *new), f"{call.func.attr}() no longer supports inplace")
         return Proposal(new, f"{call.func.attr}() no longer supports inplace")
     return None
@@ -114,23 +114,25 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
     if not failure.says("unexpected keyword argument 'date_parser'"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        given = keyword(call, "date_parser")
-        if given is None:
+        parser_node = keyword(call, "date_parser")
+        if parser_node is None:
             continue
         columns = keyword(call, "parse_dates")
         index = keyword(call, "index_col")
-        parser = spelled(cell, given)
-        rest = inner(cell, call, "date_parser")
+        parser = source_text(cell, parser_node)
+        arguments = argument_texts(cell, call, "date_parser")
         keys: list[ast.expr] = []
         if isinstance(columns, ast.List | ast.Tuple):
             keys = [element for element in columns.elts if isinstance(element, ast.Constant)]
         elif isinstance(columns, ast.Constant) and columns.value is True and index is not None:
             keys = [index] if isinstance(index, ast.Constant) else []
         if keys and keyword(call, "converters") is None:
-            rest.append(f"converters={{{', '.join(f'{spelled(cell, key)}: {parser}' for key in keys)}}}")
+            arguments.append(f"converters={{{', '.join(f'{source_text(cell, key)}: {parser}' for key in keys)}}}")
         elif columns is not None:
             return None
-        return Proposal(recalled(cell, call, spelled(cell, call.func), rest), "date_parser was replaced by a converter")
+        return Proposal(
+            replace_call(cell, call, source_text(cell, call.func), arguments), "date_parser was replaced by a converter"
+        )
     return None
 
 
@@ -142,26 +144,26 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
     order=24,
 )
 def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`pd.to_numeric(x, errors='ignore')`: a function that gives back what it cannot read."""
+    """`pd.to_numeric(x, errors='ignore')`: a function that returns unreadable values unchanged."""
     if not failure.says("invalid error value specified", "errors must be one of 'raise'"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        given = keyword(call, "errors")
-        if not (isinstance(given, ast.Constant) and given.value == "ignore") or cell.tree is None:
+        errors_node = keyword(call, "errors")
+        if not (isinstance(errors_node, ast.Constant) and errors_node.value == "ignore") or cell.tree is None:
             continue
         handed = last_name(call.func) == "apply" and bool(call.args)
-        asked = call.args[0] if handed else call.func
-        name = last_name(asked)
+        function_node = call.args[0] if handed else call.func
+        name = last_name(function_node)
         if name not in ("to_numeric", "to_datetime", "to_timedelta"):
             continue
-        made = f"{name}_or_same"
-        arguments = inner(cell, call, "errors")
+        wrapper = f"{name}_or_same"
+        arguments = argument_texts(cell, call, "errors")
         if handed:
-            arguments[0] = made
-        edits = recalled(cell, call, spelled(cell, call.func) if handed else made, arguments)
-        if not any(node.name == made for _, node in context.nodes(ast.FunctionDef)):
+            arguments[0] = wrapper
+        edits = replace_call(cell, call, source_text(cell, call.func) if handed else wrapper, arguments)
+        if not any(node.name == wrapper for _, node in context.nodes(ast.FunctionDef)):
             text = (
-                f"def {made}(values, **options):\n    try:\n        return {spelled(cell, asked)}(values, **options)\n"
+                f"def {wrapper}(values, **options):\n    try:\n        return {source_text(cell, function_node)}(values, **options)\n"
                 "    except (ValueError, TypeError):\n        return values\n\n"
             )
             edits = (line_before(cell, cell.tree.body[0], text), *edits)
@@ -170,7 +172,7 @@ def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | N
 
 
 @after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer supports multiclass targets", order=40)
-def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
     if not failure.says("'liblinear' solver does not support multiclass"):
         return None
@@ -183,7 +185,7 @@ def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | 
             and isinstance(solver, ast.Constant)
             and solver.value == "liblinear"
         ):
-            text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({spelled(cell, call)})"
+            text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({source_text(cell, call)})"
             edits = imported(context, cell, (replaced(cell, call, text),))
             return Proposal(edits, "liblinear fitted one-vs-rest models, as OneVsRestClassifier does")
     return None
@@ -191,30 +193,30 @@ def several_classes(context: RepairContext, failure: CellFailure) -> Proposal | 
 
 @after("smoothing-names", "statsmodels", "0.13", "arguments of exponential smoothing were renamed or moved", order=18)
 def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`fit(smoothing_slope=...)` is `smoothing_trend`; the Box-Cox transformation is said to the model."""
-    found = re.search(
+    """`fit(smoothing_slope=...)` is `smoothing_trend`; the Box-Cox transformation is an argument of the model."""
+    match = re.search(
         r"unexpected keyword argument '(smoothing_slope|use_boxcox|use_basinhopping|damping_slope)'", failure.message
     )
-    if found is None:
+    if match is None:
         return None
     renamed = {"smoothing_slope": "smoothing_trend", "damping_slope": "damping_trend"}
     for cell, call in context.failing(failure, ast.Call):
-        given = keyword(call, found[1])
-        if given is None or not isinstance(call.func, ast.Attribute):
+        argument = keyword(call, match[1])
+        if argument is None or not isinstance(call.func, ast.Attribute):
             continue
-        rest = inner(cell, call, found[1])
-        if found[1] in renamed:
-            rest.append(f"{renamed[found[1]]}={spelled(cell, given)}")
+        arguments = argument_texts(cell, call, match[1])
+        if match[1] in renamed:
+            arguments.append(f"{renamed[match[1]]}={source_text(cell, argument)}")
         owner = call.func.value
-        start = spelled(cell, call.func)
-        if found[1] == "use_boxcox":
+        start = source_text(cell, call.func)
+        if match[1] == "use_boxcox":
             if not isinstance(owner, ast.Call):
                 return None
-            model = (
-                f"{spelled(cell, owner.func)}({', '.join([*inner(cell, owner), f'use_boxcox={spelled(cell, given)}'])})"
-            )
+            model = f"{source_text(cell, owner.func)}({', '.join([*argument_texts(cell, owner), f'use_boxcox={source_text(cell, argument)}'])})"
             start = f"{model}.{call.func.attr}"
-        return Proposal(recalled(cell, call, start, rest), "arguments of exponential smoothing were renamed or moved")
+        return Proposal(
+            replace_call(cell, call, start, arguments), "arguments of exponential smoothing were renamed or moved"
+        )
     return None
 
 

@@ -15,12 +15,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     parent_of,
     replaced,
-    spelled,
+    source_text,
 )
 
 
 @before("ten-digits", "pandas", "3.0", "datetimes have microsecond resolution, no longer nanoseconds", order=20)
-def nanoseconds(context: RepairContext) -> Iterator[Proposal]:
+def nanosecond_integers(context: RepairContext) -> Iterator[Proposal]:
     """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
     for cell, node in context.nodes(ast.BinOp):
         if not isinstance(node.op, ast.Div | ast.FloorDiv) or not _is_billion(node.right):
@@ -31,8 +31,8 @@ def nanoseconds(context: RepairContext) -> Iterator[Proposal]:
             and last_name(call.func) in ("astype", "view")
             and isinstance(call.func, ast.Attribute)
         ):
-            start = spelled(cell, call.func.value)
-            if call.args and "int" in spelled(cell, call.args[0]) and "datetime64" not in start:
+            start = source_text(cell, call.func.value)
+            if call.args and "int" in source_text(cell, call.args[0]) and "datetime64" not in start:
                 where = call.func.value
                 yield Proposal(
                     (insertion(cell, where.end_lineno or 0, where.end_col_offset or 0, ".astype('datetime64[ns]')"),)
@@ -61,7 +61,7 @@ def month_units(context: RepairContext) -> Iterator[Proposal]:
             and isinstance(above, ast.BinOp)
             and isinstance(above.op, ast.Div | ast.FloorDiv)
         ):
-            count = spelled(cell, call.args[0])
+            count = source_text(cell, call.args[0])
             size = f"{seconds[unit.value]}" if count == "1" else f"{seconds[unit.value]} * {count}"
             yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
 
@@ -82,14 +82,14 @@ def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposa
 
 @after("text-dates", "pandas", "2.0", "all dates of a column must have the same format", order=40)
 def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """to_datetime over dates of several forms: each by itself, as before."""
+    """to_datetime of dates in several formats: each is parsed separately, as before."""
     if not failure.says(
         "doesn't match format", "does not match format", "unconverted data remains"
     ) or not failure.through("pandas/"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        taken = {word.arg for word in call.keywords}
-        if last_name(call.func) == "to_datetime" and not taken & {"format"}:
+        keywords = {word.arg for word in call.keywords}
+        if last_name(call.func) == "to_datetime" and not keywords & {"format"}:
             from d2c_mlops.convert.repair.fix_registry import argument_added
 
             return Proposal(

@@ -16,9 +16,9 @@ from d2c_mlops.convert.repair.fix_registry import (
     before,
     last_name,
     replaced,
-    spelled,
+    source_text,
 )
-from d2c_mlops.convert.repair.replacement_registry import inner, recalled
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
 
 @before("old-imputer", "scikit-learn", "0.22", "Imputer was replaced by SimpleImputer, which works on columns", order=4)
@@ -34,22 +34,25 @@ def old_imputer(context: RepairContext) -> Iterator[Proposal]:
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) not in names:
             continue
-        rest = [
-            f"{word.arg}=float('nan')" if word.arg == "missing_values" and _is_nan(word.value) else spelled(cell, word)
+        arguments = [
+            f"{word.arg}=float('nan')"
+            if word.arg == "missing_values" and _is_nan(word.value)
+            else source_text(cell, word)
             for word in call.keywords
             if word.arg not in ("axis", "verbose", "copy")
         ]
         first = [
-            "missing_values=float('nan')" if _is_nan(argument) else spelled(cell, argument)
+            "missing_values=float('nan')" if _is_nan(argument) else source_text(cell, argument)
             for argument in call.args[:2]
         ]
-        start = "SimpleImputer" if isinstance(call.func, ast.Name) else spelled(cell, call.func)
+        start = "SimpleImputer" if isinstance(call.func, ast.Name) else source_text(cell, call.func)
         if isinstance(call.func, ast.Name) and call.func.id != "Imputer":
             start = call.func.id
         if len(first) > 1:
             first[1] = f"strategy={first[1]}"
         yield Proposal(
-            recalled(cell, call, start, first + rest), "Imputer was replaced by SimpleImputer, which works on columns"
+            replace_call(cell, call, start, first + arguments),
+            "Imputer was replaced by SimpleImputer, which works on columns",
         )
 
 
@@ -90,7 +93,7 @@ def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | No
 
 @after("two-dimensions", "scikit-learn", "0.19", "a single column must be passed as a table", order=40)
 def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A Series where a table is wanted: the array of one column."""
+    """A Series where a table is required: the array of one column."""
     if not failure.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -100,7 +103,7 @@ def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | N
         ):
             continue
         first = call.args[0]
-        text = spelled(cell, first)
+        text = source_text(cell, first)
         kind = context.kinds([text]).get(text, "")
         new = (
             f"{text}.to_frame()"
@@ -116,7 +119,7 @@ def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | N
 
 @after("names-are-text", "scikit-learn", "1.2", "feature names must all be strings", order=40)
 def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Frames whose columns are partly numbers: given as texts."""
+    """Frames whose column names are partly numbers: the names become texts."""
     if not failure.says("Feature names are only supported if all input features have string names"):
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -125,7 +128,7 @@ def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
             in ("fit", "transform", "fit_transform", "predict", "score", "fit_predict", "predict_proba")
             and call.args
         ):
-            text = spelled(cell, call.args[0])
+            text = source_text(cell, call.args[0])
             return Proposal(
                 (replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "feature names must all be strings"
             )
@@ -133,8 +136,8 @@ def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 
 @after("solver", "scikit-learn", "1.6", "the solver does not support the penalty or the number of classes", order=40)
-def solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`penalty='l1'` was possible with the solver of old, liblinear."""
+def liblinear_solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`penalty='l1'` was possible with the former default solver, liblinear."""
     if not failure.says(
         "supports only 'l2' or None penalties", "supports only 'l2' or 'none' penalties", "got l1 penalty"
     ):
@@ -151,49 +154,49 @@ def solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 @after("loaded-data", "scikit-learn", "1.2", "the data set was removed", order=40)
 def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A parameter of an estimator whose old value its check names: the one that it means."""
-    found = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", failure.message, re.DOTALL)
-    known = {
+    """An estimator's parameter with a removed value, which the error names: its new value."""
+    match = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", failure.message, re.DOTALL)
+    new_values = {
         ("criterion", "mse"): "'squared_error'", ("criterion", "mae"): "'absolute_error'", ("loss", "ls"): "'squared_error'",
         ("loss", "deviance"): "'log_loss'", ("loss", "log"): "'log_loss'", ("max_features", "auto"): "'sqrt'",
         ("algorithm", "auto"): "'lloyd'", ("algorithm", "full"): "'lloyd'", ("algorithm", "SAMME.R"): "'SAMME'",
         ("penalty", "none"): "None", ("loss", "lad"): "'absolute_error'", ("affinity", "euclidean"): "'euclidean'",
     }  # fmt: skip
-    if found is None or (found[1], found[3]) not in known:
+    if match is None or (match[1], match[3]) not in new_values:
         return None
-    new = known[found[1], found[3]]
-    if found[1] == "max_features" and found[2].endswith("Regressor"):
+    new = new_values[match[1], match[3]]
+    if match[1] == "max_features" and match[2].endswith("Regressor"):
         new = "1.0"
     edits = []
     for cell, word in context.nodes(ast.keyword):
-        if word.arg and word.arg.rpartition("__")[2] == found[1]:
+        if word.arg and word.arg.rpartition("__")[2] == match[1]:
             edits += [
                 replaced(cell, node, new)
                 for node in ast.walk(word.value)
-                if isinstance(node, ast.Constant) and node.value == found[3]
+                if isinstance(node, ast.Constant) and node.value == match[3]
             ]
     for cell, table in context.nodes(ast.Dict):
         for key, value in zip(table.keys, table.values, strict=True):
-            if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == found[1]:
+            if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == match[1]:
                 edits += [
                     replaced(cell, part, new)
                     for part in ast.walk(value)
-                    if isinstance(part, ast.Constant) and part.value == found[3]
+                    if isinstance(part, ast.Constant) and part.value == match[3]
                 ]
     return (
-        Proposal(tuple(edits), f"{found[2]} expects {new} instead of {found[1]}={found[3]!r}", restart=True)
+        Proposal(tuple(edits), f"{match[2]} expects {new} instead of {match[1]}={match[3]!r}", restart=True)
         if edits
         else None
     )
 
 
 @after("seed-without-shuffle", "scikit-learn", "0.24", "random_state without shuffle=True is an error", order=40)
-def idle_seed(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def seed_without_shuffle(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`KFold(random_state=0)` without `shuffle=True`: the seed never had an effect."""
     if not failure.says("Setting a random_state has no effect since shuffle is False"):
         return None
     for cell, call in context.failing(failure, ast.Call):
         if keyword(call, "random_state") is not None:
-            edits = recalled(cell, call, spelled(cell, call.func), inner(cell, call, "random_state"))
+            edits = replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "random_state"))
             return Proposal(edits, "random_state has no effect without shuffle=True")
     return None

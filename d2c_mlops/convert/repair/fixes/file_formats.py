@@ -15,10 +15,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     argument_added,
     last_name,
     replaced,
-    spelled,
+    source_text,
 )
 from d2c_mlops.convert.repair.fixes.paths import columns_used
-from d2c_mlops.convert.repair.replacement_registry import inner, recalled
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.path_exists import is_file
@@ -45,11 +45,11 @@ _TEXT_ONLY = (
 
 
 def file_read(context: RepairContext, failure: CellFailure, cell: Cell, call: ast.Call) -> Path | None:
-    """Return the file that a reader was given, where it lies in the notebook's folder."""
-    given = call.args[0] if call.args else keyword(call, "filepath_or_buffer") or keyword(call, "io")
-    text = given.value if isinstance(given, ast.Constant) else None
-    if isinstance(given, ast.Name):
-        text = failure.strings.get(given.id)
+    """Return the file that a reader was called with, if it is in the notebook's folder."""
+    path_node = call.args[0] if call.args else keyword(call, "filepath_or_buffer") or keyword(call, "io")
+    text = path_node.value if isinstance(path_node, ast.Constant) else None
+    if isinstance(path_node, ast.Name):
+        text = failure.strings.get(path_node.id)
     if not isinstance(text, str):
         return None
     place = context.data_files.folders[0] / text
@@ -71,18 +71,18 @@ def file_type(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if reader is None or reader == name or (name == "read_table" and reader == "read_csv"):
             continue
         gone = _TEXT_ONLY if reader == "read_excel" else _EXCEL_ONLY
-        arguments = inner(cell, call, *gone)
+        arguments = argument_texts(cell, call, *gone)
         if reader == "read_csv" and separator_of(file) != ",":
             arguments.append(f"sep={separator_of(file)!r}")
         if reader == "read_csv" and encoding_of(file) != "utf-8":
             arguments.append(f"encoding={encoding_of(file)!r}")
-        start = spelled(cell, call.func).removesuffix(name)
-        return Proposal(recalled(cell, call, start + reader, arguments), f"the content of {file.name} is {kind}")
+        start = source_text(cell, call.func).removesuffix(name)
+        return Proposal(replace_call(cell, call, start + reader, arguments), f"the content of {file.name} is {kind}")
     return None
 
 
 @after("encoding", "", "", "the text is not UTF-8", order=12)
-def encoding(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def file_encoding(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if "UnicodeDecodeError" not in failure.bases and "UnicodeError" not in failure.bases:
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -90,17 +90,17 @@ def encoding(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if name not in ("read_csv", "read_table", "open"):
             continue
         file = file_read(context, failure, cell, call)
-        found = encoding_of(file) if file is not None else "latin-1"
-        given = keyword(call, "encoding")
-        if given is not None:
-            return Proposal((replaced(cell, given, repr(found)),), f"the file encoding is {found}")
-        return Proposal((argument_added(cell, call, f"encoding={found!r}"),), f"the file encoding is {found}")
+        detected = encoding_of(file) if file is not None else "latin-1"
+        argument = keyword(call, "encoding")
+        if argument is not None:
+            return Proposal((replaced(cell, argument, repr(detected)),), f"the file encoding is {detected}")
+        return Proposal((argument_added(cell, call, f"encoding={detected!r}"),), f"the file encoding is {detected}")
     return None
 
 
 @after("engine", "pandas", "2.0", "the reader is selected by the file's content", order=11)
-def engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`engine='xlrd'` for an .xlsx: the reader chooses by itself."""
+def excel_engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`engine='xlrd'` for an .xlsx: without it, pandas chooses the engine."""
     if not failure.says("Excel xlsx file; not supported", "xlsx file; not supported", "xlrd", "engine"):
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -110,15 +110,15 @@ def engine(context: RepairContext, failure: CellFailure) -> Proposal | None:
             if file is not None and kind_of_file(file) == "xls":
                 return None
             return Proposal(
-                recalled(cell, call, spelled(cell, call.func), inner(cell, call, "engine")),
+                replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "engine")),
                 "the reader is selected by the file's content",
             )
     return None
 
 
 @after("separator", "", "", "the column separator is different", order=13)
-def separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A table that came as one column, or in lines of unequal length."""
+def column_separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """A table that was read as one column, or with rows of unequal length."""
     if "ParserError" not in failure.bases:
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -126,15 +126,15 @@ def separator(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if file is None:
             continue
         sign = separator_of(file)
-        given = keyword(call, "sep") or keyword(call, "delimiter")
-        if given is None and sign != ",":
+        argument = keyword(call, "sep") or keyword(call, "delimiter")
+        if argument is None and sign != ",":
             return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the column separator is {sign!r}")
     return None
 
 
 @after("one-column", "", "", "the column separator is different", order=55)
 def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A KeyError because a `;` table was read as one column: the separator is written where it was read."""
+    """A KeyError because a `;` table was read as one column: the separator is added where it is read."""
     if failure.kind not in ("KeyError", "AttributeError"):
         return None
     for cell, call in context.nodes(ast.Call):
@@ -154,23 +154,23 @@ def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 
 @after("padded-names", "", "", "column names have surrounding spaces", order=56)
-def nothing_fits(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A column wanted under its name in another case, or without the blanks around it, of a file that was matched."""
-    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
-    if not isinstance(wanted, str):
+def column_name_spelling(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """A column name in another case, or without its spaces, in a file that was matched."""
+    column = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
+    if not isinstance(column, str):
         return None
     from d2c_mlops.convert.repair.data_files import header
 
     for file in context.data_files.files(context.data_files.folders[0]):
         names = header(file)
-        if wanted in names:
+        if column in names:
             return None
-        same = [name for name in names if name.strip().lower() == wanted.strip().lower()]
+        same = [name for name in names if name.strip().lower() == column.strip().lower()]
         if len(same) == 1:
             edits: list[Edit] = [
                 replaced(cell, text, repr(same[0]))
                 for cell, text in context.nodes(ast.Constant)
-                if text.value == wanted
+                if text.value == column
             ]
             return Proposal(tuple(edits), f"{file.name} has the column {same[0]!r}", restart=True) if edits else None
     return None

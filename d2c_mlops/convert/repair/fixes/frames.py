@@ -17,7 +17,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     insertion,
     last_name,
     replaced,
-    spelled,
+    source_text,
     statement_of,
     without_statement,
 )
@@ -47,11 +47,13 @@ def grouped_columns_late(context: RepairContext, failure: CellFailure) -> Propos
         return None
     for cell, node in context.failing(failure, ast.Subscript):
         if isinstance(node.slice, ast.Tuple):
-            return Proposal((replaced(cell, node.slice, f"[{spelled(cell, node.slice)}]"),), "write a list of columns")
+            return Proposal(
+                (replaced(cell, node.slice, f"[{source_text(cell, node.slice)}]"),), "write a list of columns"
+            )
     return None
 
 
-def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Proposal | None:
+def chained_assignment(context: RepairContext, cell: Cell, line: int, end_line: int) -> Proposal | None:
     """Fix an assignment to a copy that pandas reported: the parts of one statement in one step."""
     for node in ast.walk(cell.tree) if cell.tree else ():
         if not isinstance(node, ast.stmt) or node.lineno > line or (node.end_lineno or 0) < end_line:
@@ -60,7 +62,7 @@ def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Pro
             edits = inplace_on_part(cell, node, node.value)
         elif isinstance(node, ast.Assign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            edits = tuple(edit for target in targets for edit in one_step(cell, target))
+            edits = tuple(edit for target in targets for edit in assign_in_one_step(cell, target))
         else:
             continue
         if edits:
@@ -70,21 +72,21 @@ def chained(context: RepairContext, cell: Cell, line: int, end_line: int) -> Pro
 
 def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Edit, ...]:
     """`df['a'].fillna(0, inplace=True)` as `df['a'] = df['a'].fillna(0)`."""
-    given = keyword(call, "inplace")
+    argument = keyword(call, "inplace")
     if not isinstance(call.func, ast.Attribute):
         return ()
     part = call.func.value
     if not isinstance(part, ast.Subscript | ast.Attribute):
         return ()
-    target = spelled(cell, part)
-    if given is None:
+    target = source_text(cell, part)
+    if argument is None:
         if call.func.attr != "update" or not call.args:
             return ()
-        new = f"{target} = {spelled(cell, call.args[0])}.combine_first({target})"
+        new = f"{target} = {source_text(cell, call.args[0])}.combine_first({target})"
         return (replaced(cell, statement, new),)
     word = next(word for word in call.keywords if word.arg == "inplace")
     given_all: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
-    order = sorted(given_all, key=lambda one: (one.lineno, one.col_offset))
+    order = sorted(given_all, key=lambda node: (node.lineno, node.col_offset))
     at = order.index(word)
     ends = (word.end_lineno or 0, word.end_col_offset or 0)
     if at:
@@ -94,23 +96,23 @@ def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Ed
         if len(order) > 1:
             ends = (order[1].lineno, order[1].col_offset)
     if isinstance(part, ast.Attribute):
-        target = f"{spelled(cell, part.value)}[{part.attr!r}]"
+        target = f"{source_text(cell, part.value)}[{part.attr!r}]"
     head = insertion(cell, statement.lineno, statement.col_offset, f"{target} = ")
     return head, Edit(cell.index, *start, *ends, "")
 
 
-def one_step(cell: Cell, target: ast.expr) -> tuple[Edit, ...]:
+def assign_in_one_step(cell: Cell, target: ast.expr) -> tuple[Edit, ...]:
     """`df['a'][mask] = v` and `df[mask]['a'] = v` as `df.loc[mask, 'a'] = v`; `.iloc` keeps positions."""
     if not isinstance(target, ast.Subscript):
         return ()
     middle, accessor = target.value, ""
     if isinstance(middle, ast.Attribute) and middle.attr in ("loc", "iloc", "at", "iat"):
         accessor, middle = middle.attr, middle.value
-    key = spelled(cell, target.slice)
+    key = source_text(cell, target.slice)
     if isinstance(middle, ast.Attribute) and middle.attr not in ("loc", "iloc", "values"):
-        base, column = spelled(cell, middle.value), repr(middle.attr)
+        base, column = source_text(cell, middle.value), repr(middle.attr)
     elif isinstance(middle, ast.Subscript):
-        base, column = spelled(cell, middle.value), spelled(cell, middle.slice)
+        base, column = source_text(cell, middle.value), source_text(cell, middle.slice)
     else:
         return ()
     if base.endswith((".loc", ".iloc")):
@@ -134,16 +136,16 @@ def _is_name(node: ast.expr) -> bool:
 
 @after("read-only", "pandas", "3.0", "arrays taken from a DataFrame are read-only", order=40)
 def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`a = df.values; a[0] = 1`: the array is copied where it is taken."""
+    """`a = df.values; a[0] = 1`: the array is copied."""
     if not failure.says("read-only", "is read only", "WRITEABLE"):
         return None
-    names = {one.id for _, one in context.failing(failure, ast.Name)}
+    names = {name.id for _, name in context.failing(failure, ast.Name)}
     for cell, node in reversed(list(context.nodes(ast.Assign))):
-        taken = node.value
-        given = isinstance(taken, ast.Attribute) and taken.attr == "values"
-        given = given or (isinstance(taken, ast.Call) and last_name(taken.func) in ("to_numpy", "asarray"))
-        if given and {last_name(target) for target in node.targets} & names:
-            end = (taken.end_lineno or 0, taken.end_col_offset or 0)
+        value = node.value
+        is_array = isinstance(value, ast.Attribute) and value.attr == "values"
+        is_array = is_array or (isinstance(value, ast.Call) and last_name(value.func) in ("to_numpy", "asarray"))
+        if is_array and {last_name(target) for target in node.targets} & names:
+            end = (value.end_lineno or 0, value.end_col_offset or 0)
             return Proposal(
                 (insertion(cell, *end, ".copy()"),), "arrays taken from a DataFrame are read-only", restart=True
             )
@@ -181,7 +183,7 @@ def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None
 
 @after("rank-two", "pandas", "1.0", "a Series does not support a second axis", order=35)
 def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`series[:, None]`: asked of its array."""
+    """`series[:, None]`: applied to the array of the Series."""
     if not failure.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
         return None
     for cell, node in context.failing(failure, ast.Subscript):
@@ -199,13 +201,13 @@ def _is_none(node: ast.expr) -> bool:
 
 @after("positions-by-number", "pandas", "3.0", "an integer in brackets is a label, no longer a position", order=40)
 def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`series[0]` where the index holds no numbers: `.iloc[0]`."""
+    """`series[0]` with an index without numbers: `.iloc[0]`."""
     if failure.kind != "KeyError" or not failure.arguments or not re.fullmatch(r"-?\d+", str(failure.arguments[0])):
         return None
     if not failure.through("pandas/"):
         return None
     for cell, node in context.failing(failure, ast.Subscript):
-        holder = spelled(cell, node.value)
+        holder = source_text(cell, node.value)
         if holder.endswith((".loc", ".iloc", ".at")) or isinstance(node.slice, ast.Slice):
             continue
         kind = context.kinds([holder, f"{holder}.index"])
@@ -221,22 +223,22 @@ def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None
 
 @after("infer-objects", "pandas", "3.0", "the option was removed", order=40)
 def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`pd.set_option` and `pd.options` of names that are gone: what they set, pandas does by itself or not at all."""
+    """`pd.set_option` and `pd.options` of removed options: pandas now always behaves so, or never."""
     if "OptionError" not in failure.bases and "No such keys" not in failure.message:
         return None
     for cell, node in [*context.failing(failure, ast.Call), *context.failing(failure, ast.Attribute)]:
         statement = statement_of(cell, node)
-        known = {
+        removed_options = {
             "'display.max_colwidth', -1": "None",
             "mode.chained_assignment": "",
         }
-        if isinstance(statement, ast.Expr | ast.Assign) and known:
+        if isinstance(statement, ast.Expr | ast.Assign) and removed_options:
             return Proposal((without_statement(cell, statement, ""),), "pandas removed this option")
     return None
 
 
 @after("colwidth", "pandas", "1.0", "None means no limit, no longer -1", order=40)
-def no_limit(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def column_width_limit(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("Value must be a nonnegative integer or None"):
         return None
     for cell, node in context.failing(failure, ast.UnaryOp):
@@ -250,24 +252,24 @@ def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | N
     if "nested renamer is not supported" not in failure.message:
         return None
     for cell, call in context.failing(failure, ast.Call):
-        given = call.args[0] if call.args else None
-        if last_name(call.func) not in ("agg", "aggregate") or not isinstance(given, ast.Dict):
+        argument = call.args[0] if call.args else None
+        if last_name(call.func) not in ("agg", "aggregate") or not isinstance(argument, ast.Dict):
             continue
-        pairs = list(zip(given.keys, given.values, strict=True))
+        pairs = list(zip(argument.keys, argument.values, strict=True))
         if all(
             isinstance(key, ast.Constant) and isinstance(value, ast.Constant | ast.Attribute | ast.Lambda | ast.Name)
             for key, value in pairs
         ):
             words = ", ".join(
-                f"{key.value!r}: {spelled(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
+                f"{key.value!r}: {source_text(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
             )
-            return Proposal((replaced(cell, given, f"**{{{words}}}"),), "agg() expects new column names as keywords")
+            return Proposal((replaced(cell, argument, f"**{{{words}}}"),), "agg() expects new column names as keywords")
     return None
 
 
 @after("dummies-are-true", "pandas", "2.0", "dummy columns are boolean, no longer 0 and 1", order=45)
-def dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Code that wants numbers of get_dummies: asked for as numbers."""
+def integer_dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """Code that needs numbers from get_dummies: `dtype=int` is added."""
     if not failure.says(
         "numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"
     ):

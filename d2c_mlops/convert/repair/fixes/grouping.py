@@ -15,7 +15,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     before,
     insertion,
     last_name,
-    spelled,
+    source_text,
 )
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -31,7 +31,7 @@ _TEXT = (
 
 @before("observed", "pandas", "3.0", "empty groups are dropped unless observed=False", order=20)
 def empty_groups(context: RepairContext) -> Iterator[Proposal]:
-    """A groupby over bands and categories keeps those that are empty, as it did by itself."""
+    """A groupby over bands and categories keeps empty groups, as by default before."""
     bands = _bands(context)
     for cell, call in context.nodes(ast.Call):
         name = last_name(call.func)
@@ -47,16 +47,16 @@ def empty_groups(context: RepairContext) -> Iterator[Proposal]:
 
 def _bands(context: RepairContext) -> set[str]:
     """Names and columns that are bound to bands: `df['age'] = pd.cut(...)`, `.astype('category')`."""
-    found: set[str] = set()
+    bands: set[str] = set()
     for _, node in context.nodes(ast.Assign):
         if _makes_bands(node.value):
             for target in node.targets:
                 part = target.slice if isinstance(target, ast.Subscript) else None
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    found.add(part.value)
+                    bands.add(part.value)
                 elif part is None and (name := last_name(target)):
-                    found.add(name)
-    return found
+                    bands.add(name)
+    return bands
 
 
 def _makes_bands(node: ast.expr) -> bool:
@@ -64,8 +64,8 @@ def _makes_bands(node: ast.expr) -> bool:
         return False
     name = last_name(node.func)
     if name == "astype" and node.args:
-        given = node.args[0]
-        return isinstance(given, ast.Constant) and given.value == "category"
+        dtype = node.args[0]
+        return isinstance(dtype, ast.Constant) and dtype.value == "category"
     return name in _BANDS and keyword(node, "retbins") is None
 
 
@@ -84,9 +84,9 @@ def _is_band(key: ast.expr, bands: set[str]) -> bool:
 
 @after("grouped-keys", "pandas", "3.0", "apply() no longer passes the grouping columns", order=44)
 def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`df.groupby('shop').apply(f)`: f, or what comes after, wants the column 'shop'."""
-    wanted = str(failure.arguments[0]) if failure.kind == "KeyError" and failure.arguments else failure.name
-    if failure.kind not in ("KeyError", "AttributeError") or not wanted:
+    """`df.groupby('shop').apply(f)`: f, or later code, reads the column 'shop'."""
+    column = str(failure.arguments[0]) if failure.kind == "KeyError" and failure.arguments else failure.name
+    if failure.kind not in ("KeyError", "AttributeError") or not column:
         return None
     for cell, call in context.nodes(ast.Call):
         groups = call.func.value if isinstance(call.func, ast.Attribute) else None
@@ -94,24 +94,24 @@ def grouped_keys(context: RepairContext, failure: CellFailure) -> Proposal | Non
             continue
         keys = {node.value for part in groups.args[:1] for node in ast.walk(part) if isinstance(node, ast.Constant)}
         owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
-        if wanted in keys and isinstance(owner, ast.Name):
+        if column in keys and isinstance(owner, ast.Name):
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             edit = insertion(cell, *end, f"[list({owner.id}.columns)]")
-            reason = f"apply() no longer passes the grouping column {wanted!r} unless it is selected"
+            reason = f"apply() no longer passes the grouping column {column!r} unless it is selected"
             return Proposal((edit,), reason, restart=cell.index < failure.cell)
     return None
 
 
 @after("several-aggregates", "pandas", "2.0", "text columns are no longer skipped silently", order=16)
 def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`df.groupby('shop').agg(['mean', 'std'])` over text: the columns of numbers are picked."""
+    """`df.groupby('shop').agg(['mean', 'std'])` over text: the numeric columns are selected."""
     if not failure.says(*_TEXT) or not failure.through("pandas/"):
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) not in ("agg", "aggregate", "apply") or not isinstance(call.func, ast.Attribute):
             continue
-        groups, given = call.func.value, call.args[0] if call.args else None
-        if not isinstance(given, ast.List | ast.Attribute | ast.Name):
+        groups, argument = call.func.value, call.args[0] if call.args else None
+        if not isinstance(argument, ast.List | ast.Attribute | ast.Name):
             continue
         if (
             isinstance(groups, ast.Call)
@@ -129,7 +129,7 @@ def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal
 
 
 def _numbers(cell: Cell, groups: ast.Call) -> str:
-    """The selection of the columns of numbers behind a groupby, its keys left out."""
+    """The selection of the numeric columns after a groupby, without its keys."""
     owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
     if not isinstance(owner, ast.Name) or not groups.args:
         return ""
@@ -137,7 +137,7 @@ def _numbers(cell: Cell, groups: ast.Call) -> str:
     parts = key.elts if isinstance(key, ast.List | ast.Tuple) else [key]
     if not all(isinstance(part, ast.Constant) for part in parts):
         return ""
-    keys = ", ".join(spelled(cell, part) for part in parts)
+    keys = ", ".join(source_text(cell, part) for part in parts)
     return f"[{owner.id}.select_dtypes('number').columns.difference([{keys}], sort=False)]"
 
 
@@ -148,7 +148,11 @@ def pivoted_texts(context: RepairContext, failure: CellFailure) -> Proposal | No
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "pivot_table" and keyword(call, "numeric_only") is None:
-            if not any(isinstance(one, ast.List | ast.Dict) for one in [keyword(call, "aggfunc")] if one is not None):
+            if not any(
+                isinstance(aggfunc, ast.List | ast.Dict)
+                for aggfunc in [keyword(call, "aggfunc")]
+                if aggfunc is not None
+            ):
                 edit = argument_added(cell, call, "numeric_only=True")
                 return Proposal((edit,), "text columns are no longer skipped silently")
     return None

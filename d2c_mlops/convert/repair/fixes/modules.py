@@ -16,7 +16,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     before,
     last_name,
     replaced,
-    spelled,
+    source_text,
     statement_of,
     without_statement,
 )
@@ -34,14 +34,14 @@ _COLAB = ("google.colab", "kaggle_datasets", "kaggle_secrets")
 
 
 def distribution_of(module: str) -> str:
-    """Return the distribution that holds a module; by the module's own name where no table knows better."""
+    """Return the distribution that contains a module; the module's own name if no table lists it."""
     top = module.partition(".")[0]
     return TO_INSTALL.get(module) or TO_INSTALL.get(top) or top.replace("_", "-")
 
 
 @before("notebook-of-colab", "", "", "the module exists only on Colab or Kaggle", order=2)
-def hosted(context: RepairContext) -> Iterator[Proposal]:
-    """Take out what only works on a hosted notebook service: its import, the mounted drive, the upload form."""
+def hosted_service(context: RepairContext) -> Iterator[Proposal]:
+    """Remove code that only works on a hosted notebook service: its import, the mounted drive, the upload form."""
     names: set[str] = set()
     imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [
         *context.nodes(ast.Import),
@@ -53,31 +53,31 @@ def hosted(context: RepairContext) -> Iterator[Proposal]:
         if path.startswith(_COLAB) or module.startswith(_COLAB):
             names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
             yield Proposal((without_statement(cell, node, ""),))
-    for cell, said in context.nodes(ast.Expr):
-        call = said.value
+    for cell, statement in context.nodes(ast.Expr):
+        call = statement.value
         if isinstance(call, ast.Call) and names & {
             part.id for part in ast.walk(call.func) if isinstance(part, ast.Name)
         }:
-            yield Proposal((without_statement(cell, said, ""),))
+            yield Proposal((without_statement(cell, statement, ""),))
     for cell, assign in context.nodes(ast.Assign):
         call = assign.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
             if last_name(call.func.value) in names | {"files"}:
-                made = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
-                edits = imported(context, cell, (replaced(cell, call, made),))
+                contents = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
+                edits = imported(context, cell, (replaced(cell, call, contents),))
                 yield Proposal(edits, "no upload form is available: the files of the folder are read")
 
 
 @before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
-def installs(context: RepairContext) -> Iterator[Proposal]:
-    """Take out `!pip install x`; what it names is listed, and installed where that is allowed."""
+def package_installs(context: RepairContext) -> Iterator[Proposal]:
+    """Remove `!pip install x`; the package is listed, and installed if this is allowed."""
     for cell in context.notebook.code:
         for magic in cell.magics:
-            wanted = _INSTALL.match(magic.argument)
+            match = _INSTALL.match(magic.argument)
             tool = magic.name.lstrip("!%")
             if (
                 tool not in ("pip", "pip3", "conda", "mamba", "uv", "python", "python3")
-                or wanted is None
+                or match is None
                 or magic.target
             ):
                 continue
@@ -90,29 +90,31 @@ def _length(cell: Cell, line: int) -> int:
 
 
 @after("unused-module", "", "", "the module is missing and unused", order=4)
-def unused(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Take out the import of a missing module that no cell uses."""
-    found = _MISSING.search(failure.message)
-    if "ImportError" not in failure.bases or found is None:
+def unused_import(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """Remove the import of a missing module that no cell uses."""
+    match = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or match is None:
         return None
-    plain, named = context.failing(failure, ast.Import), context.failing(failure, ast.ImportFrom)
-    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *named]
+    plain, from_imports = context.failing(failure, ast.Import), context.failing(failure, ast.ImportFrom)
+    imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *from_imports]
     for cell, node in imports:
         names = [imported.asname or imported.name.partition(".")[0] for imported in node.names]
         if isinstance(node, ast.ImportFrom):
-            if not (node.module or "").startswith(found[1].partition(".")[0]) or "*" in names:
+            if not (node.module or "").startswith(match[1].partition(".")[0]) or "*" in names:
                 continue
             gone = node.names
         else:
-            gone = [alias for alias in node.names if alias.name.partition(".")[0] == found[1].partition(".")[0]]
-        bound = {one.asname or one.name.partition(".")[0] for one in gone}
+            gone = [alias for alias in node.names if alias.name.partition(".")[0] == match[1].partition(".")[0]]
+        bound = {alias.asname or alias.name.partition(".")[0] for alias in gone}
         if not bound or _is_used(context, bound):
             continue
-        kept = [alias for alias in node.names if alias not in gone]
-        if kept and isinstance(node, ast.Import):
-            text = "import " + ", ".join(f"{one.name} as {one.asname}" if one.asname else one.name for one in kept)
-            return Proposal((replaced(cell, node, text),), f"`{found[1]}` is not installed and unused")
-        return Proposal((without_statement(cell, node, "unused"),), f"`{found[1]}` is not installed and unused")
+        used_aliases = [alias for alias in node.names if alias not in gone]
+        if used_aliases and isinstance(node, ast.Import):
+            text = "import " + ", ".join(
+                f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in used_aliases
+            )
+            return Proposal((replaced(cell, node, text),), f"`{match[1]}` is not installed and unused")
+        return Proposal((without_statement(cell, node, "unused"),), f"`{match[1]}` is not installed and unused")
     return None
 
 
@@ -124,11 +126,11 @@ def _is_used(context: RepairContext, names: set[str]) -> bool:
 
 @after("own-module", "", "", "a module of the author's own", order=5)
 def own_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A missing module that lies as a file in one of the folders."""
-    found = _MISSING.search(failure.message)
-    if "ImportError" not in failure.bases or found is None:
+    """A missing module that is a file in one of the folders."""
+    match = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or match is None:
         return None
-    name = found[1].partition(".")[0]
+    name = match[1].partition(".")[0]
     for folder in context.data_files.folders:
         for file in context.data_files.files(folder):
             if file.name == f"{name}.py" and not (context.data_files.folders[0] / file.name).exists():
@@ -144,35 +146,37 @@ _PYTHON_2_MODULES = {
 
 @after("python-2-module", "", "", "the module has another name in Python 3", order=3)
 def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    found = _MISSING.search(failure.message)
-    new = _PYTHON_2_MODULES.get(found[1], "") if found is not None and "ImportError" in failure.bases else ""
-    if found is None or not new:
+    match = _MISSING.search(failure.message)
+    new = _PYTHON_2_MODULES.get(match[1], "") if match is not None and "ImportError" in failure.bases else ""
+    if match is None or not new:
         return None
-    reason = f"`{found[1]}` is `{new}` in Python 3"
+    reason = f"`{match[1]}` is `{new}` in Python 3"
     for cell, node in context.failing(failure, ast.ImportFrom):
-        if node.module == found[1]:
+        if node.module == match[1]:
             names = ", ".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in node.names)
             return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
     for cell, plain in context.failing(failure, ast.Import):
-        one = plain.names[0]
-        if one.name == found[1] and len(plain.names) == 1:
-            return Proposal((replaced(cell, plain, f"import {new} as {one.asname or one.name}"),), reason)
+        imported_module = plain.names[0]
+        if imported_module.name == match[1] and len(plain.names) == 1:
+            return Proposal(
+                (replaced(cell, plain, f"import {new} as {imported_module.asname or imported_module.name}"),), reason
+            )
     return None
 
 
 @after("inner-module", "", "", "the module was moved inside its package or is private", order=7)
 def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`from sklearn.ensemble.forest import X`: the package around it hands the name out too."""
-    found = _MISSING.search(failure.message)
-    if "ImportError" not in failure.bases or found is None or "." not in found[1]:
+    """`from sklearn.ensemble.forest import X`: the package contains the name too."""
+    match = _MISSING.search(failure.message)
+    if "ImportError" not in failure.bases or match is None or "." not in match[1]:
         return None
     for cell, node in context.failing(failure, ast.ImportFrom):
-        if node.module is None or not node.module.startswith(found[1]):
+        if node.module is None or not node.module.startswith(match[1]):
             continue
-        package = found[1].rpartition(".")[0]
+        package = match[1].rpartition(".")[0]
         while package:
-            asked = [f"__import__('{package}', fromlist=['x']).{alias.name}" for alias in node.names]
-            if all(context.kinds(asked).values()):
+            expressions = [f"__import__('{package}', fromlist=['x']).{alias.name}" for alias in node.names]
+            if all(context.kinds(expressions).values()):
                 names = ", ".join(
                     f"{imported.name} as {imported.asname}" if imported.asname else imported.name
                     for imported in node.names
@@ -183,33 +187,33 @@ def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | Non
 
 
 @after("missing-module", "", "", "the module is not installed", order=60)
-def missing(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Install what holds a missing module into the run's own folder, where that is allowed."""
+def install_missing_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """Install the distribution of a missing module into the run's own folder, if this is allowed."""
     name = missing_module(failure)
     if not name or not context.install:
         return None
-    wanted = distribution_of(name)
-    if wanted in context.tried or name.partition(".")[0] in OWN_NAMES:
+    distribution = distribution_of(name)
+    if distribution in context.tried or name.partition(".")[0] in OWN_NAMES:
         return None
-    return Proposal(distributions=(wanted,), reason=f"`{name}` is part of {wanted}", restart=False)
+    return Proposal(distributions=(distribution,), reason=f"`{name}` is part of {distribution}", restart=False)
 
 
 def missing_module(failure: CellFailure) -> str:
-    """Return the module that a failure asks for; empty where it is none."""
+    """Return the module whose import failed; empty for other failures."""
     if "ImportError" not in failure.bases:
         return ""
-    found = _MISSING.search(failure.message)
-    if found is not None:
-        return found[1]
+    match = _MISSING.search(failure.message)
+    if match is not None:
+        return match[1]
     optional = _OPTIONAL.search(failure.message)
     return next((group for group in optional.groups() if group), "") if optional is not None else ""
 
 
-def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> list[str]:
+def distributions_needed(context: RepairContext, folder: Path, own_modules: Collection[str] = ()) -> list[str]:
     """List the distributions of all imports that are not installed; modules of the author's own are not among them."""
     from importlib.util import find_spec
 
-    found: list[str] = []
+    distributions: list[str] = []
     imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [
         *context.nodes(ast.Import),
         *context.nodes(ast.ImportFrom),
@@ -222,10 +226,10 @@ def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> lis
             top = module.partition(".")[0]
             if (
                 not top
-                or top in own
+                or top in own_modules
                 or top in OWN_NAMES
-                or exists(here / f"{top}.py")
-                or is_folder(here / top)
+                or exists(folder / f"{top}.py")
+                or is_folder(folder / top)
                 or top in ("google", "kaggle_datasets")
             ):
                 continue
@@ -234,8 +238,8 @@ def needed(context: RepairContext, here: Path, own: Collection[str] = ()) -> lis
             except (ImportError, ValueError):
                 absent = True
             if absent:
-                found.append(distribution_of(module))
-    return list(dict.fromkeys(found))
+                distributions.append(distribution_of(module))
+    return list(dict.fromkeys(distributions))
 
 
 @after("no-change-of-folder", "", "", "the folder does not exist", order=12)
@@ -244,7 +248,7 @@ def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal |
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(failure.bases):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if spelled(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
+        if source_text(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
             if last_name(call.func) == "listdir":
                 return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in its data folder")
             statement = statement_of(cell, call)
@@ -255,7 +259,7 @@ def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal |
 
 @before("folder-magic", "", "", "the notebook runs in its data folder", order=3)
 def folder_magics(context: RepairContext) -> Iterator[Proposal]:
-    """`%cd /content/drive/...`: taken out."""
+    """`%cd /content/drive/...`: removed."""
     for cell in context.notebook.code:
         for magic in cell.magics:
             if (
@@ -267,7 +271,7 @@ def folder_magics(context: RepairContext) -> Iterator[Proposal]:
 
 
 @before("gone-extension", "", "", "the extension is not installed", order=3)
-def extensions(context: RepairContext) -> Iterator[Proposal]:
+def notebook_extensions(context: RepairContext) -> Iterator[Proposal]:
     """Formatters and profilers that only serve the author's screen."""
     for cell in context.notebook.code:
         for magic in cell.magics:

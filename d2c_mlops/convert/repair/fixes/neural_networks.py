@@ -31,8 +31,8 @@ def renamed_words(context: RepairContext) -> Iterator[Proposal]:
     """`Dense(output_dim=6, init='uniform')` as `Dense(units=6, kernel_initializer='uniform')`."""
     imports: list[ast.Import | ast.ImportFrom] = [node for _, node in context.nodes(ast.ImportFrom)]
     imports += [node for _, node in context.nodes(ast.Import)]
-    named = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
-    if not any("keras" in name or name.startswith("tensorflow") for name in named):
+    modules = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    if not any("keras" in name or name.startswith("tensorflow") for name in modules):
         return
     for cell, call in context.nodes(ast.Call):
         renamed = _RENAMED.get(last_name(call.func), {})
@@ -45,8 +45,8 @@ def renamed_words(context: RepairContext) -> Iterator[Proposal]:
 @after("history-names", "keras", "2.3", "the training history uses the names of the metrics", order=40)
 def history_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`history.history['acc']` as `['accuracy']`."""
-    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
-    if wanted not in _SCORES:
+    metric = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
+    if metric not in _SCORES:
         return None
     edits: list[Edit] = []
     for cell, node in context.nodes(ast.Subscript):
@@ -56,6 +56,6 @@ def history_names(context: RepairContext, failure: CellFailure) -> Proposal | No
             and isinstance(part, ast.Constant)
             and part.value in _SCORES
         ):
-            if ("acc" in _SCORES[str(part.value)]) and (str(part.value).endswith("acc") == str(wanted).endswith("acc")):
+            if ("acc" in _SCORES[str(part.value)]) and (str(part.value).endswith("acc") == str(metric).endswith("acc")):
                 edits.append(replaced(cell, part, repr(_SCORES[str(part.value)])))
-    return Proposal(tuple(edits), f"its name in the history is {_SCORES[wanted]!r}") if edits else None
+    return Proposal(tuple(edits), f"its name in the history is {_SCORES[metric]!r}") if edits else None

@@ -14,7 +14,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     last_name,
     replaced,
-    spelled,
+    source_text,
 )
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -37,43 +37,43 @@ _SUFFIX = re.compile(
 
 
 @after("path", "", "", "the file is not at the expected path", order=10)
-def path(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Match a missing file, and write its name where the notebook wrote the old one."""
+def missing_file(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """Match a missing file, and replace the old name in the notebook."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(
         failure.bases
     ):
         return None
-    wanted = wanted_file(context, failure)
-    if not wanted:
+    reference = wanted_file(context, failure)
+    if not reference:
         return None
-    found = context.data_files.find(wanted, columns_used(context), files_written(context))
-    return laid(context, failure, wanted, *found) if found is not None else None
+    match = context.data_files.find(reference, columns_used(context), files_written(context))
+    return use_file(context, failure, reference, *match) if match is not None else None
 
 
 @after("uploaded", "", "", "the file was uploaded through a form", order=10)
-def uploaded(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`uploaded['sales (1).csv']`: the file of the data folder that is meant."""
-    wanted = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
-    if not isinstance(wanted, str) or not _SUFFIX.search(wanted):
+def uploaded_file(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`uploaded['sales (1).csv']`: the matching file of the data folder."""
+    reference = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
+    if not isinstance(reference, str) or not _SUFFIX.search(reference):
         return None
-    found = context.data_files.find(wanted, columns_used(context), files_written(context))
-    return laid(context, failure, wanted, *found) if found is not None else None
+    match = context.data_files.find(reference, columns_used(context), files_written(context))
+    return use_file(context, failure, reference, *match) if match is not None else None
 
 
 @after("address", "", "", "the URL cannot be reached, but its file is available", order=10)
-def address(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def unreachable_address(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A file read from the web whose name is in the data folder."""
-    if not wants_network(failure):
+    if not needs_network(failure):
         return None
-    for wanted in addresses(context, failure):
-        found = context.data_files.find(wanted, columns_used(context), files_written(context))
-        if found is not None:
-            return laid(context, failure, wanted, *found)
+    for url in addresses(context, failure):
+        match = context.data_files.find(url, columns_used(context), files_written(context))
+        if match is not None:
+            return use_file(context, failure, url, *match)
     return None
 
 
-def wants_network(failure: CellFailure) -> bool:
-    """Whether a cell failed because it opened a connection, which there is none in isolation."""
+def needs_network(failure: CellFailure) -> bool:
+    """Whether a cell failed because it opened a connection; isolated runs have no network."""
     return bool(set(_NETWORK) & set(failure.bases)) or failure.through(
         "urllib", "requests/", "http/client", "fsspec", "httpx/"
     )
@@ -81,9 +81,9 @@ def wants_network(failure: CellFailure) -> bool:
 
 def addresses(context: RepairContext, failure: CellFailure) -> list[str]:
     """Return the addresses around a failure: in its statement, in the values of its names."""
-    near = [one.value for _, one in context.failing(failure, ast.Constant) if isinstance(one.value, str)]
+    near = [constant.value for _, constant in context.failing(failure, ast.Constant) if isinstance(constant.value, str)]
     near += list(failure.strings.values())
-    return [one for one in dict.fromkeys(near) if _ADDRESS.match(one)]
+    return [text for text in dict.fromkeys(near) if _ADDRESS.match(text)]
 
 
 def wanted_file(context: RepairContext, failure: CellFailure) -> str:
@@ -94,10 +94,12 @@ def wanted_file(context: RepairContext, failure: CellFailure) -> str:
         r"No such file or directory: '(.+?)'", r"File b?'(.+?)' does not exist", r"'(.+?)' does not exist",
         r"(?m)^\s*(\S.*?) not found\.?$", r"File (\S+) does not exist", r"No such file or directory:? (.+)$",
     ):  # fmt: skip
-        found = re.search(pattern, failure.message)
-        if found:
-            return found[1]
-    texts = [one.value for _, one in context.failing(failure, ast.Constant) if isinstance(one.value, str)]
+        match = re.search(pattern, failure.message)
+        if match:
+            return match[1]
+    texts = [
+        constant.value for _, constant in context.failing(failure, ast.Constant) if isinstance(constant.value, str)
+    ]
     return next((text for text in texts if _SUFFIX.search(text)), "")
 
 
@@ -108,68 +110,72 @@ def columns_used(context: RepairContext) -> set[str]:
 
 
 def files_written(context: RepairContext) -> set[str]:
-    """Return the names of the files that the notebook writes: what it gives cannot be what it wants."""
+    """Return the names of the files that the notebook writes: they cannot be its input."""
     writes = [
         call
         for _, call in context.nodes(ast.Call)
         if last_name(call.func).startswith("to_") or last_name(call.func) in ("dump", "savefig", "save")
     ]
-    given = [argument for call in writes for argument in [*call.args, *(word.value for word in call.keywords)]]
-    texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    arguments = [argument for call in writes for argument in [*call.args, *(word.value for word in call.keywords)]]
+    texts = [
+        argument.value
+        for argument in arguments
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
     return {base_of(text) for text in texts}
 
 
-def laid(context: RepairContext, failure: CellFailure, wanted: str, file: Path, how: str) -> Proposal | None:
+def use_file(context: RepairContext, failure: CellFailure, reference: str, file: Path, how: str) -> Proposal | None:
     """Lay the file beside the notebook, and point the notebook to it."""
-    here = context.data_files.folders[0]
-    inside = file.is_relative_to(here)
-    name = file.relative_to(here).as_posix() if inside else file.name
+    folder = context.data_files.folders[0]
+    inside = file.is_relative_to(folder)
+    name = file.relative_to(folder).as_posix() if inside else file.name
     files = () if inside else ((file, name),)
-    reason = f"{base_of(wanted) or wanted} is matched to {name} by {how}"
-    texts = list(_texts(context, failure, wanted))
+    reason = f"{base_of(reference) or reference} is matched to {name} by {how}"
+    texts = list(_texts(context, failure, reference))
     formatted = {id(part) for _, node in context.nodes(ast.JoinedStr) for part in node.values}
     if formatted & {id(text) for _, text in texts}:
         inside_text = [(cell, text) for cell, text in texts if id(text) in formatted]
-        made = _formatted(context, failure, wanted, name, reason, files)
-        if made := made or _one_whole(context, inside_text, name, reason, files, failure):
-            return made
+        proposal = _formatted(context, failure, reference, name, reason, files)
+        if proposal := proposal or _one_whole(context, inside_text, name, reason, files, failure):
+            return proposal
         texts = [pair for pair in texts if id(pair[1]) not in formatted]
     for cell, text in texts:
-        if text.value == wanted or _same(str(text.value), wanted):
+        if text.value == reference or _same(str(text.value), reference):
             return Proposal((replaced(cell, text, repr(name)),), reason, files, restart=cell.index < failure.cell)
     for cell, text in texts:  # the text is the start of the path, or its end
         value = str(text.value)
-        rest = wanted[len(value) :]
-        if wanted.startswith(value) and rest and name.endswith(rest.lstrip("/\\")):
-            start = name[: len(name) - len(rest.lstrip("/\\"))]
-            new = start if rest[0] not in "/\\" else start.rstrip("/") or "."
+        tail = reference[len(value) :]
+        if reference.startswith(value) and tail and name.endswith(tail.lstrip("/\\")):
+            start = name[: len(name) - len(tail.lstrip("/\\"))]
+            new = start if tail[0] not in "/\\" else start.rstrip("/") or "."
             return Proposal((replaced(cell, text, repr(new)),), reason, files, restart=cell.index < failure.cell)
-        if _SUFFIX.search(value) and wanted.endswith(value):
+        if _SUFFIX.search(value) and reference.endswith(value):
             return _one_whole(context, [(cell, text)], name, reason, files, failure)
-    if not inside and not Path(wanted).is_absolute() and ".." not in wanted:
-        return Proposal((), reason, ((file, wanted.replace("\\", "/")),))
+    if not inside and not Path(reference).is_absolute() and ".." not in reference:
+        return Proposal((), reason, ((file, reference.replace("\\", "/")),))
     return None
 
 
 def _formatted(
     context: RepairContext,
     failure: CellFailure,
-    wanted: str,
+    reference: str,
     name: str,
     reason: str,
     files: tuple[tuple[Path, str], ...],
 ) -> Proposal | None:
-    """`f'/data/{shop}.csv'` keeps its parts: only the folder that it starts with is another."""
+    """`f'/data/{shop}.csv'` keeps its parts: only the folder at the beginning is replaced."""
     for cell, node in context.failing(failure, ast.JoinedStr):
         first = node.values[0] if node.values else None
         start = first.value if isinstance(first, ast.Constant) else None
-        if not isinstance(start, str) or not wanted.startswith(start) or start.count("{"):
+        if not isinstance(start, str) or not reference.startswith(start) or start.count("{"):
             continue
         folder = start[: max(start.rfind("/"), start.rfind("\\")) + 1]
-        rest = wanted[len(folder) :]
-        text = spelled(cell, node)
-        if folder and name.endswith(rest) and folder in text:
-            edit = replaced(cell, node, text.replace(folder, name[: len(name) - len(rest)], 1))
+        tail = reference[len(folder) :]
+        text = source_text(cell, node)
+        if folder and name.endswith(tail) and folder in text:
+            edit = replaced(cell, node, text.replace(folder, name[: len(name) - len(tail)], 1))
             return Proposal((edit,), reason, files)
     return None
 
@@ -194,14 +200,14 @@ def _one_whole(
     }
     varying |= {node.arg for _, node in context.nodes(ast.arg)}
     for cell, text in texts:
-        made = _whole(cell, text, name, reason, files, failure)
-        if made is not None and not any(
+        proposal = _whole(cell, text, name, reason, files, failure)
+        if proposal is not None and not any(
             isinstance(part, ast.Name) and part.id in varying
             for _, node in context.nodes(ast.expr, cell)
-            if (node.lineno, node.col_offset) == (made.edits[0].line, made.edits[0].column)
+            if (node.lineno, node.col_offset) == (proposal.edits[0].line, proposal.edits[0].column)
             for part in ast.walk(node)
         ):
-            return made
+            return proposal
     return None
 
 
@@ -221,16 +227,22 @@ def _whole(
     return Proposal((replaced(cell, best, repr(name)),), reason, files, restart=cell.index < failure.cell)
 
 
-def _same(text: str, wanted: str) -> bool:
-    return text.replace("\\", "/").lstrip("./") == wanted.replace("\\", "/").lstrip("./") and text != ""
+def _same(text: str, reference: str) -> bool:
+    return text.replace("\\", "/").lstrip("./") == reference.replace("\\", "/").lstrip("./") and text != ""
 
 
-def _texts(context: RepairContext, failure: CellFailure, wanted: str) -> list[tuple[Cell, ast.Constant]]:
+def _texts(context: RepairContext, failure: CellFailure, reference: str) -> list[tuple[Cell, ast.Constant]]:
     """Return the texts of the notebook that may be the path, those at the failure first."""
     near = [
-        (cell, one) for cell, one in context.failing(failure, ast.Constant) if isinstance(one.value, str) and one.value
+        (cell, constant)
+        for cell, constant in context.failing(failure, ast.Constant)
+        if isinstance(constant.value, str) and constant.value
     ]
-    rest = [(cell, node) for cell, node in context.nodes(ast.Constant) if isinstance(node.value, str) and node.value]
+    constants = [
+        (cell, node) for cell, node in context.nodes(ast.Constant) if isinstance(node.value, str) and node.value
+    ]
     return near + [
-        pair for pair in rest if base_of(str(pair[1].value)) == base_of(wanted) or wanted.startswith(str(pair[1].value))
+        pair
+        for pair in constants
+        if base_of(str(pair[1].value)) == base_of(reference) or reference.startswith(str(pair[1].value))
     ]

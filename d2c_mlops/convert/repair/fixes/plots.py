@@ -13,7 +13,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     insertion,
     last_name,
     replaced,
-    spelled,
+    source_text,
     statement_of,
     without_statement,
 )
@@ -54,22 +54,22 @@ def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) not in _XY or not call.args:
             continue
-        taken = {word.arg for word in call.keywords}
+        keywords = {word.arg for word in call.keywords}
         names = (
-            [name for name in ("x", "y", "hue") if name not in taken]
-            if len(call.args) > 1 or "data" in taken
+            [name for name in ("x", "y", "hue") if name not in keywords]
+            if len(call.args) > 1 or "data" in keywords
             else ["x"]
         )
         if len(call.args) > 1 and len(call.args) <= 4:
             names = [
                 *names[: min(2, len(call.args))],
-                *(["data"] if len(call.args) == 3 and "data" not in taken else names[2:]),
+                *(["data"] if len(call.args) == 3 and "data" not in keywords else names[2:]),
             ]
-        if len(names) < len(call.args) or (len(call.args) == 1 and "x" in taken):
+        if len(names) < len(call.args) or (len(call.args) == 1 and "x" in keywords):
             continue
         edits = tuple(
-            Edit(cell.index, one.lineno, one.col_offset, one.lineno, one.col_offset, f"{name}=")
-            for one, name in zip(call.args, names, strict=False)
+            Edit(cell.index, argument.lineno, argument.col_offset, argument.lineno, argument.col_offset, f"{name}=")
+            for argument, name in zip(call.args, names, strict=False)
         )
         return Proposal(edits, "seaborn accepts only the data by position")
     return None
@@ -77,7 +77,7 @@ def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 @after("gone-style", "matplotlib", "3.8", "the style was renamed", order=14)
 def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A style under a name that is gone: under its new name, or left out, since it only colours."""
+    """A removed style name: replaced by its new name, or left out because it only affects colours."""
     if not failure.says("is not a valid package style"):
         return None
     import matplotlib.style as style
@@ -99,11 +99,11 @@ def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
 
 @after("plot-argument", "matplotlib", "3.0", "the argument was removed; it only affects the appearance", order=58)
 def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """An argument that a drawing function no longer knows: left out."""
-    found = re.search(
+    """An argument that a plotting function no longer accepts: left out."""
+    match = re.search(
         r"(?:unexpected keyword argument|no property|Unknown property|invalid keyword) '?(\w+)'?", failure.message
     )
-    if found is None or not (
+    if match is None or not (
         failure.through("matplotlib/", "seaborn/", "plotting/")
         or "set()" in failure.message
         or ".set(" in failure.message
@@ -111,11 +111,11 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
         return None
     for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
-            if word.arg == found[1] and word.arg not in ("x", "y", "data", "hue"):
-                rest = [spelled(cell, argument) for argument in call.args] + [
-                    spelled(cell, keyword) for keyword in call.keywords if keyword is not word
+            if word.arg == match[1] and word.arg not in ("x", "y", "data", "hue"):
+                arguments = [source_text(cell, argument) for argument in call.args] + [
+                    source_text(cell, keyword) for keyword in call.keywords if keyword is not word
                 ]
-                text = f"{spelled(cell, call.func)}({', '.join(rest)})"
+                text = f"{source_text(cell, call.func)}({', '.join(arguments)})"
                 return Proposal(
                     (replaced(cell, call, text),), f"`{word.arg}` was removed; it only affects the appearance"
                 )
@@ -124,7 +124,7 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
 
 @after("three-dimensions", "matplotlib", "3.7", "3D axes are added to their figure", order=14)
 def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` is gone."""
+    """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` was removed."""
     if "gca() got an unexpected" not in failure.message:
         return None
     for cell, call in context.failing(failure, ast.Call):

@@ -20,22 +20,22 @@ _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 
 @before("python-2", "", "", "the cell is Python 2 code", order=1)
 def python_two(context: RepairContext) -> Iterator[Proposal]:
-    """Rewrite lines until the cell can be read; a cell that stays unreadable is left as it is."""
+    """Rewrite lines until the cell can be parsed; otherwise the cell is unchanged."""
     for cell in context.notebook.code:
         if cell.problem is None or cell.problem.kind == "automagic":
             continue
         lines = cell.source.split("\n")
-        made = [modern(line) for line in lines]
-        if made != lines and code_cell(cell.index, "\n".join(made)).problem is None:
+        new_lines = [python_3_line(line) for line in lines]
+        if new_lines != lines and code_cell(cell.index, "\n".join(new_lines)).problem is None:
             edits = tuple(
                 Edit(cell.index, number, 0, number, len(old.encode()), new)
-                for number, (old, new) in enumerate(zip(lines, made, strict=True), 1)
+                for number, (old, new) in enumerate(zip(lines, new_lines, strict=True), 1)
                 if old != new
             )
             yield Proposal(edits)
 
 
-def modern(line: str) -> str:
+def python_3_line(line: str) -> str:
     """Return a line of Python 2 as Python 3; other lines as they are."""
     if len(line) > _LONGEST:
         return line
@@ -43,23 +43,23 @@ def modern(line: str) -> str:
     raised = _RAISE.match(line)
     if raised:
         return f"{raised[1]}({raised[2].strip()})"
-    left, *more = line.split("<>")
-    line = " != ".join([left.rstrip(), *(part.strip() for part in more[:-1]), more[-1].lstrip()]) if more else line
+    first, *parts = line.split("<>")
+    line = " != ".join([first.rstrip(), *(part.strip() for part in parts[:-1]), parts[-1].lstrip()]) if parts else line
     if "'" not in line and '"' not in line:
         line = re.sub(r"(?<![\w.])0([0-7]+)(?![\w.])", r"0o\1", line)
         line = re.sub(r"(?<![\w.])(\d+)[lL]\b", r"\1", line)
         line = re.sub(r"`([\w.]+)`", r"repr(\1)", line)
     line = re.sub(r"\bur(['\"])", r"r\1", line)
-    found = _PRINT.match(line)
-    if found and (found["rest"] or line.strip() == "print"):
-        rest = (found["rest"] or "").strip()
-        if rest.startswith(">>"):
-            target, _, rest = rest[2:].partition(",")
-            return f"{found['indent']}print({rest.strip()}, file={target.strip()})"
-        if not re.match(r"[=.,\[)]|(?:in|is|and|or|not|if)\b", rest):
-            tail = rest.endswith(",")
-            inside = rest.rstrip(",").rstrip() + (", end=' '" if tail else "")
-            return f"{found['indent']}print({inside}){found['end']}"
+    match = _PRINT.match(line)
+    if match and (match["rest"] or line.strip() == "print"):
+        printed = (match["rest"] or "").strip()
+        if printed.startswith(">>"):
+            target, _, printed = printed[2:].partition(",")
+            return f"{match['indent']}print({printed.strip()}, file={target.strip()})"
+        if not re.match(r"[=.,\[)]|(?:in|is|and|or|not|if)\b", printed):
+            tail = printed.endswith(",")
+            inside = printed.rstrip(",").rstrip() + (", end=' '" if tail else "")
+            return f"{match['indent']}print({inside}){match['end']}"
     return line
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from d2c_mlops.convert.api_changes.change import ApiChange, live_changes
+from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes
 from d2c_mlops.convert.check.rules.library_changes import changes
 from d2c_mlops.convert.repair.added_imports import imported
 from d2c_mlops.convert.repair.fix_registry import (
@@ -19,7 +19,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     before,
     last_name,
     replaced,
-    spelled,
+    source_text,
 )
 from d2c_mlops.convert.repair.replacement_registry import IMPORTED, call_of, replacement_edits
 from d2c_mlops.convert.source.finding import Edit, Hit, renaming
@@ -27,7 +27,7 @@ from d2c_mlops.convert.source.notebook import Cell
 
 
 @before("api", "", "", "removed from the installed library", order=10)
-def api_before(context: RepairContext) -> Iterator[Proposal]:
+def removed_names(context: RepairContext) -> Iterator[Proposal]:
     for hit, change in changes(context.subject):
         if hit.cell is None:
             continue
@@ -51,11 +51,11 @@ def _rewritten(context: RepairContext, cell: Cell, hit: Hit, change: ApiChange) 
             if same == change.path or (change.pattern and change.pattern.match(same)):
                 real = node if change.kind in ("keyword", "value") else func
                 if isinstance(real, ast.Call | ast.Attribute) and (edits := replacement_edits(key, cell, real)):
-                    return plainly(context, cell, edits)
+                    return with_imported_names(context, cell, edits)
     return ()
 
 
-def aliased(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+def with_pandas_alias(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Write the name under which the notebook imported pandas."""
     name = alias_of(context, "pandas")
     if name == "pd":
@@ -63,9 +63,9 @@ def aliased(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]
     return tuple(replace(edit, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", edit.text)) for edit in edits)
 
 
-def plainly(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """Write edits in the names that the notebook has, and import what it lacks."""
-    return imported(context, cell, aliased(context, edits))
+def with_imported_names(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Write edits with the names that the notebook imports, and import missing ones."""
+    return imported(context, cell, with_pandas_alias(context, edits))
 
 
 def alias_of(context: RepairContext, module: str) -> str:
@@ -82,7 +82,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
     for cell, node in context.nodes(ast.ImportFrom):
         if node.level or not node.module:
             continue
-        kept: list[str] = []
+        aliases: list[str] = []
         lines: dict[str, list[str]] = {}
         uses: list[tuple[str, str]] = []
         reasons: list[str] = []
@@ -91,7 +91,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
             change = _gone(path)
             new, use = IMPORTED.get(path, ("", ""))
             if change is None or not (new or change.to):
-                kept.append(_bound(alias.name, alias.asname))
+                aliases.append(_bound(alias.name, alias.asname))
                 continue
             new = new or change.to + path[len(change.path) :]
             parent, _, last = new.rpartition(".")
@@ -107,7 +107,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
             f"from {module} import {', '.join(dict.fromkeys(names))}" if module else f"import {', '.join(names)}"
             for module, names in lines.items()
         ]
-        first = [f"from {node.module} import {', '.join(kept)}"] if kept else []
+        first = [f"from {node.module} import {', '.join(aliases)}"] if aliases else []
         text = ("\n" + " " * node.col_offset).join([*first, *moved])
         edits = [replaced(cell, node, text), *_used(context, uses)]
         yield Proposal(tuple(edits), "; ".join(reasons))
@@ -118,8 +118,10 @@ def _bound(name: str, asname: str | None) -> str:
 
 
 def _gone(path: str) -> ApiChange | None:
-    found = [c for c in live_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))]
-    return max(found, key=lambda change: len(change.path), default=None)
+    removals = [
+        c for c in applicable_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))
+    ]
+    return max(removals, key=lambda change: len(change.path), default=None)
 
 
 def _used(context: RepairContext, uses: list[tuple[str, str]]) -> Iterator[Edit]:
@@ -139,11 +141,11 @@ def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
         if change is None:
             continue
         if new.rpartition(".")[0] == path.rpartition(".")[0]:
-            text = f"{spelled(cell, node.value)}.{use}"
+            text = f"{source_text(cell, node.value)}.{use}"
         else:
             module, _, name = new.rpartition(".")
             text = f"__import__('{module}', fromlist=['{name}']).{use}"
-        edits = plainly(context, cell, (replaced(cell, node, text),))
+        edits = with_imported_names(context, cell, (replaced(cell, node, text),))
         yield Proposal(edits, f"`{path}` was removed in {change.library} {change.since}")
 
 
@@ -153,7 +155,7 @@ def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | N
         return None
     holder = failure.holder.removeprefix("module:").removeprefix("class:")
     short = holder.rpartition(".")[2]
-    for change in live_changes():
+    for change in applicable_changes():
         parent, _, name = change.path.rpartition(".")
         if change.kind != "gone" or name != failure.name:
             continue
@@ -162,10 +164,12 @@ def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | N
         for cell, node in context.failing(failure, ast.Attribute):
             if node.attr != name:
                 continue
-            edits = _simple(cell, node, change) or plainly(context, cell, replacement_edits(change.path, cell, node))
+            edits = _simple(cell, node, change) or with_imported_names(
+                context, cell, replacement_edits(change.path, cell, node)
+            )
             edits = edits or _elsewhere(context, cell, node, change)
             if edits:
-                return Proposal(edits, says(change))
+                return Proposal(edits, change_reason(change))
     return None
 
 
@@ -186,33 +190,33 @@ def _elsewhere(context: RepairContext, cell: Cell, node: ast.Attribute, change: 
     return imported(context, cell, (replaced(cell, node, text),))
 
 
-def says(change: ApiChange) -> str:
+def change_reason(change: ApiChange) -> str:
     """Return the reason of a fix by the table of changes."""
     return f"`{change.title[:90]}` was removed in {change.library} {change.since}: use {change.instead}"
 
 
 @after("cannot-import", "", "", "the name has moved", order=30)
 def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A name that its module no longer has: taken from where the table says, or left out where nothing uses it."""
-    found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", failure.message)
-    if failure.kind != "ImportError" or found is None:
+    """A name that was removed from its module: imported from its new place, or left out if it is unused."""
+    match = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", failure.message)
+    if failure.kind != "ImportError" or match is None:
         return None
     for cell, node in context.failing(failure, ast.ImportFrom):
-        if node.module is None or not any(alias.name == found[1] for alias in node.names):
+        if node.module is None or not any(alias.name == match[1] for alias in node.names):
             continue
-        bound = next(imported.asname or imported.name for imported in node.names if imported.name == found[1])
+        bound = next(imported.asname or imported.name for imported in node.names if imported.name == match[1])
         used = any(name.id == bound for _, name in context.nodes(ast.Name))
         if used:
             continue
-        rest = [_bound(alias.name, alias.asname) for alias in node.names if alias.name != found[1]]
-        text = f"from {node.module} import {', '.join(rest)}" if rest else "pass"
-        return Proposal((replaced(cell, node, text),), f"`{found[1]}` was removed from {found[2]}, and nothing uses it")
+        aliases = [_bound(alias.name, alias.asname) for alias in node.names if alias.name != match[1]]
+        text = f"from {node.module} import {', '.join(aliases)}" if aliases else "pass"
+        return Proposal((replaced(cell, node, text),), f"`{match[1]}` was removed from {match[2]}, and nothing uses it")
     return None
 
 
 @after("numeric-only", "pandas", "2.0", "text columns are no longer skipped silently", order=15)
 def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Means, correlations and the like over frames that hold texts."""
+    """Means, correlations and similar methods of frames with text columns."""
     names = {
         "corr",
         "cov",
@@ -259,15 +263,15 @@ def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | Non
         return None
     for cell, call in context.failing(failure, ast.Call):
         name = last_name(call.func)
-        taken = {word.arg for word in call.keywords}
-        if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in taken:
+        keywords = {word.arg for word in call.keywords}
+        if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in keywords:
             return Proposal(
                 (argument_added(cell, call, "numeric_only=True"),),
                 f"{name}() over text columns raises since pandas 2",
             )
         first = call.args[0] if call.args else None
         plain = isinstance(first, ast.Constant) or (first is not None and last_name(first) in names)
-        if name in ("agg", "aggregate") and plain and "numeric_only" not in taken:
+        if name in ("agg", "aggregate") and plain and "numeric_only" not in keywords:
             return Proposal(
                 (argument_added(cell, call, "numeric_only=True"),), "agg() over text columns raises since pandas 2"
             )

@@ -17,7 +17,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     parent_of,
     replaced,
-    spelled,
+    source_text,
     statement_of,
 )
 
@@ -44,7 +44,7 @@ _HABITS = {
 
 @after("never-imported", "", "", "the author's session had imported the name", order=30)
 def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`pd` and the like, which no cell imports: the import that everybody means."""
+    """`pd` and similar names that no cell imports: the usual import."""
     if failure.kind != "NameError" or failure.name not in _HABITS or context.subject.flow.definers.get(failure.name):
         return None
     cell = context.notebook.cells[failure.cell]
@@ -57,7 +57,7 @@ def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | N
 
 @after("dropped-already", "", "", "the column was created by a deleted cell", order=45)
 def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`drop` of a column that no cell makes: it is gone already."""
+    """`drop` of a column that no cell creates: it is already dropped."""
     if failure.kind != "KeyError" or "not found in axis" not in failure.message:
         return None
     for cell, call in context.failing(failure, ast.Call):
@@ -83,29 +83,29 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
     for _, part in context.failing(failure, ast.Subscript):
         if not isinstance(part.value, ast.Name):
             continue
-        wanted = {
+        columns = {
             node.value
             for node in ast.walk(part.slice)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        copy = _copy_of(context, part.value.id, place) if wanted & lost else ""
+        copy = _copy_of(context, part.value.id, place) if columns & lost else ""
         if copy:
             same = [
-                replaced(here, node.value, copy)
-                for here, node in context.nodes(ast.Subscript, context.cell(place))
+                replaced(use_cell, node.value, copy)
+                for use_cell, node in context.nodes(ast.Subscript, context.cell(place))
                 if isinstance(node.value, ast.Name)
                 and node.value.id == part.value.id
                 and isinstance(node.ctx, ast.Load)
             ]
             return Proposal(
                 tuple(same),
-                f"`{part.value.id}` has lost {', '.join(sorted(wanted & lost))} before this cell; `{copy}` is an earlier copy",
+                f"`{part.value.id}` has lost {', '.join(sorted(columns & lost))} before this cell; `{copy}` is an earlier copy",
             )
     return None  # fmt: skip
 
 
 def _copy_of(context: RepairContext, name: str, before: int) -> str:
-    """The first copy of a table that is kept under another name and not bound again."""
+    """The first copy of a table under another name that is not rebound."""
     bound: list[str] = []
     for cell, node in context.nodes(ast.Assign):
         target = node.targets[0]
@@ -128,15 +128,15 @@ _MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) mat
 @after("separated-otherwise", "", "", "the dates of the available file have another separator", order=38)
 def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
-    found = _MISMATCH.search(failure.message)
-    if found is None:
+    match = _MISMATCH.search(failure.message)
+    if match is None:
         return None
-    value, form = found[1], found[2]
+    value, form = match[1], match[2]
     signs = re.findall(r"[^\w%: ]", value)
-    own = re.findall(r"(?<=[a-zA-Z])[^\w%: ]", form)
-    if not signs or not own or signs[0] == own[0]:
+    separators = re.findall(r"(?<=[a-zA-Z])[^\w%: ]", form)
+    if not signs or not separators or signs[0] == separators[0]:
         return None
-    new = form.replace(own[0], signs[0])
+    new = form.replace(separators[0], signs[0])
     if not _reads(value, new):
         return None
     for cell, text in context.failing(failure, ast.Constant):
@@ -159,7 +159,7 @@ def _reads(value: str, form: str) -> bool:
     "numbers-for-texts", "pandas", "3.0", "a text column keeps dtype object when numbers replace its values", order=20
 )
 def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
-    """`replace({'no': 0, 'yes': 1})` made a column of integers; since pandas 3 that takes infer_objects()."""
+    """`replace({'no': 0, 'yes': 1})` returned integers; since pandas 3 this needs infer_objects()."""
     for cell, call in context.nodes(ast.Call):
         if not _by_numbers(call) or isinstance(parent_of(cell, call), ast.Attribute):
             continue
@@ -172,10 +172,10 @@ def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         alone = isinstance(statement, ast.Expr) and statement.value is call
         if alone and isinstance(owner, ast.Name | ast.Subscript) and _is(place.value, True):
-            rest = ", ".join(
-                spelled(cell, part) for part in [*call.args, *(w for w in call.keywords if w is not place)]
+            arguments = ", ".join(
+                source_text(cell, part) for part in [*call.args, *(w for w in call.keywords if w is not place)]
             )
-            text = f"{spelled(cell, owner)} = {spelled(cell, call.func)}({rest}).infer_objects()"
+            text = f"{source_text(cell, owner)} = {source_text(cell, call.func)}({arguments}).infer_objects()"
             yield Proposal((replaced(cell, call, text),), _NUMBERS)
 
 
@@ -186,15 +186,15 @@ def _by_numbers(call: ast.Call) -> bool:
     """Whether it is a `replace` of texts by numbers alone."""
     if last_name(call.func) != "replace" or not isinstance(call.func, ast.Attribute) or not call.args:
         return False
-    given = call.args[0]
-    if isinstance(given, ast.Dict):
-        old, new = [key for key in given.keys if key is not None], given.values
+    argument = call.args[0]
+    if isinstance(argument, ast.Dict):
+        old, new = [key for key in argument.keys if key is not None], argument.values
     elif len(call.args) > 1:
-        old, new = _parts(given), _parts(call.args[1])
+        old, new = _parts(argument), _parts(call.args[1])
     else:
         return False
-    numbers = [one for one in new if isinstance(one, ast.Constant) and type(one.value) in (int, float)]
-    texts = [one for one in old if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    numbers = [value for value in new if isinstance(value, ast.Constant) and type(value.value) in (int, float)]
+    texts = [value for value in old if isinstance(value, ast.Constant) and isinstance(value.value, str)]
     return bool(numbers) and len(numbers) == len(new) and bool(texts)
 
 

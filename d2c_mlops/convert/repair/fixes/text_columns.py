@@ -16,7 +16,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     line_before,
     replaced,
-    spelled,
+    source_text,
 )
 from d2c_mlops.convert.repair.fixes.frames import inplace_on_part
 from d2c_mlops.convert.source.notebook import Cell
@@ -26,22 +26,22 @@ _OBJECT = ("object", "O", "object_")
 
 @before("text-is-str", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def object_means_text(context: RepairContext) -> Iterator[Proposal]:
-    """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it holds for texts again."""
+    """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it is true for text columns again."""
     for cell, node in context.nodes(ast.Compare):
         if len(node.ops) != 1:
             continue
-        left, right, op = node.left, node.comparators[0], node.ops[0]
-        typed = left if _is_dtype(left) else right if _is_dtype(right) else None
-        other = right if typed is left else left
+        left_side, right, op = node.left, node.comparators[0], node.ops[0]
+        typed = left_side if _is_dtype(left_side) else right if _is_dtype(right) else None
+        operand = right if typed is left_side else left_side
         if typed is None:
             continue
-        text = spelled(cell, typed)
+        text = source_text(cell, typed)
         if f"({text} == 'str')" in cell.source or f"({text} != 'str')" in cell.source:
             continue
-        if isinstance(op, ast.Eq | ast.NotEq | ast.Is | ast.IsNot) and _is_object(other):
+        if isinstance(op, ast.Eq | ast.NotEq | ast.Is | ast.IsNot) and _is_object(operand):
             same = isinstance(op, ast.Eq | ast.Is)
             sign, joint = ("==", "|") if same else ("!=", "&")
-            plain = f"({text} {sign} {spelled(cell, other)}) {joint} ({text} {sign} 'str')"
+            plain = f"({text} {sign} {source_text(cell, operand)}) {joint} ({text} {sign} 'str')"
             yield Proposal((replaced(cell, node, f"({plain})"),))
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
             if any(_is_object(element) for element in right.elts) and not _names_str(right.elts):
@@ -75,25 +75,25 @@ def _names_str(nodes: list[ast.expr]) -> bool:
 
 @before("select-texts", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def select_texts(context: RepairContext) -> Iterator[Proposal]:
-    """`select_dtypes(include='object')` takes texts too, and says so by a warning that will be an error."""
+    """`select_dtypes(include='object')` selects text columns too, with a warning that will become an error."""
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "select_dtypes":
             continue
-        given = [*call.args, *(word.value for word in call.keywords)]
-        for one in given:
-            parts = one.elts if isinstance(one, ast.List | ast.Tuple | ast.Set) else [one]
+        arguments = [*call.args, *(word.value for word in call.keywords)]
+        for argument in arguments:
+            parts = argument.elts if isinstance(argument, ast.List | ast.Tuple | ast.Set) else [argument]
             if _names_str(parts) or not any(_is_object(part) for part in parts):
                 continue
-            if isinstance(one, ast.List | ast.Tuple | ast.Set):
+            if isinstance(argument, ast.List | ast.Tuple | ast.Set):
                 last = parts[-1]
                 yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
             else:
-                yield Proposal((replaced(cell, one, f"[{spelled(cell, one)}, 'str']"),))
+                yield Proposal((replaced(cell, argument, f"[{source_text(cell, argument)}, 'str']"),))
 
 
 @after("texts-take-no-numbers", "pandas", "3.0", "a column no longer accepts values of another dtype", order=40)
 def other_values(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """Values of another kind set into a column: it becomes `object` before, as it did by itself."""
+    """Values of another dtype set into a column: the column is first cast to `object`, as pandas did before."""
     if not failure.says("Invalid value", "Cannot set non-string value") or not failure.through("pandas/"):
         return None
     for frame in reversed(failure.frames):
@@ -121,7 +121,7 @@ def _as_objects(name: str, kind: str) -> str:
 
 
 def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
-    """Return the loop around a statement, or itself: a cast inside a loop would be made again and again."""
+    """Return the loop around a statement, or the statement: a cast inside a loop would be repeated."""
     loops = (child for child in ast.walk(cell.tree or node) if isinstance(child, ast.For | ast.While))
     return next((loop for loop in loops if any(part is node for part in ast.walk(loop))), node)
 
@@ -140,16 +140,16 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
             and len(target.slice.elts) == 2
             and isinstance(target.slice.elts[1], ast.Constant)
         ):
-            return f"{spelled(cell, holder.value)}[{spelled(cell, target.slice.elts[1])}]"
-        return spelled(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
+            return f"{source_text(cell, holder.value)}[{source_text(cell, target.slice.elts[1])}]"
+        return source_text(cell, holder.value) if not isinstance(target.slice, ast.Tuple) else ""
     if isinstance(holder, ast.Attribute) and holder.attr in ("iloc", "iat"):
-        return spelled(cell, holder.value)
-    return spelled(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
+        return source_text(cell, holder.value)
+    return source_text(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
 
 
 @after("array-methods", "pandas", "3.0", "text columns have their own array type", order=40)
 def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`.unique().sort()` and the like on arrays of text: made a plain array first."""
+    """`.unique().sort()` and similar methods on arrays of text: converted to a NumPy array first."""
     if failure.kind != "AttributeError" or (
         "StringArray" not in failure.message and "ArrowStringArray" not in failure.message
     ):

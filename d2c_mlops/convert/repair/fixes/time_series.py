@@ -16,10 +16,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     line_before,
     replaced,
-    spelled,
+    source_text,
     statement_of,
 )
-from d2c_mlops.convert.repair.replacement_registry import IMPORTED, inner, recalled, receiver
+from d2c_mlops.convert.repair.replacement_registry import IMPORTED, argument_texts, receiver, replace_call
 from d2c_mlops.convert.source.notebook import Cell
 
 _OLD = "statsmodels.tsa.arima_model"
@@ -59,23 +59,25 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         fits = list(_fits(context, cell, call))
         trend = next((keyword(fit, "trend") for _, fit in fits if keyword(fit, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
-        arguments = [spelled(cell, argument) for argument in call.args if argument is not order] + inner(
+        arguments = [source_text(cell, argument) for argument in call.args if argument is not order] + argument_texts(
             cell, ast.Call(call.func, [], call.keywords), "order"
         )
-        text = spelled(cell, order) if order is not None else ""
+        text = source_text(cell, order) if order is not None else ""
         if kind == "ARMA" and isinstance(order, ast.Tuple) and len(order.elts) == 2:
-            p, q = (spelled(cell, element) for element in order.elts)
+            p, q = (source_text(cell, element) for element in order.elts)
             text = f"({p}, 0, {q})"
         differences = order.elts[1] if isinstance(order, ast.Tuple) and len(order.elts) == 3 else None
         once = isinstance(differences, ast.Constant) and differences.value == 1
-        given = ", trend='n'" if none else ", trend='t'" if once else ""
-        name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else spelled(cell, call.func)
+        trend_argument = ", trend='n'" if none else ", trend='t'" if once else ""
+        name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else source_text(cell, call.func)
         if keyword(call, "trend") is not None:
             continue
-        made = f"{name}({', '.join([*arguments, f'order={text}'])}{given})"
-        if made == spelled(cell, call):
+        new_call = f"{name}({', '.join([*arguments, f'order={text}'])}{trend_argument})"
+        if new_call == source_text(cell, call):
             continue
-        yield Proposal((replaced(cell, call, made),), "the former ARIMA class was removed; its constant is now a trend")
+        yield Proposal(
+            (replaced(cell, call, new_call),), "the former ARIMA class was removed; its constant is now a trend"
+        )
 
 
 @before("old-autoregression", "statsmodels", "0.13", "AR selected its lags; AutoReg requires their number", order=4)
@@ -90,10 +92,12 @@ def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
     }
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
-            values = spelled(cell, call.args[0])
+            values = source_text(cell, call.args[0])
             lags = f"lags=round(12 * (len({values}) / 100) ** 0.25)"
-            start = "AutoReg" if isinstance(call.func, ast.Name) and call.func.id == "AR" else spelled(cell, call.func)
-            yield Proposal(recalled(cell, call, start, [*inner(cell, call), lags]))
+            start = (
+                "AutoReg" if isinstance(call.func, ast.Name) and call.func.id == "AR" else source_text(cell, call.func)
+            )
+            yield Proposal(replace_call(cell, call, start, [*argument_texts(cell, call), lags]))
 
 
 @before("old-arima-fit", "statsmodels", "0.13", "fit() no longer accepts these options", order=3)
@@ -107,21 +111,21 @@ def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names:
             for where, fit in _fits(context, cell, call):
-                rest = inner(where, fit, *_FIT)
-                if len(rest) < len(fit.args) + len(fit.keywords):
+                arguments = argument_texts(where, fit, *_FIT)
+                if len(arguments) < len(fit.args) + len(fit.keywords):
                     start = receiver(where, fit)
                     if fit.func.value is call:  # type: ignore[attr-defined]
                         end = (fit.func.end_lineno or 0, fit.func.end_col_offset or 0)
                         from d2c_mlops.convert.source.finding import Edit
 
-                        text = f"({', '.join(rest)})"
+                        text = f"({', '.join(arguments)})"
                         yield Proposal((Edit(where.index, *end, fit.end_lineno or 0, fit.end_col_offset or 0, text),))
                     else:
-                        yield Proposal(recalled(where, fit, f"{start}.fit", rest))
+                        yield Proposal(replace_call(where, fit, f"{start}.fit", arguments))
 
 
 def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
-    """Yield the calls of fit on a model: at once, or on the name that it was given."""
+    """Yield the calls of fit on a model: on the expression, or on its name."""
     statement = statement_of(cell, call)
     bound = (
         {last_name(target) for target in statement.targets}
@@ -136,21 +140,25 @@ def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[
 
 @after("forecast-triple", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which knows all three."""
+    """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which returns all three."""
     if not failure.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
             return _triple(cell, call)
     for cell, node in context.failing(failure, ast.Assign):
-        made = node.value
-        if isinstance(made, ast.Call) and last_name(made.func) == "forecast" and isinstance(made.func, ast.Attribute):
-            return _triple(cell, made)
+        value = node.value
+        if (
+            isinstance(value, ast.Call)
+            and last_name(value.func) == "forecast"
+            and isinstance(value.func, ast.Attribute)
+        ):
+            return _triple(cell, value)
     return None
 
 
 @before("three-answers", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
-def three_answers(context: RepairContext) -> Iterator[Proposal]:
+def forecast_unpacked(context: RepairContext) -> Iterator[Proposal]:
     """Three names bound to a forecast: for three steps this would not even fail."""
     for cell, node in context.nodes(ast.Assign):
         call, target = node.value, node.targets[0]
@@ -161,11 +169,11 @@ def three_answers(context: RepairContext) -> Iterator[Proposal]:
 
 def _triple(cell: Cell, call: ast.Call) -> Proposal:
     alpha = keyword(call, "alpha")
-    level = f"alpha={spelled(cell, alpha)}" if alpha is not None else ""
-    rest = ", ".join(inner(cell, call, "alpha"))
-    made = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({rest}))"
+    level = f"alpha={source_text(cell, alpha)}" if alpha is not None else ""
+    arguments = ", ".join(argument_texts(cell, call, "alpha"))
+    lambda_call = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({arguments}))"
     return Proposal(
-        (replaced(cell, call, made),),
+        (replaced(cell, call, lambda_call),),
         "forecast() returns only the forecast; get_forecast() also returns errors and intervals",
     )
 
@@ -183,7 +191,7 @@ def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | N
             and isinstance(node.slice, ast.Constant)
             and node.slice.value == 0
         ):
-            return Proposal((replaced(cell, node, spelled(cell, call)),), "forecast() returns only the forecast")
+            return Proposal((replaced(cell, node, source_text(cell, call)),), "forecast() returns only the forecast")
     return None
 
 
@@ -195,32 +203,33 @@ def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | Non
         call = next((part for _, part in context.nodes(ast.Call, cell) if part.func is node), None)
         statement = statement_of(cell, node)
         if call is not None and statement is not None:
-            rest = [spelled(cell, node.value), *inner(cell, call, "plot_insample", "typ")]
+            arguments = [source_text(cell, node.value), *argument_texts(cell, call, "plot_insample", "typ")]
             head = line_before(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
             return Proposal(
-                (head, replaced(cell, call, f"plot_predict({', '.join(rest)})")), "plot_predict is now a function"
+                (head, replaced(cell, call, f"plot_predict({', '.join(arguments)})")), "plot_predict is now a function"
             )
     return None
 
 
 @after("gone-criterion", "statsmodels", "0.13", "the argument was removed", order=30)
 def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """`predict(typ='levels')`: levels are what it gives."""
-    found = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", failure.message)
-    found = found or re.search(r"Unknown keyword arguments.*'(typ)'", failure.message)
-    if found is None:
+    """`predict(typ='levels')`: predict always returns levels."""
+    match = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", failure.message)
+    match = match or re.search(r"Unknown keyword arguments.*'(typ)'", failure.message)
+    if match is None:
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if keyword(call, found[1]) is not None:
+        if keyword(call, match[1]) is not None:
             return Proposal(
-                recalled(cell, call, spelled(cell, call.func), inner(cell, call, found[1])), f"`{found[1]}` was removed"
+                replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, match[1])),
+                f"`{match[1]}` was removed",
             )
     return None
 
 
 @after("label-out-of-range", "statsmodels", "0.13", "the imported functions were renamed", order=90)
 def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | None:
-    """A module of old imported as a whole."""
+    """A removed module that is imported as a whole."""
     if failure.kind not in ("NotImplementedError", "AttributeError") or not failure.says("arima_model"):
         return None
     for cell, node in context.failing(failure, ast.ImportFrom):

@@ -14,7 +14,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     last_name,
     parent_of,
     replaced,
-    spelled,
+    source_text,
     statement_of,
 )
 from d2c_mlops.convert.source.notebook import Cell
@@ -24,7 +24,7 @@ from d2c_mlops.convert.source.notebook import Cell
     "counted-columns", "pandas", "2.0", "the result of value_counts() is named `count`, not after its column", order=20
 )
 def counted_columns(context: RepairContext) -> Iterator[Proposal]:
-    """Give the columns of counts the names that they had: `index` and the name of the data."""
+    """Rename the columns of counts to their former names: `index` and the name of the data."""
     if _knows_count(context):
         return
     yield from _counts_in_frames(context)
@@ -42,7 +42,7 @@ def counted_columns(context: RepairContext) -> Iterator[Proposal]:
             or context.subject.inference.kind(column or call) == "pandas.DataFrame"
         ):
             continue
-        new = f"{spelled(cell, counts)}.rename_axis('index').reset_index(name={name})"
+        new = f"{source_text(cell, counts)}.rename_axis('index').reset_index(name={name})"
         yield Proposal((replaced(cell, call, new),))
 
 
@@ -50,8 +50,8 @@ def _knows_count(context: RepairContext) -> bool:
     """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
     if before_version(context.notebook.metadata, "pandas", "2.0"):
         return False
-    said = {node.value for _, node in context.nodes(ast.Constant) if node.value in ("count", "index")}
-    return said == {"count"}
+    labels = {node.value for _, node in context.nodes(ast.Constant) if node.value in ("count", "index")}
+    return labels == {"count"}
 
 
 def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
@@ -75,7 +75,7 @@ def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
 
 
 def _framed_later(context: RepairContext, name: str) -> bool:
-    """Whether a name is made a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
+    """Whether a name is converted to a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
     for _, call in context.nodes(ast.Call):
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         plain = not call.args and not call.keywords
@@ -95,7 +95,7 @@ def _framed_later(context: RepairContext, name: str) -> bool:
 def _column_name(cell: Cell, column: ast.expr | None) -> str:
     if isinstance(column, ast.Subscript) and isinstance(column.slice, ast.Constant | ast.Name):
         return (
-            spelled(cell, column.slice)
+            source_text(cell, column.slice)
             if not isinstance(column.slice, ast.Constant) or isinstance(column.slice.value, str)
             else ""
         )

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import ast
 
-from d2c_mlops.convert.repair.fix_registry import replaced, spelled
-from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement, word_of
+from d2c_mlops.convert.repair.fix_registry import replaced, source_text
+from d2c_mlops.convert.repair.replacement_registry import (
+    argument_texts,
+    call_of,
+    keyword_with_name,
+    receiver,
+    replace_call,
+    replacement,
+)
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -19,7 +26,7 @@ def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or len(call.args) != 1:
         return ()
-    start, text = spelled(cell, node.value), spelled(cell, call.args[0])
+    start, text = source_text(cell, node.value), source_text(cell, call.args[0])
     new = {
         "asscalar": f"{start}.asarray({text}).item()",
         "asfarray": f"{start}.asarray({text}, dtype=float)",
@@ -31,7 +38,7 @@ def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 @replacement(r"(tensorflow\.)?keras\..*\|decay")
 def _decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
-    return recalled(cell, call, spelled(cell, call.func), inner(cell, call, "decay")) if call else ()
+    return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "decay")) if call else ()
 
 
 @replacement(r"(tensorflow\.)?keras\..*\.predict_classes")
@@ -39,7 +46,7 @@ def _classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
         return ()
-    start = f"{receiver(cell, call)}.predict({', '.join(inner(cell, call))})"
+    start = f"{receiver(cell, call)}.predict({', '.join(argument_texts(cell, call))})"
     text = f"(lambda made: made.argmax(axis=-1) if made.shape[-1] > 1 else (made > 0.5).astype('int32'))({start})"
     return (replaced(cell, call, text),)
 
@@ -50,26 +57,34 @@ def _boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
         return ()
-    moved = [spelled(cell, w) for w in call.keywords if w.arg in ("early_stopping_rounds", "eval_metric", "callbacks")]
-    rest = inner(cell, call, "early_stopping_rounds", "eval_metric", "callbacks")
-    return recalled(cell, call, f"{receiver(cell, call)}.set_params({', '.join(moved)}).fit", rest) if moved else ()
+    moved = [
+        source_text(cell, w) for w in call.keywords if w.arg in ("early_stopping_rounds", "eval_metric", "callbacks")
+    ]
+    arguments = argument_texts(cell, call, "early_stopping_rounds", "eval_metric", "callbacks")
+    return (
+        replace_call(cell, call, f"{receiver(cell, call)}.set_params({', '.join(moved)}).fit", arguments)
+        if moved
+        else ()
+    )
 
 
 @replacement(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
 def _lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
-    if call is None or word_of(call, "callbacks"):
+    if call is None or keyword_with_name(call, "callbacks"):
         return ()
     parts = []
-    for name, made in (("early_stopping_rounds", "early_stopping"), ("verbose_eval", "log_evaluation")):
-        word = word_of(call, name)
+    for name, callback in (("early_stopping_rounds", "early_stopping"), ("verbose_eval", "log_evaluation")):
+        word = keyword_with_name(call, name)
         if word is not None and not (isinstance(word.value, ast.Constant) and isinstance(word.value.value, bool)):
-            parts.append(f"__import__('lightgbm').{made}({spelled(cell, word.value)})")
-    rest = inner(cell, call, "early_stopping_rounds", "verbose_eval")
-    return recalled(cell, call, spelled(cell, call.func), rest + ([f"callbacks=[{', '.join(parts)}]"] if parts else []))
+            parts.append(f"__import__('lightgbm').{callback}({source_text(cell, word.value)})")
+    arguments = argument_texts(cell, call, "early_stopping_rounds", "verbose_eval")
+    return replace_call(
+        cell, call, source_text(cell, call.func), arguments + ([f"callbacks=[{', '.join(parts)}]"] if parts else [])
+    )
 
 
 @replacement(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
 def _granger(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
-    return recalled(cell, call, spelled(cell, call.func), inner(cell, call, "verbose")) if call else ()
+    return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "verbose")) if call else ()

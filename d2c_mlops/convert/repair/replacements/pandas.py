@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, spelled
+from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
+    argument_texts,
     call_of,
-    inner,
     is_value,
-    recalled,
+    keyword_with_name,
     receiver,
+    replace_call,
     replacement,
-    word_of,
 )
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
@@ -25,25 +25,27 @@ def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
-    given = call.args[0] if call.args else keyword(call, "other")
-    if given is None:
+    argument = call.args[0] if call.args else keyword(call, "other")
+    if argument is None:
         return ()
-    start, other = receiver(cell, call), spelled(cell, given)
-    if isinstance(given, ast.Dict) or (isinstance(given, ast.Call) and spelled(cell, given.func) == "dict"):
-        other = f"pd.DataFrame([{other}])"
-    elif isinstance(given, ast.Call) and spelled(cell, given.func) in ("pd.Series", "Series"):
-        other = f"{other}.to_frame().T"
-    parts = f"[{start}, *{other}]" if isinstance(given, ast.ListComp) else f"[{start}, {other}]"
-    if isinstance(given, ast.List):
-        parts = f"[{start}, {other[1:-1].strip()}]"
-    rest = inner(cell, ast.Call(call.func, [], call.keywords), "other", "verify_integrity")
-    rest += [f"ignore_index={spelled(cell, call.args[1])}"] if len(call.args) > 1 else []
-    return recalled(cell, call, "pd.concat", [parts, *rest])
+    start, appended = receiver(cell, call), source_text(cell, argument)
+    if isinstance(argument, ast.Dict) or (
+        isinstance(argument, ast.Call) and source_text(cell, argument.func) == "dict"
+    ):
+        appended = f"pd.DataFrame([{appended}])"
+    elif isinstance(argument, ast.Call) and source_text(cell, argument.func) in ("pd.Series", "Series"):
+        appended = f"{appended}.to_frame().T"
+    parts = f"[{start}, *{appended}]" if isinstance(argument, ast.ListComp) else f"[{start}, {appended}]"
+    if isinstance(argument, ast.List):
+        parts = f"[{start}, {appended[1:-1].strip()}]"
+    arguments = argument_texts(cell, ast.Call(call.func, [], call.keywords), "other", "verify_integrity")
+    arguments += [f"ignore_index={source_text(cell, call.args[1])}"] if len(call.args) > 1 else []
+    return replace_call(cell, call, "pd.concat", [parts, *arguments])
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.ix")
 def _ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    """`.ix[...]` by positions where all it holds are whole numbers, by labels otherwise."""
+    """`.ix[...]` as positions if all values are integers, otherwise as labels."""
     above = parent_of(cell, node)
     if not isinstance(node, ast.Attribute) or not isinstance(above, ast.Subscript):
         return ()
@@ -64,11 +66,11 @@ def _is_position(node: ast.expr) -> bool:
 @replacement(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
 def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
-    word = word_of(call, "level") if call is not None else None
+    word = keyword_with_name(call, "level") if call is not None else None
     if call is None or word is None or not isinstance(call.func, ast.Attribute):
         return ()
-    start = f"{receiver(cell, call)}.groupby(level={spelled(cell, word.value)}).{call.func.attr}"
-    return recalled(cell, call, start, inner(cell, call, "level", "axis"))
+    start = f"{receiver(cell, call)}.groupby(level={source_text(cell, word.value)}).{call.func.attr}"
+    return replace_call(cell, call, start, argument_texts(cell, call, "level", "axis"))
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.mad")
@@ -85,7 +87,7 @@ def _lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or len(call.args) != 2:
         return ()
-    start, (rows, columns) = receiver(cell, call), map(lambda one: spelled(cell, one), call.args)
+    start, (rows, columns) = receiver(cell, call), map(lambda argument: source_text(cell, argument), call.args)
     text = f"{start}.to_numpy()[{start}.index.get_indexer({rows}), {start}.columns.get_indexer({columns})]"
     return (replaced(cell, call, text),)
 
@@ -100,7 +102,7 @@ def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
     name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(method.value))
     if name is None or not isinstance(call.func, ast.Attribute) or call.func.attr != "fillna":
         return ()
-    return recalled(cell, call, f"{receiver(cell, call)}.{name}", inner(cell, call, "method", "value"))
+    return replace_call(cell, call, f"{receiver(cell, call)}.{name}", argument_texts(cell, call, "method", "value"))
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
@@ -109,14 +111,14 @@ def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     word = "method" if call.func.attr == "interpolate" else "fill_method"
-    given = keyword(call, word) or (call.args[0] if call.args and word == "method" else None)
-    if not isinstance(given, ast.Constant):
+    argument = keyword(call, word) or (call.args[0] if call.args and word == "method" else None)
+    if not isinstance(argument, ast.Constant):
         return ()
-    name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(given.value))
+    name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(argument.value))
     if name is None:
         return ()
-    rest = [spelled(cell, keyword) for keyword in call.keywords if keyword.arg != word]
-    behind = f".pct_change({', '.join([*map(lambda one: spelled(cell, one), call.args), *rest])})"
+    arguments = [source_text(cell, keyword) for keyword in call.keywords if keyword.arg != word]
+    behind = f".pct_change({', '.join([*map(lambda argument: source_text(cell, argument), call.args), *arguments])})"
     return (replaced(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),)
 
 
@@ -127,7 +129,7 @@ def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return ()
     words = {word.arg: word for word in call.keywords if word.arg}
     old = ("error_bad_lines", "warn_bad_lines", "squeeze", "prefix", "delim_whitespace")
-    arguments = inner(cell, call, *old)
+    arguments = argument_texts(cell, call, *old)
     behind = ""
     if is_value(words.get("error_bad_lines"), False) and "on_bad_lines" not in words:
         arguments.append("on_bad_lines='skip'")
@@ -136,18 +138,18 @@ def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if is_value(words.get("squeeze"), True):
         behind = ".squeeze('columns')"
     if "prefix" in words and not is_value(words["prefix"], None):
-        behind = f".add_prefix({spelled(cell, words['prefix'].value)})"
-    return (replaced(cell, call, f"{spelled(cell, call.func)}({', '.join(arguments)}){behind}"),)
+        behind = f".add_prefix({source_text(cell, words['prefix'].value)})"
+    return (replaced(cell, call, f"{source_text(cell, call.func)}({', '.join(arguments)}){behind}"),)
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.astype")
 def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    """Casts to units that pandas no longer keeps."""
+    """Casts to units that pandas no longer supports."""
     call = call_of(cell, node)
-    given = (call.args[0] if call.args else keyword(call, "dtype")) if call is not None else None
-    if call is None or not isinstance(given, ast.Constant):
+    dtype = (call.args[0] if call.args else keyword(call, "dtype")) if call is not None else None
+    if call is None or not isinstance(dtype, ast.Constant):
         return ()
-    start, text = receiver(cell, call), str(given.value)
+    start, text = receiver(cell, call), str(dtype.value)
     if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.BinOp) and not start.startswith("("):
         start = f"({start})"
     seconds = {"h": 3600, "m": 60, "W": 604800, "M": 2629746, "Y": 31556952}
@@ -161,7 +163,7 @@ def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if text in ("datetime64[M]", "datetime64[Y]"):
         return (replaced(cell, call, f"{start}.dt.to_period('{unit}').dt.to_timestamp()"),)
     if text in ("datetime64", "timedelta64"):
-        return (replaced(cell, given, f"'{text}[ns]'"),)
+        return (replaced(cell, dtype, f"'{text}[ns]'"),)
     return ()
 
 
@@ -170,8 +172,8 @@ def _counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args:
         return ()
-    rest = ", ".join(spelled(cell, word) for word in call.keywords)
-    return (replaced(cell, call, f"pd.Series({spelled(cell, call.args[0])}).value_counts({rest})"),)
+    arguments = ", ".join(source_text(cell, word) for word in call.keywords)
+    return (replaced(cell, call, f"pd.Series({source_text(cell, call.args[0])}).value_counts({arguments})"),)
 
 
 @replacement(r"pandas\.(Int64|Float64|UInt64)Index")
@@ -180,7 +182,7 @@ def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
         return ()
     kind = call.func.attr.removesuffix("Index").lower()
-    return recalled(cell, call, f"{receiver(cell, call)}.Index", [*inner(cell, call), f"dtype='{kind}'"])
+    return replace_call(cell, call, f"{receiver(cell, call)}.Index", [*argument_texts(cell, call), f"dtype='{kind}'"])
 
 
 @replacement(r"pandas\.DataFrame\.sort")
@@ -189,12 +191,14 @@ def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None:
         return ()
     words = [
-        f"by={spelled(cell, word.value)}" if word.arg in ("columns", "column") else spelled(cell, word)
+        f"by={source_text(cell, word.value)}" if word.arg in ("columns", "column") else source_text(cell, word)
         for word in call.keywords
     ]
-    named = [f"{name}={spelled(cell, one)}" for name, one in zip(("by", "ascending"), call.args, strict=False)]
-    by = any(word.startswith("by=") for word in [*named, *words])
-    return recalled(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", named + words)
+    positional = [
+        f"{name}={source_text(cell, value)}" for name, value in zip(("by", "ascending"), call.args, strict=False)
+    ]
+    by = any(word.startswith("by=") for word in [*positional, *words])
+    return replace_call(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", positional + words)
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.(get|set)_value")
@@ -203,7 +207,7 @@ def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
         return ()
     setting = call.func.attr == "set_value"
-    parts = [spelled(cell, argument) for argument in call.args]
+    parts = [source_text(cell, argument) for argument in call.args]
     above = parent_of(cell, call)
     if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
         return ()
@@ -218,12 +222,12 @@ def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
-    series = spelled(cell, call.func.value).endswith("Series")
-    given = {word.arg for word in call.keywords}
-    more = ["index_col=0"] if "index_col" not in given else []
-    more += ["parse_dates=[0]"] if "parse_dates" not in given else []
-    more += ["header=None"] if series and "header" not in given else []
-    text = f"pd.read_csv({', '.join([*inner(cell, call, 'infer_datetime_format'), *more])})"
+    series = source_text(cell, call.func.value).endswith("Series")
+    keywords = {word.arg for word in call.keywords}
+    defaults = ["index_col=0"] if "index_col" not in keywords else []
+    defaults += ["parse_dates=[0]"] if "parse_dates" not in keywords else []
+    defaults += ["header=None"] if series and "header" not in keywords else []
+    text = f"pd.read_csv({', '.join([*argument_texts(cell, call, 'infer_datetime_format'), *defaults])})"
     return (replaced(cell, call, text + (".squeeze('columns')" if series else "")),)
 
 
@@ -237,6 +241,6 @@ def _tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if isinstance(node, ast.Attribute) and node.attr == "tools":
         above = parent_of(cell, node)
         if isinstance(above, ast.Attribute) and above.attr == "plotting":
-            return (replaced(cell, above, f"{spelled(cell, node.value)}.plotting"),)
-        return (replaced(cell, node, spelled(cell, node.value)),)
+            return (replaced(cell, above, f"{source_text(cell, node.value)}.plotting"),)
+        return (replaced(cell, node, source_text(cell, node.value)),)
     return ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import replaced, spelled
-from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement
+from d2c_mlops.convert.repair.fix_registry import replaced, source_text
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, call_of, receiver, replace_call, replacement
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -17,15 +17,15 @@ def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if call is None:
         return ()
     how = keyword(call, "how") or keyword(call, "fill_method")
-    rest = ", ".join(inner(cell, call, "how", "fill_method"))
+    arguments = ", ".join(argument_texts(cell, call, "how", "fill_method"))
     name = (
         f".{how.value}()"
         if isinstance(how, ast.Constant) and isinstance(how.value, str)
-        else f".agg({spelled(cell, how)})"
+        else f".agg({source_text(cell, how)})"
         if how
         else ""
     )
-    return (replaced(cell, call, f"{spelled(cell, call.func)}({rest}){name}"),) if how else ()
+    return (replaced(cell, call, f"{source_text(cell, call.func)}({arguments}){name}"),) if how else ()
 
 
 @replacement(r"pandas\.(Index|DatetimeIndex|Series\.dt)\.(week|weekofyear)")
@@ -52,9 +52,9 @@ def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     window = call.args[1] if len(call.args) > 1 else keyword(call, "window")
     if window is None:
         return ()
-    rest = [spelled(cell, window)] + [spelled(cell, w) for w in call.keywords if w.arg != "window"]
+    arguments = [source_text(cell, window)] + [source_text(cell, w) for w in call.keywords if w.arg != "window"]
     name = call.func.attr.removeprefix("rolling_")
-    return (replaced(cell, call, f"{spelled(cell, call.args[0])}.rolling({', '.join(rest)}).{name}()"),)
+    return (replaced(cell, call, f"{source_text(cell, call.args[0])}.rolling({', '.join(arguments)}).{name}()"),)
 
 
 @replacement(r"pandas\.ewma")
@@ -62,13 +62,13 @@ def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or not call.args:
         return ()
-    rest = ", ".join(
+    arguments = ", ".join(
         [
-            *(f"com={spelled(cell, argument)}" for argument in call.args[1:2]),
-            *map(lambda w: spelled(cell, w), call.keywords),
+            *(f"com={source_text(cell, argument)}" for argument in call.args[1:2]),
+            *map(lambda w: source_text(cell, w), call.keywords),
         ]
     )
-    return (replaced(cell, call, f"{spelled(cell, call.args[0])}.ewm({rest}).mean()"),)
+    return (replaced(cell, call, f"{source_text(cell, call.args[0])}.ewm({arguments}).mean()"),)
 
 
 @replacement(r"pandas\.datetime(\..*)?")
@@ -82,6 +82,6 @@ def _time_groups(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
     call = call_of(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
-    arguments = inner(cell, call)
+    arguments = argument_texts(cell, call)
     first = [f"freq={arguments[0]}"] if call.args else arguments[:1]
-    return recalled(cell, call, f"{receiver(cell, call)}.Grouper", first + arguments[1:])
+    return replace_call(cell, call, f"{receiver(cell, call)}.Grouper", first + arguments[1:])

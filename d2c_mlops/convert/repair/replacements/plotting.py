@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import replaced, spelled
-from d2c_mlops.convert.repair.replacement_registry import call_of, inner, recalled, receiver, replacement
+from d2c_mlops.convert.repair.fix_registry import replaced, source_text
+from d2c_mlops.convert.repair.replacement_registry import argument_texts, call_of, receiver, replace_call, replacement
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -15,7 +15,7 @@ from d2c_mlops.convert.source.notebook import Cell
 def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
-    start = spelled(cell, node.value)
+    start = source_text(cell, node.value)
     plots = start.removesuffix(".cm") if start.endswith(".cm") and start.count(".") == 1 else ""
     text = f"{plots}.get_cmap" if plots else "__import__('matplotlib.pyplot', fromlist=['get_cmap']).get_cmap"
     return (replaced(cell, node, text),)
@@ -29,7 +29,7 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return ()
     words = {word.arg: word.value for word in call.keywords}
     hist, kde = words.get("hist"), words.get("kde")
-    start = spelled(cell, call.func).removesuffix("distplot")
+    start = source_text(cell, call.func).removesuffix("distplot")
     old = (
         "hist",
         "kde",
@@ -44,12 +44,18 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         "a",
         "vertical",
     )
-    arguments = [spelled(cell, words["a"])] if "a" in words else []
-    arguments += [spelled(cell, argument) for argument in call.args[:1]]
-    arguments += [f"bins={spelled(cell, value)}" for value in call.args[1:2]]
-    arguments += [spelled(cell, word) for word in call.keywords if word.arg not in old]
+    arguments = [source_text(cell, words["a"])] if "a" in words else []
+    arguments += [source_text(cell, argument) for argument in call.args[:1]]
+    arguments += [f"bins={source_text(cell, value)}" for value in call.args[1:2]]
+    arguments += [source_text(cell, word) for word in call.keywords if word.arg not in old]
     if isinstance(hist, ast.Constant) and hist.value is False:
-        return (replaced(cell, call, f"{start}kdeplot({', '.join(one for one in arguments if 'bins=' not in one)})"),)
+        return (
+            replaced(
+                cell,
+                call,
+                f"{start}kdeplot({', '.join(argument for argument in arguments if 'bins=' not in argument)})",
+            ),
+        )
     if not (isinstance(kde, ast.Constant) and kde.value is False):
         arguments += ["kde=True", "stat='density'"]
     return (replaced(cell, call, f"{start}histplot({', '.join(arguments)})"),)
@@ -61,11 +67,15 @@ def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None:
         return ()
-    words = [spelled(cell, w) if w.arg != "size" else f"height={spelled(cell, w.value)}" for w in call.keywords]
+    words = [source_text(cell, w) if w.arg != "size" else f"height={source_text(cell, w.value)}" for w in call.keywords]
     if keyword(call, "kind") is None:
         words.append("kind='point'")
-    named = [f"{name}={spelled(cell, one)}" for name, one in zip(("x", "y", "hue", "data"), call.args, strict=False)]
-    return recalled(cell, call, spelled(cell, call.func).removesuffix("factorplot") + "catplot", named + words)
+    positional = [
+        f"{name}={source_text(cell, value)}" for name, value in zip(("x", "y", "hue", "data"), call.args, strict=False)
+    ]
+    return replace_call(
+        cell, call, source_text(cell, call.func).removesuffix("factorplot") + "catplot", positional + words
+    )
 
 
 @replacement(r"seaborn\.tsplot")
@@ -73,7 +83,9 @@ def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
     if call is None or len(call.args) != 1 or call.keywords:
         return ()
-    return recalled(cell, call, spelled(cell, call.func).removesuffix("tsplot") + "lineplot", inner(cell, call))
+    return replace_call(
+        cell, call, source_text(cell, call.func).removesuffix("tsplot") + "lineplot", argument_texts(cell, call)
+    )
 
 
 @replacement(r"matplotlib\.pyplot\.(hold|plot_date)")
@@ -85,14 +97,14 @@ def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return (replaced(cell, call, "None"),)
     marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
     parts = (
-        [spelled(cell, argument) for argument in call.args]
+        [source_text(cell, argument) for argument in call.args]
         + marked
-        + [spelled(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
+        + [source_text(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
     )
-    return recalled(cell, call, f"{receiver(cell, call)}.plot", parts)
+    return replace_call(cell, call, f"{receiver(cell, call)}.plot", parts)
 
 
 @replacement(r"matplotlib\.figure\.Figure\.gca\|projection")
 def _projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = call_of(cell, node)
-    return recalled(cell, call, f"{receiver(cell, call)}.add_subplot", inner(cell, call)) if call else ()
+    return replace_call(cell, call, f"{receiver(cell, call)}.add_subplot", argument_texts(cell, call)) if call else ()
