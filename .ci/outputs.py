@@ -316,8 +316,8 @@ def faults(files: Sequence[Path], write: bool = False, changed: bool = False) ->
         equal.pop(name, None)
         if not found and outcome.notebook.is_relative_to(NOTEBOOKS):
             equal[name] = digest(outcome.notebook, imports)
+        COMPARED.write_text(json.dumps(equal, indent=1, sort_keys=True), encoding="utf-8")
         yield from (f"{name}: {fault}" for fault in found)
-    COMPARED.write_text(json.dumps(equal, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def main() -> int:

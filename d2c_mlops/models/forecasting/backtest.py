@@ -157,7 +157,7 @@ def plot_metric(results: Mapping[str, Backtest], metric: str = "wape", ax: Axes 
     """Draw WAPE or bias by step of the horizon, one line per method."""
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
     for name, result in results.items():
-        ax.plot(by_step(result)[metric], label=name)
+        ax.plot(by_step(result)[metric], label=name.replace("_", " "))
     if metric == "bias":
         ax.axhline(0, color="0.7", lw=0.8)
     else:
@@ -182,7 +182,12 @@ def plot_cutoffs(results: Mapping[str, Backtest], metric: str = "wape", ax: Axes
     """Draw WAPE, bias or RMSSE by cutoff, one line per method."""
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
     for name, result in results.items():
-        ax.plot([f"{day:%d %b %Y}" for day in result.cutoffs], _by_cutoff(result, metric), "o-", label=name)
+        ax.plot(
+            [f"{day:%d %b %Y}" for day in result.cutoffs],
+            _by_cutoff(result, metric),
+            "o-",
+            label=name.replace("_", " "),
+        )
     ax.set(xlabel="forecast at the end of", ylabel=LABELS[metric], title=f"{LABELS[metric]} by cutoff")
     ax.legend(fontsize="small")
     return ax

@@ -101,7 +101,7 @@ def plot_calibration(won: NDArray[np.bool_], scores: Mapping[str, Floats], ax: A
     top = 0.0
     for name, score in scores.items():
         bins_table = calibration(won, score)
-        ax.plot(bins_table["score"], bins_table["rate"], "o-", ms=4, lw=1, label=name)
+        ax.plot(bins_table["score"], bins_table["rate"], "o-", ms=4, lw=1, label=name.replace("_", " "))
         top = max(top, bins_table[["score", "rate"]].max().max())
     ax.plot([0, top], [0, top], color="gray", ls=":")
     ax.set(xlabel="the score said", ylabel="became customers")
@@ -117,7 +117,7 @@ def plot_profit(
     """Draw what calling the best leads of each score brings, by the share of leads called; a dot where the score stops."""
     for name, score in scores.items():
         gained = np.where(won[np.argsort(-score, kind="stable")], right_value, -wrong_cost).cumsum()
-        (line,) = ax.plot(np.arange(1, len(won) + 1) / len(won), gained, label=name)
+        (line,) = ax.plot(np.arange(1, len(won) + 1) / len(won), gained, label=name.replace("_", " "))
         stop = int((score >= break_even_precision(right_value, wrong_cost)).sum())
         ax.plot(stop / len(won), gained[stop - 1] if stop else 0.0, "o", color=line.get_color())
     ax.axhline(0, color="gray", lw=0.8)
