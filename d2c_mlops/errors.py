@@ -156,22 +156,22 @@ def _reason(text: str) -> tuple[str, list[str]]:
     starts = [i for i, line in enumerate(lines) if line.strip() == TRACEBACK]
     if starts:
         margin = len(lines[starts[-1]]) - len(lines[starts[-1]].lstrip())
-        rest = [line[margin:] for line in lines[starts[-1] + 1 :]]
-        head = next((i for i, line in enumerate(rest) if not line.startswith(" ")), 0)
-        lines = rest[head:]
+        message_lines = [line[margin:] for line in lines[starts[-1] + 1 :]]
+        head = next((i for i, line in enumerate(message_lines) if not line.startswith(" ")), 0)
+        lines = message_lines[head:]
     for i in [0] if starts else range(len(lines) - 1, -1, -1):
-        found = HEAD.fullmatch(lines[i]) if i < len(lines) else None
-        if found is not None and (starts or found[1] in _kinds()):
-            return found[1], [found[2], *lines[i + 1 :]]
+        match = HEAD.fullmatch(lines[i]) if i < len(lines) else None
+        if match is not None and (starts or match[1] in _kinds()):
+            return match[1], [match[2], *lines[i + 1 :]]
     return "", [PREFIX.sub("", line, count=1) for line in lines]
 
 
 def _kinds() -> dict[str, type[D2CError]]:
     """Return the classes of errors that are known here, by name."""
-    found: dict[str, type[D2CError]] = {}
+    kinds: dict[str, type[D2CError]] = {}
     waiting = [D2CError]
     while waiting:
         kind = waiting.pop()
-        found[kind.__name__] = kind
+        kinds[kind.__name__] = kind
         waiting += kind.__subclasses__()
-    return found
+    return kinds

@@ -59,7 +59,7 @@ def tighten_store(store: Path, project: Path) -> None:
     """Make a store and its contents private; a store that contains the project is not changed."""
     if not store.is_dir() or project.is_relative_to(store):
         return
-    found = store.stat()
+    status = store.stat()
     others = 0o007 if is_shared(store) else 0o077
-    if found.st_uid == os.getuid() and found.st_mode & others:
+    if status.st_uid == os.getuid() and status.st_mode & others:
         tighten(store)

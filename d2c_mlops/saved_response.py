@@ -16,14 +16,14 @@ def saved_response(path: str | Path, url: str) -> Any:
     import requests
 
     content = Path(path).read_bytes()
-    made = requests.Response()
-    made.raw = BytesIO(content)
-    made.status_code, made.reason, made.url = 200, "OK", url
+    response = requests.Response()
+    response.raw = BytesIO(content)
+    response.status_code, response.reason, response.url = 200, "OK", url
     kind = mimetypes.guess_type(str(path))[0] or "application/octet-stream"
-    made.headers["Content-Type"] = kind
-    made.headers["Content-Length"] = str(len(content))
-    made.encoding = "utf-8" if kind.startswith("text/") or kind.endswith("json") else None
-    return made
+    response.headers["Content-Type"] = kind
+    response.headers["Content-Length"] = str(len(content))
+    response.encoding = "utf-8" if kind.startswith("text/") or kind.endswith("json") else None
+    return response
 
 
 def saved_url(path: str | Path) -> str:

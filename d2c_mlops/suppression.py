@@ -72,16 +72,16 @@ class Forgotten:
     modes: Mapping[str, str]  # of keyed hashes: erase or pseudonymise
     dataset: str = ""
     orders: frozenset[str] = frozenset()  # keyed hashes of orders that were erased: their lines may come later, alone
-    known: dict[str, str | None] = field(default_factory=dict, compare=False)
+    forgotten_modes: dict[str, str | None] = field(default_factory=dict, compare=False)
 
     def mode(self, value: Any, name: str = "customer_id") -> str | None:
         """Return the mode for a value; None if it does not identify a forgotten person."""
         text = identifier(value, name)
         if text is None:
             return None
-        if text not in self.known:
-            self.known[text] = self.modes.get(keyed_hash(self.key, text))
-        return self.known[text]
+        if text not in self.forgotten_modes:
+            self.forgotten_modes[text] = self.modes.get(keyed_hash(self.key, text))
+        return self.forgotten_modes[text]
 
     def pseudonym(self, value: str) -> str:
         """Return the replacement of an identifier."""
@@ -145,8 +145,8 @@ Scrubbed = tuple[pd.DataFrame, Counter[str]]  # rows that were left out or pseud
 
 def _modes(column: pd.Series[Any], who: Callable[[Any], str | None]) -> pd.Series[Any]:
     codes, unique = pd.factorize(column)
-    found = [who(value) for value in unique]
-    return pd.Series([found[code] if code >= 0 else None for code in codes], index=column.index, dtype=object)
+    modes = [who(value) for value in unique]
+    return pd.Series([modes[code] if code >= 0 else None for code in codes], index=column.index, dtype=object)
 
 
 def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str]) -> Scrubbed:
@@ -179,11 +179,11 @@ def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str])
                 masked, frame.loc[masked, "fields"].map(lambda t: _plain_fields(t, who))
             )
         frame = frame.assign(**{name: value.astype(frame[name].dtype) for name, value in values.items()})
-    kept = frame[modes != ERASE]
+    remaining = frame[modes != ERASE]
     if table != "orders":
-        kept = kept.drop_duplicates(column)
+        remaining = remaining.drop_duplicates(column)
     counts = Counter({mode: int((modes == mode).sum()) for mode in (ERASE, PSEUDONYMISE) if (modes == mode).any()})
-    return kept, counts
+    return remaining, counts
 
 
 def _stand_in(value: str, who: Forgotten, table: str) -> str:
@@ -211,18 +211,18 @@ def fields_of(text: Any) -> Any:
 
 
 def _mode_of_fields(text: str, who: Forgotten) -> str | None:
-    found = {who.mode(value, name) for name, value in members(fields_of(text))} - {None}
-    return ERASE if ERASE in found else PSEUDONYMISE if found else None
+    field_modes = {who.mode(value, name) for name, value in members(fields_of(text))} - {None}
+    return ERASE if ERASE in field_modes else PSEUDONYMISE if field_modes else None
 
 
 def _plain_fields(text: str, who: Forgotten) -> str:
     """Return the fields of a person's lead without identifiers and without texts that are personal by their names."""
-    made = {
+    plain = {
         name: value
         for name, value in fields_of(text).items()
         if who.mode(value, name) or not (isinstance(value, str) and PERSONAL.search(name))
     }
-    return json.dumps(_plain(made, who), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_plain(plain, who), ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any, who: Forgotten, name: str = "") -> Any:
@@ -238,8 +238,8 @@ def _scrub_objects(frame: pd.DataFrame, column: str, who: Forgotten) -> Scrubbed
     hits = _modes(frame[column], lambda text: _mode_of_fields(text, who)).notna()
     if not hits.any():
         return frame, Counter()
-    made = frame.loc[hits, column].map(lambda text: _plain_keys(text, who))
-    return frame.assign(**{column: frame[column].mask(hits, made).astype(frame[column].dtype)}), Counter(
+    pseudonymised = frame.loc[hits, column].map(lambda text: _plain_keys(text, who))
+    return frame.assign(**{column: frame[column].mask(hits, pseudonymised).astype(frame[column].dtype)}), Counter(
         {PSEUDONYMISE: int(hits.sum())}
     )
 
@@ -262,17 +262,17 @@ def leave_out(
     if who is None:
         return dict(frames), ()
     gone: set[str] = set()
-    made, counts = dict(frames), Counter[str]()
+    tables, counts = dict(frames), Counter[str]()
     for table in ORDER:
-        if table in made:
-            made[table], some = scrub_table(table, made[table], who, gone)
+        if table in tables:
+            tables[table], some = scrub_table(table, tables[table], who, gone)
             if some:
-                made[table] = made[table].reset_index(drop=True)
+                tables[table] = tables[table].reset_index(drop=True)
             counts += some
     if gone:
         add_orders(store, who.key, dataset, gone)
     words = {ERASE: "left out", PSEUDONYMISE: "pseudonymised"}
-    return made, tuple(f"{_rows(n)} of a forgotten customer {words[mode]}" for mode, n in sorted(counts.items()))
+    return tables, tuple(f"{_rows(n)} of a forgotten customer {words[mode]}" for mode, n in sorted(counts.items()))
 
 
 def _rows(count: int) -> str:

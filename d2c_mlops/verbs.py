@@ -251,7 +251,15 @@ def score(
     resolved = settings or load()
     both = share_rollout(Ledger.of(resolved), model, resolved) if version is None else None
     form = FileFormat(encoding, decimal, dates)
-    return _score(_version(model, version, resolved), source, sink, resolved, form=form, reasons=reasons, beside=both)
+    return _score(
+        _version(model, version, resolved),
+        source,
+        sink,
+        resolved,
+        form=form,
+        reasons=reasons,
+        rollout_and_challenger=both,
+    )
 
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[CycleReport]:

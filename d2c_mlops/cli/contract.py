@@ -91,7 +91,7 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
         for change in differences:
             click.echo(f"  {change}")
         if new.major > live.schema.major:
-            click.echo(_beside(model, live.schema.version, live.schema.major))
+            click.echo(_support_text(model, live.schema.version, live.schema.major))
     if broken:
         raise GateRefused(
             f"the contract of {model} breaks callers without a new major version",
@@ -172,7 +172,7 @@ def client(model: str, language: str, out: Path | None, number: int | None, as_j
     return None
 
 
-def _beside(model: str, version: str, major: int) -> str:
+def _support_text(model: str, version: str, major: int) -> str:
     config = settings()
     day = (
         config.model(model).sunset.get(str(major))

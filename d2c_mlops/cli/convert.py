@@ -134,13 +134,13 @@ def convert(
     from d2c_mlops.convert.run.isolation import TRUSTED
 
     chosen = [
-        name for name, given in (("--isolation", isolation), ("--container", container), ("--trust", trust)) if given
+        name for name, value in (("--isolation", isolation), ("--container", container), ("--trust", trust)) if value
     ]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other", next=f"pass {chosen[0]} alone")
     last = STAGES.index(until) + 1
     with _progress(quiet=as_json) as progress:
-        done = walk(
+        conversion = walk(
             notebook,
             settings=settings(),
             name=name,
@@ -158,10 +158,10 @@ def convert(
             progress=progress,
         )
     if as_json:
-        show(done.to_dict())
+        show(conversion.to_dict())
     else:
-        click.echo(done.to_text())
-    raise click.exceptions.Exit(done.exit_code)
+        click.echo(conversion.to_text())
+    raise click.exceptions.Exit(conversion.exit_code)
 
 
 @contextmanager
@@ -198,5 +198,5 @@ def eject(out: Path, as_json: bool) -> None:
     """
     from d2c_mlops.convert.eject import eject as leave
 
-    made = leave(settings().root, out)
-    return show(made.to_dict()) if as_json else click.echo(made.to_text())
+    result = leave(settings().root, out)
+    return show(result.to_dict()) if as_json else click.echo(result.to_text())

@@ -36,7 +36,7 @@ def decisions(context: click.Context, as_json: bool) -> None:
     the table is added if a person approved it, or with `allow_new = true`. Without a command, list the decisions that need approval.
     """
     if context.invoked_subcommand is None:
-        _list(None, ("pending",), as_json)
+        _show_decisions(None, ("pending",), as_json)
 
 
 @example("d2c decisions list price", "d2c decisions list --status failed --status applied", "d2c decisions list --all")
@@ -56,7 +56,7 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 
     if unknown := set(statuses) - set(STATUSES):
         raise UsageError(f"there is no status {', '.join(sorted(unknown))}", next=f"known: {', '.join(STATUSES)}")
-    _list(model, None if every else statuses or ("pending",), as_json, limit)
+    _show_decisions(model, None if every else statuses or ("pending",), as_json, limit)
 
 
 @example("d2c decisions show 1f2e3d")
@@ -74,8 +74,10 @@ def show_decision(id: str, as_json: bool) -> None:
     base, happened = prediction_of(ledger, decision), events(ledger, decision)
     if as_json:
         return show(decision.to_dict() | base | {"events": happened})
-    words = _words(ledger, [decision])[decision.model, decision.version]
-    click.secho(f"{decision.model} version {decision.version}, {decision.title}: {_value(decision, words)}", bold=True)
+    words = _wordings(ledger, [decision])[decision.model, decision.version]
+    click.secho(
+        f"{decision.model} version {decision.version}, {decision.title}: {_value_text(decision, words)}", bold=True
+    )
     proposed = display_value(decision.proposed, words.field(decision.field, "outputs"))
     edited = f", {proposed} was proposed" if decision.edited is not None else ""
     click.echo(
@@ -141,7 +143,7 @@ def apply(id: str | None, as_json: bool) -> None:
 
     config, ledger = settings(), _ledger()
     if id is None:
-        return _told(
+        return _show_reports(
             [CycleReport(policy.model, applied=apply_due(ledger, policy)) for policy in policies(config)], as_json
         )
     decision = retry(ledger, Policy.of(find_decision(ledger, id).model, config), id)
@@ -175,7 +177,7 @@ def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
     from d2c_mlops.decisions.apply import now_utc
     from d2c_mlops.decisions.cycle import collect_and_propose
 
-    _told(collect_and_propose(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
+    _show_reports(collect_and_propose(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
 
 
 @example("d2c decisions run", "d2c decisions run price", "d2c run decisions -p model=price")
@@ -193,7 +195,7 @@ def run(model: str | None, as_json: bool) -> None:
     """
     from d2c_mlops.decisions.cycle import run_cycle
 
-    _told(run_cycle(_ledger(), settings(), model, log=lambda text: click.echo(text, err=True)), as_json)
+    _show_reports(run_cycle(_ledger(), settings(), model, log=lambda text: click.echo(text, err=True)), as_json)
 
 
 @example("d2c decisions stats", "d2c decisions stats price --since 7d --json")
@@ -224,7 +226,7 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
         return show([stats_row.to_dict() for stats_row in figures_by_model])
     rows = [
         (stats_row.model, stats_row.decisions, stats_row.statuses["pending"], stats_row.statuses["applied"], stats_row.statuses["failed"],
-         _long(stats_row.median_seconds), _long(stats_row.p90_seconds), _share(stats_row.share_auto), _share(stats_row.share_overridden))
+         _duration_text(stats_row.median_seconds), _duration_text(stats_row.p90_seconds), _share(stats_row.share_auto), _share(stats_row.share_overridden))
         for stats_row in figures_by_model
     ]  # fmt: skip
     head = ("model", "decisions", "pending", "applied", "failed", "median to action", "p90", "automatic", "overridden")
@@ -306,7 +308,7 @@ def _ledger() -> Any:
     return Ledger.of(settings())
 
 
-def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
+def _show_decisions(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
     from d2c_mlops.decisions.pages import reason_of
     from d2c_mlops.decisions.records import list_decisions
 
@@ -317,8 +319,8 @@ def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, li
     if not listing:
         click.echo("no decision needs approval" if statuses == ("pending",) else "no decisions found")
         return None
-    words = _words(ledger, listing)
-    rows = [(d.id[:8], d.model, d.title, _value(d, words[d.model, d.version]), d.status, f"{d.predicted_at:%Y-%m-%d %H:%M}Z",
+    words = _wordings(ledger, listing)
+    rows = [(d.id[:8], d.model, d.title, _value_text(d, words[d.model, d.version]), d.status, f"{d.predicted_at:%Y-%m-%d %H:%M}Z",
              f"{d.deadline_at:%Y-%m-%d %H:%M}Z" if d.status == "pending" else d.by or "",
              d.error or reason_of(d, words[d.model, d.version])) for d in listing]  # fmt: skip
     table(("id", "model", "about", "value", "status", "predicted", "until / by", "why"), rows)
@@ -327,7 +329,7 @@ def _list(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, li
     return None
 
 
-def _words(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Wording]:
+def _wordings(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Wording]:
     """Return the labels and units of decisions, by model and version; for a removed version only names."""
     from d2c_mlops.decisions.records import contract_of
     from d2c_mlops.decisions.wording import Wording
@@ -341,11 +343,11 @@ def _words(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], 
     return words
 
 
-def _value(decision: Decision, words: Wording) -> str:
+def _value_text(decision: Decision, wording: Wording) -> str:
     from d2c_mlops.decisions.wording import display_value
 
-    value = display_value(decision.value, words.field(decision.field, "outputs"))
-    return f"{words.label(decision.field, 'outputs')} {value}"
+    value = display_value(decision.value, wording.field(decision.field, "outputs"))
+    return f"{wording.label(decision.field, 'outputs')} {value}"
 
 
 def _decide(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
@@ -368,21 +370,21 @@ def _decide(id: str, action: str, by: str | None, reason: str, text: str | None,
     )  # fmt: skip
     if as_json:
         return show(verdict.to_dict())
-    click.echo(_said(verdict, new, _words(ledger, [verdict])[verdict.model, verdict.version]))
+    click.echo(_verdict_text(verdict, new, _wordings(ledger, [verdict])[verdict.model, verdict.version]))
     return None
 
 
-def _said(decision: Decision, new: bool, words: Wording) -> str:
+def _verdict_text(decision: Decision, new: bool, wording: Wording) -> str:
     was = "" if new else "no change: "
     then = "" if decision.verdict == "rejected" else "; `d2c decisions run` applies it"
-    return f"{was}{decision.model} {decision.title}: {_value(decision, words)} {decision.verdict} by {decision.by}{then if new else ''}"
+    return f"{was}{decision.model} {decision.title}: {_value_text(decision, wording)} {decision.verdict} by {decision.by}{then if new else ''}"
 
 
-def _told(turns: list[CycleReport], as_json: bool) -> None:
+def _show_reports(turns: list[CycleReport], as_json: bool) -> None:
     if as_json:
         show([turn.to_dict() for turn in turns])
     for turn in turns if not as_json else ():
-        for line in _lines(turn):
+        for line in _report_lines(turn):
             click.echo(line)
     if failed := sum(turn.applied.failed for turn in turns):
         raise DataRefused(
@@ -391,7 +393,7 @@ def _told(turns: list[CycleReport], as_json: bool) -> None:
         )  # fmt: skip
 
 
-def _lines(turn: CycleReport) -> list[str]:
+def _report_lines(turn: CycleReport) -> list[str]:
     proposed = turn.proposed
     new = f"{proposed.predictions} new: {proposed.auto} applied automatically, {proposed.pending} need approval"
     counts = [
@@ -424,7 +426,7 @@ def _lines(turn: CycleReport) -> list[str]:
     return lines
 
 
-def _long(seconds: float | None) -> str:
+def _duration_text(seconds: float | None) -> str:
     if seconds is None:
         return ""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):

@@ -62,7 +62,7 @@ def forget(
     )
     if as_json:
         return show(report.to_dict())
-    _tell(report)
+    _show_report(report)
     if not report.changed and report.found:
         names = [f"--also {shlex.quote(identifier)}" for identifier in also] + [
             f"--dataset {identifier}" for identifier in dataset
@@ -72,7 +72,7 @@ def forget(
     return None
 
 
-def _tell(report: ForgetReport) -> None:
+def _show_report(report: ForgetReport) -> None:
     word = {"erase": "erased", "pseudonymise": "pseudonymised"}[report.mode]
     if report.found:
         table(("place", word if report.changed else f"to be {word}"), [(k, f"{n:,}") for k, n in report.found.items()])

@@ -20,7 +20,7 @@ from d2c_mlops.settings.parsing import age
 def keys(context: click.Context, as_json: bool) -> None:
     """Create, list, rotate and revoke the API keys of services."""
     if context.invoked_subcommand is None:
-        _list(as_json)
+        _show_keys(as_json)
 
 
 @example(
@@ -55,12 +55,12 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
     from d2c_mlops.serving.http.api_keys import EVERY
     from d2c_mlops.serving.http.api_keys import create as make
 
-    lasts = _lasting(expires)
-    for unknown in _unknown(models):
+    lasts = _lifetime(expires)
+    for unknown in _models_without_versions(models):
         click.echo(
             f"warning: there is no version of a model {unknown}; check the name (`d2c models` lists all)", err=True
         )
-    key, token = make(_file(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
+    key, token = make(_keys_path(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
@@ -73,7 +73,7 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
 @json_option
 def list_keys(as_json: bool) -> None:
     """List the keys with their names, models, scopes and expiry."""
-    _list(as_json)
+    _show_keys(as_json)
 
 
 @example("d2c keys revoke 1f2e3d4c5b6a")
@@ -84,7 +84,7 @@ def revoke(id: str, as_json: bool) -> None:
     """Revoke the key ID. Services refuse it within a second."""
     from d2c_mlops.serving.http.api_keys import revoke as end
 
-    key = end(_file(), id, now=datetime.now(UTC))
+    key = end(_keys_path(), id, now=datetime.now(UTC))
     return show(key.to_dict()) if as_json else click.echo(f"key {key.id} of {key.name} is revoked")
 
 
@@ -98,9 +98,9 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     """Create a new key that replaces the key ID, and print it. Both are valid until the end of --grace."""
     from d2c_mlops.serving.http.api_keys import rotate as renew
 
-    remaining = _age(grace, "--grace") or timedelta(0)
-    lasts = _lasting(expires)
-    key, token = renew(_file(), id, now=datetime.now(UTC), grace=remaining, lasts=lasts)
+    remaining = _parse_age(grace, "--grace") or timedelta(0)
+    lasts = _lifetime(expires)
+    key, token = renew(_keys_path(), id, now=datetime.now(UTC), grace=remaining, lasts=lasts)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
@@ -108,10 +108,10 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     return None
 
 
-def _list(as_json: bool) -> None:
+def _show_keys(as_json: bool) -> None:
     from d2c_mlops.serving.http.api_keys import read_keys
 
-    key_rows = [key.to_dict() for key in read_keys(_file()).values()]
+    key_rows = [key.to_dict() for key in read_keys(_keys_path()).values()]
     if as_json:
         return show(key_rows)
     if not key_rows:
@@ -120,17 +120,17 @@ def _list(as_json: bool) -> None:
     rows = [(k["id"], k["name"], " ".join(k["models"]), " ".join(k["scopes"]), k["state"], k["created_at"][:16], (k["expires_at"] or "")[:16])
             for k in key_rows]  # fmt: skip
     table(("id", "name", "models", "scopes", "state", "created", "expires"), rows)
-    click.echo(f"stored in {here(_file())}")
+    click.echo(f"stored in {here(_keys_path())}")
     return None
 
 
-def _file() -> Path:
+def _keys_path() -> Path:
     from d2c_mlops.serving.paths import keys_file
 
     return keys_file(settings())
 
 
-def _unknown(models: tuple[str, ...]) -> list[str]:
+def _models_without_versions(models: tuple[str, ...]) -> list[str]:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.versions import all_versions
 
@@ -143,14 +143,14 @@ def _unknown(models: tuple[str, ...]) -> list[str]:
     return [name for name in models if name not in models_on_record]
 
 
-def _lasting(expires: str | None) -> timedelta | None:
-    lasts = _age(expires, "--expires")
+def _lifetime(expires: str | None) -> timedelta | None:
+    lasts = _parse_age(expires, "--expires")
     if lasts is not None and lasts <= timedelta(0):
         raise UsageError("the key would already be expired", where="--expires", next="give an age such as 90d")
     return lasts
 
 
-def _age(text: str | None, where: str) -> timedelta | None:
+def _parse_age(text: str | None, where: str) -> timedelta | None:
     if text is None:
         return None
     try:

@@ -52,7 +52,7 @@ def history(model: str, at: str | None, as_json: bool) -> None:
     """Show which version of MODEL became champion, when, why and by whom."""
     from d2c_mlops.registry.promotion_history import history
 
-    promotions = history(_ledger(), model, _moment(at) if at else None)
+    promotions = history(_ledger(), model, _parse_time(at) if at else None)
     if at:
         promotions = promotions[-1:]
     if as_json:
@@ -169,7 +169,7 @@ def _ledger() -> Any:
     return Ledger.of(settings())
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -95,7 +95,7 @@ def rollout(
     if as_json:
         return show({**status.to_dict(), **({"manifest": manifest} if manifest else {})})
     with redirect_stdout(sys.stderr) if manifest else nullcontext():
-        _tell(status, target)
+        _show_status(status, target)
     if manifest:
         click.echo(manifest, nl=False)
     return None
@@ -114,10 +114,10 @@ def _manifest(status: RolloutStatus, target: str) -> str:
     return write(now or Rollout(status.model, status.champion or 0))
 
 
-def _tell(status: RolloutStatus, target: str | None = None) -> None:
+def _show_status(status: RolloutStatus, target: str | None = None) -> None:
     for clause in status.gate:
         click.secho(f"  {clause}", fg=None if clause.holds else "yellow")
-    click.echo(f"{status.model}: {_said(status)}")
+    click.echo(f"{status.model}: {_status_sentence(status)}")
     if status.figures:
         rows = []
         for side, version in (("champion", status.rollout.champion), ("challenger", status.rollout.challenger)):  # type: ignore[union-attr]
@@ -134,11 +134,11 @@ def _tell(status: RolloutStatus, target: str | None = None) -> None:
             for e in status.events
         ]  # fmt: skip
         table(("at", "action", "version", "beside", "share", "by", "reason"), happened)
-    for line in [*([] if target else _effect(status)), *status.notes]:
+    for line in [*([] if target else _effect_lines(status)), *status.notes]:
         click.echo(line)
 
 
-def _said(status: RolloutStatus) -> str:
+def _status_sentence(status: RolloutStatus) -> str:
     now = status.rollout
     if now is None:
         return f"version {status.champion} serves all keys; there was no rollout yet"
@@ -150,7 +150,7 @@ def _said(status: RolloutStatus) -> str:
     return f"version {now.challenger} serves {now.share * 100:g} % of the keys, version {now.champion} the others ({since})"
 
 
-def _effect(status: RolloutStatus) -> list[str]:
+def _effect_lines(status: RolloutStatus) -> list[str]:
     """Return lines about the effect on the services on this machine."""
     if not status.workers:
         local_hint = f"no service of {status.model} is running on this machine; `d2c serve {status.model}` starts one"

@@ -66,7 +66,9 @@ def run(
         from d2c_mlops.runs.execution.execute import run as execute
 
         pairs, config = _pairs(parameters), settings()
-        record = execute(notebook, pairs, config, timeout=timeout, progress=progress, spare=worker, resume=resume)
+        record = execute(
+            notebook, pairs, config, timeout=timeout, progress=progress, spare_worker_process=worker, resume=resume
+        )
     if as_json:
         return show(record.to_dict())
     for name, value in record.recorded.items():
@@ -89,7 +91,7 @@ def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: boo
     late = GRACE if grace is None else timedelta(seconds=grace)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
     config = settings()
-    ended = run_job(job, slot, config, stay=stay, grace=late, say=say)
+    ended = run_job(job, slot, config, wait_for_slot=stay, grace=late, say=say)
     if as_json:
         return show([slot_record.to_dict() for slot_record in ended])
     for slot_record in ended:
@@ -115,15 +117,15 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen(options: dict[str, Any]) -> RunFilter:
+def filter_of(options: dict[str, Any]) -> RunFilter:
     """Return the filter that the options describe."""
     from d2c_mlops.runs.history import RunFilter
 
-    since, until = moment(options.pop("since")), moment(options.pop("until"))
+    since, until = parse_time(options.pop("since")), parse_time(options.pop("until"))
     return RunFilter(**options, since=since, until=until)
 
 
-def moment(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """Parse a date or a time; without a time zone it is UTC."""
     if text is None:
         return None
@@ -149,7 +151,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
         return None
     from d2c_mlops.runs.history import find_runs as find
 
-    records = find(_ledger(), chosen(options), limit)
+    records = find(_ledger(), filter_of(options), limit)
     if as_json:
         return show([record.to_dict() for record in records])
     if not records:
@@ -159,7 +161,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
 
     rows = [
         (r.id, r.status if r.status != "failed" else r.failure, duration_text(r.seconds) if r.seconds is not None else "",
-         r.job or "", r.model or "", _error(r) or _values(r.recorded))
+         r.job or "", r.model or "", _error_line(r) or _recorded_text(r.recorded))
         for r in records
     ]  # fmt: skip
     table(("run", "status", "took", "job", "model", "error or results"), rows)
@@ -289,12 +291,12 @@ class Progress:
         self.bar.update(self.bar.task_ids[0], completed=event["index"], description=event["source"])
 
 
-def _values(recorded: dict[str, Any]) -> str:
+def _recorded_text(recorded: dict[str, Any]) -> str:
     short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in recorded.items()}
     return " ".join(f"{k}={v}" for k, v in short.items() if not isinstance(v, list | dict))[:80]
 
 
-def _error(run: Run) -> str:
+def _error_line(run: Run) -> str:
     """Return the error of a run in one line."""
     error = run.error or {}
     if not error:

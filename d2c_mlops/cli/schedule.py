@@ -140,7 +140,7 @@ def trigger(job: str, as_json: bool) -> None:
     definition = job_here(job)
     now = datetime.now(UTC).replace(microsecond=0)
     added = slots.add_slots(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
-    return _added(definition, added, as_json)
+    return _show_added(definition, added, as_json)
 
 
 @example("d2c schedule pause train_demand")
@@ -149,7 +149,7 @@ def trigger(job: str, as_json: bool) -> None:
 @json_option
 def pause(job: str, as_json: bool) -> None:
     """Pause JOB. Slots that are due during the pause are not run later."""
-    return _rest(job, True, as_json)
+    return _set_paused(job, True, as_json)
 
 
 @example("d2c schedule resume train_demand")
@@ -158,7 +158,7 @@ def pause(job: str, as_json: bool) -> None:
 @json_option
 def resume(job: str, as_json: bool) -> None:
     """Resume a paused JOB, starting with its next slot."""
-    return _rest(job, False, as_json)
+    return _set_paused(job, False, as_json)
 
 
 @example("d2c schedule backfill score_demand --from 2026-10-01 --to 2026-10-31")
@@ -179,10 +179,10 @@ def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> N
     now = datetime.now(UTC)
     due = definition.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
     added = slots.add_slots(ledger_here(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel)
-    return _added(definition, added, as_json)
+    return _show_added(definition, added, as_json)
 
 
-def _rest(job: str, paused: bool, as_json: bool) -> None:
+def _set_paused(job: str, paused: bool, as_json: bool) -> None:
     from d2c_mlops.runs.execution import slots
 
     job_here(job)
@@ -194,7 +194,7 @@ def _rest(job: str, paused: bool, as_json: bool) -> None:
     )
 
 
-def _added(job: Job, added: list[datetime], as_json: bool) -> None:
+def _show_added(job: Job, added: list[datetime], as_json: bool) -> None:
     if as_json:
         return show({"job": job.name, "slots": [slot.isoformat() for slot in added]})
     span = f", {job.shown(added[0])} to {job.shown(added[-1])}" if added else ""

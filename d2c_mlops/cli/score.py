@@ -70,7 +70,9 @@ def score(
 
         both = share_rollout(ledger, model, config) if number is None else None
         form = FileFormat(encoding, decimal or "", dates or "")
-        report = answer(version, source, sink, config, form=form, reasons=reasons, beside=both, progress=progress)
+        report = answer(
+            version, source, sink, config, form=form, reasons=reasons, rollout_and_challenger=both, progress=progress
+        )
     if as_json:
         show(report.to_dict())
     else:

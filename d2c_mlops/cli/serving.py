@@ -54,7 +54,7 @@ def package(
 
     if not containerize and (backend or tag or base or options):
         raise click.UsageError("--backend, --tag, --base-image and --opt require --containerize")
-    config, version, challenger = settings(), _version(model, number), _beside(model, number, with_challenger)
+    config, version, challenger = settings(), _version(model, number), _challenger(model, number, with_challenger)
     if not containerize:
         bento = build(version, config, challenger)
         if as_json:
@@ -113,7 +113,7 @@ def serve(
     port = port if port is not None else config.model(model).service_port
     check_port(host, port)
     version = _version(model, number)
-    challenger = _beside(model, number, with_challenger)
+    challenger = _challenger(model, number, with_challenger)
     bento = build(version, config, challenger)
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -148,7 +148,7 @@ def _version(model: str, number: int | None) -> Version:
     return find_version(ledger, model, number) if number is not None else live_version(ledger, model)
 
 
-def _beside(model: str, number: int | None, with_challenger: str | None) -> Version | None:
+def _challenger(model: str, number: int | None, with_challenger: str | None) -> Version | None:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.serving.rollout.commands import challenger_to_package
 

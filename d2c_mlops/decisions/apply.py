@@ -79,7 +79,7 @@ def apply_due(
     contracts: Contracts = {}
     try:
         for decision in ours:
-            claimed = _claim(ledger, decision, clock(), lease)
+            claimed = _claim_decision(ledger, decision, clock(), lease)
             if claimed is not None:
                 name = _apply_claimed(ledger, policy, claimed, opened, clock, contracts)
                 setattr(counts, name, getattr(counts, name) + 1)
@@ -106,7 +106,7 @@ def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) ->
         raise UsageError(
             "the policy has no target", where=f"{policy.where} apply", next="set `apply` to a web hook or a table"
         )
-    claimed = _claim(ledger, decision, clock(), LEASE)
+    claimed = _claim_decision(ledger, decision, clock(), LEASE)
     if claimed is None:
         raise Temporary(
             "another process is applying this decision", where=decision.id, next="check again in two minutes"
@@ -129,7 +129,7 @@ def _due_decisions(ledger: Ledger, policy: Policy, now: datetime) -> Iterator[De
     return (Decision(**row._mapping) for row in rows)
 
 
-def _claim(ledger: Ledger, decision: Decision, now: datetime, lease: timedelta) -> Decision | None:
+def _claim_decision(ledger: Ledger, decision: Decision, now: datetime, lease: timedelta) -> Decision | None:
     """Claim a decision and return it; None when another process has claimed it."""
     free = or_(decisions.c.claimed_until.is_(None), decisions.c.claimed_until <= now)
     mine = and_(decisions.c.id == decision.id, decisions.c.status == decision.status, free)
@@ -144,7 +144,7 @@ def _apply_claimed(
 ) -> str:
     outdated = _outdated(ledger, policy, claimed, clock())
     if outdated:
-        return _close(ledger, claimed, clock(), "expired", outdated)
+        return _close_decision(ledger, claimed, clock(), "expired", outdated)
     try:
         if claimed.version not in contracts:
             contracts[claimed.version] = contract_of(ledger, claimed.model, claimed.version)
@@ -157,29 +157,31 @@ def _apply_claimed(
     if outcome.absent:
         return _return_to_deciders(ledger, policy, claimed, now, outcome.what)
     if not outcome.what:
-        return _close(ledger, claimed, now, "applied", target.shown)
+        return _close_decision(ledger, claimed, now, "applied", target.shown)
     if not outcome.away or claimed.attempts >= policy.options.tries:
-        return _close(ledger, claimed, now, "failed", outcome.what)
+        return _close_decision(ledger, claimed, now, "failed", outcome.what)
     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(claimed.attempts - 1, 12))
     wait = max(wait, timedelta(seconds=min(outcome.retry_after, LONGEST_WAIT.total_seconds())))
     values = {"claimed_until": None, "not_before": now + wait, "error": outcome.what}
     with ledger.write() as connection:
         connection.execute(update(decisions).where(_is_claimed(claimed)).values(values))
-        add_events(connection, [_event(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")])
+        add_events(
+            connection, [_event_row(claimed, now, claimed.status, f"attempt {claimed.attempts}: {outcome.what}")]
+        )
     return "waiting"
 
 
 def _return_to_deciders(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime, why: str) -> str:
     """Ask a person about a decision whose row is missing in the target; close it when a deadline had approved it."""
     if claimed.by == "deadline":
-        return _close(ledger, claimed, now, "expired", why)
+        return _close_decision(ledger, claimed, now, "expired", why)
     values = {
         "status": "pending", "verdict": None, "by": None, "decided_at": None, "reason": why, "claimed_until": None,
         "not_before": None, "notified_at": None, "deadline_at": now + policy.deadline, "attempts": 0,
     }  # fmt: skip
     with ledger.write() as connection:
         if connection.execute(update(decisions).where(_is_claimed(claimed)).values(values)).rowcount:
-            add_events(connection, [_event(claimed, now, "pending", why)])
+            add_events(connection, [_event_row(claimed, now, "pending", why)])
     return "asked"
 
 
@@ -217,11 +219,11 @@ def _is_claimed(claimed: Decision) -> Any:
     return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, same_claim)
 
 
-def _event(claimed: Decision, at: datetime, status: str, reason: str) -> dict[str, Any]:
+def _event_row(claimed: Decision, at: datetime, status: str, reason: str) -> dict[str, Any]:
     return {"decision_id": claimed.id, "at": at, "status": status, "by": None, "how": "apply", "reason": reason}
 
 
-def _close(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: str) -> str:
+def _close_decision(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: str) -> str:
     is_applied = status == "applied"
     values = {"status": status, "claimed_until": None, "not_before": None, "error": None if is_applied else why}
     with ledger.write() as connection:
@@ -234,7 +236,7 @@ def _close(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: s
             update(decisions).where(mine).values({**values, "applied_at": now if is_applied else None})
         ).rowcount
         if changed:
-            add_events(connection, [_event(claimed, now, status, why)])
+            add_events(connection, [_event_row(claimed, now, status, why)])
             if is_applied and claimed.verdict == "edited":
                 add_feedback(connection, claimed, "overridden", now, claimed.by, claimed.reason)
             elif is_applied:

@@ -63,17 +63,17 @@ def notification(
     waiting: Sequence[Decision],
     by: str,
     has_more: bool,
-    words: Wording = FIELD_NAMES,
+    wording: Wording = FIELD_NAMES,
 ) -> tuple[str, str]:
     """Return the title and the text of the notification for a decider."""
     count = f"{len(waiting)} or more decisions" if has_more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
     base, secrets = settings.decisions.url, link_secrets(settings)
     lines = []
     for decision in waiting:
-        value = display_value(decision.proposed, words.field(decision.field, "outputs"))
-        label = words.label(decision.field, "outputs")
+        value = display_value(decision.proposed, wording.field(decision.field, "outputs"))
+        label = wording.label(decision.field, "outputs")
         lines.append(f"{decision.title}: {label} {value}, until {decision.deadline_at:%Y-%m-%d %H:%M}Z")
-        lines.append(f"  {reason_of(decision, words)}")
+        lines.append(f"  {reason_of(decision, wording)}")
         if base and secrets:
             lines += [f"  {action}: {url}" for action, url in links_of(decision, by, base, secrets[0]).items()]
         lines.append("")

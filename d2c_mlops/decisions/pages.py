@@ -124,13 +124,13 @@ def decision_texts(decision: Decision, base: dict[str, Any], contract: Contract 
     }
 
 
-def reason_of(decision: Decision, words: Wording) -> str:
+def reason_of(decision: Decision, wording: Wording) -> str:
     """Return the reason of a decision as text; a rule at the end of an older reason becomes a sentence."""
     for name, former, head in FORMER_REASONS:
         rule = decision.policy.get(name)
         if rule and decision.reason == f"{former}{rule}":
             with suppress(UsageError):
-                return f"{head}{words.sentence(DecisionRule.of(rule))}"
+                return f"{head}{wording.sentence(DecisionRule.of(rule))}"
     return decision.reason
 
 

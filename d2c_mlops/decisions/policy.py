@@ -69,7 +69,7 @@ class Policy:
 
     @property
     def where(self) -> str:
-        """Where this policy is written."""
+        """The section of settings.ini with this policy."""
         return f"[decisions:{self.model}]"
 
     def check(self, contract: Contract) -> Field:
@@ -94,22 +94,22 @@ class Policy:
             )
         return outputs[self.options.field]
 
-    def judge(self, inputs: Values, outputs: Values, words: Wording = FIELD_NAMES) -> PolicyVerdict:
+    def judge(self, inputs: Values, outputs: Values, wording: Wording = FIELD_NAMES) -> PolicyVerdict:
         """Return whether a prediction is applied automatically, needs approval, or violates the limits; with the reason as text."""
-        against = self.violation(inputs, outputs, words=words)
+        against = self.violation(inputs, outputs, wording=wording)
         if against:
             return PolicyVerdict("rejected", against)
         if self.auto is None:
             return PolicyVerdict("pending", "always needs approval")
         try:
             if self.auto.holds(inputs, outputs):
-                return PolicyVerdict("auto", f"applied automatically, because {words.sentence(self.auto)}")
+                return PolicyVerdict("auto", f"applied automatically, because {wording.sentence(self.auto)}")
         except NotEvaluable as err:
-            return PolicyVerdict("pending", f"auto cannot be evaluated ({words.sentence(self.auto)}): {err}")
-        broken = " and ".join(words.sentence(self.auto, part) for part in self.auto.failed_parts(inputs, outputs))
+            return PolicyVerdict("pending", f"auto cannot be evaluated ({wording.sentence(self.auto)}): {err}")
+        broken = " and ".join(wording.sentence(self.auto, part) for part in self.auto.failed_parts(inputs, outputs))
         return PolicyVerdict("pending", f"needs approval, because this does not hold: {broken}")
 
-    def violation(self, inputs: Values, outputs: Values, value: Any = None, words: Wording = FIELD_NAMES) -> str:
+    def violation(self, inputs: Values, outputs: Values, value: Any = None, wording: Wording = FIELD_NAMES) -> str:
         """Return how a value violates `allow`; empty when it does not. A rule that cannot be evaluated counts as violated."""
         if self.allow is None:
             return ""
@@ -118,8 +118,8 @@ class Policy:
             if self.allow.holds(inputs, changed):
                 return ""
         except NotEvaluable as err:
-            return f"allow cannot be evaluated ({words.sentence(self.allow)}): {err}"
-        broken = " and ".join(words.sentence(self.allow, part) for part in self.allow.failed_parts(inputs, changed))
+            return f"allow cannot be evaluated ({wording.sentence(self.allow)}): {err}"
+        broken = " and ".join(wording.sentence(self.allow, part) for part in self.allow.failed_parts(inputs, changed))
         return f"allow does not hold: {broken}"
 
     def may_decide(self, by: str) -> bool:

@@ -29,7 +29,7 @@ class CycleThread:
         self.thread = threading.Thread(target=self._run, name="decisions", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def wake(self) -> None:
@@ -46,12 +46,12 @@ class CycleThread:
         while not self.over.is_set():
             self.due.clear()
             try:
-                run_cycle(self.ledger, self.settings, log=self._say, continue_on_error=True)
+                run_cycle(self.ledger, self.settings, log=self._log_message, continue_on_error=True)
             except Exception as err:
                 LOG.error("decision run failed", exc_info=err, extra={"facts": {}})
             self.due.wait(self.every)
 
-    def _say(self, text: str) -> None:
+    def _log_message(self, text: str) -> None:
         LOG.warning("turn", extra={"facts": {"said": text}})
 
 

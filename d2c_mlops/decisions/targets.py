@@ -132,7 +132,7 @@ class SqlTableTarget:
                     naive = now.astimezone(UTC).replace(tzinfo=None)
                     if self._record_applied(connection, notes, decision.id, naive):
                         return ApplyOutcome()
-                    if not self._upsert(connection, target, decision, contract, naive):
+                    if not self._update_or_insert(connection, target, decision, contract, naive):
                         connection.rollback()
                         return ApplyOutcome(f"{self.shown} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
@@ -193,7 +193,7 @@ class SqlTableTarget:
         connection.execute(notes.insert(), {"decision_id": id, "applied_at": now})
         return False
 
-    def _upsert(
+    def _update_or_insert(
         self, connection: sa.Connection, target: sa.Table, decision: Decision, contract: Contract, now: datetime
     ) -> bool:
         """Update or insert the row; return False, without a change, if it is missing and must not be inserted."""

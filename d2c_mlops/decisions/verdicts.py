@@ -182,12 +182,12 @@ def _contract_with_mismatch(policy: Policy, contract: Contract) -> tuple[Contrac
 
 
 def _new_decision(
-    policy: Policy, contract: Contract, unfit: str, words: Wording, row: RowMapping, now: datetime
+    policy: Policy, contract: Contract, unfit: str, wording: Wording, row: RowMapping, now: datetime
 ) -> dict[str, Any]:
     inputs, outputs = row["inputs"], row["outputs"]
     value = outputs.get(policy.options.field)
     unfit = unfit or (f"the prediction has no {policy.options.field}" if value is None else "")
-    judged = PolicyVerdict("rejected", unfit) if unfit else policy.judge(inputs, outputs, words)
+    judged = PolicyVerdict("rejected", unfit) if unfit else policy.judge(inputs, outputs, wording)
     return {
         "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
         "key": row["key"], "subject": subject_of(identity_columns(contract), inputs, outputs), "field": policy.options.field,
@@ -222,7 +222,7 @@ def _supersede(connection: Connection, model: str, subjects: list[str], now: dat
     reason = "superseded by a newer prediction"
     values = {"status": "expired", "verdict": "superseded", "by": "policy", "decided_at": now, "reason": reason}
     closed = connection.execute(update(decisions).where(mine).values(values).returning(decisions.c.id)).scalars()
-    add_events(connection, [_event(id, now, "expired", "policy", "policy", reason) for id in closed])
+    add_events(connection, [_event_row(id, now, "expired", "policy", "policy", reason) for id in closed])
 
 
 def _store_decisions(
@@ -230,7 +230,7 @@ def _store_decisions(
 ) -> None:
     added = {key[0] for key in insert_new(connection, decisions, new_rows)} if new_rows else set()
     new = [new_row for new_row in new_rows if new_row["id"] in added]
-    add_events(connection, [_event(e["id"], now, e["status"], e["by"], "policy", e["reason"]) for e in new])
+    add_events(connection, [_event_row(e["id"], now, e["status"], e["by"], "policy", e["reason"]) for e in new])
     for new_row in new:
         counts.predictions += 1
         name = "superseded" if new_row["verdict"] == "superseded" else new_row["status"]
@@ -239,7 +239,7 @@ def _store_decisions(
         connection.rollback()
 
 
-def _event(id: str, at: datetime, status: str, by: str | None, how: str, reason: str) -> dict[str, Any]:
+def _event_row(id: str, at: datetime, status: str, by: str | None, how: str, reason: str) -> dict[str, Any]:
     return {"decision_id": id, "at": at, "status": status, "by": by, "how": how, "reason": reason}
 
 
@@ -289,7 +289,7 @@ def decide(
         open_ = and_(decisions.c.id == decision.id, decisions.c.status == "pending", decisions.c.deadline_at > now)
         changed = connection.execute(update(decisions).where(open_).values(values)).rowcount
         if changed:
-            add_events(connection, [_event(decision.id, now, verdict, by, how, reason)])
+            add_events(connection, [_event_row(decision.id, now, verdict, by, how, reason)])
             if verdict == "rejected":
                 add_feedback(connection, decision, "overridden", now, by, reason or "rejected")
     again = find_decision(ledger, decision.id)
@@ -349,7 +349,7 @@ def apply_deadlines(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, 
             mine = and_(decisions.c.id == decision.id, decisions.c.status == "pending")
             if connection.execute(update(decisions).where(mine).values(values)).rowcount:
                 count += 1
-                add_events(connection, [_event(decision.id, now, word, "deadline", "deadline", reason)])
+                add_events(connection, [_event_row(decision.id, now, word, "deadline", "deadline", reason)])
                 if word != "approved":
                     add_feedback(connection, decision, "ignored", now, "deadline", reason)
     return {word: count}

@@ -258,36 +258,36 @@ FIELD_NAMES = Wording({}, {})  # where no contract is known
 # --- rules
 
 
-def _condition_text(node: ast.expr, words: Wording, negated: bool) -> str:
+def _condition_text(node: ast.expr, wording: Wording, negated: bool) -> str:
     match node:
         case ast.BoolOp(op=op, values=values):
             both = isinstance(op, ast.And) is not negated
-            parts = [_operand_text(operand_, words, negated, both) for operand_ in values]
+            parts = [_operand_text(operand_, wording, negated, both) for operand_ in values]
             comma = "," * any(part.startswith("either ") for part in parts[:-1])  # ends what either joins
             return f"{comma} and ".join(parts) if both else " or ".join(parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _condition_text(operand, words, not negated)
+            return _condition_text(operand, wording, not negated)
         case ast.Compare(left=left, ops=ops, comparators=others):
             pairs = list(zip([left, *others], ops, others, strict=False))
-            parts = [_comparison_text(first, type(op), second, words, negated) for first, op, second in pairs]
+            parts = [_comparison_text(first, type(op), second, wording, negated) for first, op, second in pairs]
             return (" or " if negated else " and ").join(parts)
         case ast.Constant(value=bool() as value):
             return "always" if value is not negated else "never"
-    return f"{_noun_phrase(node, words).removeprefix('the ')} is {'no' if negated else 'yes'}"
+    return f"{_noun_phrase(node, wording).removeprefix('the ')} is {'no' if negated else 'yes'}"
 
 
-def _operand_text(node: ast.expr, words: Wording, negated: bool, both: bool) -> str:
+def _operand_text(node: ast.expr, wording: Wording, negated: bool, is_and: bool) -> str:
     """Return one side of an `and` or `or`; a nested operator of the other kind gets 'either'."""
-    text = _condition_text(node, words, negated)
+    text = _condition_text(node, wording, negated)
     inner = node.operand if isinstance(node, ast.UnaryOp) else node
     is_nested = isinstance(inner, ast.BoolOp) and " or " in text
-    return f"either {text}" if is_nested and both else text
+    return f"either {text}" if is_nested and is_and else text
 
 
-def _comparison_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording, negated: bool) -> str:
+def _comparison_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wording: Wording, negated: bool) -> str:
     op = OPPOSITE[op] if negated else op
     if isinstance(second, ast.List | ast.Tuple):
-        field = _field_with_unit(first, words)
+        field = _field_with_unit(first, wording)
         listed = [
             display_value(element.value, field, exact=True)
             for element in second.elts
@@ -296,19 +296,19 @@ def _comparison_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wor
         last = "or" if op is ast.In else "and"
         text = f"{', '.join(listed[:-1])} {last} {listed[-1]}" if len(listed) > 1 else "".join(listed)
         verb = "is" if op is ast.In else "is none of" if len(listed) > 1 else "is not"
-        return f"{_noun_phrase(first, words)} {verb} {text}"
+        return f"{_noun_phrase(first, wording)} {verb} {text}"
     if _is_number(first) and not _is_number(second):
         first, op, second = second, MIRRORED[op], first
     if isinstance(second, ast.Constant) and second.value is None:
-        return f"{_noun_phrase(first, words)} is {'not ' * (op is ast.Eq)}known"
+        return f"{_noun_phrase(first, wording)} is {'not ' * (op is ast.Eq)}known"
     if isinstance(second, ast.Constant) and isinstance(second.value, bool):
         if _is_condition(first):
-            return _condition_text(first, words, second.value is not (op is ast.Eq))
-        return f"{_noun_phrase(first, words)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
-    return _difference_text(first, op, second, words) or _ordering_text(first, op, second, words)
+            return _condition_text(first, wording, second.value is not (op is ast.Eq))
+        return f"{_noun_phrase(first, wording)} is {'yes' if second.value is (op is ast.Eq) else 'no'}"
+    return _difference_text(first, op, second, wording) or _ordering_text(first, op, second, wording)
 
 
-def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording) -> str:
+def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wording: Wording) -> str:
     """Return a comparison of the difference of two values as text; empty for other comparisons."""
     if not _is_number(second):
         return ""
@@ -326,51 +326,51 @@ def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wor
         return ""
     if not verb and (_value(second) or 0) < 0 and op not in (ast.Eq, ast.NotEq):
         op, end, second = MIRRORED[op], "below", ast.Constant(-_value(second))
-    far = _percent(second) if base is not None else _constant(second, _field_with_unit(a, words))
+    far = _percent(second) if base is not None else _constant(second, _field_with_unit(a, wording))
     if verb:
-        return f"{_noun_phrase(a, words)} {verb} {_noun_phrase(b, words)} by {AMOUNT[op]} {far}"
-    return f"{_noun_phrase(a, words)} is {AMOUNT[op]} {far} {end} {_noun_phrase(b, words)}"
+        return f"{_noun_phrase(a, wording)} {verb} {_noun_phrase(b, wording)} by {AMOUNT[op]} {far}"
+    return f"{_noun_phrase(a, wording)} is {AMOUNT[op]} {far} {end} {_noun_phrase(b, wording)}"
 
 
-def _ordering_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, words: Wording) -> str:
-    field = _field_with_unit(first, words) or _field_with_unit(second, words)
-    right = _constant(second, field) if _is_constant(second) else _noun_phrase(second, words, field)
+def _ordering_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wording: Wording) -> str:
+    field = _field_with_unit(first, wording) or _field_with_unit(second, wording)
+    right = _constant(second, field) if _is_constant(second) else _noun_phrase(second, wording, field)
     lasting = re.fullmatch(r"(\w+?)_days", first.id) if isinstance(first, ast.Name) else None
     if lasting and op in AMOUNT and op not in (ast.Eq, ast.NotEq):
         return f"{lasting[1].replace('_', ' ')} lasts {AMOUNT[op]} {right}"
     verb = f"is {AMOUNT[op]}" if _unit(field) in TIMES and op not in (ast.Eq, ast.NotEq) else ORDER[op]
-    return f"{_noun_phrase(first, words, field)} {verb} {right}"
+    return f"{_noun_phrase(first, wording, field)} {verb} {right}"
 
 
-def _noun_phrase(node: ast.expr, words: Wording, field: Field | None = None) -> str:
+def _noun_phrase(node: ast.expr, wording: Wording, field: Field | None = None) -> str:
     """Return an operand of a rule as a noun; `field` gives the unit of a constant."""
     match node:
         case ast.Constant():
             return _constant(node, field)
         case ast.Name(id=name):
-            return _with_article(words.label(name))
+            return _with_article(wording.label(name))
         case ast.Attribute(value=ast.Name(id=side), attr=name):
-            return _with_article(words.label(name, side))
+            return _with_article(wording.label(name, side))
         case ast.UnaryOp(op=op, operand=operand):
-            return f"{'minus ' * isinstance(op, ast.USub)}{_grouped_noun(operand, words, field)}"
+            return f"{'minus ' * isinstance(op, ast.USub)}{_grouped_noun(operand, wording, field)}"
         case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=a, op=ast.Sub(), right=b)]):
-            return f"the difference between {_noun_phrase(a, words, field)} and {_noun_phrase(b, words, field)}"
+            return f"the difference between {_noun_phrase(a, wording, field)} and {_noun_phrase(b, wording, field)}"
         case ast.Call(func=ast.Name(id=name), args=args):
-            parts = [_noun_phrase(argument, words, field) for argument in args]
+            parts = [_noun_phrase(argument, wording, field) for argument in args]
             if name == "abs":
                 return f"the size of {parts[0]}"
             return f"the {'smallest' if name == 'min' else 'largest'} of {', '.join(parts[:-1])} and {parts[-1]}"
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
-            return f"{_constant_without_unit(right)} times {_grouped_noun(left, words, field)}"
+            return f"{_constant_without_unit(right)} times {_grouped_noun(left, wording, field)}"
         case ast.BinOp(left=left, op=op, right=right):
             inner = None if isinstance(op, ast.Mult | ast.Div) else field
             first = (
-                _grouped_noun(left, words, inner)
+                _grouped_noun(left, wording, inner)
                 if isinstance(op, ast.Mult | ast.Div)
-                else _noun_phrase(left, words, inner)
+                else _noun_phrase(left, wording, inner)
             )
-            return f"{first} {SUMS[type(op)]} {_grouped_noun(right, words, inner)}"
-    return f"whether {_condition_text(node, words, False)}"
+            return f"{first} {SUMS[type(op)]} {_grouped_noun(right, wording, inner)}"
+    return f"whether {_condition_text(node, wording, False)}"
 
 
 def _is_condition(node: ast.expr) -> bool:
@@ -380,39 +380,39 @@ def _is_condition(node: ast.expr) -> bool:
     )
 
 
-def _grouped_noun(node: ast.expr, words: Wording, field: Field | None) -> str:
+def _grouped_noun(node: ast.expr, wording: Wording, field: Field | None) -> str:
     """Return an operand as a noun that is unambiguous beside another operator, as in brackets."""
     match node:
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(right):
-            return _noun_phrase(node, words, field)
+            return _noun_phrase(node, wording, field)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
             inner = field if isinstance(op, ast.Add) else None
             name = "sum" if isinstance(op, ast.Add) else "product"
-            return f"the {name} of {_grouped_noun(left, words, inner)} and {_grouped_noun(right, words, inner)}"
+            return f"the {name} of {_grouped_noun(left, wording, inner)} and {_grouped_noun(right, wording, inner)}"
         case ast.BinOp():
-            return f"the result of {_noun_phrase(node, words, field)}"
-    return _noun_phrase(node, words, field)
+            return f"the result of {_noun_phrase(node, wording, field)}"
+    return _noun_phrase(node, wording, field)
 
 
-def _field_with_unit(node: ast.expr, words: Wording) -> Field | None:
+def _field_with_unit(node: ast.expr, wording: Wording) -> Field | None:
     """Return the field whose unit an expression has; None where it has another unit or none."""
     match node:
         case ast.Name(id=name):
-            return words.field(name)
+            return wording.field(name)
         case ast.Attribute(value=ast.Name(id=side), attr=name):
-            return words.field(name, side)
+            return wording.field(name, side)
         case ast.UnaryOp(operand=operand):
-            return _field_with_unit(operand, words)
+            return _field_with_unit(operand, wording)
         case ast.Call(args=args):
             return next(
-                (argument_field for argument in args if (argument_field := _field_with_unit(argument, words))), None
+                (argument_field for argument in args if (argument_field := _field_with_unit(argument, wording))), None
             )
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
-            return _field_with_unit(left, words) or _field_with_unit(right, words)
+            return _field_with_unit(left, wording) or _field_with_unit(right, wording)
         case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right) if _is_number(right):
-            return _field_with_unit(left, words)
+            return _field_with_unit(left, wording)
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_number(left):
-            return _field_with_unit(right, words)
+            return _field_with_unit(right, wording)
     return None
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.demo.http_check import compare_answers, request_predictions
+from d2c_mlops.demo.http_check import compare_predictions, request_predictions
 from d2c_mlops.demo.old_notebook import convert_old_notebook, missing_requirement
 from d2c_mlops.demo.report import write_report
 from d2c_mlops.errors import Temporary
@@ -81,7 +81,7 @@ def demo(settings: Settings, say: StepDone, progress: Progress) -> DemoResult:
             notes.append(server.url)
         with story.step("ask", say) as notes:
             answer = request_predictions(server.url, records)
-            notes.append(compare_answers(model, records, answer))
+            notes.append(compare_predictions(model, records, answer))
     with story.step("report", say) as notes:
         shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
         story.facts = {

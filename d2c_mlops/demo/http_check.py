@@ -11,7 +11,7 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import Model
 
 
-def compare_answers(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
+def compare_predictions(model: Model, records: list[dict[str, Any]], answer: dict[str, Any]) -> str:
     """Compare served predictions with local ones, to the last digit. Raises D2CError if they differ."""
     contract = model.contract
     parsed = contract.request_list.validate_json(json.dumps(records))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops import __version__
-from d2c_mlops.demo.http_check import compare_answers, request_predictions
+from d2c_mlops.demo.http_check import compare_predictions, request_predictions
 from d2c_mlops.errors import D2CError
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
@@ -75,7 +75,7 @@ def _run_steps(root: Path, step: Step, progress: Progress) -> dict[str, Any]:
         frame = rows.head(100).assign(**{key: [str(number + 1) for number in range(len(rows.head(100)))]})
         frame = model.contract.check_inputs(frame[list(model.contract.inputs.columns)])
         answer = request_predictions(server.url, to_records(model.contract.input_fields, frame))
-        notes.append(compare_answers(model, to_records(model.contract.input_fields, frame), answer))
+        notes.append(compare_predictions(model, to_records(model.contract.input_fields, frame), answer))
     return {"report": converted["report"], "notebook": converted["written"]["notebook"], "bento": str(bento.folder)}
 
 

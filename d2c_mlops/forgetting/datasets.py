@@ -151,27 +151,29 @@ def _manifest_without(folder: Path, manifest: Manifest, person: Person) -> Manif
     )
 
 
-def _table_without(folder: Path, manifest: Manifest, table: str, person: Person, gone: set[str]) -> TableParts:
+def _table_without(folder: Path, manifest: Manifest, table: str, person: Person, erased_orders: set[str]) -> TableParts:
     about = manifest.tables[table]
-    parts = [part for old in about.parts for part in _part_without(folder, old, table, person, gone)]
+    parts = [part for old in about.parts for part in _part_without(folder, old, table, person, erased_orders)]
     if tuple(parts) == about.parts:
         return about
     first, last = _first_and_last_day(folder, manifest, table, parts)
     return TableParts(sum(p.rows for p in parts), first, last, about.columns, tuple(parts))
 
 
-def _part_without(folder: Path, part: TablePart, table: str, person: Person, gone: set[str]) -> Iterator[TablePart]:
+def _part_without(
+    folder: Path, part: TablePart, table: str, person: Person, erased_orders: set[str]
+) -> Iterator[TablePart]:
     """Yield the part without the person: the same part if it does not contain the person, nothing if no row remains."""
     file = folder / part.path
     if table == "orders":  # order lines are found by the order ids
         order_ids: set[str] = set()
         _count_hits(file, table, person, order_ids, set())
-        gone |= order_ids if person.erased else set()
-    if not _count_hits(file, table, person, gone if table == "order_lines" else set(), set()):
+        erased_orders |= order_ids if person.erased else set()
+    if not _count_hits(file, table, person, erased_orders if table == "order_lines" else set(), set()):
         yield part
         return
     content = pq.read_table(file, partitioning=None).replace_schema_metadata(None)
-    frame, _ = scrub_table(table, content.to_pandas(), person.suppression, gone)
+    frame, _ = scrub_table(table, content.to_pandas(), person.suppression, erased_orders)
     if not len(frame):
         return
     content_without = pa.Table.from_pandas(frame, schema=content.schema, preserve_index=False).replace_schema_metadata(

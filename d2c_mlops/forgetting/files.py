@@ -127,14 +127,14 @@ def _scrub_json(content: bytes, person: Person, records: bool) -> Content:
     return (json.dumps(redacted, ensure_ascii=False, indent=indent) + end).encode(), _count_differences(value, redacted)
 
 
-def _count_differences(old: Any, new: Any) -> int:
+def _count_differences(before: Any, after: Any) -> int:
     """Return the number of differences between two JSON values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return sum(_count_differences(v, new[k]) if k in new else 1 for k, v in old.items())
-    if isinstance(old, list) and isinstance(new, list):
-        same = len(old) == len(new)
-        return sum(map(_count_differences, old, new)) if same else abs(len(old) - len(new))
-    return int(old != new)
+    if isinstance(before, dict) and isinstance(after, dict):
+        return sum(_count_differences(v, after[k]) if k in after else 1 for k, v in before.items())
+    if isinstance(before, list) and isinstance(after, list):
+        same = len(before) == len(after)
+        return sum(map(_count_differences, before, after)) if same else abs(len(before) - len(after))
+    return int(before != after)
 
 
 def _scrub_csv(content: bytes, person: Person) -> Content:

@@ -164,16 +164,17 @@ class Person:
                     for old, new in item if new is not REMOVED or not isinstance(old, dict)]  # fmt: skip
         return self.redact_cell(value, name)
 
-    def _mask_personal_texts(self, redacted: Any, old: Any) -> Any:
+    def _mask_personal_texts(self, redacted_value: Any, original: Any) -> Any:
         """Return a redacted value in which personal texts, by their names, are masked in records about the person."""
-        if isinstance(redacted, list):
-            return [self._mask_personal_texts(a, b) for a, b in zip(redacted, old, strict=True)]
-        if not isinstance(redacted, dict):
-            return redacted
+        if isinstance(redacted_value, list):
+            return [self._mask_personal_texts(a, b) for a, b in zip(redacted_value, original, strict=True)]
+        if not isinstance(redacted_value, dict):
+            return redacted_value
         pairs = [
-            (n, self._mask_personal_texts(a, b), b) for (n, a), b in zip(redacted.items(), old.values(), strict=True)
+            (n, self._mask_personal_texts(a, b), b)
+            for (n, a), b in zip(redacted_value.items(), original.values(), strict=True)
         ]
-        if not any(self.is_value(value, member) for member, value in old.items()):
+        if not any(self.is_value(value, member) for member, value in original.items()):
             return {n: a for n, a, _ in pairs}
         return {n: MARKER if isinstance(a, str) and a == b and PERSONAL.search(n) else a for n, a, b in pairs}
 

@@ -215,7 +215,8 @@ def unreachable_places(
         "notebooks and other files of the project outside of the store",
     ]
     lines += [
-        f"{here(path)}: {why}, not changed; {_advice(path, why, settings)}" for path, why in sorted(fixed.items())
+        f"{here(path)}: {why}, not changed; {_removal_advice(path, why, settings)}"
+        for path, why in sorted(fixed.items())
     ]
     named_files = [
         p
@@ -227,7 +228,7 @@ def unreachable_places(
     return lines
 
 
-def _advice(path: Path, why: str, settings: Settings) -> str:
+def _removal_advice(path: Path, why: str, settings: Settings) -> str:
     if not is_model_file(path, settings):
         return "delete it, or write it again without the customer"
     bento = path.is_relative_to(settings.store / "bentoml")

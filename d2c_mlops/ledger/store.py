@@ -32,7 +32,7 @@ class Ledger:
         self.url = url
         self.lock_wait = lock_wait
         self.engine = self._engine()
-        with self._mapped():
+        with self._mapped_errors():
             self._migrate()
 
     @classmethod
@@ -44,13 +44,13 @@ class Ledger:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection to read from."""
-        with self._mapped(), self.engine.connect() as connection:
+        with self._mapped_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction."""
-        with self._mapped(), self.engine.begin() as connection:
+        with self._mapped_errors(), self.engine.begin() as connection:
             yield connection
 
     def with_retries(
@@ -112,17 +112,17 @@ class Ledger:
         upgrade(self.engine)
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
         except (OperationalError, InterfaceError) as err:
-            raise self._translate(err) from err
+            raise self._error_of(err) from err
         except DatabaseError as err:
             if "file is not a database" in str(err.orig):
                 raise UsageError("this file is not a ledger", where=self.shown, next="move it away") from None
             raise
 
-    def _translate(self, err: DBAPIError) -> D2CError:
+    def _error_of(self, err: DBAPIError) -> D2CError:
         reason = str(err.orig).strip()
         if any(word in reason.lower() for word in LOCKED):
             what = f"the ledger was locked for {self.lock_wait:g} s by another process"

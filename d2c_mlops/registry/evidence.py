@@ -24,7 +24,7 @@ from d2c_mlops.registry.evaluators import Evaluator, evaluator_of
 from d2c_mlops.registry.versions import Version, all_versions, files_of, find_version, model_class
 from d2c_mlops.settings import Settings
 
-FOLDER, LIMIT = "gate", 3600.0  # below the store; seconds that a clean process may take
+FOLDER, LIMIT = "gate", 3600.0  # folder below the store; time limit of a clean process in seconds
 FORMAT = 1  # of the evidence; a new number invalidates all cached evidence
 
 
@@ -57,7 +57,7 @@ class EvidenceRequest:
 
 def evidence(requests: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
     """Return the evidence for each request; missing evidence is computed in one clean process."""
-    tasks = [_task(request, settings) for request in requests]
+    tasks = [_task_of(request, settings) for request in requests]
     missing = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
     if missing:
         _run_clean_process(missing, settings)
@@ -114,7 +114,7 @@ def evaluator(version: Version, settings: Settings) -> Evaluator | None:
     return evaluator_of(version.schema, settings.packages)
 
 
-def _task(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
+def _task_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     """Return a task for the clean process; its file is named by the digest of everything that the result depends on."""
     version, data = request.version, (request.data_version.inputs or [{"name": "", "digest": ""}])[0]
     try:

@@ -159,38 +159,36 @@ def _error_in_one_line(error: str) -> str:
     return "; ".join([first, *(line.strip() for line in others if line.strip().startswith("next:"))])
 
 
-def _where_measured(ours: MeasuredModel) -> str:
-    if "cutoff" not in ours.observations:
-        return f"on {len(ours.answered_rows):,} holdout records"
-    text = f"at {ours.observations['cutoff'].nunique()} past cutoffs on {len(ours.answered_rows):,} predictions"
-    every = ours.observations[ours.evaluator.row[-1]].nunique()
-    if (answered := len(ours.keys())) < every:
-        text += (
-            f"; {answered:,} of {every:,} {ours.evaluator.row[-1]} keys have a prediction, the others are not evaluated"
-        )
+def _where_measured(measured: MeasuredModel) -> str:
+    if "cutoff" not in measured.observations:
+        return f"on {len(measured.answered_rows):,} holdout records"
+    text = f"at {measured.observations['cutoff'].nunique()} past cutoffs on {len(measured.answered_rows):,} predictions"
+    every = measured.observations[measured.evaluator.row[-1]].nunique()
+    if (answered := len(measured.keys())) < every:
+        text += f"; {answered:,} of {every:,} {measured.evaluator.row[-1]} keys have a prediction, the others are not evaluated"
     return text
 
 
-def _non_finite_finding(ours: MeasuredModel) -> Iterator[str]:
-    if not np.isfinite(ours.value):
+def _non_finite_finding(measured: MeasuredModel) -> Iterator[str]:
+    if not np.isfinite(measured.value):
         yield "the metric is not a finite number"
 
 
-def _report_differences(candidate: PromotionCandidate, ours: MeasuredModel) -> Iterator[str]:
+def _report_differences(candidate: PromotionCandidate, measured: MeasuredModel) -> Iterator[str]:
     """Yield how the report of evaluate() differs from the gate's measurement, beyond rounding on the same rows."""
     version = candidate.version
-    metrics = {metric.name: metric for metric in ours.evaluator.metrics(version.case, version.params)}
+    metrics = {metric.name: metric for metric in measured.evaluator.metrics(version.case, version.params)}
     metric = metrics.get(version.score.metric)
     if metric is None:
         return
-    if ours.reported_rows is not None and len(ours.reported_rows):
+    if measured.reported_rows is not None and len(measured.reported_rows):
         pair = FigurePair(
-            metric, version.score.value, metric.score(ours.reported_rows, "model"), "gate on the same rows"
+            metric, version.score.value, metric.score(measured.reported_rows, "model"), "gate on the same rows"
         )
         if pair.gain > REPORT_TOLERANCE * max(abs(pair.value), abs(pair.reference)) or not np.isfinite(pair.gain):
             yield f"evaluate() reports {pair}"
         return
-    pair = FigurePair(metric, version.score.value, metric.score(ours.answered_rows, "model"), "gate")
+    pair = FigurePair(metric, version.score.value, metric.score(measured.answered_rows, "model"), "gate")
     if pair.better and pair.gain > MOST_OPTIMISM * max(abs(pair.value), abs(pair.reference)):
         yield f"evaluate() reports {pair}"
 
@@ -282,7 +280,7 @@ def not_worse_than_the_champion(candidate: PromotionCandidate) -> Iterator[Claus
     moved = version.schema.major > champion.schema.major
     if candidate.incomparable:
         text = f"not compared with {name}: {candidate.incomparable}"
-        yield Clause("champion", moved, text + _advice(candidate, moved))
+        yield Clause("champion", moved, text + _comparison_advice(candidate, moved))
         return
     if candidate.ours is not None:
         pair = candidate.ours.compared_with(candidate.theirs, name) if candidate.theirs is not None else None
@@ -295,13 +293,13 @@ def not_worse_than_the_champion(candidate: PromotionCandidate) -> Iterator[Claus
             if evidence is not None and evidence.error
             else "the two versions have no predictions for the same rows"
         )
-        yield Clause("champion", moved, f"not compared with {name}: {why}" + _advice(candidate, moved))
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _comparison_advice(candidate, moved))
         return
     try:
         champion_score = _champion_evaluation(candidate, champion)
     except (D2CError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
         why = str(err).splitlines()[0]
-        yield Clause("champion", moved, f"not compared with {name}: {why}" + _advice(candidate, moved))
+        yield Clause("champion", moved, f"not compared with {name}: {why}" + _comparison_advice(candidate, moved))
         return
     pair = FigurePair(
         reported_metric(version.score, version.case.currency), version.score.value, champion_score.value, name
@@ -365,8 +363,8 @@ def _compatible_former_champion(candidate: PromotionCandidate) -> int | None:
     return None
 
 
-def _advice(candidate: PromotionCandidate, moved: bool) -> str:
-    if moved:
+def _comparison_advice(candidate: PromotionCandidate, has_new_major: bool) -> str:
+    if has_new_major:
         return f"; its contract {candidate.version.schema.version} has its own callers, so both versions can be served"
     return (
         "; train it with the champion's parameters, give its contract a new major version, or register it under another name "

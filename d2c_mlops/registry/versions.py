@@ -141,7 +141,7 @@ def register(
     *,
     settings: Settings,
     as_of: date,
-    inputs: Sequence[Mapping[str, str]] = (),  # the datasets it learned from: name and digest
+    inputs: Sequence[Mapping[str, str]] = (),  # the datasets of the training: name and digest
     run_id: str | None = None,
     example: pd.DataFrame | None = None,  # records that the fitted model predicts; the first is stored with it
 ) -> Version:

@@ -47,9 +47,9 @@ class RunFilter:
         return query.where(runs.c.started_at < self.until) if self.until is not None else query
 
 
-def find_runs(ledger: Ledger, which: RunFilter, limit: int | None = None) -> list[Run]:
+def find_runs(ledger: Ledger, run_filter: RunFilter, limit: int | None = None) -> list[Run]:
     """Return runs, newest first."""
-    query = which.apply(select(runs)).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
+    query = run_filter.apply(select(runs)).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
     with ledger.read() as connection:
         return [Run(**row._mapping) for row in connection.execute(query)]
 
@@ -86,7 +86,7 @@ def export_runs(listed: Iterable[Run], file: Path) -> int:
         raise UsageError(
             f"{file.name} has an unknown extension", next=f"use one of these extensions: {', '.join(writers)}"
         )
-    rows = [_flat(run) if file.suffix != ".jsonl" else run.to_dict() for run in listed]
+    rows = [_flat_row(run) if file.suffix != ".jsonl" else run.to_dict() for run in listed]
     draft = file.with_name(f"{file.name}.tmp")
     try:
         writers[file.suffix](rows, draft)
@@ -103,7 +103,7 @@ def prunable_runs(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
     notebook; and, of each job and notebook, the `keep` newest.
     """
     with ledger.read() as connection:
-        needed = set(connection.execute(_origins()).scalars())
+        needed = set(connection.execute(_runs_of_kept_versions()).scalars())
         query = select(runs).where(runs.c.started_at < before, runs.c.status != "running")
         old = [Run(**row._mapping) for row in connection.execute(query.order_by(runs.c.started_at))]
         newest: dict[tuple[str | None, str], int] = {}
@@ -120,10 +120,10 @@ def prunable_runs(ledger: Ledger, before: datetime, keep: int) -> list[Run]:
     return [run for run in old if run.id not in needed and "pruned_at" not in run.outputs]
 
 
-def prune_runs(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: datetime, rows: bool = False) -> int:
+def prune_runs(ledger: Ledger, settings: Settings, pruned_runs: Iterable[Run], at: datetime, rows: bool = False) -> int:
     """Remove the outputs of runs, and with `rows` also their ledger rows; return the bytes freed on this machine."""
     freed = 0
-    for run in gone:
+    for run in pruned_runs:
         freed += sum(file.stat().st_size for file in _files(run.outputs["folder"]))
         with suppress(FileNotFoundError):
             remove_outputs(run.outputs["folder"], settings)
@@ -136,7 +136,7 @@ def prune_runs(ledger: Ledger, settings: Settings, gone: Iterable[Run], at: date
     return freed
 
 
-def _origins() -> Any:
+def _runs_of_kept_versions() -> Any:
     """Return a query of the runs that created a version which is or was live, or is its model's newest."""
     newest = select(versions.c.model, func.max(versions.c.version)).group_by(versions.c.model)
     promoted = select(promotions.c.model, promotions.c.version)
@@ -162,16 +162,16 @@ def _outcome(run: Run) -> dict[str, Any]:
     return {name: getattr(run, name) for name in ("status", "failure", "seconds", "cpu_seconds", "peak_memory_bytes")}
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def _flat_row(run: Run) -> dict[str, Any]:
     values = run.to_dict()
     return {
         **{name: values[name] for name in FLAT},
-        **{f"parameters.{name}": _cell(value) for name, value in run.parameters.items()},
-        **{f"recorded.{name}": _cell(value) for name, value in run.recorded.items()},
+        **{f"parameters.{name}": _plain_cell(value) for name, value in run.parameters.items()},
+        **{f"recorded.{name}": _plain_cell(value) for name, value in run.recorded.items()},
     }
 
 
-def _cell(value: Any) -> Any:
+def _plain_cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

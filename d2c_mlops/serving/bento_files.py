@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..errors import DataRefused, Failure
 
-LIST = "files.json"  # beside the files that it lists
-BUILT = "bentofile.yaml"  # written by BentoML, read when a Bento is built and not when it runs
-VARIABLE = "D2C_BENTO_SHA256"  # of the environment: the digest of the list, as `d2c package` prints it
+LIST = "files.json"  # in the folder of the files that it lists
+BUILT = "bentofile.yaml"  # written by BentoML; read only when a Bento is built
+VARIABLE = "D2C_BENTO_SHA256"  # environment variable with the digest of the list, which `d2c package` prints
 CACHE = "__pycache__"
 HEADER = 16  # bytes of a compiled file before its code (PEP 552)
 

@@ -218,8 +218,8 @@ def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failur
 
 def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
     """Return the typed options of [service]; the environment overrides the file."""
-    given = {**section, **_given(SERVICE, SERVICE_OPTIONS, environ, failures)}
-    values = typed(ServiceSettings, SERVICE_OPTIONS, given, "[service]", failures)
+    options = {**section, **_given(SERVICE, SERVICE_OPTIONS, environ, failures)}
+    values = typed(ServiceSettings, SERVICE_OPTIONS, options, "[service]", failures)
     if values.get("keep_majors", 0) < 0:
         failures.append(Failure(f"{values['keep_majors']} is less than 0", "[service] keep_majors"))
     for name in ("kept_bytes", "kept_key_bytes"):
@@ -233,12 +233,14 @@ def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: l
     return values
 
 
-def _guards(given: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
+def _guards(options: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
     """Return the typed limits of a rollout."""
-    found: list[Failure] = []
-    values = typed(RolloutSettings, ROLLOUT_OPTIONS, given, where, found)
-    found += [Failure(f"{value!r} is less than 0", f"{where} {key}") for key, value in values.items() if value < 0]
-    failures += [replace(each, where=each.where.replace(". ", ".")) for each in found]
+    option_failures: list[Failure] = []
+    values = typed(RolloutSettings, ROLLOUT_OPTIONS, options, where, option_failures)
+    option_failures += [
+        Failure(f"{value!r} is less than 0", f"{where} {key}") for key, value in values.items() if value < 0
+    ]
+    failures += [replace(failure, where=failure.where.replace(". ", ".")) for failure in option_failures]
     return values
 
 
@@ -250,29 +252,29 @@ def _grouped(
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
-        prefix, dot, rest = key.partition(".")
+        prefix, dot, name = key.partition(".")
         if dot and prefix in grouped:
-            grouped[prefix][rest] = value
+            grouped[prefix][name] = value
         else:
             plain[key] = value
-    known = {**options, **{f"{prefix}.NAME": None for prefix in prefixes}}
-    values = typed(cls, known, plain, f"[{section}]", failures)
+    known_options = {**options, **{f"{prefix}.NAME": None for prefix in prefixes}}
+    values = typed(cls, known_options, plain, f"[{section}]", failures)
     return values | {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
 
 
-def _sunset_failures(given: Mapping[str, str], section: str) -> list[Failure]:
-    found = []
-    for major, day in given.items():
+def _sunset_failures(sunsets: Mapping[str, str], section: str) -> list[Failure]:
+    failures = []
+    for major, day in sunsets.items():
         try:
             date.fromisoformat(day)
             int(major)
         except ValueError:
-            found.append(
+            failures.append(
                 Failure(
                     "write the major version and its last day: sunset.1 = 2027-03-31", f"[{section}] sunset.{major}"
                 )
             )
-    return found
+    return failures
 
 
 def _zone_failures(zone: str, where: str) -> list[Failure]:
@@ -284,39 +286,41 @@ def _zone_failures(zone: str, where: str) -> list[Failure]:
 
 
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:
-    found = [Failure("is needed", f"[{section}] run")] if not job.run else []
+    failures = [Failure("is needed", f"[{section}] run")] if not job.run else []
     if not job.at and not job.on:
         what = "is needed: when the job is due, such as 'daily at 06:00'; or `on`, the job whose new data start it"
-        found.append(Failure(what, f"[{section}] at"))
+        failures.append(Failure(what, f"[{section}] at"))
     if job.memory and not is_size(job.memory):
-        found.append(Failure(f"{job.memory!r} is no size such as 512MB or 2GB", f"[{section}] memory"))
+        failures.append(Failure(f"{job.memory!r} is no size such as 512MB or 2GB", f"[{section}] memory"))
     for event in job.notify_on:
         if event not in ("failed", "succeeded", "retry", "skipped"):
-            found.append(Failure(f"{event!r} is none of failed, succeeded, retry, skipped", f"[{section}] notify_on"))
+            failures.append(
+                Failure(f"{event!r} is none of failed, succeeded, retry, skipped", f"[{section}] notify_on")
+            )
     if job.as_of_offset > 0:
-        found.append(
+        failures.append(
             Failure(f"{job.as_of_offset} is later than the last day that is over", f"[{section}] as_of_offset")
         )
     if job.missed not in ("skip", "once", "all"):
-        found.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
-    return found
+        failures.append(Failure(f"{job.missed!r} is none of skip, once, all", f"[{section}] missed"))
+    return failures
 
 
 def _policy_failures(policy: PolicySettings, section: str) -> list[Failure]:
-    found = [Failure("is needed", f"[{section}] field")] if not policy.field else []
+    failures = [Failure("is needed", f"[{section}] field")] if not policy.field else []
     for name in ("deadline", "max_age"):
         try:
             age(getattr(policy, name))
         except ValueError as err:
-            found.append(Failure(str(err), f"[{section}] {name}"))
+            failures.append(Failure(str(err), f"[{section}] {name}"))
     if policy.at_deadline not in ("expire", "apply", "reject"):
-        found.append(Failure(f"{policy.at_deadline!r} is none of expire, apply, reject", f"[{section}] at_deadline"))
+        failures.append(Failure(f"{policy.at_deadline!r} is none of expire, apply, reject", f"[{section}] at_deadline"))
     if policy.sign and not policy.sign.startswith("secret:"):
-        found.append(Failure("name a secret, secret:NAME: what is written here is no secret", f"[{section}] sign"))
+        failures.append(Failure("name a secret, secret:NAME: what is written here is no secret", f"[{section}] sign"))
     for name in policy.notify:
         if policy.deciders and name not in policy.deciders:
-            found.append(Failure(f"{name} is not among the deciders", f"[{section}] notify.{name}"))
+            failures.append(Failure(f"{name} is not among the deciders", f"[{section}] notify.{name}"))
     for name in ("max_auto", "tries"):
         if getattr(policy, name) < (name == "tries"):
-            found.append(Failure(f"{getattr(policy, name)} is too few", f"[{section}] {name}"))
-    return found
+            failures.append(Failure(f"{getattr(policy, name)} is too few", f"[{section}] {name}"))
+    return failures

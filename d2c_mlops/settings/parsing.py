@@ -34,14 +34,14 @@ def hints(cls: type) -> dict[str, Any]:
 
 
 def typed(
-    cls: type, known: Mapping[str, Any], given: Mapping[str, Any], where: str, failures: list[Failure]
+    cls: type, known_options: Mapping[str, Any], options: Mapping[str, Any], where: str, failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the values of a class's known options; unknown keys and wrong types are added to the failures."""
     kinds = hints(cls)
     values: dict[str, Any] = {}
-    for key, value in given.items():
-        if key not in known or key not in kinds:
-            failures.append(Failure(f"unknown key{_nearest(key, known)}", f"{where} {key}"))
+    for key, value in options.items():
+        if key not in known_options or key not in kinds:
+            failures.append(Failure(f"unknown key{_nearest(key, known_options)}", f"{where} {key}"))
             continue
         try:
             values[key] = _read(kinds[key], value)
@@ -76,10 +76,10 @@ def is_size(text: str) -> bool:
 
 def size(text: str) -> int:
     """Return a size such as 512MB, 2GB or 1.5GiB in bytes. Raises ValueError."""
-    found = re.fullmatch(r"([\d.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"([\d.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not match:
         raise ValueError(text)
-    number, unit, binary = found.groups()
+    number, unit, binary = match.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
 
 
@@ -114,6 +114,6 @@ def _name(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+def _nearest(name: str, known_names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known_names), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known_names)}"

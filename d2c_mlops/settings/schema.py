@@ -233,8 +233,8 @@ class Settings:
 
     def dataset_zone(self, name: str) -> str | None:
         """Return the configured time zone of a dataset; None if it is derived from its timestamps."""
-        own = self.datasets.get(name)
-        return (own.zone if own else "") or self.zone or None
+        dataset = self.datasets.get(name)
+        return (dataset.zone if dataset else "") or self.zone or None
 
     def guards(self, name: str) -> RolloutSettings:
         """Return the limits of a model's rollouts."""

@@ -552,7 +552,7 @@ def test_a_run_that_is_going_holds_it_up(settings: Settings) -> None:
     with ledger.write() as connection:
         connection.execute(insert(runs), run_row("going", settings, "running", **mine))
     before = tree(settings.store / "data")
-    with pytest.raises(Temporary, match="1 run is going"):
+    with pytest.raises(Temporary, match="1 run is in progress"):
         forget(WHO, settings, yes=True)
     assert tree(settings.store / "data") == before
     assert forget(WHO, settings).found

@@ -252,7 +252,7 @@ def test_figures_that_nobody_can_recompute_want_an_override(liars: Settings) -> 
     with pytest.raises(GateRefused, match=r"evaluate\(\) and could not be recomputed.*Evaluator"):
         promote("unknown", liars)
     made, found = promote("unknown", liars, override=True, by="Jo", reason="read by hand")
-    assert made.action == "override" and any("as evaluate() reports it" in clause.finding for clause in found)
+    assert made.action == "override" and any("as reported by evaluate()" in clause.finding for clause in found)
 
 
 def test_the_measured_figure_is_what_a_forecast_at_the_cutoffs_gives(settings: Settings) -> None:

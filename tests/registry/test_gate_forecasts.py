@@ -156,7 +156,7 @@ def test_a_forecast_is_compared_with_the_periods_that_it_did_not_see(place: Path
     found = observed(converted(place, table, MONTHS[0] + FIT, MONTHS[1]))
     units = table["units"].to_numpy()
     for back in (18, 12, 6):
-        rows = found.answered_rows[found.answered["cutoff"] == table["day"][60 - back - 1]].reset_index(drop=True)
+        rows = found.answered_rows[found.answered_rows["cutoff"] == table["day"][60 - back - 1]].reset_index(drop=True)
         assert rows["period"].tolist() == table["day"][60 - back : 66 - back].tolist()
         assert rows["came"].tolist() == units[60 - back : 66 - back].tolist()
         known = units[: 60 - back]

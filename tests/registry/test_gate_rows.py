@@ -151,8 +151,8 @@ QUICK = ("one array of all columns", "an outcome of another step")
 )
 def test_ready_made_features_are_held_back(kind: str, place: Path) -> None:
     found = observed(converted(place, PEOPLE, *KINDS[kind]))
-    assert len(found.answered_rows) == 240 and found.answered["came"].sum() == PEOPLE["bought"].sum()
-    assert found.reported_rows is not None and len(found.repeated) == 50
+    assert len(found.answered_rows) == 240 and found.answered_rows["came"].sum() == PEOPLE["bought"].sum()
+    assert found.reported_rows is not None and len(found.reported_rows) == 50
     assert 0.8 < found.value < 1 and found.baselines()["most frequent class"].better
 
 
@@ -164,11 +164,11 @@ DATED_TRAIN = f"df = read(data)\n    X, y = df[{LAGS}], df['units']\n    {END}"
 def test_later_rows_are_held_back_where_they_have_dates(place: Path) -> None:
     found = observed(converted(place, DAYS, DATED, DATED_TRAIN, LAGS, "mean_absolute_error"))
     later = DAYS["units"].iloc[-len(found.answered_rows) :]
-    assert 0.35 < len(found.answered_rows) / len(DAYS) < 0.45 and sorted(found.answered["came"]) == sorted(later)
+    assert 0.35 < len(found.answered_rows) / len(DAYS) < 0.45 and sorted(found.answered_rows["came"]) == sorted(later)
     pairs = found.baselines()
     assert {"mean", "nearest column, as it is", "last week", "weekday mean of 8 weeks", "last value"} == set(pairs)
     first = found.answered_rows.head(7)
-    before = DAYS["units"].iloc[-len(found.answered_rows) - 7 : -len(found.answered)].to_numpy()
+    before = DAYS["units"].iloc[-len(found.answered_rows) - 7 : -len(found.answered_rows)].to_numpy()
     by_day = dict(zip(DAYS["units"].iloc[-len(found.answered_rows) :].head(7), before, strict=True))
     assert all(by_day[row["came"]] == row["baseline.last week"] for _, row in first.iterrows())
 

@@ -25,9 +25,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """Put runs on record without a kernel; the errors in the list are raised first, one a run."""
     errors: list[Exception] = []
 
-    def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, mark: dict, **_: object) -> Run:
+    def fake(name: str, given: dict, settings: Settings, *, ledger: Ledger, slot_fields: dict, **_: object) -> Run:
         job = prepare_job(name, given, settings)
-        open_row(ledger, {**job.row, **mark, "started_at": NOW})
+        open_row(ledger, {**job.row, **slot_fields, "started_at": NOW})
         error = errors.pop(0) if errors else None
         ended = {"status": "failed", "exit_code": error.exit_code} if error else {"status": "succeeded", "exit_code": 0}
         close_row(ledger, job.id, {**ended, "ended_at": NOW, "recorded": dict(job.parameters)})

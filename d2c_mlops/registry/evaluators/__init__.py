@@ -24,7 +24,7 @@ from d2c_mlops.models.core.charter import Charter, amend
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model, build
 
-GROUP = "d2c_mlops.evaluators"  # entry points of evaluators that other packages bring
+GROUP = "d2c_mlops.evaluators"  # group of entry points of evaluators in other packages
 ACTUAL, MODEL, BASELINE = (
     "came",
     "model",
@@ -46,7 +46,7 @@ class Metric:
     score: Score
     lower_is_better: bool = True
     unit: str = ""  # of money or a count, in which it is compared; "" = compared as a share
-    parameters: tuple[str, ...] = ()  # charter fields that it is computed with
+    parameters: tuple[str, ...] = ()  # charter fields that are needed to compute it
     judged_as: str = ""  # metric that is used for decisions instead; then this one only checks the report of evaluate()
 
 
@@ -118,12 +118,12 @@ class Evaluator(ABC):
         return contract.horizon
 
 
-def multiply_numbers(tables: Tables, names: Sequence[str], factor: int, but: Sequence[str] = ()) -> Tables:
+def multiply_numbers(tables: Tables, names: Sequence[str], factor: int, excluded: Sequence[str] = ()) -> Tables:
     """Return tables in which the numbers of some tables are multiplied, except those of some columns."""
     frames = dict(tables)
     for name in set(names) & set(frames):
         frame = frames[name]
-        numbers = [column for column in frame.select_dtypes("number").columns if column not in but]
+        numbers = [column for column in frame.select_dtypes("number").columns if column not in excluded]
         frames[name] = frame.assign(**{column: frame[column] * factor for column in numbers})
     return Tables(frames, tables.zone)
 

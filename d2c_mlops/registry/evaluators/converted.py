@@ -33,13 +33,13 @@ from d2c_mlops.registry.evaluators.rows import PreparedRows, prepared_rows_of
 from d2c_mlops.registry.evaluators.series import naive_forecasts_by_series
 from d2c_mlops.registry.evaluators.steps import Steps, dates_of, functions_called
 
-SUFFIX = "_on_training_data"  # of a metric that a notebook without held-out rows reports
-FOLDS = ((2000, 5), (20000, 3))  # records up to which a model is trained that many times; above, once
+SUFFIX = "_on_training_data"  # suffix of metrics of a notebook without a holdout
+FOLDS = ((2000, 5), (20000, 3))  # (records, folds): above the last limit the model is trained once
 ANSWER, FEWEST = "prediction", 10  # records below which none are held back
 LATER, PARTS = (
     0.4,
     3,
-)  # share of records with dates that are held back, the latest; parts of it, before each of which a model is trained
+)  # share of the latest records with dates that is the holdout, and the number of its parts; a model is trained before each part
 NEXT = "write an Evaluator in a package of [d2c] packages"
 
 

@@ -46,7 +46,7 @@ class CustomerValueEvaluator(Evaluator):
 
     def disguise(self, tables: Tables) -> Tables:
         """Return tables in which all prices are multiplied by three."""
-        return multiply_numbers(tables, ("order_lines", "orders"), FACTOR, but=("quantity", "returned_quantity"))
+        return multiply_numbers(tables, ("order_lines", "orders"), FACTOR, excluded=("quantity", "returned_quantity"))
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
         frames = []

@@ -55,7 +55,7 @@ class DemandEvaluator(Evaluator):
     def disguise(self, tables: Tables) -> Tables:
         """Return tables in which all sold and returned quantities are multiplied by three."""
         return multiply_numbers(
-            tables, ("order_lines", "sales_totals", "orders"), FACTOR, but=("unit_price", "list_price")
+            tables, ("order_lines", "sales_totals", "orders"), FACTOR, excluded=("unit_price", "list_price")
         )
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:

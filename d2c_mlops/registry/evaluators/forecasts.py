@@ -31,7 +31,7 @@ from d2c_mlops.registry.evaluators.steps import Change, Steps, unchanged
 
 CUTOFFS = 3  # the last of them one horizon before the end of the series
 ANSWER, STEP = "prediction", "step"
-IN_SAMPLE = "mean_absolute_error_in_sample"  # that evaluate() of a converted forecast reports
+IN_SAMPLE = "mean_absolute_error_in_sample"  # metric that evaluate() of a converted forecast reports
 SHORTER = "forecast fewer periods in the notebook, or provide a longer series"
 
 
@@ -104,44 +104,44 @@ def _train_on_all(trial: EvaluationTrial, steps: Steps, change: Change) -> tuple
 
 
 def _measure_holdout(
-    trial: EvaluationTrial, steps: Steps, whole: FullSeries, back: int, horizon: int, needed: bool
+    trial: EvaluationTrial, steps: Steps, whole: FullSeries, holdout_length: int, horizon: int, needed: bool
 ) -> pd.DataFrame:
     """Train without the last periods; return their forecasts with the actual values.
 
     The frame is empty if the training fails with so few periods; with `needed` this raises DataRefused.
     """
-    length, why = len(whole.numbers) - back, ""
+    length, why = len(whole.numbers) - holdout_length, ""
     if length < 2:
         raise DataRefused(
-            f"its series has {len(whole.numbers)} periods, too few to hold out the last {back}", next=SHORTER
+            f"its series has {len(whole.numbers)} periods, too few to hold out the last {holdout_length}", next=SHORTER
         )
-    for change in whole.holdout_changes(back):
+    for change in whole.holdout_changes(holdout_length):
         with steps.watched(change) as recorded:
             try:
                 model = trial.fitted(trial.as_of)
             except Exception as err:
-                why = f"it cannot be trained without the last {back} of its {len(whole.numbers)} periods: {type(err).__name__}: {err}"
+                why = f"it cannot be trained without the last {holdout_length} of its {len(whole.numbers)} periods: {type(err).__name__}: {err}"
                 continue
         values, dates = series_of(recorded.fitted[-1])
         end, differs = whole.end_of(values, dates, length)
         if differs:
             raise DataRefused(
-                f"its series changes when the last {back} periods are held out: {differs}, so a step before the fit uses later "
+                f"its series changes when the last {holdout_length} periods are held out: {differs}, so a step before the fit uses later "
                 "periods",
                 next="compute each period only from its own rows, or write an Evaluator",
             )
         if end is None:
-            why = f"its series cannot be identified when the last {back} periods are held out"
+            why = f"its series cannot be identified when the last {holdout_length} periods are held out"
         elif end > length:
             why = f"{steps.train}() reads its data directly instead of with its steps, so no period can be held out"
         else:
             break
     else:
-        return _refuse_or_skip(why, back, needed)
+        return _refuse_or_skip(why, holdout_length, needed)
     return _compare_forecasts(model, recorded.results[-1]["model"], whole, end, min(horizon, trial.spacing or horizon))
 
 
-def _refuse_or_skip(why: str, back: int, needed: bool) -> pd.DataFrame:
+def _refuse_or_skip(why: str, holdout_length: int, needed: bool) -> pd.DataFrame:
     """Raise DataRefused, or return no rows if the training fails with so few periods and is not needed."""
     if not why:
         why = (

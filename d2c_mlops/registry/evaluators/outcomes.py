@@ -94,19 +94,19 @@ _NEXT = "write an Evaluator in a package of [d2c] packages that returns the outc
 
 
 def _mapping_to_answers(
-    column: pd.Series, beside: pd.Series | None, answers: pd.Series
+    column: pd.Series, aligned_column: pd.Series | None, answers: pd.Series
 ) -> tuple[Mapping[Any, Any], str] | None:
     """Return how the values of a column become the target; None if they do not."""
     values = column.dropna().unique()
     distinct = answers.dropna().unique()
     if len(values) <= MANY and len(distinct) <= min(len(values), MANY):
-        return _class_mapping(values, beside, answers, distinct)
+        return _class_mapping(values, aligned_column, answers, distinct)
     if not pd.api.types.is_numeric_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(answers.dtype):
         return None
     targets = answers.to_numpy(np.float64)
     for form in FORMS:
-        if beside is not None:
-            numbers = transformed(beside, form)
+        if aligned_column is not None:
+            numbers = transformed(aligned_column, form)
             agree = np.allclose(numbers, targets, equal_nan=True)
         else:
             numbers = np.sort(transformed(column, form))
@@ -123,13 +123,13 @@ def _mapping_to_answers(
 
 
 def _class_mapping(
-    values: Any, beside: pd.Series | None, answers: pd.Series, distinct: Any
+    values: Any, aligned_column: pd.Series | None, answers: pd.Series, distinct: Any
 ) -> tuple[Mapping[Any, Any], str] | None:
     if len(distinct) < 2:
         return None
-    if beside is not None:
+    if aligned_column is not None:
         pairs = (
-            pd.DataFrame({"raw": beside.to_numpy(object), "answer": answers.to_numpy(object)})
+            pd.DataFrame({"raw": aligned_column.to_numpy(object), "answer": answers.to_numpy(object)})
             .dropna()
             .drop_duplicates()
         )

@@ -72,16 +72,16 @@ class FullSeries:
             self, larger=True, column=plain.column, offset=plain.offset, dated=plain.dated, distinct=plain.distinct
         )
 
-    def holdout_changes(self, back: int) -> Iterator[Change]:
+    def holdout_changes(self, holdout_length: int) -> Iterator[Change]:
         """Yield the ways to hide the last periods from the steps, the earliest step first."""
-        length = len(self.numbers) - back
+        length = len(self.numbers) - holdout_length
         bounds: list[pd.Timestamp] = []
         if self.dates is not None:
             last, following = self.dates[length - 1], self.dates[length]
             until = last + (pd.Timedelta(days=1) if last == last.normalize() else pd.Timedelta(1))
             bounds = list(dict.fromkeys([following, min(following, until)]))
-        elif self.column is None and len(self.distinct) > back:
-            bounds = [self.distinct[-back]]
+        elif self.column is None and len(self.distinct) > holdout_length:
+            bounds = [self.distinct[-holdout_length]]
         for texts in (True, False) if self.dated else ():
             for bound in bounds:
                 yield self._changing(lambda slot, bound=bound, texts=texts: _rows_before(slot.value, bound, texts))  # type: ignore[misc]

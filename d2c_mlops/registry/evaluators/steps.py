@@ -132,7 +132,7 @@ def functions_called(method: Any) -> list[str]:
 
 def _copy(value: Any) -> Any:
     if isinstance(value, pd.DataFrame | pd.Series):
-        return value.copy(deep=False)  # pandas copies what is written to
+        return value.copy(deep=False)  # pandas copies on write
     return value.copy() if isinstance(value, np.ndarray) else value
 
 

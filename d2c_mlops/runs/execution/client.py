@@ -88,7 +88,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
                 self.nb_man.cell_start(cell, index)
                 with_status = cell.source + following.get(id(cell), "")
                 self._allow_shell_errors(ALLOW_SHELL in _tags(cell) or "_exit_code" in with_status)
-                self.error = self._failure(cell, index)
+                self.error = self._cell_failure(cell, index)
             finally:
                 self.printed.finish(cell)
                 if self.error:
@@ -97,7 +97,7 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
             if self.error or self.exited:
                 return
 
-    def _failure(self, cell: Any, index: int) -> dict[str, Any] | None:
+    def _cell_failure(self, cell: Any, index: int) -> dict[str, Any] | None:
         """Execute a cell and return its error; None if it succeeded or ended the notebook successfully."""
         try:
             self.execute_cell(cell, index)
@@ -120,17 +120,17 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
     def _set_up(self) -> None:
         self._shell_errors_allowed = self.language != "python"
         if self.language == "python":
-            reply = self._silently(f"{inspect.getsource(kernel_setup.setup)}\nsetup(get_ipython())\ndel setup")
+            reply = self._execute_silently(f"{inspect.getsource(kernel_setup.setup)}\nsetup(get_ipython())\ndel setup")
             if reply["status"] == "error":
                 self._shell_errors_allowed = True
                 self.notes.append(f"failing shell commands are not detected: {reply['evalue']}")
 
     def _allow_shell_errors(self, allowed: bool) -> None:
         if self.language == "python" and allowed != self._shell_errors_allowed:
-            self._silently(f"get_ipython().system_raise_on_error = {not allowed}")
+            self._execute_silently(f"get_ipython().system_raise_on_error = {not allowed}")
             self._shell_errors_allowed = allowed
 
-    def _silently(self, source: str) -> dict[str, Any]:
+    def _execute_silently(self, source: str) -> dict[str, Any]:
         """Execute Python code that is not a cell; return the reply."""
         reply = self.wait_for_reply(self.kc.execute(source, silent=True, store_history=False))
         content: dict[str, Any] = reply["content"]

@@ -83,9 +83,9 @@ def run(
     timeout: float | None = None,  # seconds; the settings' run_timeout when None
     limits: RunLimits | None = None,  # instead of timeout and the settings' limits
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
-    mark: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
+    slot_fields: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
     stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
-    spare: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
+    spare_worker_process: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
     resume: str | None = None,  # id of a failed run whose finished stages are taken over
     by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
 ) -> Run:
@@ -95,8 +95,8 @@ def run(
     limits = limits or limits_of(settings, seconds=timeout)
     close_lost_runs(ledger, datetime.now(UTC))
     former = _stages_of(find_run(ledger, resume)) if resume else None
-    started_by = by or ("schedule" if (mark or {}).get("job") else current_user())
-    _open_run(ledger, job, {"started_by": started_by, **(mark or {})})
+    started_by = by or ("schedule" if (slot_fields or {}).get("job") else current_user())
+    _open_run(ledger, job, {"started_by": started_by, **(slot_fields or {})})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
     for note in job.notes:
         append_event_to(job.folder, "note", note)
@@ -106,7 +106,9 @@ def run(
     usage = processes.ResourceUsage()
     try:
         with scratch_folder() as scratch:
-            error = _supervise(job, settings, limits, usage, progress, stop, spare, former, mark or {}, scratch)
+            error = _supervise(
+                job, settings, limits, usage, progress, stop, spare_worker_process, former, slot_fields or {}, scratch
+            )
     except OSError as err:
         failure_ = error_of_os_error(err, str(job.folder))
         _close_run(ledger, job, {"kind": type(failure_).__name__, "message": failure_.what}, usage, limits, settings)
@@ -199,14 +201,14 @@ def failure_of(run: Run) -> D2CError:
     )
 
 
-def _open_run(ledger: Ledger, job: RunJob, mark: Mapping[str, Any]) -> None:
+def _open_run(ledger: Ledger, job: RunJob, slot_fields: Mapping[str, Any]) -> None:
     try:
         private_folder(job.folder.parent)
         job.folder.mkdir(0o700)
     except OSError as err:
         raise error_of_os_error(err, str(job.folder)) from None
     try:
-        open_row(ledger, {**job.row, **mark, "started_at": datetime.now(UTC)})
+        open_row(ledger, {**job.row, **slot_fields, "started_at": datetime.now(UTC)})
     except BaseException:
         job.folder.rmdir()
         raise
@@ -219,9 +221,9 @@ def _supervise(
     usage: processes.ResourceUsage,
     progress: Progress,
     stop: Stop,
-    spare: subprocess.Popen[bytes] | None,
+    spare_worker_process: subprocess.Popen[bytes] | None,
     former: Path | None,
-    mark: Mapping[str, Any],
+    slot_fields: Mapping[str, Any],
     scratch: Path,
 ) -> dict[str, Any] | None:
     """Run the worker until it ends; return the error, None if all cells ran."""
@@ -240,7 +242,7 @@ def _supervise(
         "cpus": limits.cpus,
         "render_only": False,
     }
-    key = slot_key(mark["job"], mark["slot"]) if mark.get("slot") else ""
+    key = slot_key(slot_fields["job"], slot_fields["slot"]) if slot_fields.get("slot") else ""
     environment = {RESUME: str(former) if former else "", SLOT_KEY: key}
     worker = partial(
         supervise_worker,
@@ -251,7 +253,7 @@ def _supervise(
         environment=environment,
     )
     oom_kills = processes.oom_kills()
-    ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare)
+    ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare_worker_process)
     full = (ended.done.get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
     for _ in range(2):  # a worker that was stopped, or killed after the last cell, leaves no page
         if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():

@@ -52,24 +52,24 @@ class LeaseKeeper:
                 self._beaten = self.ticks()
             self.claims[slot.key] = slot
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._beat, daemon=True, name="leases")
+                self._thread = threading.Thread(target=self._send_heartbeats, daemon=True, name="leases")
                 self._thread.start()
         try:
-            yield lambda: self._reason(slot)
+            yield lambda: self._why_to_stop(slot)
         finally:
             with self._wake:
                 self.claims.pop(slot.key, None)
                 self.lost.discard(slot.key)
                 self._wake.notify()
 
-    def _reason(self, slot: Slot) -> str | None:
+    def _why_to_stop(self, slot: Slot) -> str | None:
         if slot.key in self.lost:
             return "its claim was taken over"
         if self.ticks() - self._beaten > FENCE:
             return f"no heartbeat reached the ledger for {FENCE:g} s, so another scheduler may take over the claim"
         return self.stopping
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         with self._wake:
             while self.claims:
                 self._wake.wait(BEAT)

@@ -54,7 +54,7 @@ TEMPLATE = """
 def write_page(notebook: Path, page: Path) -> None:
     """Write the page of an executed notebook atomically."""
     content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-    _number(content)
+    _number_cells(content)
     widgets = content.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     numbers = {cell.get("execution_count"): cell.id for cell in content.cells}
     for cell in content.cells:
@@ -92,7 +92,7 @@ def group_frames(traceback: list[str]) -> list[tuple[bool, list[str]]]:
     return groups
 
 
-def _number(content: Any) -> None:
+def _number_cells(content: Any) -> None:
     """Set each cell's id to its number in the original notebook, for links."""
     number = 0
     for cell in content.cells:

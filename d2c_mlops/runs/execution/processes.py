@@ -44,7 +44,7 @@ class ResourceUsage:
 def oom_kills() -> int:
     """Return how many processes of this control group the kernel has killed because memory ran out; 0 if unknown."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        for line in _text(path).splitlines():
+        for line in _read_text(path).splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
@@ -55,12 +55,12 @@ def process_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; an empty list if it has ended."""
     try:
         top = psutil.Process(pid)
-        return [top, *_below(top)]
+        return [top, *_descendants(top)]
     except psutil.Error:
         return []
 
 
-def _below(top: psutil.Process) -> list[psutil.Process]:
+def _descendants(top: psutil.Process) -> list[psutil.Process]:
     """Return the descendants of a process; on Linux without scanning all processes."""
     if not Path(f"/proc/{top.pid}/task/{top.pid}/children").exists():
         return list(top.children(recursive=True))
@@ -87,8 +87,8 @@ def host_identity() -> str:
 
 @cache
 def _read_host_identity() -> str:
-    machine = _text("/etc/machine-id") or _text("/var/lib/dbus/machine-id")
-    boot = _text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
+    machine = _read_text("/etc/machine-id") or _read_text("/var/lib/dbus/machine-id")
+    boot = _read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
     try:
         namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
@@ -126,7 +126,7 @@ def is_alive(pid: int, since: float) -> bool:
         return False
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii").strip()
     except OSError:
@@ -136,14 +136,14 @@ def _text(path: str) -> str:
 def end_processes(pid: int, patience: float = 3.0) -> None:
     """End a process and its descendants: SIGTERM first, SIGKILL after `patience` seconds."""
     processes = process_tree(pid)
-    _signal(processes, signal.SIGTERM)
+    _send_signal(processes, signal.SIGTERM)
     limit = time.monotonic() + patience
-    while any(_running(p) for p in processes) and time.monotonic() < limit:
+    while any(_is_running(p) for p in processes) and time.monotonic() < limit:
         time.sleep(0.05)
-    _signal(processes + process_tree(pid), signal.SIGKILL)
+    _send_signal(processes + process_tree(pid), signal.SIGKILL)
 
 
-def kill_marked_processes(name: str, value: str) -> int:
+def kill_marked_processes(name: str, variable_value: str) -> int:
     """Kill every process of this user that carries an environment variable; return how many there were.
 
     This finds processes left by a dead supervisor: children of a kernel that were reparented to init.
@@ -151,29 +151,29 @@ def kill_marked_processes(name: str, value: str) -> int:
     ended: set[int] = set()
     clean, limit = 0, time.monotonic() + 5.0
     while clean < 2 and time.monotonic() < limit:  # a program that is just being started shows no environment yet
-        marked = list(_marked(name, value))
+        marked = list(_processes_with_variable(name, variable_value))
         clean = 0 if marked else clean + 1
         ended |= {process.pid for process in marked}
-        _signal(marked, signal.SIGKILL)
+        _send_signal(marked, signal.SIGKILL)
         time.sleep(0.02)
     return len(ended)
 
 
-def _marked(name: str, value: str) -> Iterator[psutil.Process]:
+def _processes_with_variable(name: str, variable_value: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(name) == value and _running(process):
+            if process.pid != os.getpid() and process.environ().get(name) == variable_value and _is_running(process):
                 yield process
 
 
-def _running(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
 
-def _signal(processes: list[psutil.Process], number: int) -> None:
+def _send_signal(processes: list[psutil.Process], number: int) -> None:
     for process in processes:
         try:
             process.send_signal(number)

@@ -102,15 +102,15 @@ def move_outputs(ledger: Ledger, run: str, outputs: Mapping[str, str]) -> None:
         connection.execute(update(runs).where(runs.c.id == run).values(outputs=dict(outputs)))
 
 
-def find_run(ledger: Ledger, run: str) -> Run:
+def find_run(ledger: Ledger, run_id: str) -> Run:
     """Return a run by its id or the start of it. Raises UsageError if none or several match."""
     with ledger.read() as connection:
-        exact = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
-        query = select(runs).where(runs.c.id.startswith(run, autoescape=True)).limit(5)
+        exact = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+        query = select(runs).where(runs.c.id.startswith(run_id, autoescape=True)).limit(5)
         rows = [exact] if exact else connection.execute(query).all()
     if len(rows) != 1:
         reason = "several runs begin" if rows else "no run begins"
-        raise UsageError(f"{reason} with {run!r}", where=ledger.shown, next="`d2c runs` lists them")
+        raise UsageError(f"{reason} with {run_id!r}", where=ledger.shown, next="`d2c runs` lists them")
     return Run(**rows[0]._mapping)
 
 

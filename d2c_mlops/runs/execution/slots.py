@@ -108,7 +108,7 @@ def add_slots_in(
     ]  # fmt: skip
     added = sorted(row.slot for row in insert_new(connection, slots, rows))
     if added:
-        events = [_event(job, slot, 0, now, *due[slot]) for slot in added]
+        events = [_slot_event(job, slot, 0, now, *due[slot]) for slot in added]
         connection.execute(insert(slot_events), events)
     return added
 
@@ -199,7 +199,7 @@ def claim_slot(ledger: Ledger, slot: Slot, now: datetime, concurrency: int = 1) 
         )
         if result.rowcount != 1:
             return None
-        event = _event(slot.job, slot.slot, slot.attempt + 1, now, "running", "claimed")
+        event = _slot_event(slot.job, slot.slot, slot.attempt + 1, now, "running", "claimed")
         connection.execute(insert(slot_events).values({**event, "host": mine["host"], "pid": mine["pid"]}))
     return find_slot(ledger, slot.job, slot.slot)
 
@@ -218,16 +218,16 @@ def close_slot_in(connection: Connection, slot: Slot, status: str, reason: str, 
         .values(status=status, reason=reason, changed_at=now, **values_)
     )
     if result.rowcount == 1:
-        event = _event(slot.job, slot.slot, slot.attempt, now, status, reason)
+        event = _slot_event(slot.job, slot.slot, slot.attempt, now, status, reason)
         connection.execute(insert(slot_events).values({**event, "run_id": values_.get("run_id")}))
     return result.rowcount == 1
 
 
-def send_heartbeats(ledger: Ledger, mine: Iterable[Slot], now: datetime) -> list[Slot]:
+def send_heartbeats(ledger: Ledger, claims: Iterable[Slot], now: datetime) -> list[Slot]:
     """Send a heartbeat for claims of this process; return the claims that it has lost."""
     lost = []
     with ledger.write() as connection:
-        for slot in mine:
+        for slot in claims:
             heartbeat = update(slots).where(_claim_values(slot), slots.c.status == "running").values(heartbeat_at=now)
             if connection.execute(heartbeat).rowcount != 1:
                 lost.append(slot)
@@ -261,5 +261,5 @@ def _slots(ledger: Ledger, query: Select[Any]) -> list[Slot]:
         return [Slot(**row._mapping) for row in connection.execute(query)]
 
 
-def _event(job: str, slot: datetime, attempt: int, at: datetime, status: str, reason: str) -> dict[str, Any]:
+def _slot_event(job: str, slot: datetime, attempt: int, at: datetime, status: str, reason: str) -> dict[str, Any]:
     return {"job": job, "slot": slot, "attempt": attempt, "at": at, "status": status, "reason": reason}

@@ -133,17 +133,17 @@ class WorkerLog:
         """Write printed output; its end is buffered, because a secret may start there."""
         self.rest += chunk
         cut = max(self.rest.rfind(b"\n") + 1, len(self.rest) - 65536)
-        self._keep(self.rest[:cut])
+        self._write_within_limit(self.rest[:cut])
         self.rest = self.rest[cut:]
 
     def close(self) -> None:
         """Write the buffered output and the number of omitted bytes."""
-        self._keep(self.rest)
+        self._write_within_limit(self.rest)
         self.rest = b""
         if self.left_out:
             self._append(f"\n[{self.left_out:,} more bytes omitted]\n".encode())
 
-    def _keep(self, chunk: bytes) -> None:
+    def _write_within_limit(self, chunk: bytes) -> None:
         room = max(0, LOG_BYTES - self.kept)
         written = len(chunk[:room]) if self._append(self.redaction.clean_bytes(chunk[:room])) else 0
         self.kept += written

@@ -188,7 +188,7 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     EVENTS = os.dup(1)  # what notebooks or libraries print goes to the log, events to the supervisor
     os.dup2(2, 1)
-    if told := sys.stdin.readline():  # nothing: nobody needs this worker
-        todo = json.loads(told)
+    if failure := sys.stdin.readline():  # nothing: nobody needs this worker
+        todo = json.loads(failure)
         os.environ |= todo["environment"]
         main(Path(todo["folder"]))

@@ -19,14 +19,14 @@ def targets() -> dict[str, ExportTarget]:
     return {target.name: target for target in sorted(listed, key=lambda target: target.name)}
 
 
-def export(jobs: Mapping[str, Job], target: str, folder: Path, place: ExportContext) -> list[Path]:
+def export(jobs: Mapping[str, Job], target: str, folder: Path, context: ExportContext) -> list[Path]:
     """Write the files of a target and return their paths; only files of an earlier export are replaced."""
     available = targets()
     if target not in available:
         raise UsageError(f"unknown target {target!r}", next=f"use one of: {', '.join(available)}")
     if not jobs:
         raise UsageError("no jobs to export", next="add a section [schedule:NAME] to settings.ini")
-    contents = {folder / name: text for name, text in available[target].files(jobs, place).items()}
+    contents = {folder / name: text for name, text in available[target].files(jobs, context).items()}
     foreign = [
         path for path in contents if path.exists() and MARK not in path.read_text(encoding="utf-8").split("\n\n")[0]
     ]

@@ -85,18 +85,18 @@ TASK = """    {name} = PythonOperator(
 LOGICAL_DATE = "{{ (dag_run.logical_date or dag_run.run_after).isoformat() }}"
 
 
-def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return a file with the DAGs."""
     groups = dependent_groups(jobs)
     head = head_comment([*SAID, *(line for group in groups for job in group for line in ("", *job_description(job)))])
-    parts = [head, IMPORTS.format(root=str(place.root), command=shlex.split(place.command))]
-    return {"d2c_dags.py": "".join([*parts, *(_dag(group, place) for group in groups)])}
+    parts = [head, IMPORTS.format(root=str(context.root), command=shlex.split(context.command))]
+    return {"d2c_dags.py": "".join([*parts, *(_dag(group, context) for group in groups)])}
 
 
-def _dag(group: list[Job], place: ExportContext) -> str:
+def _dag(group: list[Job], context: ExportContext) -> str:
     last = group[-1]
-    start = place.made_at.astimezone(last.cadence.zone)
-    cron, slot = expression(last.cadence, place), LOGICAL_DATE if is_supported(last.cadence) else "due"
+    start = context.made_at.astimezone(last.cadence.zone)
+    cron, slot = expression(last.cadence, context), LOGICAL_DATE if is_supported(last.cadence) else "due"
     dag = DAG.format(
         dag_id=f"d2c_{last.name}",
         description=", ".join(f"{job.name}: {job.settings.run}" for job in group),
@@ -131,11 +131,11 @@ def is_supported(cadence: Cadence) -> bool:
     return len(cadence.lines) == 1 and not either and not partly and not names
 
 
-def expression(cadence: Cadence, place: ExportContext) -> str:
+def expression(cadence: Cadence, context: ExportContext) -> str:
     """Return the cron expression with which Airflow must start a job."""
     if is_supported(cadence):
         return cadence.cron
-    moments = start_times(cadence, cadence.zone, place.made_at)
+    moments = start_times(cadence, cadence.zone, context.made_at)
     return fields_text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else fields_text(moments)
 
 

@@ -33,9 +33,9 @@ class ExportTarget:
     files: Callable[[Mapping[str, Job], ExportContext], dict[str, str]]
 
 
-def due_command(job: Job, place: ExportContext, *options: str) -> str:
+def due_command(job: Job, context: ExportContext, *options: str) -> str:
     """Return the command that runs a job's due slots."""
-    return " ".join((place.command, "run", job.name, "--slot", "due", *options))
+    return " ".join((context.command, "run", job.name, "--slot", "due", *options))
 
 
 def longest_seconds(job: Job) -> int:

@@ -19,14 +19,14 @@ SAID = (
 )
 
 
-def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return a crontab with a line per job."""
     lines = [head_comment(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
     for job in jobs.values():
         lines += ["\n", *(f"# {line}\n" for line in job_description(job))]
-        wake_times = start_times(job.cadence, ZoneInfo("UTC"), place.made_at, skipped=False)
+        wake_times = start_times(job.cadence, ZoneInfo("UTC"), context.made_at, skipped=False)
         hourly = fields_text([wake_times[MINUTE], None, None, None, None])
-        command = f"cd {shlex.quote(str(place.root))} && {due_command(job, place, '--stay')}".replace("%", r"\%")
+        command = f"cd {shlex.quote(str(context.root))} && {due_command(job, context, '--stay')}".replace("%", r"\%")
         lines.append(f"{hourly} {command}\n")
     return {"crontab": "".join(lines)}
 

@@ -32,30 +32,30 @@ SAID = (
 HOSTED = 360  # minutes that GitHub allows a job
 
 
-def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return a workflow for each group of jobs that share a cadence and depend on each other."""
     contents = {}
     for group in dependent_groups(jobs):
         head = head_comment([*SAID, *(line for job in group for line in ("", *job_description(job)))])
         contents[f"d2c-{group[-1].name}.yml"] = head + yaml.safe_dump(
-            workflow(group, place), sort_keys=False, width=120
+            workflow(group, context), sort_keys=False, width=120
         )
     return contents
 
 
-def workflow(group: list[Job], place: ExportContext) -> dict[str, Any]:
+def workflow(group: list[Job], context: ExportContext) -> dict[str, Any]:
     """Return the workflow of a group of jobs."""
-    cron = fields_text(start_times(group[0].cadence, ZoneInfo("UTC"), place.made_at))
+    cron = fields_text(start_times(group[0].cadence, ZoneInfo("UTC"), context.made_at))
     return {
         "name": f"d2c {group[-1].name}",
         "on": {"schedule": [{"cron": cron}], "workflow_dispatch": {}},
         "permissions": {"contents": "read"},
         "concurrency": {"group": f"d2c-{group[-1].name}", "cancel-in-progress": False},
-        "jobs": {job.name: _job(job, group, place) for job in group},
+        "jobs": {job.name: _job(job, group, context) for job in group},
     }
 
 
-def _job(job: Job, group: list[Job], place: ExportContext) -> dict[str, Any]:
+def _job(job: Job, group: list[Job], context: ExportContext) -> dict[str, Any]:
     needs = [dependency for dependency in job.settings.after if dependency in {member.name for member in group}]
     minutes = min(HOSTED, math.ceil((longest_seconds(job) + job.settings.timeout) / 60))
     return {
@@ -67,7 +67,7 @@ def _job(job: Job, group: list[Job], place: ExportContext) -> dict[str, Any]:
             {"uses": "actions/checkout@v4"},
             {"uses": "actions/setup-python@v5", "with": {"python-version": "3.11", "cache": "pip"}},
             {"run": "python -m pip install -r requirements.txt", "shell": "bash"},
-            {"run": due_command(job, place, "--stay"), "shell": "bash"},
+            {"run": due_command(job, context, "--stay"), "shell": "bash"},
         ],
     }
 

@@ -32,11 +32,11 @@ SAID = (
 SKIPPED, CAUGHT_UP = 600, 14 * 24 * 3600  # seconds for which Kubernetes still starts what it missed
 
 
-def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return a manifest per job."""
     return {
         f"{slug(job)}.yaml": head_comment([*SAID, "", *job_description(job)])
-        + yaml.safe_dump(manifest(job, place), sort_keys=False)
+        + yaml.safe_dump(manifest(job, context), sort_keys=False)
         for job in jobs.values()
     }
 
@@ -46,14 +46,14 @@ def slug(job: Job) -> str:
     return f"d2c-{job.name.replace('_', '-')}"[:52].rstrip("-")
 
 
-def manifest(job: Job, place: ExportContext) -> dict[str, Any]:
+def manifest(job: Job, context: ExportContext) -> dict[str, Any]:
     """Return the CronJob of a job."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": slug(job), "labels": _labels(job)},
         "spec": {
-            "schedule": cron_expression(job.cadence, job.cadence.zone, place.made_at),
+            "schedule": cron_expression(job.cadence, job.cadence.zone, context.made_at),
             "timeZone": job.settings.zone,
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": SKIPPED if job.settings.missed == "skip" else CAUGHT_UP,
@@ -70,7 +70,7 @@ def manifest(job: Job, place: ExportContext) -> dict[str, Any]:
                             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": list(FINAL)}},
                         ]
                     },
-                    "template": {"metadata": {"labels": _labels(job)}, "spec": _pod(job, place)},
+                    "template": {"metadata": {"labels": _labels(job)}, "spec": _pod(job, context)},
                 }
             },
         },
@@ -81,11 +81,11 @@ def _labels(job: Job) -> dict[str, str]:
     return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": slug(job)}
 
 
-def _pod(job: Job, place: ExportContext) -> dict[str, Any]:
+def _pod(job: Job, context: ExportContext) -> dict[str, Any]:
     container = {
         "name": "d2c",
-        "image": place.image,
-        "command": shlex.split(due_command(job, place)),
+        "image": context.image,
+        "command": shlex.split(due_command(job, context)),
         "env": [{"name": "D2C_STORE", "value": "/store"}],
         "envFrom": [{"secretRef": {"name": "d2c-environment"}}],
         "volumeMounts": [{"name": "store", "mountPath": "/store"}],

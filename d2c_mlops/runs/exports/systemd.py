@@ -54,7 +54,7 @@ WantedBy=timers.target
 """
 
 
-def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
+def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return the units of each job."""
     contents = {}
     for job in jobs.values():
@@ -65,8 +65,8 @@ def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
             order="".join(f"After=d2c-{dependency}.service\n" for dependency in options.after),
             window=int(window),
             attempts=options.retries + 1,
-            root=str(place.root).replace("%", "%%"),
-            command=due_command(job, place).replace("%", "%%"),
+            root=str(context.root).replace("%", "%%"),
+            command=due_command(job, context).replace("%", "%%"),
             # waiting for a forerunner or for another attempt's turn may take as long as a run
             timeout=int(2 * options.timeout + options.backoff * 2**options.retries + START),
             backoff=options.backoff,
@@ -74,19 +74,19 @@ def files(jobs: Mapping[str, Job], place: ExportContext) -> dict[str, str]:
         )
         contents[f"d2c-{job.name}.timer"] = head + TIMER.format(
             name=job.name,
-            calendar="".join(f"OnCalendar={line}\n" for line in calendars(job, place)),
+            calendar="".join(f"OnCalendar={line}\n" for line in calendars(job, context)),
             persistent="no" if options.missed == "skip" else "yes",
         )
     return contents
 
 
-def calendars(job: Job, place: ExportContext) -> list[str]:
+def calendars(job: Job, context: ExportContext) -> list[str]:
     """Return the calendar events of a job; two where cron means 'that date or that weekday'.
 
     systemd does not repeat a repeated hour, so jobs that follow the clock are started by UTC.
     """
     zone = ZoneInfo("UTC") if job.cadence.follows_clock else job.cadence.zone
-    moments = start_times(job.cadence, zone, place.made_at)
+    moments = start_times(job.cadence, zone, context.made_at)
     if moments[DATE] is None or moments[DAY] is None:
         return [_calendar(moments, zone.key)]
     by_date, by_day = [*moments[:DAY], None], [*moments[:DATE], None, *moments[MONTH:]]

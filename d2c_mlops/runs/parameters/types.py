@@ -20,11 +20,11 @@ MODULES = frozenset(["typing", "t", "datetime", "dt", "pathlib", "decimal"])  # 
 CONTAINERS = (list, dict, tuple, set, frozenset)
 
 
-def _moment(value: Any) -> Any:
+def _parse_time(value: Any) -> Any:
     return dt.datetime.fromisoformat(value.strip()) if isinstance(value, str) else _not_a_number(value)
 
 
-def _day(value: Any) -> Any:
+def _parse_day(value: Any) -> Any:
     if not isinstance(value, str):
         return _not_a_number(value)
     try:
@@ -50,8 +50,8 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-Date = Annotated[dt.date, BeforeValidator(_day)]
-Datetime = Annotated[dt.datetime, BeforeValidator(_moment)]
+Date = Annotated[dt.date, BeforeValidator(_parse_day)]
+Datetime = Annotated[dt.datetime, BeforeValidator(_parse_time)]
 Integer = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool)]
 
@@ -228,7 +228,7 @@ def _structure(text: str) -> Any:
 
 def _choice(kind: Any, text: str) -> Any:
     """Return the choice of a Literal for a text: 1 for "1", True for "True"."""
-    choices = [choice for arm in _arms(kind) if get_origin(arm) is Literal for choice in get_args(arm)]
+    choices = [choice for arm in _union_members(kind) if get_origin(arm) is Literal for choice in get_args(arm)]
     if text in choices:
         return text
     written = [choice for choice in choices if str(choice) == text or (choice is None and text in NULLS)]
@@ -237,22 +237,22 @@ def _choice(kind: Any, text: str) -> Any:
 
 def _before_text(kind: Any) -> Any:
     """Return the types that a union lists before str, which are tried first; None if there are none."""
-    arms = [arm for arm in _arms(kind) if arm is not type(None)]
+    arms = [arm for arm in _union_members(kind) if arm is not type(None)]
     place = arms.index(str) if str in arms else 0
     candidates = [arm for arm in arms[:place] if (get_origin(arm) or arm) not in CONTAINERS]
     return Union[tuple(candidates)] if candidates else None  # noqa: UP007
 
 
-def _arms(kind: Any) -> tuple[Any, ...]:
+def _union_members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
 def _may_be_none(kind: Any) -> bool:
-    return any(arm is type(None) or arm is None for arm in _arms(kind))
+    return any(arm is type(None) or arm is None for arm in _union_members(kind))
 
 
 def _only_containers(kind: Any) -> bool:
-    arms = [arm for arm in _arms(kind) if arm is not type(None)]
+    arms = [arm for arm in _union_members(kind) if arm is not type(None)]
     return bool(arms) and all((get_origin(arm) or arm) in CONTAINERS for arm in arms)
 
 

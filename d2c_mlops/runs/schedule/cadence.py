@@ -235,17 +235,17 @@ def parse_cadence(text: str, zone: str = "UTC") -> Cadence:
     return Cadence(cron, time_zone)
 
 
-def _interval(n: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
+def _interval(count: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
     """Return the cadence of every n minutes or hours from local midnight. Raises UsageError if n does not divide a day."""
     whole = DAY if unit == "minute" else 24
-    if n == 0 or whole % n:
+    if count == 0 or whole % count:
         divisors = [d for d in range(1, whole + 1) if whole % d == 0]
-        below, above = [d for d in divisors if d < n][-1:], [d for d in divisors if d > n][:1]
+        below, above = [d for d in divisors if d < count][-1:], [d for d in divisors if d > count][:1]
         near = " or ".join(f"'every {d} {unit}{'s' if d > 1 else ''}'" for d in (*below, *above))
         raise UsageError(
             f"{text!r} does not divide a day, so its slots would be at other times each day", next=f"write {near}"
         )
-    minutes = n if unit == "minute" else n * 60
+    minutes = count if unit == "minute" else count * 60
     if minutes < 60 and 60 % minutes == 0:
         return Cadence(f"*/{minutes} * * * *" if minutes > 1 else "* * * * *", zone)
     if minutes % 60 == 0:

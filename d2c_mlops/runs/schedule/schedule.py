@@ -152,7 +152,7 @@ class Scheduler:
                     self.settings,
                     ledger=self.ledger,
                     limits=limits_of(self.settings, job.settings),
-                    mark=mark,
+                    slot_fields=mark,
                     stop=stop,
                     resume=before[0].id if before else None,
                 )

@@ -27,10 +27,10 @@ Sleep = Callable[[float], None]
 
 def run_job(
     name: str,  # of a [schedule:NAME] section
-    when: str,  # `due`, or a moment: the slot of that time, else the latest before it
+    slot_text: str,  # `due`, or a moment: the slot of that time, else the latest before it
     settings: Settings,
     *,
-    stay: bool = False,  # make the further attempts after temporary failures here, too
+    wait_for_slot: bool = False,  # make the further attempts after temporary failures here, too
     grace: timedelta = GRACE,  # a slot that is later than this was missed
     say: LogMessage = print,
     clock: Clock = utc_now,
@@ -49,11 +49,11 @@ def run_job(
         return []
     for job_name in _with_dependencies(scheduler, name):
         add_due_slots(scheduler, scheduler.jobs[job_name], now, grace)
-    if when == DUE:
+    if slot_text == DUE:
         targets = [slot for slot in slots.open_slots(scheduler.ledger, name) if slot <= now + TOLERANCE]
     else:
-        targets = [_requested_slots(scheduler, name, when)]
-    ended = [_run_or_wait(scheduler, name, slot, stay, sleep) for slot in targets]
+        targets = [_requested_slots(scheduler, name, slot_text)]
+    ended = [_run_or_wait(scheduler, name, slot, wait_for_slot, sleep) for slot in targets]
     for slot in ended:
         _raise_failure(scheduler.ledger, slot, scheduler.slot_text(slot))
     return ended
@@ -85,8 +85,8 @@ def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
         return job.cadence.last(moment)
 
 
-def _requested_slots(scheduler: Scheduler, name: str, when: str) -> datetime:
-    slot, now = slot_of(scheduler.jobs[name], when, scheduler.ledger), scheduler.clock()
+def _requested_slots(scheduler: Scheduler, name: str, slot_text: str) -> datetime:
+    slot, now = slot_of(scheduler.jobs[name], slot_text, scheduler.ledger), scheduler.clock()
     if slot > now:
         moment = scheduler.jobs[name].shown(slot)
         raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
@@ -102,7 +102,7 @@ def _with_dependencies(scheduler: Scheduler, name: str) -> list[str]:
     return names
 
 
-def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, stay: bool, sleep: Sleep) -> Slot:
+def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, wait_for_slot: bool, sleep: Sleep) -> Slot:
     """Wait until a slot may run and run it, or wait until another process has run it."""
     ledger, attempts = scheduler.ledger, 0
     deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
@@ -110,7 +110,7 @@ def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, stay: bool, 
         now = scheduler.clock()
         scheduler.recover(now)
         slot = slots.find_slot(ledger, name, moment)
-        if slot.status not in slots.OPEN or (attempts and not stay and slot.status == "waiting"):
+        if slot.status not in slots.OPEN or (attempts and not wait_for_slot and slot.status == "waiting"):
             return slot
         if slot.status == "waiting" and slot.not_before <= now:
             ready = scheduler.dependencies_met(slot, now)
@@ -130,12 +130,12 @@ def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, stay: bool, 
         sleep(LOOK)
 
 
-def _run_attempt(scheduler: Scheduler, mine: Slot) -> None:
+def _run_attempt(scheduler: Scheduler, slot: Slot) -> None:
     """Run a claimed slot; if this process is stopped, another may retry it."""
     try:
-        scheduler.execute(mine)
+        scheduler.execute(slot)
     except (KeyboardInterrupt, SystemExit):
-        scheduler.record_failure(mine, Temporary.exit_code, "it was stopped by a signal")
+        scheduler.record_failure(slot, Temporary.exit_code, "it was stopped by a signal")
         raise
 
 

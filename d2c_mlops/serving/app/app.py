@@ -63,7 +63,7 @@ class ServiceContext:
     logbook: Logbook | None = None
     kept: IdempotencyStore | None = None
     tracer: Any = None  # tracing.Tracer
-    majors: dict[int, OlderContract] = field(default_factory=dict)  # of the contract, older than the one that is served
+    majors: dict[int, OlderContract] = field(default_factory=dict)  # older major versions of the contract
     files: str = "unverified"  # whether the service's files were verified against the packaged ones
     draining: bool = False  # shutting down: /readyz answers 503, connections are closed after their answer
 
@@ -73,7 +73,7 @@ class App:
 
     def __init__(self, served: Callable[[], ServedModel], keeping: ServiceContext, inner: ASGI | None = None) -> None:
         self.served, self.keeping, self.settings = served, keeping, keeping.settings
-        self.inner = inner  # runs the lifespan where there is one
+        self.inner = inner  # application that runs the lifespan, if there is one
         self.metrics = Metrics()
         self.threads = ThreadPool()
         self.told: dict[str, int] = {}  # ids of accepted feedback with its content, oldest first

@@ -107,12 +107,12 @@ class NdjsonAnswer:
             return {}
         self.predict_batch += len(inputs)
         indexes = list(records)
-        self._keep(result, indexes)
+        self._record_predictions(result, indexes)
         version = {"version": self.served.version}
         rows = zip(indexes, self.served.predictions(result, indexes), strict=True)
         return {index: {"index": index, **version, **row} for index, row in rows}
 
-    def _keep(self, result: PredictionBatch, indexes: list[int]) -> None:
+    def _record_predictions(self, result: PredictionBatch, indexes: list[int]) -> None:
         """Count and log the predictions, and queue the records for the shadow."""
         served = self.served
         self.app.count_records(served, result, self.request.probe)

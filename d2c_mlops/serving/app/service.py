@@ -211,7 +211,7 @@ def drain_on_sigterm() -> None:
 
     def late() -> None:
         LOG.error("the service did not stop in time", extra={"facts": {"seconds": settings.max_seconds}})
-        time.sleep(0.2)  # for that line
+        time.sleep(0.2)  # so that the line is written
         os._exit(1)  # the prediction log is safe, as from kill -9
 
     def drain(number: int, _frame: Any) -> None:

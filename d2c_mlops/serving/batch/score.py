@@ -74,12 +74,12 @@ def score(
     *,
     form: FileFormat | None = None,  # what is declared about text files
     reasons: bool = False,
-    beside: tuple[Rollout, Version]
+    rollout_and_challenger: tuple[Rollout, Version]
     | None = None,  # rollout in progress: the challenger answers its share of keys here too
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
 ) -> BatchResult:
-    """Predict every record of a source and write the predictions; what an interrupted attempt wrote is not written again.
+    """Predict every record of a source and write the predictions; predictions that an interrupted attempt has written are not written again.
 
     Raises DataRefused with every error where records do not match the contract (nothing is written), UsageError where source
     or sink cannot be read, Temporary where a server is unavailable: the same command resumes where it stopped.
@@ -99,10 +99,14 @@ def score(
     writer = find_sink(sink, settings)
     identity = identity_columns(contract, nullable=not writer.unique)
     batch = Batch(
-        _batch_id(frame, version, sink, reasons, beside), version.model, version.version, contract, identity, reasons,
-        len(frame), beside[1].version if beside else None, frame,
+        _batch_id(frame, version, sink, reasons, rollout_and_challenger), version.model, version.version, contract, identity, reasons,
+        len(frame), rollout_and_challenger[1].version if rollout_and_challenger else None, frame,
     )  # fmt: skip
-    both = SplitScorer(model, version, load_version(beside[1], settings), *beside, reasons) if beside else None
+    both = (
+        SplitScorer(model, version, load_version(rollout_and_challenger[1], settings), *rollout_and_challenger, reasons)
+        if rollout_and_challenger
+        else None
+    )
     if writer.unique and (twice := list(islice(repeated_keys(frame, identity), 20))):
         raise DataRefused(
             f"{without_password(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
@@ -164,7 +168,7 @@ class SplitScorer:
         )
         keys = [record[field.name] for record in to_records((field,), rows)]
         chosen = pd.Series([self.rollout.chooses(key) for key in keys], index=rows.index, dtype=bool)
-        parts_of_challenger = list(self._challenge(rows[chosen], [])) if chosen.any() else []
+        parts_of_challenger = list(self._challenger_chunks(rows[chosen], [])) if chosen.any() else []
         remaining = rows.drop(index=[i for part in parts_of_challenger for i in part.index])
         self.challenged += int(chosen.sum())
         self.failed += int(chosen.sum()) - sum(map(len, parts_of_challenger))
@@ -176,7 +180,7 @@ class SplitScorer:
         columns += ["model", "version", *(["reasons"] if self.reasons else []), "variant"]
         return pd.concat([part[columns] for part in parts]).sort_index().reset_index(drop=True)
 
-    def _challenge(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
+    def _challenger_chunks(self, rows: pd.DataFrame, tried: list[int]) -> Iterator[pd.DataFrame]:
         """Yield the challenger's predictions; a failing chunk is halved and retried, up to a number of failures."""
         contract = self.challenger.contract
         inputs = rows.reset_index(drop=True).reindex(columns=[field.name for field in contract.input_fields])
@@ -189,8 +193,8 @@ class SplitScorer:
             tried.append(len(rows))
             if len(rows) > 1 and len(tried) < TRIES:
                 half = len(rows) // 2
-                yield from self._challenge(rows.iloc[:half], tried)
-                yield from self._challenge(rows.iloc[half:], tried)
+                yield from self._challenger_chunks(rows.iloc[:half], tried)
+                yield from self._challenger_chunks(rows.iloc[half:], tried)
 
 
 def explains(model: Model) -> bool:
@@ -221,7 +225,11 @@ def _check_not_the_same(source: str, sink: str) -> None:
 
 
 def _batch_id(
-    frame: pd.DataFrame, version: Version, sink: str, reasons: bool, beside: tuple[Rollout, Version] | None
+    frame: pd.DataFrame,
+    version: Version,
+    sink: str,
+    reasons: bool,
+    rollout_and_challenger: tuple[Rollout, Version] | None,
 ) -> str:
     """Return the id of a batch: a digest of records, version, sink, reasons and rollout."""
     hashed = sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
@@ -229,8 +237,8 @@ def _batch_id(
     hashed.update(
         f"{list(frame.columns)}|{version.model}|{version.version}|{version.sha256}|{place}|{sink}|{reasons}".encode()
     )
-    if beside is not None:
-        rollout, challenger = beside
+    if rollout_and_challenger is not None:
+        rollout, challenger = rollout_and_challenger
         hashed.update(f"|{challenger.version}|{challenger.sha256}|{rollout.share!r}|{rollout.salt}".encode())
     return hashed.hexdigest()[:24]
 

@@ -97,7 +97,7 @@ def find_sink(location: str, settings: Settings) -> Sink:
     )
 
 
-def _csv(frame: pd.DataFrame, header: bool) -> str:
+def _csv_text(frame: pd.DataFrame, header: bool) -> str:
     """Return a frame as CSV; all texts are quoted if one contains a carriage return, which would end its line."""
     text = frame.to_csv(header=header, index=False, lineterminator="\n")
     if "\r" not in text:
@@ -121,7 +121,7 @@ class _File:
         with disk_trouble(self.path.parent):
             if self.path.suffix.lower() == ".csv":
                 with self.draft.open("a", encoding="utf-8", newline="") as file:
-                    file.write(_csv(no_formulas(frame), header=self.count == 0))
+                    file.write(_csv_text(no_formulas(frame), header=self.count == 0))
             else:
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 self.writer = self.writer or pq.ParquetWriter(self.draft, table.schema)

@@ -232,7 +232,7 @@ class _Table:
         return existing
 
     def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
-        """Record the batch's progress; not where another batch has written since and removed the record."""
+        """Record the batch's progress; no effect if another batch has written in the meantime and removed the record."""
         notes, mine = self.notes, self.notes.c.batch == self.batch.id
         connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
         connection.execute(notes.update().where(mine).values(records=records, at=now))

@@ -147,12 +147,14 @@ def write(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     id_row = [("prediction_id", "string", "Identifies this prediction in logs and feedback")]
     types = [
-        _record("InputRecord", contract.input_fields, "An input record.", []),
-        _record("Prediction", contract.output_fields, "The prediction for a record.", id_row),
+        _record_class("InputRecord", contract.input_fields, "An input record.", []),
+        _record_class("Prediction", contract.output_fields, "The prediction for a record.", id_row),
     ]
     if explains:
         explained_rows = [*id_row, ("reasons", "IReadOnlyList<string>", "Reasons, most important first")]
-        types.append(_record("Explained", contract.output_fields, "A prediction with its reasons.", explained_rows))
+        types.append(
+            _record_class("Explained", contract.output_fields, "A prediction with its reasons.", explained_rows)
+        )
     return TEMPLATE.format(
         model=model,
         version=contract.version,
@@ -163,10 +165,13 @@ def write(model: str, contract: Contract, explains: bool) -> str:
     )
 
 
-def _record(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[str, str, str]]) -> str:
+def _record_class(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[str, str, str]]) -> str:
     rows = [
         *first,
-        *((field.name, TYPES[field.kind] + ("?" if field.nullable else ""), _described(field)) for field in fields),
+        *(
+            (field.name, TYPES[field.kind] + ("?" if field.nullable else ""), _property_comment(field))
+            for field in fields
+        ),
     ]
     if first:
         rows += [
@@ -190,7 +195,7 @@ def _record(name: str, fields: tuple[Field, ...], doc: str, first: list[tuple[st
         "\n".join(lines[i : i + 3]) for i in range(0, len(lines), 3)), "}"])  # fmt: skip
 
 
-def _described(field: Field) -> str:
+def _property_comment(field: Field) -> str:
     choices = f" One of: {', '.join(field.choices)}." if field.choices else ""
     return f"{field_comment(field)}{choices}"
 

@@ -98,12 +98,12 @@ EXPLAIN = '''
 def write(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     types = [
-        _typed("Record", contract.input_fields, "An input record."),
-        _typed("Prediction", contract.output_fields, "The prediction for a record.", {"prediction_id": "str"}),
+        _typed_dict("Record", contract.input_fields, "An input record."),
+        _typed_dict("Prediction", contract.output_fields, "The prediction for a record.", {"prediction_id": "str"}),
     ]
     if explains:
         extra_fields = {"prediction_id": "str", "reasons": "list[str]"}
-        types.append(_typed("Explained", contract.output_fields, "A prediction with its reasons.", extra_fields))
+        types.append(_typed_dict("Explained", contract.output_fields, "A prediction with its reasons.", extra_fields))
     text = TEMPLATE.format(
         model=model,
         version=contract.version,
@@ -114,13 +114,14 @@ def write(model: str, contract: Contract, explains: bool) -> str:
     return text
 
 
-def _typed(name: str, fields: tuple[Field, ...], doc: str, first: dict[str, str] | None = None) -> str:
+def _typed_dict(name: str, fields: tuple[Field, ...], doc: str, first: dict[str, str] | None = None) -> str:
     optional = name == "Record"
     rows = [(name_, kind, "") for name_, kind in (first or {}).items()]
-    rows += [(field.name, _type(field, optional), field_comment(field)) for field in fields]
+    rows += [(field.name, _python_type(field, optional), field_comment(field)) for field in fields]
     if not optional:
         rows += [
-            (name, _answered(property_), property_["description"]) for name, property_ in rollout_fields(fields).items()
+            (name, _not_required_type(property_), property_["description"])
+            for name, property_ in rollout_fields(fields).items()
         ]
     if all(name_.isidentifier() and not keyword.iskeyword(name_) for name_, _, _ in rows):
         lines = [f"    {name_}: {kind}{f'  # {words}' if words else ''}" for name_, kind, words in rows]
@@ -129,14 +130,14 @@ def _typed(name: str, fields: tuple[Field, ...], doc: str, first: dict[str, str]
     return "\n".join(["", f"# {doc}", f'{name} = TypedDict("{name}", {{', *lines, "})", ""])
 
 
-def _type(field: Field, optional: bool) -> str:
+def _python_type(field: Field, optional: bool) -> str:
     kind = f"Literal[{', '.join(map(repr, field.choices))}]" if field.choices else TYPES[field.kind]
     if field.nullable:
         return f"NotRequired[{kind} | None]" if optional else f"{kind} | None"
     return kind
 
 
-def _answered(schema: dict[str, Any]) -> str:
+def _not_required_type(schema: dict[str, Any]) -> str:
     kind = f"Literal[{', '.join(map(repr, schema['enum']))}]" if "enum" in schema else TYPES[schema["type"]]
     return f"NotRequired[{kind}]"
 

@@ -18,7 +18,7 @@ from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings.schema import SERVICE
 
 LEAST_CPU = 0.5  # processors; with less, a service starts too slowly
-DRAIN = 10.0  # seconds in which load balancers notice that /readyz says no, where [service] says nothing
+DRAIN = 10.0  # default of drain_seconds: time for load balancers to notice that /readyz fails
 BUSY = 0.7  # share of its processors at which the autoscaler adds a replica
 REQUIREMENTS = "requirements.txt"
 MARK = "Written by `d2c deploy`"
@@ -54,13 +54,13 @@ class DeployPlan:
     size: ReplicaSize
     port: int = 3000
     sized: str = "Limits are not measured: `d2c loadtest` measures them."  # sentence on the source of the size
-    project: tuple[str, ...] = ("settings.ini",)  # what the image of the project holds, seen from its folder
-    context: str = "../../.."  # the project's folder, seen from where the files are written
+    project: tuple[str, ...] = ("settings.ini",)  # contents of the project's image, relative to the project's folder
+    context: str = "../../.."  # the project's folder, relative to the folder of the files
     place: str = ""  # path from the project to the files
     keys: str = "d2c_store/serving/keys.json"  # the file of API keys, seen from the project's folder
     deciding: DecisionServicePlan | None = None
-    environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… that the project sets otherwise than the defaults
-    secrets: tuple[str, ...] = ()  # names of those that the schedule refers to
+    environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… variables that differ from the defaults
+    secrets: tuple[str, ...] = ()  # names of the secrets that the schedule refers to
     files: str = ""  # digest of the files of the image; without it files are not verified
 
     @property
@@ -119,7 +119,7 @@ def deploy(plan: DeployPlan, target: str, folder: Path) -> list[Path]:
 
 
 def size_of(
-    load: LoadResult | None,  # a load test, where there was one
+    load: LoadResult | None,  # result of the load test, if there was one
     *,
     cpu: float | None = None,  # options override measured values
     memory_mb: int | None = None,

@@ -24,20 +24,20 @@ def rules(plan: DeployPlan) -> dict[str, Any]:
         f"sum(d2c_rollout_aborts_total{{{model_label}}} offset 1h)"  # increase() misses a counter that begins at 1
     )
     listed = [
-        _alert("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
+        _alert_rule("D2CFailing", f"{failed} / {requests} > 0.01", "5m", "page",
                "more than 1 % of the responses are server errors", "read the service's log; d2c rollback restores the previous champion"),
-        _alert("D2CSlow", f"{slow} > {plan.size.request_ms / 1e3:g}", "5m", "page",
+        _alert_rule("D2CSlow", f"{slow} > {plan.size.request_ms / 1e3:g}", "5m", "page",
                f"the 99th percentile of the latency is above {plan.size.request_ms:g} ms", "add replicas, or check recent changes"),
-        _alert("D2CQuiet", f"{hour} < 0.8 * {before}", "30m", "ticket",
+        _alert_rule("D2CQuiet", f"{hour} < 0.8 * {before}", "30m", "ticket",
                "the request rate is 20 % lower than at this hour a week ago", "ask the calling team whether a release changed its traffic"),
-        _alert("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{model_label}}}[5m])) > 0", "5m", "ticket",
+        _alert_rule("D2CUnlogged", f"sum(rate(d2c_unlogged_total{{{model_label}}}[5m])) > 0", "5m", "ticket",
                "predictions are not logged: the log buffer is full", "check the disk of the state folder"),
-        _alert("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{model_label}}}[5m])) > 1", "10m", "ticket",
+        _alert_rule("D2CRefusedCallers", f"sum(rate(d2c_refused_callers_total{{{model_label}}}[5m])) > 1", "10m", "ticket",
                "callers use API keys that are not valid", "d2c keys list shows expired and revoked keys"),
-        _alert("D2CRolloutAborted", f"{aborted} > ({aborted_before} or vector(0))", "0m", "ticket",
+        _alert_rule("D2CRolloutAborted", f"{aborted} > ({aborted_before} or vector(0))", "0m", "ticket",
                "a service aborted a rollout in the last hour",
                "d2c collect, then d2c rollout shows the reason; --abort ends it in all replicas"),
-        _alert("D2CAway", f'absent(d2c_requests_total{{{model_label}}})', "10m", "page",
+        _alert_rule("D2CAway", f'absent(d2c_requests_total{{{model_label}}})', "10m", "page",
                "Prometheus scrapes no replica of the service", "check that it runs and that Prometheus can reach /metrics"),
     ]  # fmt: skip
     return {
@@ -50,7 +50,7 @@ def rules(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def _alert(name: str, expression: str, lasting: str, severity: str, means: str, do: str) -> dict[str, Any]:
+def _alert_rule(name: str, expression: str, lasting: str, severity: str, means: str, do: str) -> dict[str, Any]:
     return {
         "alert": name,
         "expr": expression,

@@ -36,7 +36,7 @@ def head_comment(plan: DeployPlan) -> list[str]:
         "  echo https://alerts.example/d2c > secrets/alerts && chmod 644 secrets/*",
         "The last is the web hook that Alertmanager calls when an alert fires: replace it with your own, or configure receivers in",
         "alertmanager/alertmanager.yaml.",
-        *_about(plan),
+        *_setup_steps(plan),
         "3. The ledger and MLflow of this file start empty. Start them and point the project to them, so that the scheduler, the",
         "decision service and your own commands use the same versions. Run in the project's folder, with psycopg[binary] installed and the options of the first `d2c deploy` at the end:",
         f"   docker compose -f {plan.place or '.'}/compose.yaml up -d --build postgres mlflow",
@@ -58,7 +58,7 @@ def head_comment(plan: DeployPlan) -> list[str]:
     ]
 
 
-def _about(plan: DeployPlan) -> list[str]:
+def _setup_steps(plan: DeployPlan) -> list[str]:
     others = [*(plan.deciding.secrets if plan.deciding else ()), *plan.secrets]
     files = ", ".join(f"secrets/{name}" for name in dict.fromkeys(others))
     secret_step = [f"Create the secrets that policies and the schedule refer to: {files}"] if files else []
@@ -76,9 +76,9 @@ def image_name(plan: DeployPlan) -> str:
     return f"model-{plan.slug}" if plan.slug in OTHERS else plan.slug
 
 
-def published_port(name: str, port: int, inside: int | None = None) -> list[str]:
+def published_port(name: str, port: int, container_port: int | None = None) -> list[str]:
     """Return a port mapping on 127.0.0.1 that an environment variable overrides."""
-    return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{inside or port}"]
+    return [f"127.0.0.1:${{D2C_{name}_PORT:-{port}}}:{container_port or port}"]
 
 
 def files(plan: DeployPlan) -> dict[str, str]:
@@ -101,8 +101,8 @@ def files(plan: DeployPlan) -> dict[str, str]:
     }
     made = {
         name: header(head_comment(plan) if name == "compose.yaml" else ())
-        + yaml.safe_dump(each, sort_keys=False, width=120)
-        for name, each in texts.items()
+        + yaml.safe_dump(document, sort_keys=False, width=120)
+        for name, document in texts.items()
     }
     databases = "-- Written by `d2c deploy`\nCREATE DATABASE ledger;\nCREATE DATABASE mlflow;\n"
     return made | {
@@ -150,7 +150,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                     "D2C_TRACKING_URI": "http://mlflow:5000",
                     "D2C_LEDGER_URL_FILE": "/run/secrets/ledger",
                     "D2C_SERVICE_STATE": "/state",
-                    **({"D2C_SERVICE_KEYS": "/run/secrets/keys"} if plan.deciding else {}),  # who may cause decisions
+                    **({"D2C_SERVICE_KEYS": "/run/secrets/keys"} if plan.deciding else {}),  # keys that may cause decisions
                 },
                 "depends_on": up | {"mlflow": {"condition": "service_started"}},
                 "stop_grace_period": "5m",

@@ -171,7 +171,7 @@ def registry(image: str) -> str:
 
 
 def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **job_options: Any) -> dict[str, Any]:
-    cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails where it finds no such file
+    cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails without this file
     first = [
         CHECKOUT,
         {"uses": "actions/setup-python@v5", "with": PYTHON | cached},

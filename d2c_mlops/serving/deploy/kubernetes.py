@@ -41,8 +41,8 @@ def files(plan: DeployPlan) -> dict[str, str]:
     }  # fmt: skip
     texts = {
         name: header([*(line.replace("{keys}", plan.keys) for line in SAID), plan.sized])
-        + yaml.safe_dump(each, sort_keys=False)
-        for name, each in manifests.items()
+        + yaml.safe_dump(manifest, sort_keys=False)
+        for name, manifest in manifests.items()
     }
     operated = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -106,7 +106,7 @@ def stateful(plan: DeployPlan) -> dict[str, Any]:
         "kind": "StatefulSet",
         "metadata": meta(plan),
         "spec": {
-            "serviceName": plan.slug,  # how many there are is the autoscaler's: a number here would undo it with each apply
+            "serviceName": plan.slug,  # the autoscaler sets the number of replicas; a number here would reset it with each apply
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": labels(plan)},
             "updateStrategy": {"type": "RollingUpdate"},

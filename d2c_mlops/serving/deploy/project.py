@@ -34,8 +34,8 @@ KINDS = (
     ".toml",
     ".yaml",
     ".yml",
-)  # of files that parameters name; data stay where they are
-OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # what the platform's files say by themselves
+)  # of files that parameters name; data files are not copied
+OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # options that the platform's files set
 
 
 def recipe(plan: DeployPlan) -> str:
@@ -100,5 +100,5 @@ def _is_part(name: str, settings: Settings) -> bool:
     inside = path != settings.root.resolve() and path.is_relative_to(settings.root.resolve())
     try:
         return bool(name) and inside and path.exists() and not any(path.is_relative_to(folder) for folder in excluded)
-    except OSError:  # a parameter that is no file's name at all
+    except OSError:  # a parameter that cannot be a file name
         return False

@@ -146,12 +146,12 @@ class Keyring:
         self.looked, self.stamp = 0.0, (0, 0)
         self.keys: dict[str, Key] = {}
         self.damaged = False
-        self.there = False  # a file existed: if it is empty now, every caller is refused
+        self.there = False  # whether a file existed: if it is empty now, every caller is refused
         self._read()
 
     def requires_keys(self) -> bool:
         """Return whether callers need a key: an API key file exists or existed, even if it is empty now."""
-        self._fresh()
+        self._reload_after_interval()
         return self.there or self.damaged
 
     def reload_if_changed(self) -> None:
@@ -161,7 +161,7 @@ class Keyring:
         except (OSError, UsageError):
             self.damaged = True
 
-    def _fresh(self) -> None:
+    def _reload_after_interval(self) -> None:
         if time.monotonic() - self.looked > LOOK:
             self.reload_if_changed()
 
@@ -187,7 +187,7 @@ class Keyring:
 
     def key_of_token(self, token: str | None, now: datetime) -> tuple[Key | None, str | None]:
         """Return the key of a token (None when unknown) and why it is not valid (None when it is)."""
-        self._fresh()
+        self._reload_after_interval()
         if not token:
             return None, "no key"
         prefix, _, id_and_secret = token.partition("_")

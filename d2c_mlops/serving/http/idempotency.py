@@ -17,9 +17,9 @@ from d2c_mlops.settings import ServiceSettings
 
 KEEP = 24 * 3600.0  # seconds
 SWEEP = 60.0  # seconds between two sweeps of a worker
-SWEPT = 5_000  # rows that a sweep removes at most; the next call goes on
+SWEPT = 5_000  # rows that a sweep removes at most; the next call continues
 LOOK = 1.0  # seconds between two looks at the free space
-RESERVED = 64 * 2**20  # bytes of the file system that are left to the prediction log; a tenth of a small one
+RESERVED = 64 * 2**20  # bytes of the file system reserved for the prediction log; a tenth of a small one
 AGAIN = 5.0  # seconds after which a caller may try again while the disk is full
 LONGEST_WAIT = 3600.0  # seconds
 ROW = 200  # bytes of a row beside its answer
@@ -101,7 +101,7 @@ class IdempotencyStore:
         with self._open() as db, _transaction(db):
             row, own_bytes, all_bytes = _row_with_usage(db, scope, key, caller)
             if row is None or row[2] <= now - KEEP or (row[0] not in (digest, former) and not row[1]):
-                if self._sweep(db, now):
+                if self._remove_old_answers(db, now):
                     _, own_bytes, all_bytes = _row_with_usage(db, scope, key, caller)
                 self._check_room(db, own_bytes, all_bytes, now)
                 db.execute(BEGUN, (scope, key, digest, now))
@@ -135,18 +135,18 @@ class IdempotencyStore:
                 yield self.db
                 self.refusing = False
             except (sqlite3.DatabaseError, OSError) as err:
-                self._say(str(err))
+                self._log_failure(str(err))
                 raise Full(f"the service cannot write its idempotency store ({err})") from err
             except Full as err:
-                self._say(err.why)
+                self._log_failure(err.why)
                 raise
 
-    def _say(self, why: str) -> None:
+    def _log_failure(self, why: str) -> None:
         if not self.refusing:
             LOG.error("answers cannot be stored", extra={"facts": {"file": str(self.file), "why": why}})
         self.refusing = True
 
-    def _sweep(self, db: sqlite3.Connection, now: float) -> int:
+    def _remove_old_answers(self, db: sqlite3.Connection, now: float) -> int:
         """Remove answers that are older than a day; return their number."""
         if abs(now - self.swept) < SWEEP:
             return 0

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 QUICK = 0.0025  # seconds; each of the measured answers has to take less before a size class runs on the event loop
 LIMIT = 0.005  # seconds; a longer answer on the event loop sends its size class back to the pool
-MEASURED = 20  # answers in a row that have to be quick
+MEASURED = 20  # consecutive quick answers that are needed
 DECLARED = 16_384  # bytes; requests up to this size of a model that declares itself quick are not measured first
 LONG = 0.05  # seconds; after a longer answer on the event loop its size class stays in the pool for PAUSE
 BLOCKED, LOOK = 0.5, 0.1  # seconds after which the event loop counts as blocked, and between two checks of it
@@ -43,12 +43,12 @@ class LatencyEstimate:
         """Return whether answers of this size may run on the event loop."""
         if self.declared is False or (self.paused_until and self.paused_until > monotonic()):
             return False
-        size_class = self._class(size)
+        size_class = self._size_class(size)
         return size_class.quick >= MEASURED and not (size_class.paused_until and size_class.paused_until > monotonic())
 
     def add(self, size: Size, seconds: float, *, on_loop: bool, complete: bool = True) -> None:
         """Record the wall time of an answer; a request that the model refused or failed on (`complete` False) counts only when slow."""
-        size_class = self._class(size)
+        size_class = self._size_class(size)
         if seconds > (LONG if on_loop else BLOCKED):
             size_class.paused_until = monotonic() + PAUSE
         if seconds > LIMIT or (seconds > QUICK and not on_loop):
@@ -62,7 +62,7 @@ class LatencyEstimate:
         for size_class in list(self.classes.values()):
             size_class.quick = 0
 
-    def _class(self, size: Size) -> SizeClass:
+    def _size_class(self, size: Size) -> SizeClass:
         place = (size[0], size[1].bit_length())
         size_class = self.classes.get(place)
         if size_class is None:
@@ -132,9 +132,9 @@ class LoopWatchdog:
         while True:
             wait(LOOK)
             for call in self.calls.copy():
-                self._look(call)
+                self._check_call(call)
 
-    def _look(self, call: LoopCall) -> None:
+    def _check_call(self, call: LoopCall) -> None:
         seconds = monotonic() - call.start
         if call.reported or seconds < BLOCKED:
             return

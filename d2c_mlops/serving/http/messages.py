@@ -22,7 +22,7 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON, NDJSON, PROBLEM, TEXT = "application/json", "application/x-ndjson", "application/problem+json", "text/plain"
-PACK_FROM = 1024  # bytes; below, gzip costs more than it saves
+PACK_FROM = 1024  # bytes; smaller answers are not compressed
 SLOWEST = 64  # bytes of a stream that must arrive within the time for a part, so that a slow sender does not hold a slot forever
 UNPACK = 2**20  # bytes that are decompressed at a time
 SLICE = 16_384  # compressed bytes passed to zlib at a time: it copies the remainder after the end of each member
@@ -164,7 +164,7 @@ class Request:
         """Send an answer, compressed when the caller accepts gzip and the body is large enough."""
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
-        headers += [(_name(key), value.encode()) for key, value in answer.headers.items()]
+        headers += [(_header_name(key), value.encode()) for key, value in answer.headers.items()]
         if self.older is not None:
             headers += self.older.headers
         if self.probe:
@@ -217,13 +217,13 @@ def check_json(request: Request) -> None:
 
 
 @cache
-def _name(key: str) -> bytes:
+def _header_name(key: str) -> bytes:
     return key.replace("_", "-").encode()
 
 
 @types.coroutine
 def resume_coroutine(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
-    """Continue a coroutine that was started by hand and now waits; sent values and exceptions reach it."""
+    """Continue a manually started coroutine that now waits; sent values and exceptions are passed to it."""
     while True:
         try:
             sent = yield waits_for
@@ -277,7 +277,7 @@ class _Members:
 
 
 async def is_in_task() -> None:
-    """Continue as a task of the event loop, which timers require; a request that is answered at once has none."""
+    """Continue as a task of the event loop, which timers require; a request that is answered immediately has no task."""
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
 
@@ -315,7 +315,7 @@ def _gzip(body: bytes) -> bytes:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Confirm the server's startup and shutdown events; refuse websockets."""
+    """Confirm the server's startup and shutdown events; refuse web sockets."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1000})
         return

@@ -17,9 +17,9 @@ class Metrics:
         counters = _counters()
         self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters[:6]
         self.answers, self.failed, self.dropped, self.aborts, self.share = counters[6:]
-        self.done, self.answered = cache(self._done), cache(self.records.labels)
+        self.done, self.answered = cache(self._requests_counter), cache(self.records.labels)
 
-    def _done(self, model: str, version: str, path: str, status: int) -> tuple[Any, Any]:
+    def _requests_counter(self, model: str, version: str, path: str, status: int) -> tuple[Any, Any]:
         return (
             self.total.labels(model, version, path, str(status)),
             self.seconds.labels(model, version, path) if status < 400 else None,

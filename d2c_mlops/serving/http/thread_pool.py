@@ -30,16 +30,16 @@ class ThreadPool:
         if (await asyncio.wait([answer], timeout=seconds))[0]:
             return answer.result()
         answer.cancel()  # the result is not read
-        self._leave(making)
+        self._abandon(making)
         took = f"the prediction took more than {seconds:g} s; send fewer records per request"
         raise HttpRefused(problem(504, "Prediction timed out", took))
 
-    def _leave(self, making: Future[Any]) -> None:
+    def _abandon(self, making: Future[Any]) -> None:
         if making.cancel():
             return
         self.stuck += 1
         loop = asyncio.get_running_loop()
-        making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._freed))
+        making.add_done_callback(lambda _: loop.call_soon_threadsafe(self._thread_freed))
 
-    def _freed(self) -> None:
+    def _thread_freed(self) -> None:
         self.stuck -= 1

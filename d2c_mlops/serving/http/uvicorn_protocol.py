@@ -1,4 +1,4 @@
-"""HTTP/1.1 server protocol: uvicorn's protocol with a fast path for requests that arrive complete.
+"""HTTP/1.1 server protocol: uvicorn's protocol with a fast path for requests that arrive completely.
 
 All private names of uvicorn are used here. Tested with uvicorn >=0.45,<0.55; outside of that range uvicorn keeps its own protocol.
 """
@@ -32,7 +32,7 @@ SILENCE = 30.0  # seconds between two checks of a connection; it is closed after
 
 
 class FastHttpProtocol(HttpToolsProtocol):
-    """Answers a request that is complete when it is read, without a task.
+    """Answers a request without a task if it is complete when it is read.
 
     uvicorn creates a task for each request before its body has arrived, and sends head and body separately: a turn of the event loop and a second
     packet, which together cost more than a prediction. A request that must wait (for its body, a thread) continues as a task.
@@ -53,19 +53,19 @@ class FastHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection and its idle timer."""
         super().connection_made(transport)
-        self.watch = self.loop.call_later(SILENCE, self._look)
+        self.watch = self.loop.call_later(SILENCE, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop the timer and end the connection."""
         super().connection_lost(exc)
         if self.watch is not None:
             self.watch.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received data, then answer."""
+        """Parse received data, then answer complete requests."""
         before, self.reading = self.cycle, True
         super().data_received(data)
-        self._join()
+        self._pass_body_on()
         self.reading = False
         if len(self.headers) > MOST_HEADERS and self.begun is None and not self.transport.is_closing():
             self.transport.close()  # trailers without end
@@ -88,17 +88,17 @@ class FastHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Pass the body on before its end."""
-        self._join()
+        self._pass_body_on()
         super().on_message_complete()
 
-    def _join(self) -> None:
+    def _pass_body_on(self) -> None:
         if self.pieces:
             body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
             self.pieces.clear()
             if self.parser is not None:
                 super().on_body(body)
 
-    def _look(self) -> None:
+    def _close_if_idle(self) -> None:
         """Close a connection on which no request was completed since the last check."""
         if self.transport.is_closing():
             return
@@ -107,14 +107,14 @@ class FastHttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.silent = waiting
-        self.watch = self.loop.call_later(SILENCE, self._look)
+        self.watch = self.loop.call_later(SILENCE, self._close_if_idle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope["extensions"] = {WHOLE: partial(self._send, cycle)}
         if trouble := _malformed_request(scope):
             app = partial(_refuse, *trouble)
-        if self.reading:  # those behind it in the same packet are queued
+        if self.reading:  # later requests in the same packet are queued
             self.begun = cycle, app
         else:
             super()._start_asgi_task(cycle, app)
@@ -125,7 +125,7 @@ class FastHttpProtocol(HttpToolsProtocol):
             waits_for = context.run(going.send, None)
         except StopIteration:
             return
-        task = self.loop.create_task(_rest(going, waits_for), context=context)
+        task = self.loop.create_task(_finish_request(going, waits_for), context=context)
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -142,11 +142,11 @@ class FastHttpProtocol(HttpToolsProtocol):
         pieces.append(b"\r\n")
         head = b"".join(pieces)
         if not head.count(b"\r") == head.count(b"\n") == len(all_headers) + 2:
-            return False  # a header that holds a line: uvicorn refuses it
+            return False  # a header with a line break: uvicorn refuses it
         self.transport.write(head + body)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
-        cycle.scope["extensions"] = {}  # else the cycle holds itself, and the collector has to find it
+        cycle.scope["extensions"] = {}  # otherwise the cycle references itself and needs garbage collection
         cycle.on_response()
         return True
 
@@ -170,7 +170,7 @@ async def _refuse(status: int, title: str, detail: str, scope: Scope, receive: R
     await Request(scope, receive, send).reply(problem(status, title, detail), closing=True)
 
 
-async def _rest(going: Generator[Any, Any, None], waits_for: Any) -> None:
+async def _finish_request(going: Generator[Any, Any, None], waits_for: Any) -> None:
     await resume_coroutine(going, waits_for)
 
 

@@ -64,7 +64,7 @@ async def generate_load(
 if __name__ == "__main__":
     port, path, file, connections, seconds = sys.argv[1:]
     try:
-        made = generate_load("127.0.0.1", int(port), path, Path(file).read_bytes(), int(connections), float(seconds))
-        sys.stdout.write(orjson.dumps(asyncio.run(made)).decode())
+        figures = generate_load("127.0.0.1", int(port), path, Path(file).read_bytes(), int(connections), float(seconds))
+        sys.stdout.write(orjson.dumps(asyncio.run(figures)).decode())
     except (D2CError, OSError, asyncio.IncompleteReadError) as err:
         sys.exit(str(err))

@@ -96,9 +96,9 @@ def loadtest(
             log(f"ready in {ready:.1f} s, sending requests to {path} on {connections} connections for {seconds:g} s")
             ask = _load_requester(folder, port, path, example)
             ask(1, connections, WARM)
-            before, began = _cpu(server.process.pid), time.monotonic()
+            before, began = _cpu_seconds(server.process.pid), time.monotonic()
             answers = ask(1, connections, seconds)
-            spent, took = _cpu(server.process.pid) - before, time.monotonic() - began
+            spent, took = _cpu_seconds(server.process.pid) - before, time.monotonic() - began
             log(f"sending {largest:,} records in one request")
             ask(largest, 1, WARM)
     result = LoadResult(
@@ -125,7 +125,7 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
 
     def watch() -> None:
         while not stopped.wait(SAMPLE):
-            for name, size in zip(top, _memory(pid), strict=True):
+            for name, size in zip(top, _memory_bytes(pid), strict=True):
                 top[name] = max(top[name], size)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -137,7 +137,7 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
         watcher.join()
 
 
-def _memory(pid: int) -> tuple[float, float]:
+def _memory_bytes(pid: int) -> tuple[float, float]:
     sizes, shares = [0.0], [0.0]
     for process in _process_tree(pid):
         try:
@@ -149,7 +149,7 @@ def _memory(pid: int) -> tuple[float, float]:
     return max(sizes), sum(shares)
 
 
-def _cpu(pid: int) -> float:
+def _cpu_seconds(pid: int) -> float:
     times = [process.cpu_times() for process in _process_tree(pid)]
     return float(sum(cpu_times.user + cpu_times.system for cpu_times in times))
 

@@ -71,7 +71,7 @@ def collect(ledger: Ledger, folder: Path) -> CollectCounts:
     with lock(folder, "this log", 60.0):
         seal_abandoned_segments(folder)
         for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
-            with suppress(FileNotFoundError):  # sealed meanwhile: read under its new name next time
+            with suppress(FileNotFoundError):  # sealed in the meantime: the next collection reads it under its new name
                 _load(ledger, file, counts)
                 if file.suffix == ".jsonl":
                     file.unlink()
@@ -102,7 +102,7 @@ def _load(ledger: Ledger, file: Path, counts: CollectCounts) -> None:
             faulty.append(line)
     try:
         _insert(ledger, read.values(), counts)
-    except REFUSED:  # the database refused it: the other lines must not be blocked
+    except REFUSED:  # the database refused a line: the other lines are still loaded
         for line, rows in read.items():
             try:
                 _insert(ledger, [rows], counts)

@@ -48,7 +48,7 @@ class _Segment:
             self.file = open(draft, "w+b", buffering=0, opener=open_private)  # noqa: SIM115
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not draft.exists():  # removed by another starting process before it was locked
+                if not draft.exists():  # another starting process removed it before it was locked
                     self.file.close()
                     continue
                 os.posix_fallocate(
@@ -108,7 +108,7 @@ class Logbook:
         self.full: deque[_Segment] = deque()
         self.current: _Segment | None = None
         self.refused = 0
-        self.keeper = threading.Thread(target=self._keep, name="logbook", daemon=True)
+        self.keeper = threading.Thread(target=self._run_background, name="logbook", daemon=True)
         self.keeper.start()
 
     def append(self, line: bytes) -> bool:
@@ -117,7 +117,7 @@ class Logbook:
         with self.lock:
             now = self.current
             if now is None or now.used + size > now.size:
-                now = self._next(size)
+                now = self._next_segment(size)
             if now is None or not now.put(line):
                 self.refused += 1
                 return False
@@ -135,7 +135,7 @@ class Logbook:
             self.full.clear()
             self.ready.clear()
 
-    def _next(self, size: int) -> _Segment | None:
+    def _next_segment(self, size: int) -> _Segment | None:
         """Switch to an empty segment; the background thread seals the full one."""
         if not self.ready or size > self.segment:
             return None
@@ -146,14 +146,14 @@ class Logbook:
         self.work.set()
         return self.current
 
-    def _keep(self) -> None:
+    def _run_background(self) -> None:
         while not self.closing:
             self.work.wait(SYNC)
             self.work.clear()
             with suppress(OSError):  # a full disk; tried again in a moment
-                self._tidy()
+                self._rotate()
 
-    def _tidy(self) -> None:
+    def _rotate(self) -> None:
         with self.lock:
             now = self.current
             if now is not None and now.used and time.monotonic() - now.since > self.rotate:
@@ -167,7 +167,7 @@ class Logbook:
             self.ready.append(_Segment(self.folder, self.segment))
         now = self.current
         if now is not None:
-            with suppress(ValueError):  # sealed meanwhile
+            with suppress(ValueError):  # sealed in the meantime
                 _sync(now)
 
 

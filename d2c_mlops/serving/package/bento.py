@@ -29,7 +29,7 @@ from d2c_mlops.serving.predict.older_contracts import OlderContract
 from d2c_mlops.serving.predict.sunsets import supported_older_contracts
 from d2c_mlops.settings import Settings
 
-# What enters an image: modules and packages of this one, whole; the modules that lie in "serving" itself, too.
+# Contents of an image: complete packages and modules of d2c_mlops, and the modules directly in "serving".
 PARTS = (
     "__init__.py",
     "errors.py",
@@ -94,8 +94,8 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
         folder = settings.store / "bentoml" / "bentos" / version.model / tag.partition(":")[2]
         for name, described in (("version.json", version), ("challenger.json", challenger)):
             if described is not None:
-                (context / name).write_text(json.dumps(_about(described), indent=1), encoding="utf-8")
-        files = packed_digests(_listed(version, context))
+                (context / name).write_text(json.dumps(_version_metadata(described), indent=1), encoding="utf-8")
+        files = packed_digests(_copied_digests(version, context))
         bento = Bento(tag, folder, made=False, sha256=digest(files))
         if (folder / "bento.yaml").exists():
             check_bento_files(folder / "src", bento.sha256)
@@ -107,12 +107,12 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
             if (folder / "bento.yaml").exists():
                 return bento
             (context / FILES).write_bytes(files)
-            _build(context, tag, settings)
+            _build_bento(context, tag, settings)
             check_bento_files(folder / "src", bento.sha256)
     return replace(bento, made=True)
 
 
-def _listed(version: Version, context: Path) -> dict[str, str]:
+def _copied_digests(version: Version, context: Path) -> dict[str, str]:
     """Return the digests of the files that BentoML copies from a folder, by their path in the Bento."""
     included = {path.partition("/")[0] for path in _bentofile(version)["include"]}
     digests = {}
@@ -182,11 +182,11 @@ def _copy_older(older_versions: list[tuple[OlderContract, Version]], settings: S
             _copy_package(version, context)
             copy_verified_files(version, settings, context / OLDER / str(old.major))
     if older_versions:
-        entries = [{**old.to_dict(), "about": _about(version)} for old, version in older_versions]
+        entries = [{**old.to_dict(), "about": _version_metadata(version)} for old, version in older_versions]
         (context / OLDER_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
-def _about(version: Version) -> dict[str, Any]:
+def _version_metadata(version: Version) -> dict[str, Any]:
     names = ("model", "version", "run_id", "as_of", "package_version", "sha256")
     return {name: getattr(version, name) for name in names}
 
@@ -230,7 +230,7 @@ def _bentofile(version: Version) -> dict[str, Any]:
     }
 
 
-def _build(context: Path, tag: str, settings: Settings) -> None:
+def _build_bento(context: Path, tag: str, settings: Settings) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
     environment_ = bare_environment(environment(settings))
     process = subprocess.run(command, cwd=context, env=environment_, capture_output=True, text=True, timeout=600)

@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 from d2c_mlops.serving.predict.older_contracts import load_model as load
 from d2c_mlops.models.core.contract import to_frame
-import httptools, uvloop  # uvicorn takes them where they are
+import httptools, uvloop  # uvicorn uses them if they are installed
 import d2c_mlops.serving.app.service
 import d2c_mlops.serving.http.tracing
 for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
@@ -32,12 +32,12 @@ for folder in filter(Path.is_dir, (Path("model"), Path("challenger"))):
     except Exception:
         pass
     kept = folder / "example.json"
-    if folder.name == "model" and kept.exists():  # what it has answered before it has to answer where it is served
+    if folder.name == "model" and kept.exists():  # the service must be able to predict a record that the model has predicted before
         record = json.loads(kept.read_text(encoding="utf-8"))
         model.predict(model.contract.check_inputs(to_frame(model.contract.input_fields, [record])))
 here = str(Path.cwd())
 beside = sorted(n for n, m in sys.modules.items() if n.startswith("d2c_mlops.") and not str(m.__file__).startswith(here))
-if beside:  # found where this package is installed, which is not where the service runs
+if beside:  # imported from the installed package, which does not exist where the service runs
     raise ImportError(f"{', '.join(beside)} are not packaged with it")
 from d2c_mlops.serving.predict.older_contracts import FOLDER, contract_breach
 broken = {folder.name: why for folder in sorted(Path(FOLDER).glob("*")) if (why := contract_breach(folder))}

@@ -107,7 +107,7 @@ def decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], 
         record = defstruct("Record", members, forbid_unknown_fields=True, kw_only=True, gc=False)
         records = Annotated[list[record], Meta(min_length=1, max_length=max_records)]  # type: ignore[valid-type]
         return Decoder(defstruct("Body", [("records", records)], forbid_unknown_fields=True)), Decoder(record)
-    except (TypeError, ValueError):  # a limit beyond 64 bits, a name that Python keeps to itself
+    except (TypeError, ValueError):  # a limit beyond 64 bits, or a reserved name
         return None
 
 

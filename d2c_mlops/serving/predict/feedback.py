@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from d2c_mlops.serving.http.messages import Request
     from d2c_mlops.serving.predict.predictor import ServedModel
 
-LARGEST = 65_536  # bytes of a body: all that a reason and a value may have, each character escaped, and as much again
+LARGEST = 65_536  # bytes of a body: twice the longest reason and value with every character escaped
 Text = Annotated[str, Field(max_length=2000)]
 Value = float | bool | Text
 
@@ -88,7 +88,7 @@ def id_of(model: str, prediction_id: str, action: str) -> str:
 def parse_feedback(body: bytes, id: str, served: ServedModel, request: Request, now: datetime) -> FeedbackMessage:
     """Parse a body; `id` is used for feedback by key. Raises ValidationError, and HttpRefused for an unknown prediction."""
     feedback: Any = Feedback.model_validate_json(body, strict=True).root
-    key, personal = feedback.key, _key_protection(served)
+    key, personal = feedback.key, key_protection(served)
     decoded_id = None
     if feedback.prediction_id is not None:
         decoded_id = served.signer.decode(feedback.prediction_id)
@@ -154,7 +154,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _key_protection(served: ServedModel) -> Personal:
+def key_protection(served: ServedModel) -> Personal:
     """Return how the key is kept out of the log (hash or drop), by inputs or outputs of the contract."""
     fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
     personal = {field.personal for field in fields if field.name == served.key}

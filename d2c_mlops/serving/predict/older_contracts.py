@@ -22,7 +22,7 @@ from d2c_mlops.serving.predict.predictor import ServedModel
 HOME = Path(__file__).parents[3]  # folder in a Bento that contains this package
 FILE, FOLDER = "older.json", "older"
 PATH = re.compile(r"/v(\d{1,9})(/.*)?")
-WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # these are the process's, whatever it speaks
+WITHOUT = ("/livez", "/healthz", "/readyz", "/metrics")  # paths of the process, independent of the contract
 
 
 @dataclass(frozen=True)

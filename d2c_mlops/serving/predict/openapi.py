@@ -80,9 +80,9 @@ def document(served: ServedModel) -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of a served model."""
     contract, name, most = served.model.contract, served.name, served.max_records
     example = {"records": [served.example]}
-    asks = {"/predict": _ask("predict", f"Predict up to {most} records", example)}
+    asks = {"/predict": _predict_operation("predict", f"Predict up to {most} records", example)}
     if served.explains:
-        asks["/explain"] = _ask(
+        asks["/explain"] = _predict_operation(
             "explain", f"Predict up to {most} records, with the reasons of each", example, "Explained"
         )
     return {
@@ -92,17 +92,19 @@ def document(served: ServedModel) -> dict[str, Any]:
         "paths": {
             **{path: {"post": operation} for path, operation in asks.items()},
             "/feedback": {"post": _feedback()},
-            "/contract": {"get": _get("contract", "Inputs and outputs of the model, with units")},
+            "/contract": {"get": _get_operation("contract", "Inputs and outputs of the model, with units")},
             "/schema.json": {
-                "get": _get("schema", "JSON Schema of a record and of a prediction", "application/schema+json")
+                "get": _get_operation(
+                    "schema", "JSON Schema of a record and of a prediction", "application/schema+json"
+                )
             },
-            "/livez": {"get": _get("livez", "Liveness: the process runs", "text/plain")},
+            "/livez": {"get": _get_operation("livez", "Liveness: the process runs", "text/plain")},
             "/readyz": {
-                "get": _get(
+                "get": _get_operation(
                     "readyz", "Readiness: the model is loaded and the service is not shutting down", "text/plain"
                 )
             },
-            "/metrics": {"get": _get("metrics", "Prometheus metrics", "text/plain")},
+            "/metrics": {"get": _get_operation("metrics", "Prometheus metrics", "text/plain")},
         },
         "components": {
             "securitySchemes": SECURITY,
@@ -135,7 +137,7 @@ def json_schema(served: ServedModel) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{served.name} {contract.version}",
-        "$defs": {name: _modern(schema) for name, schema in sides.items()},
+        "$defs": {name: _to_json_schema(schema) for name, schema in sides.items()},
         "$ref": "#/$defs/Record",
         "name": served.name,
         "routes": _routes(served),
@@ -168,7 +170,7 @@ def _routes(served: ServedModel) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+def _to_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Convert OpenAPI 3.0 schemas to JSON Schema."""
     properties = {}
     for name, was in schema["properties"].items():
@@ -204,13 +206,13 @@ def _rows(fields: tuple[Field, ...]) -> str:
     return "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
 
 
-def _json(schema: str, example: Any = None) -> dict[str, Any]:
+def _json_content(schema: str, example: Any = None) -> dict[str, Any]:
     media: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     return {"application/json": media if example is None else {**media, "example": example}}
 
 
-def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dict[str, Any]:
-    media = _json("Request", example)
+def _predict_operation(name: str, summary: str, example: Any, answer: str = "Response") -> dict[str, Any]:
+    media = _json_content("Request", example)
     lines = "One record per line in, one prediction per line out; the last line says whether all records were answered"
     stream = {"schema": {"type": "string", "description": lines}}
     headers = {"X-Prediction-Logged": {"description": "true when the predictions are in the log and survive a crash",
@@ -223,7 +225,7 @@ def _ask(name: str, summary: str, example: Any, answer: str = "Response") -> dic
         "requestBody": {"required": True, "content": media},
         "responses": {
             "200": {"description": "One prediction per record, in order", "headers": headers,
-                    "content": {**_json(answer), NDJSON: stream}},
+                    "content": {**_json_content(answer), NDJSON: stream}},
             **errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
         },
     }  # fmt: skip
@@ -234,13 +236,13 @@ def _feedback() -> dict[str, Any]:
         "operationId": "feedback",
         "summary": "Send feedback on a prediction, or its outcome",
         "parameters": [_idempotency()],
-        "requestBody": {"required": True, "content": _json("Feedback")},
+        "requestBody": {"required": True, "content": _json_content("Feedback")},
         "responses": {
             "200": {
                 "description": "The same feedback was sent before; it counts once",
-                "content": _json("FeedbackTaken"),
+                "content": _json_content("FeedbackTaken"),
             },
-            "202": {"description": "Stored; survives a crash", "content": _json("FeedbackTaken")},
+            "202": {"description": "Stored; survives a crash", "content": _json_content("FeedbackTaken")},
             **errors("400", "401", "403", "408", "409", "413", "415", "422", "503"),
         },
     }
@@ -294,7 +296,7 @@ def _response(of: str) -> dict[str, Any]:
     )
 
 
-def _get(name: str, summary: str, media: str = "application/json") -> dict[str, Any]:
+def _get_operation(name: str, summary: str, media: str = "application/json") -> dict[str, Any]:
     schema = {"type": "object"} if media.endswith("json") else {"type": "string"}
     return {"operationId": name, "summary": summary,
             "responses": {"200": {"description": summary, "content": {media: {"schema": schema}}}}}  # fmt: skip

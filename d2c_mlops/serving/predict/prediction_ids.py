@@ -9,13 +9,13 @@ from hmac import compare_digest
 
 # An id is TOKEN-PLACE. A token is 96 random bits, the signature, the places that it stands for where those are more than place 0, and
 # the challenger's version where that answered. The signature is keyed BLAKE2b of 64 bits (RFC 7693) under the log's secret.
-PURPOSE = b"d2c prediction id"  # so that no other hash under the same secret is taken for a signature
+PURPOSE = b"d2c prediction id"  # prefix, so that another hash under the same secret is not a valid signature
 RANDOM = 24  # hexadecimal digits
 FORM = re.compile(
     r"([0-9a-f]{24})([0-9a-f]{16})(?:x(0|[1-9][0-9]{0,9})x([1-9][0-9]{0,9}))?(?:\.([1-9][0-9]{0,8}))?-(0|[1-9][0-9]{0,9})"
 )
 UNSIGNED = re.compile(r"[0-9a-f]{24}(?:[0-9a-f]{8})?(?:\.([1-9][0-9]{0,8}))?-(?:0|[1-9][0-9]{0,9})")
-UNTOLD = re.compile(r"[0-9A-Za-z._]{1,64}-[0-9]{1,10}")  # where no secret tells ids apart
+UNTOLD = re.compile(r"[0-9A-Za-z._]{1,64}-[0-9]{1,10}")  # form of ids without a secret
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from d2c_mlops.serving.predict.privacy import masked_reasons, pseudonym
 from d2c_mlops.serving.predict.validation import LISTED, Validation
 
 MAX_RECORDS = 10_000
-NAME, MESSAGE = 200, 500  # characters of a field's name and of a message that are repeated
+NAME, MESSAGE = 200, 500  # maximum length of a field's name and of a message in errors
 LINE = 500  # records in a line of the prediction log
-EXACT = ("string", "integer")  # kinds of keys that an answer repeats to the letter
+EXACT = ("string", "integer")  # kinds of keys that an answer repeats exactly
 Mask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 
@@ -39,34 +39,38 @@ class InvalidPredictions(D2CError):
 class PredictionBatch:
     """Records with their predictions and reasons."""
 
-    batch: str  # random digits that the predictions' ids begin with
+    batch: str  # random digits with which the predictions' ids begin
     records: Sequence[dict[str, Any]]
     outputs: list[dict[str, Any]]
     reasons: list[list[str]] | None
     body: bytes = b""
     lines: list[bytes] = field(default_factory=list)  # for the prediction log
-    challenged: list[bool] | None = None  # of each record, whether the challenger answered it; None where there is none
-    versions_asked: tuple[int, ...] | None = None  # versions that ran; None: the one that is served
-    sent: bytes | None = None  # the records' own text, where it says what the records do
-    token: str = ""  # the predictions' ids are TOKEN-PLACE, where one token stands for all of them
-    ids: list[str] | None = None  # the ids themselves, where it does not
+    challenged: list[bool] | None = (
+        None  # of each record, whether the challenger answered it; None without a challenger
+    )
+    versions_asked: tuple[int, ...] | None = None  # versions that ran; None: only the served version
+    sent: bytes | None = None  # the records as sent, if equivalent to the parsed records
+    token: str = ""  # ids are TOKEN-PLACE if one token covers all predictions
+    ids: list[str] | None = None  # the ids, if no single token covers all predictions
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model and what identifies it to a caller."""
+    """A loaded model with its name, version and metadata."""
 
-    shadow: ClassVar[Callable[..., None] | None] = None  # what to do once an answer is sent
+    shadow: ClassVar[Callable[..., None] | None] = None  # called after an answer is sent
 
     model: Model
     name: str
     version: int
     about: dict[str, Any]  # run id, as_of, package version, digest
-    example: dict[str, Any]  # a record that it answers
+    example: dict[str, Any]  # a record that the model can predict
     max_records: int = MAX_RECORDS
     secret: bytes = b""  # personal fields are hashed under it in the log; dropped when empty
-    openapi_document: bytes = b""  # where it is not the one of the newest contract
-    other_fields: tuple[ContractField, ...] = ()  # of a version beside it: those that are personal are masked, too
+    openapi_document: bytes = b""  # only for an older contract; default: created from the model
+    other_fields: tuple[
+        ContractField, ...
+    ] = ()  # fields of the other version of a rollout; its personal fields are masked, too
     measured_latency: LatencyEstimate | None = None  # shared with another predictor of the version
 
     @cached_property
@@ -206,7 +210,7 @@ class ServedModel:
 
     @cached_property
     def head(self) -> dict[str, Any]:
-        """The beginning of every answer: model, version, contract."""
+        """Metadata at the beginning of every answer: model, version, contract."""
         return {"model": self.name, "version": self.version, "contract": self.model.contract.version}
 
     @cached_property

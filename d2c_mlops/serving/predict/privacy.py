@@ -27,7 +27,7 @@ def body_key(body: bytes, secret: bytes) -> bytes:
 def encrypted(answer: bytes, key: bytes) -> bytes:
     """Return an answer encrypted under a single-use key: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
     nonce = secrets.token_bytes(NONCE)
-    return SEALED + nonce + _mixed(answer, key + nonce)
+    return SEALED + nonce + _xor_with_stream(answer, key + nonce)
 
 
 def decrypted(stored: bytes, key: bytes) -> bytes:
@@ -35,10 +35,10 @@ def decrypted(stored: bytes, key: bytes) -> bytes:
     if not stored.startswith(SEALED):
         return stored
     start = len(SEALED) + NONCE
-    return _mixed(stored[start:], key + stored[len(SEALED) : start])
+    return _xor_with_stream(stored[start:], key + stored[len(SEALED) : start])
 
 
-def _mixed(text: bytes, seed: bytes) -> bytes:
+def _xor_with_stream(text: bytes, seed: bytes) -> bytes:
     stream = hashlib.shake_256(seed).digest(len(text))
     return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
 

@@ -17,7 +17,7 @@ except ImportError:
 
 LOG = logging.getLogger("d2c.service")
 KEY = "d2c-probe"
-LARGEST = 2**53 - 1  # the largest integer that JSON keeps in every language
+LARGEST = 2**53 - 1  # the largest integer that JSON parsers of all languages represent exactly
 
 
 def synthetic_record(contract: Contract) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from d2c_mlops.settings import RolloutSettings
 
 STEP = log(1.1)  # latencies are counted in steps of a tenth
 LEAST_CALLS = 20  # of the champion, before its latency says anything
-SLOW_SHARE = 0.05  # what lies above a 95th percentile
+SLOW_SHARE = 0.05  # share of calls above the 95th percentile
 FEEDBACK_ACTIONS = ("followed", "overridden", "ignored")
-REMEMBERED = 200_000  # keys, and feedback, that a worker remembers in a stage
+REMEMBERED = 200_000  # keys and feedback records that a worker remembers in a stage
 
 
 class RolloutCounters:
@@ -24,8 +24,8 @@ class RolloutCounters:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: Counter[tuple[str, ...]] = Counter()
-        self.keys: dict[int, None] = {}  # hashes of keys that were asked about, the oldest first
-        self.told: dict[int, None] = {}  # hashes of feedback that was counted
+        self.keys: dict[int, None] = {}  # hashes of requested keys, oldest first
+        self.told: dict[int, None] = {}  # hashes of counted feedback
 
     def count_answers(self, variant: str, records: int, seconds: float) -> None:
         """Count a call of a model by its number of records."""
@@ -131,7 +131,7 @@ def _latency_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings
             continue
         champion = _p95(like) or 0.0
         limit = max(guards.slow_ms, guards.max_slowdown * champion)
-        slow = sum(count for step, count in calls.items() if _ms(step) > limit)
+        slow = sum(count for step, count in calls.items() if _milliseconds_of_step(step) > limit)
         if slow > SLOW_SHARE * max(calls.total(), guards.min_answers):
             return (
                 f"latency: {slow} of {calls.total()} calls of the challenger took more than {limit:.1f} ms, "
@@ -180,9 +180,9 @@ def _p95(calls: Counter[int]) -> float | None:
     for step in sorted(calls):
         remaining -= calls[step]
         if remaining <= 0:
-            return round(_ms(step), 3)
+            return round(_milliseconds_of_step(step), 3)
     return None
 
 
-def _ms(step: int) -> float:
+def _milliseconds_of_step(step: int) -> float:
     return float(1.1**step)

@@ -24,10 +24,10 @@ from d2c_mlops.settings import Settings
 class Answerer:
     """A version that answered a key, or would have answered it."""
 
-    at: datetime  # of the prediction; from when on, where it is computed
+    at: datetime  # of the prediction; start time if it is computed
     version: int | None  # None while no version was live
     variant: str
-    how: str  # logged, or computed from the history where no prediction was logged
+    how: str  # logged, or computed from the history if no prediction was logged
     prediction_id: str | None = None
     outputs: dict[str, Any] | None = None
 

@@ -50,7 +50,7 @@ class Rollout:
         """Function that returns whether the challenger answers a key."""
         if self.challenger is None or self.mode != "share" or self.share <= 0:
             return lambda value: False
-        start, limit = _start(self.model, self.salt), int(self.share * 2**64)
+        start, limit = _hash_start(self.model, self.salt), int(self.share * 2**64)
 
         def chooses(value: Any) -> bool:
             text = key_text(value)
@@ -67,7 +67,7 @@ class Rollout:
         return asdict(self)
 
 
-def _start(model: str, salt: str) -> Any:
+def _hash_start(model: str, salt: str) -> Any:
     return blake2b(f"{model}\0{salt}\0".encode(), digest_size=8)
 
 
@@ -76,7 +76,7 @@ def key_position(model: str, salt: str, key: Any) -> float | None:
     text = key_text(key)
     if text is None:
         return None
-    hashed = _start(model, salt)
+    hashed = _hash_start(model, salt)
     hashed.update(text.encode("utf-8", "surrogatepass"))
     return (int.from_bytes(hashed.digest()) >> 11) / 2**53
 

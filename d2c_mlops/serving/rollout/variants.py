@@ -30,7 +30,7 @@ from d2c_mlops.serving.rollout.state_file import Rollout
 TRIES = 32  # calls to find the records on which a challenger fails
 WAITING = 20_000  # records in the shadow's queue; further ones are dropped and counted
 PATIENCE = 15.0  # maximum seconds for a challenger, for any number of records
-AT_LEAST, A_RECORD = 1.0, 0.01  # seconds that a challenger may take for an answer, and more for each record of it
+AT_LEAST, A_RECORD = 1.0, 0.01  # time limit of a challenger in seconds: for an answer, and in addition for each record
 CHALLENGERS = ThreadPoolExecutor(16, "challenger")
 LOG = logging.getLogger("d2c.service")
 
@@ -108,7 +108,7 @@ class VariantPair(ServedModel):
         return self.label, self.challenger.label
 
     @cached_property
-    def _fitted(self) -> tuple[str, ...] | None:
+    def _challenger_fields(self) -> tuple[str, ...] | None:
         """The challenger's own fields, where they are not the champion's."""
         ours, theirs = (tuple(f.name for f in side.model.contract.input_fields) for side in (self, self.challenger))
         return None if ours == theirs else theirs
@@ -117,7 +117,7 @@ class VariantPair(ServedModel):
         """Return the champion's predictions, timed."""
         start = perf_counter()
         answer = self.answer(records, reasons)
-        self._took("champion", len(records), perf_counter() - start)
+        self._record_latency("champion", len(records), perf_counter() - start)
         return answer
 
     def ask_challenger(self, records: Sequence[dict[str, Any]], reasons: bool) -> tuple[list[dict[str, Any]], Any]:
@@ -125,8 +125,8 @@ class VariantPair(ServedModel):
 
         A challenger on the event loop was measured or declared quick; elsewhere it runs in a separate thread.
         """
-        if self._fitted is not None:
-            records = [{name: record.get(name) for name in self._fitted} for record in records]
+        if self._challenger_fields is not None:
+            records = [{name: record.get(name) for name in self._challenger_fields} for record in records]
         start = perf_counter()
         if _on_event_loop():
             outputs, why = self.challenger.answer(records, reasons)
@@ -135,10 +135,10 @@ class VariantPair(ServedModel):
             outputs, why = CHALLENGERS.submit(self.challenger.answer, records, reasons).result(limit)
         seconds = perf_counter() - start
         orjson.dumps([outputs, why])
-        self._took("challenger", len(records), seconds)
+        self._record_latency("challenger", len(records), seconds)
         return outputs, why
 
-    def _took(self, variant: str, records: int, seconds: float) -> None:
+    def _record_latency(self, variant: str, records: int, seconds: float) -> None:
         if not self.counted:
             return
         self.tally.count_answers(variant, records, seconds)
@@ -177,7 +177,7 @@ class ShareRollout(VariantPair):
             result = PredictionBatch(batch, records, outputs, why, challenged=[False] * len(records))
             result.versions_asked = (self.version,)
             return result
-        by_challenger, failed, err = self._challenge(theirs, records, reasons)
+        by_challenger, failed, err = self._ask_challenger_in_parts(theirs, records, reasons)
         ours = [i for i in range(len(records)) if i not in by_challenger]
         if ours:
             try:
@@ -200,7 +200,7 @@ class ShareRollout(VariantPair):
         result.versions_asked = (self.challenger.version, *([self.version] if ours else []))
         return result
 
-    def _challenge(
+    def _ask_challenger_in_parts(
         self, indexes: list[int], records: Sequence[dict[str, Any]], reasons: bool
     ) -> tuple[dict[int, tuple[dict[str, Any], Any]], int, Exception | None]:
         """Return the challenger's predictions by index, and the number of failed records; a failing call is halved and retried."""
@@ -226,7 +226,7 @@ class ShareRollout(VariantPair):
         return by_index, failed, first
 
     @cached_property
-    def _marks(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _version_marks(self) -> tuple[dict[str, Any], dict[str, Any]]:
         versions = ((self.version, "champion"), (self.challenger.version, "challenger"))
         mark_dicts = [{"version": version, "variant": variant} for version, variant in versions]
         return mark_dicts[0], mark_dicts[1]
@@ -241,7 +241,7 @@ class ShareRollout(VariantPair):
 
     def predictions(self, result: PredictionBatch, indexes: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Return the predictions; each names its version and variant."""
-        chosen, marks = result.challenged or [False] * len(result.records), self._marks
+        chosen, marks = result.challenged or [False] * len(result.records), self._version_marks
         self.sign(result, range(len(result.outputs)) if indexes is None else indexes)
         assert result.ids is not None
         rows = [
@@ -270,7 +270,7 @@ class ShareRollout(VariantPair):
             batch = challenger_batch_id(result.batch, self.challenger.version) if theirs else result.batch
             part = PredictionBatch(batch, [result.records[i] for i in rows], [result.outputs[i] for i in rows], why)
             part.ids = [result.ids[i] for i in rows]
-            metadata, where = {**about, "variant": self._marks[theirs]["variant"]}, [places[i] for i in rows]
+            metadata, where = {**about, "variant": self._version_marks[theirs]["variant"]}, [places[i] for i in rows]
             log_lines += (
                 self.challenger.lines(part, metadata, where) if theirs else super().lines(part, metadata, where)
             )
@@ -308,7 +308,7 @@ class ShadowQueue:
         self.waiting, self.left = waiting, 0
         self.lock = threading.Lock()
         self.queue: queue.SimpleQueue[tuple[int, Callable[[], None]] | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+        self.thread = threading.Thread(target=self._process_queue, name="shadow", daemon=True)
         self.thread.start()
 
     def put(self, records: int, work: Callable[[], None]) -> bool:
@@ -320,7 +320,7 @@ class ShadowQueue:
         self.queue.put((records, work))
         return True
 
-    def _work(self) -> None:
+    def _process_queue(self) -> None:
         while (item := self.queue.get()) is not None:
             try:
                 item[1]()

@@ -102,7 +102,7 @@ class RolloutWatcher:
         if rollout is not None and why and rollout.stage not in self.aborted:
             self._abort(rollout, f"load: version {rollout.challenger} cannot be loaded: {why}", {})
         if isinstance(self.applied[-1], RolloutCounters) and rollout is not None:
-            counts = sum_counts([self.tally.to_dict(), *self._others(rollout.stage)])
+            counts = sum_counts([self.tally.to_dict(), *self._other_workers_counts(rollout.stage)])
             if reason := violated_guard(counts, rollout.guards):
                 self._abort(rollout, reason, rollout_statistics(counts))
         self._write_report()
@@ -192,7 +192,7 @@ class RolloutWatcher:
             for line in lines:
                 self.logbook.append(line)
 
-    def _others(self, stage: str) -> list[dict[str, int]]:
+    def _other_workers_counts(self, stage: str) -> list[dict[str, int]]:
         """Return the counters of the service's other workers in a stage."""
         counts = []
         for file in self.folder.glob("worker-*.json") if self.folder else ():

@@ -123,7 +123,7 @@ def test_attempts_share_a_key_and_other_slots_and_jobs_have_their_own(project: P
     settings = load(project, environ={})
     quick += [Temporary("away"), Temporary("away")]
     clock = Clock(NOW.replace(hour=6))
-    call(settings, clock=clock, name="train_it", stay=True)
+    call(settings, clock=clock, name="train_it", wait_for_slot=True)
     call(settings, clock=clock, name="other")
     clock.now += timedelta(days=1)
     call(settings, clock=clock, name="train_it")

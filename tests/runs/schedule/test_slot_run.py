@@ -80,7 +80,7 @@ def test_a_temporary_failure_asks_for_another_call_and_the_last_one_does_not(
 
 def test_with_stay_all_attempts_are_made_by_one_call(scheduled: Settings, quick: list[Exception]) -> None:
     quick.append(Temporary("away"))
-    (slot,) = call(scheduled, stay=True)
+    (slot,) = call(scheduled, wait_for_slot=True)
     assert (slot.status, slot.attempt) == ("succeeded", 2)
 
 

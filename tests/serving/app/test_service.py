@@ -51,7 +51,7 @@ def test_a_sample_is_told_to_be_one(keeping: ServiceContext) -> None:
 
 
 def test_a_full_buffer_is_told_and_the_answer_comes_all_the_same(keeping: ServiceContext, monkeypatch) -> None:
-    monkeypatch.setattr(keeping.logbook, "_tidy", lambda: None)
+    monkeypatch.setattr(keeping.logbook, "_rotate", lambda: None)
     client = asking(keeping)
     told = [client.post("/predict", json={"records": [ASK] * 200}).headers["x-prediction-logged"] for _ in range(12)]
     assert told[0] == "true" and told[-1] == "false"

@@ -693,7 +693,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
     source = tmp_path / "ask.parquet"
     keys = [f"P{i:03}" for i in range(1, 201)]
     pd.DataFrame({"product_id": keys, "day": pd.Timestamp("2024-01-01")}).to_parquet(source)
-    told = score(first, str(source), str(tmp_path / "out.parquet"), settings, beside=both, chunk=60)
+    told = score(first, str(source), str(tmp_path / "out.parquet"), settings, rollout_and_challenger=both, chunk=60)
     out = pd.read_parquet(tmp_path / "out.parquet")
     assert out["product_id"].tolist() == keys
     assert out["version"].tolist() == [2 if rollout.chooses(key) else 1 for key in keys]
@@ -704,7 +704,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
         alone[version.version] = pd.read_parquet(tmp_path / "one.parquet")["units"].tolist()
     assert out["units"].tolist() == [alone[v][i] for i, v in enumerate(out["version"])]
     table = f"sqlite:///{tmp_path / 'shop.db'}::units"
-    assert score(first, str(source), table, settings, beside=both).written.inserted == 200
+    assert score(first, str(source), table, settings, rollout_and_challenger=both).written.inserted == 200
     again = CliRunner().invoke(main, ["score", "mean_units", str(source), table])
     assert "200 unchanged" in again.output and "as in the rollout" in again.output
 
@@ -725,7 +725,7 @@ def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, 
         return plain(self, records)
 
     monkeypatch.setattr(MeanUnits, "predict", predict)
-    told = score(first, str(source), str(tmp_path / "out.csv"), settings, beside=both)
+    told = score(first, str(source), str(tmp_path / "out.csv"), settings, rollout_and_challenger=both)
     out = pd.read_csv(tmp_path / "out.csv")
     assert told.failed == 1 and out["variant"].tolist() == ["champion" if i == 20 else "challenger" for i in range(50)]
 

@@ -23,7 +23,7 @@ from d2c_mlops.settings import Settings
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 BASE = f"docker.io/library/python:{PYTHON}-slim-bookworm"
-OWN = ("sbom.cdx.json", "image.json", "load.json")  # written beside the Bento, not part of it
+OWN = ("sbom.cdx.json", "image.json", "load.json")  # written to the Bento's folder, not part of the Bento
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def containerize(
     settings: Settings,
     *,
     tag: str = "",  # MODEL:vVERSION when empty
-    backend: str = "",  # docker, podman or buildah; the first that works when empty
+    backend: str = "",  # docker, podman or buildah; default: the first that works
     base: str = "",  # [d2c] base_image when empty, else the official slim image of this Python
     options: Sequence[str] = (),  # further options of the builder, such as network=host
     log: Callable[[str], None] = lambda _: None,  # called with each step
@@ -68,7 +68,7 @@ def containerize(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with TemporaryDirectory(prefix="image-", dir=settings.store) as name:
         context = Path(name)
-        packages = _fill(context, bento, version, base, created, log)
+        packages = _write_context(context, bento, version, base, created, log)
         builder.build(context, tag, base, options, log)
         draft = context / "built.cdx.json"
         draft.write_bytes(builder.read(tag, SBOM))
@@ -80,7 +80,9 @@ def containerize(
     return image
 
 
-def _fill(context: Path, bento: Bento, version: Version, base: str, created: str, log: Callable[[str], None]) -> int:
+def _write_context(
+    context: Path, bento: Bento, version: Version, base: str, created: str, log: Callable[[str], None]
+) -> int:
     """Write the build context; return the number of distributions."""
     pins = (bento.folder / "env" / "python" / "requirements.txt").read_text(encoding="utf-8")
     (context / "pins.txt").write_text(pins, encoding="utf-8")

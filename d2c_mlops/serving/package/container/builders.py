@@ -63,7 +63,7 @@ class Builder:
             with self._container("from", "--pull-never", tag) as container:
                 return _run(self.program, "run", container, "--", "cat", path)
         with self._container("create", tag) as container:
-            return _untarred(_run(self.program, "cp", f"{container}:{path}", "-"))
+            return _file_of_tar(_run(self.program, "cp", f"{container}:{path}", "-"))
 
     def inspect(self, tag: str) -> tuple[str, int]:
         """Return the id of an image and its size in bytes; 0 where the builder does not report it."""
@@ -141,7 +141,7 @@ def _run(*command: str) -> bytes:
     return process.stdout
 
 
-def _untarred(packed: bytes) -> bytes:
+def _file_of_tar(packed: bytes) -> bytes:
     import io
     import tarfile
 

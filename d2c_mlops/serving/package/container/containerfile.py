@@ -7,7 +7,7 @@ import json
 from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 
-USER = 1034  # as in BentoML's images; manifests name it
+USER = 1034  # as in BentoML's images; manifests refer to it
 PORT = 3000
 HOME = "/opt/d2c"
 BENTO = "/home/bentoml/bento"

@@ -24,7 +24,7 @@ load(Path("model"))
 
 
 def exit_with_errors(faults: list[str]) -> None:
-    """End the build where there are errors."""
+    """End the build if there are errors."""
     for fault in faults:
         print(f"{REFUSED}{fault}", flush=True)
     if faults:

@@ -68,7 +68,7 @@ def add_distributions(
     for distribution in distributions:
         installed.setdefault(
             normalised_name(distribution.name), distribution
-        )  # of a distribution that is installed twice, the imported one
+        )  # if a distribution is installed twice, the imported one counts
     components = {
         name: Component(
             name=distribution.name,
@@ -120,5 +120,5 @@ def normalised_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-if __name__ == "__main__":  # in the project's image, as it is built
+if __name__ == "__main__":  # runs in the project's image during the build
     Path(sys.argv[1]).write_text(project_bill("project"), encoding="utf-8")
