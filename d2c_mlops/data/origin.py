@@ -53,16 +53,16 @@ class Rows:
     keys: pd.Series[Any] | None = None
     origin: Origin = Origin()
 
-    def names(self, at: npt.NDArray[np.intp]) -> str:
+    def names(self, positions: npt.NDArray[np.intp]) -> str:
         """Return the places of the first rows at some positions in words."""
-        first = at[:SHOWN].tolist()
+        first = positions[:SHOWN].tolist()
         labels = [int(self.index[i]) for i in first] if self.index.name == LINE else None
         places = [self.origin.place(label) for label in labels] if labels else [str(i + 1) for i in first]
         unit = self.origin.unit(labels[0]) if labels else "row"
-        others = f" and {len(at) - SHOWN:,} more" if len(at) > SHOWN else ""
-        return f"{unit}{'s' if len(at) > 1 else ''} {', '.join(places)}{others}"
+        others = f" and {len(positions) - SHOWN:,} more" if len(positions) > SHOWN else ""
+        return f"{unit}{'s' if len(positions) > 1 else ''} {', '.join(places)}{others}"
 
-    def of(self, at: npt.NDArray[np.intp]) -> str:
+    def of(self, positions: npt.NDArray[np.intp]) -> str:
         """Return the keys of the first rows at some positions in words, such as `; order_id A1, A2`, or nothing."""
-        keys = self.keys.iloc[at[:SHOWN]].dropna().tolist() if self.keys is not None else []
+        keys = self.keys.iloc[positions[:SHOWN]].dropna().tolist() if self.keys is not None else []
         return f"; {self.key} {', '.join(dict.fromkeys(map(str, keys)))}" if len(keys) else ""

@@ -149,7 +149,7 @@ READERS: dict[str, tuple[Reader, str]] = {
 
 # %% ../../nbs/data/validation.ipynb #12901d5a
 def failure_with_rows(
-    what: str, where: str, bad: Mask, values: pd.Series[Any] | None = None, rows: Rows | None = None
+    problem: str, where: str, bad: Mask, values: pd.Series[Any] | None = None, rows: Rows | None = None
 ) -> list[Failure]:
     """Return one failure that names the first rows of `bad`, by file, line and key as far as known, or nothing."""
     at = np.flatnonzero(bad)
@@ -161,7 +161,7 @@ def failure_with_rows(
         shown = dict.fromkeys(repr(str(v)) for v in values.iloc[at[:SHOWN]] if not pd.isna(v))
         examples = f" ({', '.join(shown)})" if shown else ""
     keys = "" if where.endswith(f".{rows.key}") else rows.of(at)
-    return [Failure(f"{what}: {rows.names(at)}{examples}{keys}", where)]
+    return [Failure(f"{problem}: {rows.names(at)}{examples}{keys}", where)]
 
 # %% ../../nbs/data/validation.ipynb #456b663e
 def _kind(column: pa.Column) -> str:

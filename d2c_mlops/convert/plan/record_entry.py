@@ -16,7 +16,7 @@ READERS = (
 LEAST = 4  # rows of a table that is cut
 
 
-def learned_column(make: Callable[[], Any], space: dict[str, Any], used: list[str]) -> str:
+def learned_column(make: Callable[[], Any], namespace: dict[str, Any], used: list[str]) -> str:
     """Return a column of the records that depends on other rows; empty if none is found.
 
     `make` returns the records from the files that it reads. They are made again from some rows of each table that was read and
@@ -30,7 +30,7 @@ def learned_column(make: Callable[[], Any], space: dict[str, Any], used: list[st
         tables.append(table.copy())
         return table
 
-    with _reading(space, noted):
+    with _reading(namespace, noted):
         whole = make()
     if not isinstance(whole, pd.DataFrame) or not whole.index.is_unique:
         return ""
@@ -39,7 +39,7 @@ def learned_column(make: Callable[[], Any], space: dict[str, Any], used: list[st
     most = max((len(table) for table in linked.values()), default=0)
     parts = (slice(most // 2), slice(20), slice(3), slice(1), slice(most // 2, most // 2 + 1), slice(most - 1, most))
     for rows in parts if most >= LEAST else ():
-        with _reading(space, lambda place, table, rows=rows: table.iloc[rows] if place in linked else table):  # type: ignore[misc]
+        with _reading(namespace, lambda place, table, rows=rows: table.iloc[rows] if place in linked else table):  # type: ignore[misc]
             try:
                 part = make()
             except Exception:  # noqa: S112 - the author's code may need more rows
@@ -91,7 +91,7 @@ def _same(first: pd.Series, right: pd.Series) -> np.ndarray:
 
 
 @contextmanager
-def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
+def _reading(namespace: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
     """Replace the readers of pandas, under any name, by readers that return changed DataFrames; each has the number of its call."""
     plain = {name: getattr(pd, name) for name in READERS}
     count = [0]
@@ -107,13 +107,13 @@ def _reading(space: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.Dat
         return call
 
     recorders = {name: reader(read) for name, read in plain.items()}
-    originals = {name: key for name, value in space.items() for key, read in plain.items() if value is read}
+    originals = {name: key for name, value in namespace.items() for key, read in plain.items() if value is read}
     try:
         for name, read in recorders.items():
             setattr(pd, name, read)
-        space.update({name: recorders[key] for name, key in originals.items()})
+        namespace.update({name: recorders[key] for name, key in originals.items()})
         yield
     finally:
         for name, read in plain.items():
             setattr(pd, name, read)
-        space.update({name: plain[key] for name, key in originals.items()})
+        namespace.update({name: plain[key] for name, key in originals.items()})

@@ -186,8 +186,8 @@ def learning_sites(lines: Sequence[PlanLine], plan: Plan) -> list[LearningSite]:
     return list(dict.fromkeys(row_sites))
 
 
-def _site(cell: int, part: ast.AST, what: str, function: str = "") -> LearningSite:
-    return LearningSite(cell + 1, getattr(part, "lineno", 1), what, function)
+def _site(cell: int, part: ast.AST, code: str, function: str = "") -> LearningSite:
+    return LearningSite(cell + 1, getattr(part, "lineno", 1), code, function)
 
 
 def advice(row_sites: Sequence[LearningSite]) -> str:

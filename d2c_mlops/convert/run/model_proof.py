@@ -13,7 +13,7 @@ SAMPLE = 300  # rows on which it is tried which columns the features depend on
 SLOW = 20.0  # seconds of a training that is not repeated
 
 
-def prove_model(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str, Any]:
+def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:
     """Build a candidate model and prove that it predicts like the notebook; raises if it does not."""
     import numpy as np
     import pandas as pd
@@ -26,9 +26,9 @@ def prove_model(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str
     from d2c_mlops.models.core.contract import contract_from_dict, to_frame, to_records
 
     for source in candidate["sources"]:
-        exec(compile(source, "<model>", "exec"), space)  # noqa: S102 - the child's purpose
+        exec(compile(source, "<model>", "exec"), namespace)  # noqa: S102 - the child's purpose
     parameters = candidate["parameters"]
-    trained, took = _trained_once(candidate, space)
+    trained, took = _trained_once(candidate, namespace)
     raw, model, features = trained["records"], trained["model"], trained["features"]
     _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the records are not a DataFrame")
     _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are not strings")
@@ -40,7 +40,7 @@ def prove_model(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str
     learned = Learned()
     for name, value in trained["given"].items():
         learned.give(name, value)
-    prepare = space[candidate["prepare"]]
+    prepare = namespace[candidate["prepare"]]
     first = prepare(raw.copy(), learned)
     learned.learning = False
     whole = prepare(raw.copy(), learned)
@@ -60,7 +60,7 @@ def prove_model(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str
     agreed = check_agreement(lambda records: prepare(records, learned), used_records, whole_kept)
     used = _used(used_records, learned, prepare)
     _need(bool(used), "no column affects the prediction")
-    column = learned_column(_records(candidate, space, took), space, used)
+    column = learned_column(_records(candidate, namespace, took), namespace, used)
     _need(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
     outputs = output_of(model, answers, whole_kept)
     described = contract_of(candidate["name"], used_records[used], outputs, used_names=list(raw.columns))
@@ -86,14 +86,14 @@ def prove_model(candidate: Mapping[str, Any], space: dict[str, Any]) -> dict[str
         "agreement": agreed.to_dict(),
         "overlap": trained.get("overlap"),
         "metric": _metric(candidate, trained, model),
-        "again": _again(candidate, space, parameters, took, _metric(candidate, trained, model)),
+        "again": _again(candidate, namespace, parameters, took, _metric(candidate, trained, model)),
     }
 
 
 _trainings: dict[str, tuple[dict[str, Any], float]] = {}
 
 
-def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[dict[str, Any], float]:
+def _trained_once(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """The result of a training and its seconds; candidates that differ only in the preparation of records share it."""
     source = candidate["sources"][1]
     if source not in _trainings:
@@ -101,16 +101,16 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
 
         _trainings.clear()
         began = time.monotonic()
-        arguments = {name: space[name] for name in candidate["parameters"]}
-        kind = type(space.get(candidate.get("estimator", "")))
+        arguments = {name: namespace[name] for name in candidate["parameters"]}
+        kind = type(namespace.get(candidate.get("estimator", "")))
         if not kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.")):
-            with _noted(space, "regression_of") as fitted:
-                trained = space[candidate["train"]](**arguments)
+            with _noted(namespace, "regression_of") as fitted:
+                trained = namespace[candidate["train"]](**arguments)
             if fitted and (rows := regression_rows(fitted[-1])) is not None:
                 trained["overlap"] = overlap_share(rows, trained["features"], trained["answers"])
         else:
             with record_fits(kind) as rows_by_model:
-                trained = space[candidate["train"]](**arguments)
+                trained = namespace[candidate["train"]](**arguments)
             if (rows := rows_by_model.get(id(trained["model"]))) is not None:
                 trained["overlap"] = overlap_share(rows, trained["features"], trained["answers"])
         _trainings[source] = trained, time.monotonic() - began
@@ -118,33 +118,33 @@ def _trained_once(candidate: Mapping[str, Any], space: dict[str, Any]) -> tuple[
 
 
 @contextlib.contextmanager
-def _noted(space: dict[str, Any], name: str) -> Iterator[list[Any]]:
+def _noted(namespace: dict[str, Any], name: str) -> Iterator[list[Any]]:
     """Record the arguments of a function."""
-    plain: Callable[..., Any] = space.get(name, lambda *values: values)
+    plain: Callable[..., Any] = namespace.get(name, lambda *values: values)
     noted_values: list[Any] = []
 
     def call(value: Any) -> Any:
         noted_values.append(value)
         return plain(value)
 
-    space[name] = call
+    namespace[name] = call
     try:
         yield noted_values
     finally:
-        space[name] = plain
+        namespace[name] = plain
 
 
-def _records(candidate: Mapping[str, Any], space: dict[str, Any], took: float) -> Callable[[], Any]:
+def _records(candidate: Mapping[str, Any], namespace: dict[str, Any], took: float) -> Callable[[], Any]:
     """A function that creates the records again: the one that loads them, or a training if it is quick."""
     if name := candidate.get("load"):
-        return lambda: space[name](
-            **{load_parameter: space[load_parameter] for load_parameter in candidate["load_parameters"]}
+        return lambda: namespace[name](
+            **{load_parameter: namespace[load_parameter] for load_parameter in candidate["load_parameters"]}
         )
     if took > SLOW:
         return lambda: None
-    return lambda: space[candidate["train"]](**{parameter: space[parameter] for parameter in candidate["parameters"]})[
-        "records"
-    ]
+    return lambda: namespace[candidate["train"]](
+        **{parameter: namespace[parameter] for parameter in candidate["parameters"]}
+    )["records"]
 
 
 def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
@@ -185,18 +185,18 @@ def _of_steps(described: dict[str, Any], forecast: Any) -> None:
 def _metric(candidate: Mapping[str, Any], trained: Mapping[str, Any], model: Any) -> float | None:
     if candidate.get("score") is None:
         return None
-    space: dict[str, Any] = {}
-    exec(candidate["score"], space)  # noqa: S102 - written by the converter
-    return float(space["score"](trained["answers"], model.predict(trained["features"]), trained["features"]))
+    namespace: dict[str, Any] = {}
+    exec(candidate["score"], namespace)  # noqa: S102 - written by the converter
+    return float(namespace["score"](trained["answers"], model.predict(trained["features"]), trained["features"]))
 
 
 def _again(
-    candidate: Mapping[str, Any], space: dict[str, Any], parameters: list[str], took: float, value: float | None
+    candidate: Mapping[str, Any], namespace: dict[str, Any], parameters: list[str], took: float, value: float | None
 ) -> Any:
     """The metric of a second training, which differs if the notebook is random; None if it was not trained again."""
     if value is None or took > SLOW:
         return None
-    trained = space[candidate["train"]](**{name: space[name] for name in parameters})
+    trained = namespace[candidate["train"]](**{name: namespace[name] for name in parameters})
     return _metric(candidate, trained, trained["model"])
 
 
@@ -269,6 +269,6 @@ def _trusted(fitted: list[Any]) -> list[str]:
     return untrusted
 
 
-def _need(holds: bool, otherwise: str) -> None:
+def _need(holds: bool, message: str) -> None:
     if not holds:
-        raise ValueError(otherwise)
+        raise ValueError(message)

@@ -103,13 +103,13 @@ def comment_above(block: Block) -> str:
     return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
-def _spoken(source: str, block: Block, otherwise: str) -> tuple[str, str]:
+def _spoken(source: str, block: Block, fallback: str) -> tuple[str, str]:
     """The sentence of a comment above a step that describes it, and the source without the comment."""
     spoken = block.lines[0].statement.comment
     if block.spoken_above:
         return "", source.removeprefix(comment_above(block)).lstrip("\n")
     alone = source.startswith("#") and not re.match(r"#[^\n]*\n#", source)
-    if alone and (_says(spoken) or (not otherwise and len(spoken.split()) >= 2 and len(spoken) <= 100)):
+    if alone and (_says(spoken) or (not fallback and len(spoken.split()) >= 2 and len(spoken) <= 100)):
         return spoken, source.split("\n", 1)[1].lstrip("\n")
     return "", source
 

@@ -48,14 +48,14 @@ class CellNotes:
     notes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def refuse(self, part: Part, column: str, what: str, texts: Sequence[str] | Mask) -> None:
+    def refuse(self, part: Part, column: str, problem: str, texts: Sequence[str] | Mask) -> None:
         """Add a failure that names the first rows with some of the texts, or those of a mask."""
         cells = part.frame[column].str.strip()
         chosen = texts if isinstance(texts, np.ndarray) else cells.isin([text.strip() for text in texts]).to_numpy(bool)
         at = np.flatnonzero(chosen)
         rows = Rows(part.frame.index, origin=self.origin)
         examples = ", ".join(repr(str(v)) for v in dict.fromkeys(cells.iloc[at[:5]]))
-        self.failures.append(Failure(f"{what}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
+        self.failures.append(Failure(f"{problem}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
 
 
 def identifiers_of(part: Part, raw: RawTable, report: CellNotes) -> None:

@@ -185,11 +185,11 @@ def _blocks(lines: list[Record]) -> list[list[Record]]:
     return list(by_block.values())
 
 
-def _resolved(mine: list[Record], in_order_of_time: bool) -> tuple[list[Record] | None, str]:
+def _resolved(order_rows: list[Record], in_order_of_time: bool) -> tuple[list[Record] | None, str]:
     """Return the rows of an order that count and what the others are, or None and the columns that differ."""
-    if (lines := repeated_order_lines(mine)) is not None:
-        return lines, "copies" if len(lines) < len(mine) else ""
-    copies = _blocks(mine)
+    if (lines := repeated_order_lines(order_rows)) is not None:
+        return lines, "copies" if len(lines) < len(order_rows) else ""
+    copies = _blocks(order_rows)
     contents = [(copy[0]["order"], sorted(line["line"] for line in copy)) for copy in copies]
     distinct = [copy for i, copy in enumerate(copies) if contents[i] not in contents[i + 1 :]]
     if len(distinct) == 1:

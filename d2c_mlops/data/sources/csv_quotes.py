@@ -77,13 +77,13 @@ def _follow(
     return np.array(opens, np.int64), np.array(closes, np.int64)
 
 
-def _refused(what: str, data: npt.NDArray[np.uint8], at: int, where: str, first_line: int) -> DataRefused:
+def _refused(problem: str, data: npt.NDArray[np.uint8], at: int, where: str, first_line: int) -> DataRefused:
     ends = line_ends(data)
     number = int(np.searchsorted(ends, at))
     start, stop = int(ends[number - 1]) + 1 if number else 0, int(ends[number]) if number < len(ends) else len(data)
     text = data[start:stop].tobytes().decode("utf-8", "replace").strip()
     return DataRefused(
-        f"a quotation mark {what}: line {first_line + number}: {text[:100]}",
+        f"a quotation mark {problem}: line {first_line + number}: {text[:100]}",
         where=where,
         next='double each quotation mark within a cell and quote the cell: "5"" nail"',
     )

@@ -199,13 +199,13 @@ def sql_trouble(location: str) -> Iterator[None]:
     raise problem from None
 
 
-def _clash(what: str, where: str) -> D2CError:
+def _clash(reason: str, where: str) -> D2CError:
     """Return the error for a row that a table does not take: another one got there first, or it breaks a rule."""
-    if re.search("unique|duplicate", what, re.IGNORECASE):
+    if re.search("unique|duplicate", reason, re.IGNORECASE):
         summary = "another writer put the same rows there at the same time"
-        return Temporary(f"{summary} ({what})", where=where, next="run the same command again")
+        return Temporary(f"{summary} ({reason})", where=where, next="run the same command again")
     summary = "the table does not take a value"
-    return DataRefused(f"{summary} ({what})", where=where, next="compare the table's rules with the contract")
+    return DataRefused(f"{summary} ({reason})", where=where, next="compare the table's rules with the contract")
 
 
 def _scrubbed(text: str, location: str) -> str:

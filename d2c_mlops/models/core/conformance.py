@@ -115,12 +115,12 @@ def _farthest(a: pd.Series, b: pd.Series, apart: NDArray[np.bool_]) -> int:
     return int(np.where(apart, np.where(np.isnan(gap), np.inf, gap), -1.0).argmax())
 
 
-def _apart(mine: Any, theirs: Any, floats: bool) -> str:
-    if not floats or not np.isfinite([mine, theirs]).all():
-        return f"{mine!r} instead of {theirs!r}"
-    gap = abs(float(mine) - float(theirs))
+def _apart(ours: Any, theirs: Any, floats: bool) -> str:
+    if not floats or not np.isfinite([ours, theirs]).all():
+        return f"{ours!r} instead of {theirs!r}"
+    gap = abs(float(ours) - float(theirs))
     share = f", {gap / abs(float(theirs)):.2g} of the value" if theirs else ""
-    return f"{float(mine)!r} instead of {float(theirs)!r}, {gap:.6g} apart{share}"
+    return f"{float(ours)!r} instead of {float(theirs)!r}, {gap:.6g} apart{share}"
 
 # %% ../../../nbs/models/core/conformance.ipynb #d4a1c91b
 @conformance_check

@@ -58,8 +58,8 @@ def _usual(cut: Array) -> tuple[Array, Array, Array]:
     return middle, high, np.where(count > empty, typical, 0.0)
 
 
-def _rank(count: NDArray[np.intp], q: float) -> NDArray[np.intp]:
-    return np.asarray(np.maximum(np.ceil(q * count).astype(np.intp) - 1, 0))
+def _rank(count: NDArray[np.intp], quantile: float) -> NDArray[np.intp]:
+    return np.asarray(np.maximum(np.ceil(quantile * count).astype(np.intp) - 1, 0))
 
 # %% ../../../nbs/models/forecasting/combined.ipynb #b3d50e27
 FADE = 0.75  # weight of a week relative to the week after it

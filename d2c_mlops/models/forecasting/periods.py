@@ -62,10 +62,10 @@ def steps_after(as_of: date, days: Days, freq: Freq) -> NDArray[np.int64]:
     return np.asarray(-(-after // LENGTH[freq]))
 
 
-def last_end(as_of: date, freq: Freq, some: Any) -> date:
-    """Return the last day of the last period that is over at the end of `as_of`; `some` is the last day of any period."""
+def last_end(as_of: date, freq: Freq, given_day: Any) -> date:
+    """Return the last day of the last period that is over at the end of `as_of`; `given_day` is the last day of any period."""
     day = np.datetime64(as_of, "D")
     if freq == "M":
         following = as_of + timedelta(days=1)
         return following.replace(day=1) - timedelta(days=1)
-    return as_of - timedelta(days=int((day - np.datetime64(some, "D")).astype(int)) % LENGTH[freq])
+    return as_of - timedelta(days=int((day - np.datetime64(given_day, "D")).astype(int)) % LENGTH[freq])

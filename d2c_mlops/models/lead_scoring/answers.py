@@ -263,16 +263,16 @@ def _different(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[in
 
 
 def difference(
-    sheet: Sheet, lack: float, first: float, second: float, first_move: tuple[int, int], two: tuple[int, int]
+    sheet: Sheet, gap: float, first: float, second: float, first_move: tuple[int, int], second_move: tuple[int, int]
 ) -> str:
     """Return what would have to be different for a lead that lacks log-odds; `first_move` and `two` are terms with their codes."""
-    if first >= lack:
+    if first >= gap:
         term, code = first_move
         entries, codes = sheet.steps[term][code]
-        place = bisect_left(entries, float(sheet.tables[term][code]) + lack - 1e-9)
+        place = bisect_left(entries, float(sheet.tables[term][code]) + gap - 1e-9)
         return _if(sheet, [(term, codes[min(place, len(codes) - 1)])])
-    if second > 1e-9 and first + second >= lack:
-        return _if(sheet, [(term, sheet.steps[term][code][1][-1]) for term, code in (first_move, two)])
+    if second > 1e-9 and first + second >= gap:
+        return _if(sheet, [(term, sheet.steps[term][code][1][-1]) for term, code in (first_move, second_move)])
     return NOTHING
 
 

@@ -112,15 +112,15 @@ def _toml(value: Any) -> str:
 ALIKE = 0.03  # log-odds
 
 
-def value_range(of: Numeric, code: int, table: Floats) -> tuple[float, float]:
+def value_range(lead_field: Numeric, code: int, table: Floats) -> tuple[float, float]:
     """Return the first value and the end (exclusive) of the codes around `code` that count the same."""
     low = high = code
-    last = of.size - 2
+    last = lead_field.size - 2
     while low > 0 and abs(table[low - 1] - table[code]) < ALIKE:
         low -= 1
     while high < last and abs(table[high + 1] - table[code]) < ALIKE:
         high += 1
-    bounds = [-np.inf, *of.edges.tolist(), np.inf]
+    bounds = [-np.inf, *lead_field.edges.tolist(), np.inf]
     return float(bounds[low]), float(bounds[high + 1])
 
 
@@ -149,15 +149,15 @@ def _said(word: Word, low: float, high: float, whole: bool) -> str | None:
     return None
 
 # %% ../../../nbs/models/lead_scoring/wording.ipynb #d8227ea6
-def phrases(of: Field, word: Word, table: Floats) -> list[str]:
+def phrases(lead_field: Field, word: Word, table: Floats) -> list[str]:
     """Return what is said of each code of a field."""
     unknown = word.unknown or f"{word.label}: not known"
-    if isinstance(of, Category):
-        return [word.say.get(value, f"{word.label}: {value}") for value in of.values] + [unknown]
-    whole = bool((of.edges == np.floor(of.edges)).all())
+    if isinstance(lead_field, Category):
+        return [word.say.get(value, f"{word.label}: {value}") for value in lead_field.values] + [unknown]
+    whole = bool((lead_field.edges == np.floor(lead_field.edges)).all())
     texts = []
-    for code in range(of.size - 1):
-        low, high = value_range(of, code, table)
+    for code in range(lead_field.size - 1):
+        low, high = value_range(lead_field, code, table)
         value = range_text(low, high, whole)
         text = _said(word, low, high, whole) or f"{word.label}: {value}" + (f" {word.unit}" if word.unit else "")
         texts.append(text.replace("{value}", value))

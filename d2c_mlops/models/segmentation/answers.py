@@ -127,9 +127,9 @@ def reasons(learned: LearnedSegments, records: pd.DataFrame) -> list[list[str]]:
     return texts
 
 
-def _reason(learned: LearnedSegments, i: int, value: float, first: int, second: int) -> str:
-    name = learned.scale.names[i]
-    typical = [learned.scale.value(i, float(learned.centroids[s, i])) for s in (first, second)]
+def _reason(learned: LearnedSegments, feature: int, value: float, first: int, second: int) -> str:
+    name = learned.scale.names[feature]
+    typical = [learned.scale.value(feature, float(learned.centroids[s, feature])) for s in (first, second)]
     here_text, there = (f"{max(median, 0.0):{SHORT[name].removeprefix(':')}}" for median in typical)
     missing = (
         "unknown, taken as usual" if np.isnan(value) else PHRASES[name].format(value=value, currency=learned.currency)

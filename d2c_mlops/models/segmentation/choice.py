@@ -38,22 +38,22 @@ class Scale:
     spread: tuple[float, ...]  # already divided by the weight
     missing: tuple[float, ...]  # in the feature's own unit
 
-    def column(self, i: int, values: Array) -> Array:
+    def column(self, position: int, values: Array) -> Array:
         """Return coordinate `i` of values in the feature's own unit."""
-        full = np.where(np.isnan(values), self.missing[i], values)
-        plain = np.log1p(np.maximum(full, 0.0)) if self.names[i] in LOGGED else full
-        reach = CUT * WEIGHTS[self.names[i]]
-        return np.asarray(np.clip((plain - self.centre[i]) / self.spread[i], -reach, reach))
+        full = np.where(np.isnan(values), self.missing[position], values)
+        plain = np.log1p(np.maximum(full, 0.0)) if self.names[position] in LOGGED else full
+        reach = CUT * WEIGHTS[self.names[position]]
+        return np.asarray(np.clip((plain - self.centre[position]) / self.spread[position], -reach, reach))
 
     def points(self, features: pd.DataFrame) -> Array:
         """Return coordinates as [customer, feature]."""
         columns = [self.column(i, numbers(features, name)) for i, name in enumerate(self.names)]
         return np.column_stack(columns) if columns else np.zeros((len(features), 0))
 
-    def value(self, i: int, coordinate: float) -> float:
+    def value(self, position: int, coordinate: float) -> float:
         """Return the value in the feature's own unit at a coordinate."""
-        plain = self.centre[i] + coordinate * self.spread[i]
-        return float(np.expm1(plain)) if self.names[i] in LOGGED else float(plain)
+        plain = self.centre[position] + coordinate * self.spread[position]
+        return float(np.expm1(plain)) if self.names[position] in LOGGED else float(plain)
 
 
 def numbers(features: pd.DataFrame, name: str) -> Array:

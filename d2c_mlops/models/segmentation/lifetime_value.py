@@ -134,9 +134,14 @@ def fit_gamma_gamma(purchases: Array, order_value: Array) -> GammaGamma:
     m = order_value[paying] / unit
 
     def loss(params: Array) -> float:
-        p, q, v = params
-        likelihood = gammaln(p * n + q) - gammaln(p * n) - gammaln(q) + q * np.log(v)
-        likelihood = likelihood + (p * n - 1) * np.log(m) + p * n * np.log(n) - (p * n + q) * np.log(n * m + v)
+        parameters, q, v = params
+        likelihood = gammaln(parameters * n + q) - gammaln(parameters * n) - gammaln(q) + q * np.log(v)
+        likelihood = (
+            likelihood
+            + (parameters * n - 1) * np.log(m)
+            + parameters * n * np.log(n)
+            - (parameters * n + q) * np.log(n * m + v)
+        )
         return -float(likelihood.mean())
 
     p, q, v = maximize(loss, [[1.0, 2.0, 1.0], [4.0, 4.0, 2.0]], "the order value").tolist()

@@ -202,16 +202,16 @@ def choose_segments(
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #85852e81
 def describe(
-    mine: pd.DataFrame, label: str, name: str, value: Array, alive: Array, total: tuple[int, float], options: Options
+    members: pd.DataFrame, label: str, name: str, value: Array, alive: Array, total: tuple[int, float], options: Options
 ) -> Segment:
     """Return the segment of these customers; `total` is the number of all customers and their revenue."""
-    columns = {column: numbers(mine, column) for column in PROFILE}
-    revenue = numbers(mine, "purchases") * numbers(mine, "order_value")
-    margin = margins(mine, options.margin)
+    columns = {column: numbers(members, column) for column in PROFILE}
+    revenue = numbers(members, "purchases") * numbers(members, "order_value")
+    margin = margins(members, options.margin)
     weight = float(value.sum())
     share = float((margin * value).sum() / weight) if weight > 0 else float(margin.mean())
     plan = best_treatment(options.treatments, columns, share, float(value.mean()))
-    n, profit = len(mine), share * weight
+    n, profit = len(members), share * weight
     return Segment(
         label=label,
         name=name,
@@ -220,7 +220,7 @@ def describe(
         revenue=float(revenue.sum()),
         revenue_share=float(revenue.sum() / total[1]) if total[1] > 0 else 0.0,
         margin_share=share,
-        margin_known=float((~np.isnan(numbers(mine, "margin_share"))).mean()),
+        margin_known=float((~np.isnan(numbers(members, "margin_share"))).mean()),
         alive=float(alive.mean()),
         value_90d=weight / n,
         profit_90d=profit,
@@ -232,7 +232,7 @@ def describe(
         assumed_response=plan.response,
         gain=plan.gain * n,
         planned_profit=profit + plan.gain * n,
-        medians=medians(mine),
+        medians=medians(members),
     )
 
 

@@ -285,7 +285,7 @@ def test_options_that_contradict_a_container_are_refused(more: list[str], tmp_pa
 
 
 def test_where_nothing_isolates_the_refusal_names_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "works", lambda name: False)
+    monkeypatch.setattr(isolation, "mode_works", lambda name: False)
     with pytest.raises(UsageError) as refused:
         isolation.best_mode()
     assert "--container IMAGE" in refused.value.next and "--trust" in refused.value.next
