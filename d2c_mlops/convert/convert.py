@@ -18,6 +18,7 @@ from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.run.isolation import best_mode, mode
+from d2c_mlops.convert.source.finding import Finding
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
 from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
@@ -141,10 +142,10 @@ class Conversion:
             if self.plan
             else "revived",
             "refusal": None if self.refusal is None else vars(self.refusal),
-            "revived": _plain(self.repair),
+            "revived": self.repair.to_dict() if self.repair is not None else None,
             "read": None if self.plan is None else data_flow.data_flow_report(self.plan),
             "written": None if self.written is None else self.written.to_dict(),
-            "verdict": _plain(self.verdict),
+            "verdict": self.verdict.to_dict() if self.verdict is not None else None,
             "local": self.local,
             "findings": self.findings,
             "isolation": self.isolation or "nothing was run",
@@ -370,15 +371,11 @@ def _refused(stage: str, error: D2CError) -> ConversionRefused:
     return ConversionRefused(stage, error.cell, why, error.next or "d2c check lists what is wrong with the notebook")
 
 
-def _findings(path: Path) -> Sequence[Any]:
+def _findings(path: Path) -> Sequence[Finding]:
     try:
         return check(path).findings
     except D2CError:
         return ()
-
-
-def _plain(value: Any) -> Any:
-    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 __all__ = ["STAGES", "Conversion", "ConversionRefused", "convert", "default_name"]

@@ -23,7 +23,7 @@ from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.write.file_parameters import FOLDERS
-from d2c_mlops.convert.write.writing import WrittenNotebook
+from d2c_mlops.convert.write.writing import AlignedCells, WrittenNotebook
 
 RTOL, ATOL = 1e-6, 1e-9
 _PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[\d*\w+\])?")
@@ -155,7 +155,7 @@ def _data_folders(written: WrittenNotebook) -> list[Path]:
 
 
 def _items(
-    aligned: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[int, Snapshot]], converted_run: Any
+    aligned: Sequence[AlignedCells], runs: Sequence[Mapping[int, Snapshot]], converted_run: Mapping[int, Snapshot]
 ) -> list[ComparedName]:
     items = []
     for entry in aligned:

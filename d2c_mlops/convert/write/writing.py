@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
@@ -41,6 +41,14 @@ from d2c_mlops.errors import Failure, NotebookFailed
 TRAININGS = 3  # the cells are run once, then a model is trained and trained again
 
 
+class AlignedCells(TypedDict):
+    """A cell of the converted notebook, the cells of the original that it replaces (all from 1), and the names both bind."""
+
+    converted: int
+    original: list[int]
+    names: list[str]
+
+
 @dataclass(frozen=True)
 class WrittenNotebook:
     """A converted notebook and the places of its parts."""
@@ -52,7 +60,7 @@ class WrittenNotebook:
     no_model: str  # why there is none
     parameters: tuple[str, ...]
     functions: tuple[str, ...]
-    alignment: tuple[dict[str, Any], ...]  # cells of both notebooks from 1, and the names that both bind
+    alignment: tuple[AlignedCells, ...]
     plain: tuple[Failure, ...]  # cells that stay as they are, and why
     dropped: tuple[str, ...]  # magics left out
     structure: Mapping[str, Any] = field(default_factory=dict)
@@ -308,9 +316,9 @@ def _needed(line: str, code: str, lines: list[str]) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\b", code) for name in names)
 
 
-def _alignment(cells: list[CellSource]) -> list[dict[str, Any]]:
+def _alignment(cells: list[CellSource]) -> list[AlignedCells]:
     """For each cell of the author: the last cell that replaces it, and every name that its parts bind."""
-    entries: dict[int, dict[str, Any]] = {}
+    entries: dict[int, AlignedCells] = {}
     for number, out in enumerate(cells, 1):
         if out.kind == "code" and out.cells and not out.exported:
             last = entries.setdefault(max(out.cells), {"converted": number, "original": [], "names": []})
