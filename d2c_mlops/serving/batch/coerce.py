@@ -145,10 +145,10 @@ def _to_times(field: Field, column: pd.Series[Any], untyped: bool) -> tuple[pd.S
     return (column, fault) if fault else (moments, "")
 
 
-def _wrong_rows(column: pd.Series[Any], wrong: pd.Series[Any], what: str) -> str:
+def _wrong_rows(column: pd.Series[Any], wrong: pd.Series[Any], fault: str) -> str:
     """Return an error with the count and examples of invalid cells; empty when there is none."""
     bad = column[wrong & column.notna()]
     examples = ", ".join(map(repr, bad.head(3)))
     return (
-        f"{what}: {len(bad)} value(s), rows {', '.join(map(str, bad.index[:3]))}, e.g. {examples}" if len(bad) else ""
+        f"{fault}: {len(bad)} value(s), rows {', '.join(map(str, bad.index[:3]))}, e.g. {examples}" if len(bad) else ""
     )

@@ -50,11 +50,11 @@ def rules(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def _alert_rule(name: str, expression: str, lasting: str, severity: str, means: str, do: str) -> dict[str, Any]:
+def _alert_rule(name: str, expression: str, duration: str, severity: str, meaning: str, action: str) -> dict[str, Any]:
     return {
         "alert": name,
         "expr": expression,
-        "for": lasting,
+        "for": duration,
         "labels": {"severity": severity},
-        "annotations": {"summary": means, "action": do},
+        "annotations": {"summary": meaning, "action": action},
     }

@@ -134,7 +134,7 @@ def image(plan: DeployPlan) -> dict[str, Any]:
     return _job(plan, 45, steps, needs=["test"], **job_options)
 
 
-def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) -> dict[str, Any]:
+def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the job that deploys the image to an environment and checks its contract."""
     sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
@@ -152,7 +152,7 @@ def stage(name: str, before: str, plan: DeployPlan, then: list[dict[str, Any]]) 
             "run": 'd2c contract check "$MODEL" "$SERVICE_URL"',
             "env": {"SERVICE_URL": "${{ vars.SERVICE_URL }}", "D2C_API_KEY": "${{ secrets.D2C_API_KEY }}"},
         },
-        *then,
+        *next_step,
     ]
     earlier = ["image"] if before == "image" else ["image", before]
     return _job(plan, 30, steps, needs=earlier, environment=name)
