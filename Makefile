@@ -17,14 +17,14 @@ help:  ## list the targets
 demo: $(READY)  ## the whole way on real data: ingest, train, promote, package, serve, ask
 	$(BIN)/d2c demo
 
-test: $(READY)  ## the tests: pytest without those marked slow, then the cells of every notebook
+test: $(READY)  ## the tests: pytest without those marked slow, then every notebook, whose stored outputs are compared
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
-	$(BIN)/nbdev-test nbs --n-workers 2
+	$(BIN)/python .ci/outputs.py
 
 test-slow: $(READY)  ## the tests marked slow: processes, servers, many generated cases
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
-check: $(READY)  ## export in sync, notebooks clean, ruff, mypy, layers, docs
+check: $(READY)  ## export in sync, notebooks clean and their outputs fresh, ruff, mypy, layers, docs
 	$(BIN)/python .ci/house.py
 
 lab: $(READY)  ## JupyterLab on the project, as `d2c lab` starts it

@@ -376,6 +376,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     rules_are_in_sync,
     licences_are_allowed,
     lock_has_hashes,
+    stored_outputs_are_fresh,
 )
 
 
