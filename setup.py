@@ -51,6 +51,7 @@ setup(
             "parquet = d2c_mlops.data.sources.fetch:ParquetSource",
             "sql = d2c_mlops.data.sources.fetch:SqlSource",
             "sample = d2c_mlops.data.sources.fetch:SampleSource",
+            "simulated = d2c_mlops.data.simulate.source:SimulatedSource",
             "zip = d2c_mlops.data.sources.archives:ZipSource",
         ],
         "d2c_mlops.sinks": [

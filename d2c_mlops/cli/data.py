@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "d2c ingest exports/ --as shop --zone America/Los_Angeles",
     "d2c ingest exports.zip --as shop --encoding cp1252 --decimal , --dates dmy",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
+    "d2c ingest simulated:seed=7,days=730,script=drift.ini --as shop",
 )
 @section("Data")
 @main.command()
@@ -55,7 +56,8 @@ def ingest(
 ) -> None:
     """Read SOURCE into canonical tables.
 
-    SOURCE is a CSV or Parquet file, a folder, zip or tar file of them, a database URL, or `sample`. Several files of one table are combined, such as monthly files, parts, or CSV and Parquet files together. A row that is the same in
+    SOURCE is a CSV or Parquet file, a folder, zip or tar file of them, a database URL, `sample`, or a simulated
+    shop (`simulated:regime=fashion,seed=7,days=730,script=drift.ini`; regimes: grocer, fashion, gift). Several files of one table are combined, such as monthly files, parts, or CSV and Parquet files together. A row that is the same in
     two files counts once. If two files disagree about a row, the file with the later date in its name is used; without dates in the
     names, both files are refused. Files that were not read are listed.
 

@@ -99,7 +99,7 @@ def _marked_sold(world: World, script: Script, planned: PlannedEvent, lines: Col
 def _over_represented(world: World, planned: PlannedEvent, demand: Demand) -> Demand:
     orders = demand.orders
     members = segment_of(world, planned.option("segment"))
-    outside = (orders["kind"] != SALE_KIND) | ~members[orders["customer"]]
+    outside = (orders["kind"] == SALE_KIND) & ~members[orders["customer"]]
     missing = outside & (uniforms(world.seed, planned.name, orders["number"]) >= 1 / max(planned.size[0], 1e-9))
     return some_orders(demand, ~missing)
 

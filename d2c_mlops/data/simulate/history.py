@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -15,16 +14,16 @@ from .baskets import Demand, other_orders
 from .buying import Columns
 from .faults import catalogue_on, exported
 from .fulfilment import with_fates
-from .labels import joined, labelled
+from .labels import joined, label_names, labelled
 from .leads import draw_leads
 from .planning import overrides_frame
-from .script import Script
+from .script import PlannedEvent, Script
 from .stock import Sold, Till
 from .world.world import World
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['KEPT_LINES', 'SimulatedDay', 'compute_day', 'History', 'check_events', 'chunks']
+__all__ = ['KEPT_LINES', 'SimulatedDay', 'compute_day', 'History', 'check_events', 'check_code']
 
 # %% ../../../nbs/data/simulate/history.ipynb #b08b6d6d
 @dataclass(frozen=True)
@@ -93,6 +92,11 @@ class History:
                 lines -= len(oldest.shown.lines["number"])
         return self._kept[number]
 
+    def passing(self, number: int) -> SimulatedDay:
+        """Return a day that is not needed again: it is not kept."""
+        stored = self._kept.get(number)
+        return stored if stored is not None else compute_day(self.world, self.script, self._till, number)
+
 # %% ../../../nbs/data/simulate/history.ipynb #ad1c09ec
 def check_events(world: World, script: Script) -> None:
     """Raise UsageError for events that hold on no day of the world, or name what it does not have."""
@@ -106,17 +110,19 @@ def check_events(world: World, script: Script) -> None:
         compute_day(world, probe, Till(world, probe), 0)
         overrides_frame(world, probe, 0)
         catalogue_on(world, probe, 0)
+        if planned.kind == "changed_code":
+            check_code(world, script, planned)
         if planned.kind == "lead_definition":
             draw_leads(world, probe)
 
-# %% ../../../nbs/data/simulate/history.ipynb #eef66287
-def chunks(history: History, lines: int = 400_000) -> Iterator[Demand]:
-    """Yield exported orders and lines in runs of days of at least so many lines, in the order of time."""
-    parts: list[Demand] = []
-    for number in range(history.world.days):
-        parts.append(history.whole(number).shown)
-        if sum(len(part.lines["number"]) for part in parts) >= lines:
-            yield joined(parts)
-            parts = []
-    if parts:
-        yield joined(parts)
+
+def check_code(world: World, script: Script, planned: PlannedEvent) -> None:
+    """Raise UsageError for a changed code of a column, or a value of it, that no export has."""
+    column, code = planned.option("column"), planned.option("code")
+    codes = {name: label_names(world, script, name) for name in ("channel", "country", "currency")}
+    catalogue = catalogue_on(world, script.without(), 0)
+    codes |= {name: sorted(set(catalogue[name])) for name in ("category", "department", "brand")}
+    if code not in codes.get(column, []):
+        choices = codes.get(column) or list(codes)
+        what = f"no export has {code!r} in a column {column!r}"
+        raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(choices)}")

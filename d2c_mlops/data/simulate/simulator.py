@@ -5,36 +5,25 @@
 # %% ../../../nbs/data/simulate/simulator.ipynb #ca2077ae
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-
-from ..schemas import SCHEMAS, TIME
-from .baskets import Demand, prices_of
-from .buying import audience_of
-from .clock import Arrivals, customers_frame, order_arrivals, prices_frame, stock_frame
-from .faults import catalogue_on, renamed
-from .fulfilment import LATEST
-from .history import History, check_events, chunks
-from .labels import as_frame, customer_ids, joined, lines_table, orders_table
-from .leads import leads_frame, touches_frame
-from .planning import COLUMNS, overrides_frame
+from .arrivals import arrive
+from .canonical import canonical_tables
+from .clock import Arrivals
+from .history import History, check_events
 from .script import PlannedEvent, Script, read_script
 from .truth import Truth
 from .world.regimes import Regime, regime_of
 from .world.world import World, markets_of
+from .writing import write_history
 from ..tables import Tables
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['FIRST_COLUMNS', 'make_world', 'Shop', 'day_number', 'arrive', 'lead_arrivals', 'treatments_frame', 'FirstOrders',
-           'canonical_tables']
+__all__ = ['make_world', 'Shop']
 
 # %% ../../../nbs/data/simulate/simulator.ipynb #05723e74
 def make_world(
@@ -105,9 +94,14 @@ class Shop:
 
     def without(self, *names: str) -> Shop:
         """Return the same shop without the events of these names, or without any event."""
-        twin = object.__new__(Shop)
-        twin.history = self.history.without(*names)
-        return twin
+        return Shop.of(self.history.without(*names))
+
+    @classmethod
+    def of(cls, history: History) -> Shop:
+        """Return the shop of a history."""
+        shop = cls.__new__(cls)
+        shop.history = history
+        return shop
 
     def day(self, day: date) -> Arrivals:
         """Return the rows that arrive on a day, in the shape of exports; times in UTC, amounts in the order's currency."""
@@ -117,111 +111,6 @@ class Shop:
         """Return the canonical tables as known at the end of the last day; tests and internal orders are left out."""
         return canonical_tables(self.history)
 
-# %% ../../../nbs/data/simulate/simulator.ipynb #d7a183ef
-def day_number(history: History, day: date) -> int:
-    """Return the number of a day, from 0. Raises UsageError for a day that the shop does not have."""
-    number = (day - history.world.start).days
-    if not 0 <= number < history.world.days:
-        last = history.world.date(history.world.days - 1)
-        what = f"the shop has no day {day}"
-        raise UsageError(what, where="Shop", next=f"ask for a day from {history.world.start} to {last}")
-    return number
-
-
-def arrive(history: History, day: date) -> Arrivals:
-    """Return the arrivals of a day."""
-    number, world, script = day_number(history, day), history.world, history.script
-    days = [history.whole(earlier) for earlier in range(max(number - LATEST, 0), number + 1)]
-    happened, shown = [whole.facts for whole in days], [whole.exports for whole in days]
-    exports = order_arrivals(world, script, number, happened, shown) | lead_arrivals(history, number)
-    exports |= {
-        "customers": lambda: customers_frame(world, script, days[-1].shown),
-        "treatments": lambda: treatments_frame(history, number),
-        "overrides": lambda: overrides_frame(world, script, number)[list(COLUMNS)],
-        "stock": lambda: stock_frame(world, days[-1].sold),
-        "prices": lambda: prices_frame(world, prices_of(world, script, number), number),
-        "products": lambda: catalogue_on(world, script, number),
-    }
-    if not script.on(number, "renamed_column"):
-        return Arrivals(day, exports)
-    return Arrivals(day, {name: partial(renamed, script, number, name, export) for name, export in exports.items()})
-
-
-def lead_arrivals(history: History, number: int) -> dict[str, Callable[[], pd.DataFrame]]:
-    """Return new leads, outcomes and touches of a day."""
-    begin, end = int(history.world.starts[number]), int(history.world.starts[number + 1])
-
-    def due(name: str, columns: list[str]) -> pd.DataFrame:
-        leads = history.leads()
-        rows = (leads[name] >= begin) & (leads[name] < end)
-        return leads_frame({label: column[rows] for label, column in leads.items()}, end)[columns]
-
-    return {
-        "leads": partial(due, "arrived", ["lead_id", "scored_at", "source", "fields"]),
-        "outcomes": partial(due, "outcome", ["lead_id", "outcome", "outcome_at"]),
-        "touches": lambda: touches_frame(history.world, history.leads(), begin, end),
-    }
-
-
-def treatments_frame(history: History, number: int) -> pd.DataFrame:
-    """Return which customers a campaign that starts on a day treats, and which it holds out."""
-    parts = []
-    for planned in history.script.of("treatment"):
-        if planned.first(history.world.start) == number:
-            audience = audience_of(history.world, planned)
-            customers = customer_ids(audience.customer)
-            parts.append(pa.table({"customer_id": customers, "treated": pa.array(audience.treated)}).to_pandas())
-            parts[-1].insert(0, "campaign", planned.name)
-    empty = pd.DataFrame({"campaign": [], "customer_id": [], "treated": np.empty(0, bool)})
-    frame = pd.concat(parts, ignore_index=True) if parts else empty
-    return frame.astype({"campaign": "str", "customer_id": "str"})
-
-# %% ../../../nbs/data/simulate/simulator.ipynb #8ebd68b5
-FIRST_COLUMNS = ("number", "customer", "guest", "ordered", "country_label", "channel_label")
-
-
-class FirstOrders:
-    """First orders of customers, collected from days in the order of time."""
-
-    def __init__(self, customers: int) -> None:
-        self.seen = np.zeros(customers, bool)
-        self.parts: list[Demand] = []
-
-    def add(self, part: Demand) -> None:
-        """Take the customers of some orders who were not seen before."""
-        rows = np.flatnonzero(~part.orders["guest"])
-        rows = rows[np.argsort(part.orders["ordered"][rows], kind="stable")]
-        _, first = np.unique(part.orders["customer"][rows], return_index=True)
-        rows = rows[first]
-        rows = rows[~self.seen[part.orders["customer"][rows]]]
-        self.seen[part.orders["customer"][rows]] = True
-        chosen = {name: part.orders[name][rows] for name in FIRST_COLUMNS}
-        self.parts.append(Demand(part.day, chosen, {"order": np.empty(0, np.int64)}))
-
-    def frame(self, history: History) -> pd.DataFrame:
-        """Return the canonical table of customers."""
-        whole = joined(self.parts)
-        number = np.full(len(whole.orders["customer"]), 1_000_000)  # all are first orders
-        demand = Demand(0, {**whole.orders, "number": number}, whole.lines)
-        return customers_frame(history.world, history.script, demand).astype({"first_seen_at": TIME})
-
-
-def canonical_tables(history: History) -> Tables:
-    """Return orders, order_lines, products, customers and leads of a whole history."""
-    world, script = history.world, history.script
-    end = int(world.starts[world.days])
-    first = FirstOrders(len(world.customers))
-    orders, lines = [], []
-    for part in chunks(history):
-        orders.append(as_frame(orders_table(world, script, part, end)))
-        lines.append(as_frame(lines_table(world, script, part, end)))
-        first.add(part)
-    frames = {
-        "orders": pd.concat(orders, ignore_index=True),
-        "order_lines": pd.concat(lines, ignore_index=True),
-        "products": catalogue_on(world, script, world.days - 1),
-        "customers": first.frame(history),
-        "leads": leads_frame(history.leads(), end),
-    }
-    frames = {name: frame[list(SCHEMAS[name].columns)] for name, frame in frames.items()}
-    return Tables(frames, world.markets[0].zone)
+    def write(self, folder: str | Path, layout: str = "canonical") -> Path:
+        """Write the shop to a new folder, as `canonical` Parquet, `shopify` CSV or `exports` by day, and return it."""
+        return write_history(self.history, folder, layout)
