@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .buying import INTERNAL, INTERNAL_KIND, STAFF, TEST, TEST_KIND, TESTS
+from .buying import CAMPAIGN, INTERNAL, INTERNAL_KIND, MIX, STAFF, TEST, TEST_KIND, TESTS
 from .buying import Columns, order_numbers, placed_orders, second_of_day
 from .world.draws import Bools, Floats, Ints, pick, poisson, uniforms
 from .script import Script
@@ -133,7 +133,9 @@ def demand_of(world: World, script: Script, day: int) -> Demand:
     number = orders["number"][row] * MOST_LINES + place
     home = people.home[orders["customer"]][row]
     product = chosen_products(world, script, day, number, home)
-    stays = uniforms(world.seed, "lift", number) < lifted[product]
+    origin = number // MOST_LINES // 1_000_000 % 100
+    campaign = (origin >= CAMPAIGN) & (origin < MIX)  # what a campaign brings does not depend on prices
+    stays = campaign | (uniforms(world.seed, "lift", number) < lifted[product])
     added = added_lines(world, day, lifted, regular, orders["number"])
     lines: Columns = {"order": row[stays], "number": number[stays], "product": product[stays]}
     lines = {name: np.concatenate([column, added[name]]) for name, column in lines.items()}
