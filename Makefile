@@ -142,13 +142,13 @@ test-abuse: $(READY)  ## what a service takes: 10,000 generated cases, broken bo
 	$(BIN)/python bench/abuse.py
 
 test-hostile: $(READY)  ## hostile notebooks: each attack succeeds without isolation and fails in each mode of this machine, as root and as a user (OPTIONS="landlock --cost 0")
-	@{ command -v bwrap && command -v podman && command -v buildah && command -v debootstrap; } >/dev/null || \
+	@{ command -v bwrap && command -v podman && command -v buildah && command -v debootstrap && command -v newuidmap; } >/dev/null || \
 		test "$$(id -u)" != 0 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-			bubblewrap podman buildah runc debootstrap; }
+			bubblewrap podman buildah runc debootstrap uidmap; }
 	$(BIN)/python bench/hostile.py $(OPTIONS)
 	@test "$$(id -u)" != 0 || $(BIN)/python bench/hostile.py --as-user $(OPTIONS)
 
-test-fuzz: $(READY)  ## random bytes to what reads HTTP, rules, notebooks and settings: 20 minutes of CPU, an hour with FULL=1
+test-fuzz: $(READY)  ## random bytes to what reads HTTP, rules, notebooks and settings: 20 minutes of CPU, an hour with FULL=1 (OPTIONS=--continue counts earlier rounds)
 	$(BIN)/python bench/fuzz.py $(OPTIONS)
 
 test-lab: $(READY)  ## 'Create Notebook Job' in a headless Chromium: a text with quotes and code, the run in the ledger, its output

@@ -2,7 +2,8 @@
 
 Each case is drawn from the seed printed, by mutation of valid texts, so that a failure can be repeated with `--reader NAME --seed N`.
 What is read may be refused with an error of ours; anything else (another exception, a 5xx, a dead process, a case that
-takes more than ten seconds of CPU) fails, and its input is kept in .bench/fuzz.
+takes more than ten seconds of CPU) fails, and its input is kept in .bench/fuzz. After each round of 30 seconds of CPU a line is
+added to .bench/fuzz/rounds.jsonl and printed. `--continue` counts the rounds of earlier runs whose reader has not changed since.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gzip
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -45,6 +48,8 @@ from d2c_mlops.settings import load
 
 SEED = 20_261_129
 OUT = Path(".bench/fuzz")
+PACKAGE = Path(__file__).resolve().parents[1] / "d2c_mlops"
+ROUND = 30.0  # seconds of CPU between two lines of the record
 CASE = 10.0  # seconds of CPU that a case may take
 GROWTH, LENGTH, TELLING = (
     6.0,
@@ -54,6 +59,7 @@ GROWTH, LENGTH, TELLING = (
 RECORD = {"lead_id": "L-1", "visits": 3, "day": "2024-02-01"}
 BODY = json.dumps({"records": [RECORD]})
 HEAD = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+ZIPPED = gzip.compress(BODY.encode(), mtime=0)
 NOTEBOOK = {
     "cells": [
         {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Sales\n- a [link](http://a.example)"},
@@ -82,7 +88,19 @@ class Reader:
     read: Callable[[bytes], None]
     corpus: tuple[bytes, ...]
     repeated: tuple[bytes, ...]
-    around: tuple[bytes, bytes] = (b"", b"")
+    sources: tuple[str, ...] = ()  # of the package: rounds on other versions of them do not count
+    whole: Callable[[bytes], bytes] = bytes  # puts a repeated piece into a text that is read to its end
+    length: int = LENGTH  # bytes of a repeated piece
+
+    def version(self) -> str:
+        """Return a digest of the reader's sources."""
+        files = (
+            file
+            for each in self.sources
+            for file in sorted([*(PACKAGE / each).rglob("*.py"), PACKAGE / each])
+            if file.is_file()
+        )
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 class Lead(Model):
@@ -211,14 +229,26 @@ def settings_reader() -> Callable[[bytes], None]:
 
     def read(data: bytes, _folder: Any = folder) -> None:
         file.write_bytes(b"[d2c]\n" + data)
-        load(file.parent, environ={"D2C_SERVICE_MAX_BODY": data[:40].decode("utf-8", "replace").replace("\0", "")})
-
-    def tolerant(data: bytes) -> None:
         with contextlib.suppress(D2CError):
             load(file.parent, environ={})
-        read(data)
+        load(file.parent, environ={"D2C_SERVICE_MAX_BODY": data[:40].decode("utf-8", "replace").replace("\0", "")})
 
-    return tolerant
+    return read
+
+
+def chunked(body: bytes) -> bytes:
+    """Return a request with a body that is whole."""
+    return f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+
+
+def celled(source: bytes) -> bytes:
+    """Return a notebook with a cell of that source."""
+    cell = (
+        b'{"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": null, "source": "'
+        + source
+        + b'"}'
+    )
+    return b'{"cells": [' + cell + b'], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
 
 READERS: dict[str, Callable[[], Reader]] = {
@@ -230,19 +260,23 @@ READERS: dict[str, Callable[[], Reader]] = {
             HEAD.replace("json", "x-ndjson").encode() + b"Content-Length: 42\r\n\r\n" + json.dumps(RECORD).encode()[:41] + b"\n",
             b"GET /contract HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\nGET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n",
             HEAD.replace("predict", "feedback").encode() + b"Content-Length: 35\r\n\r\n" + b'{"action": "followed", "key": "P4"}',
+            f"{HEAD}Content-Encoding: gzip\r\nContent-Length: {len(ZIPPED)}\r\n\r\n".encode() + ZIPPED,
+            f"{HEAD}Authorization: Bearer abc\r\nIdempotency-Key: k-1\r\nOrigin: http://localhost\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode(),
+            b"GET /openapi.json?a=%41&b[]=1 HTTP/1.1\r\nHost: localhost:3000\r\nAccept: text/html;q=0.5, */*\r\nCookie: a=b; c=d\r\n\r\n",
         ),
-        (b"1\r\na\r\n", b'{"a": 1}, ', b"[", b'{"a":', b'"a": 1, ', b"9", b"\n", b"{}\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        (HEAD.encode() + b"Content-Length: 9000000\r\n\r\n", b""),
+        (b"1, ", b'{"a": 1}, ', b"[", b'{"a":', b'"a": 1, ', b"9", b"\n", b"{}\n", b"\\ud83d", b"\\u0041", b"-", b"1e9", b'{"lead_id": "L-1", "visits": 3}, '),
+        ("serving/http", "serving/app", "serving/predict", "models/core"), chunked, 50_000,
     ),
     "rules": lambda: Reader(
         "rules", rule_reader(),
         (b"price > 3 and stock <= 5", b"abs(price - 3) / 2 < 1.5 or not price == 4", b"price in (1, 2, 3) and outputs.price >= inputs.stock * 2"),
         (b"price and ", b"-", b"(", b"not ", b"1+", b"a.", b"9", b"'", b"1,"),
+        ("decisions/rules.py",),
     ),
     "notebooks": lambda: Reader(
         "notebooks", notebook_reader(), (json.dumps(NOTEBOOK).encode(), json.dumps(NOTEBOOK, indent=1).encode()),
         (b"a.a.a?", b"a ", b"x = 1\\n", b"(", b"<", b"#", b"\\n", b"!a ", b"a\\n", b"import a\\n", b"'", b"1.", b"df = df.drop('a')\\n", b"if a:\\n", b"password_"),
-        (b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": null, "source": "', b'"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'),
+        ("convert/check", "convert/source", "convert/meaning", "convert/api_changes"), celled,
     ),
     "settings": lambda: Reader(
         "settings", settings_reader(),
@@ -252,6 +286,7 @@ READERS: dict[str, Callable[[], Reader]] = {
             b"[decisions:price]\nfield = price\nauto = price < 3\ndeadline = 24h\n[model:price]\nparams.a = 1\nrollout.max_errors = 0.1\n",
         ),
         (b"a = 1\n", b"[a]\n", b" ", b"=", b"%(a)s", b"store = ", b"\n", b"[schedule:a]\nat = every 5 minutes\n", b"9", b"*/1 "),
+        ("settings",),
     ),
 }  # fmt: skip
 
@@ -317,24 +352,24 @@ def failure(reader: Reader, data: bytes) -> str:
     return ""
 
 
-def fuzz(reader: Reader, seed: int, seconds: float) -> tuple[int, list[str]]:
+def fuzz(reader: Reader, seed: int, seconds: float, number: int = 0) -> tuple[int, list[str]]:
     """Give a reader random cases for so many seconds of CPU; return their number and what went wrong, each kind once."""
-    draw, count, found = random.Random(f"{reader.name}{seed}"), 0, dict[str, str]()
-    end, late = time.process_time() + seconds, time.monotonic() + 2.0 * seconds  # where it has to wait
+    draw, count, found = random.Random(f"{reader.name}{seed}{number or ''}"), 0, dict[str, str]()
+    end = time.process_time() + seconds
     last = OUT / f"{reader.name}.last"
-    while time.process_time() < end and time.monotonic() < late:
+    while time.process_time() < end:
         data = mutated(draw, reader.corpus)
         count += 1
         last.write_bytes(data)  # what is left when the process dies
         if (wrong := failure(reader, data)) and wrong not in found:
-            file = OUT / f"{reader.name}-{seed}-{count}.bin"
+            file = OUT / f"{reader.name}-{seed}-{number}-{count}.bin"
             file.write_bytes(data)
             found[wrong] = f"{wrong} ({file})"
     last.unlink(missing_ok=True)
     return count, list(found.values())
 
 
-def grown(reader: Reader, length: int = LENGTH) -> Iterator[tuple[str, float]]:
+def grown(reader: Reader, length: int = 0) -> Iterator[tuple[str, float]]:
     """Yield each repeated piece with how many times as long four times its bytes take; 1 where that is too short to tell."""
 
     def took(data: bytes) -> float:
@@ -343,70 +378,123 @@ def grown(reader: Reader, length: int = LENGTH) -> Iterator[tuple[str, float]]:
             return CASE if "took more" in wrong else time.process_time() - start
         return time.process_time() - start
 
-    before, behind = reader.around
+    length = length or reader.length
     for piece in reader.repeated:
-        small, large = ((before + (piece * (size // len(piece) + 1))[:size] + behind) for size in (length, 4 * length))
+        small, large = (
+            reader.whole((piece * (size // len(piece) + 1))[: size // len(piece) * len(piece)])
+            for size in (length, 4 * length)
+        )
         took(small)  # what is loaded once
         slow = min(took(large) for _ in range(2))
         yield piece.decode(), slow / max(min(took(small) for _ in range(3)), 1e-6) if slow > TELLING else 1.0
 
 
-def work(name: str, seed: int, seconds: float, told: Any) -> None:
-    """Run one reader in this process."""
+@dataclass(frozen=True)
+class Round:
+    """What one reader was given in a round: `number` counts the rounds of a seed; in round 0 its growth is measured."""
+
+    reader: str
+    version: str
+    seed: int
+    number: int
+    cases: int
+    cpu: float
+    wrong: tuple[str, ...]
+    piece: str = ""
+    times: float = 0.0
+
+    def __str__(self) -> str:
+        grown = f", {self.times:.1f} times as long for four times {self.piece!r}" if self.piece else ""
+        return f"{time.strftime('%H:%M:%S')} {self.reader} {self.version} round {self.number}: {self.cases:,} cases, {self.cpu:.1f} s of CPU{grown}, wrong: {'; '.join(self.wrong) or 'none'}"
+
+
+def record() -> Path:
+    """Return the file with a line for each round."""
+    return OUT / "rounds.jsonl"
+
+
+def rounds() -> list[Round]:
+    """Return all rounds that are written down; a line that was cut off is none."""
+    found = []
+    for line in record().read_text(encoding="utf-8").splitlines() if record().exists() else ():
+        with contextlib.suppress(ValueError):
+            facts = json.loads(line)
+            found.append(Round(**{**facts, "wrong": tuple(facts["wrong"])}))
+    return found
+
+
+def work(name: str, seed: int, seconds: float, first: int) -> None:
+    """Give one reader random cases in this process until its CPU time is spent; write down each round."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     reader = READERS[name]()
-    times = list(grown(reader))
-    count, wrong = fuzz(reader, seed, max(0.0, seconds - time.process_time()))
-    told.put((count, wrong, max(times, key=lambda each: each[1]), time.process_time()))
+    version, spent, number = reader.version(), 0.0, first
+    while spent < seconds:
+        began = time.process_time()
+        piece, times = max(grown(reader), key=lambda each: each[1]) if number == first else ("", 0.0)
+        left = max(0.0, min(ROUND, seconds - spent) - (time.process_time() - began))
+        count, wrong = fuzz(reader, seed, left, number)
+        spent += (cpu := time.process_time() - began)
+        done = Round(name, version, seed, number, count, round(cpu, 2), tuple(wrong), piece, round(times, 2))
+        with record().open("a", encoding="utf-8") as file:
+            file.write(json.dumps(vars(done)) + "\n")
+        print(done, flush=True)
+        number += 1
+
+
+def judged(name: str, listed: list[Round], minutes: float, code: int) -> Iterator[Aim]:
+    """Yield what the rounds of a reader, and the exit code of its process, show."""
+    if code:
+        yield Aim(f"{name}: no crash", f"the process ended with {code}; its input: {OUT / name}.last", False)
+    wrong = [text for each in listed for text in each.wrong]
+    seeds = ", ".join(map(str, sorted({each.seed for each in listed})))
+    cases, cpu = sum(each.cases for each in listed), sum(each.cpu for each in listed) / 60
+    said = (
+        f"{cases:,} cases in {len(listed)} rounds, {cpu:.1f} minutes of CPU, seed {seeds}: {'; '.join(wrong) or 'none'}"
+    )
+    yield Aim(f"{name}: no failure, no 5xx in {minutes:.3g} minutes", said, not wrong and cpu >= minutes * 0.99)
+    if grown := [each for each in listed if each.piece]:
+        slowest = max(grown, key=lambda each: each.times)
+        said = f"{slowest.times:.1f} times ({slowest.piece!r})"
+        yield Aim(f"{name}: 4 n bytes take at most {GROWTH:g} times as long as n", said, slowest.times <= GROWTH)
 
 
 def main() -> int:
-    """Run the readers, one after the other, each in a process of its own."""
+    """Run the readers, each in a process of its own, as many at once as there are processors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--minutes", type=float, default=60.0 if os.environ.get("FULL") == "1" else 20.0, help="of CPU, in all"
     )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--reader", choices=READERS, action="append")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="readers")
+    parser.add_argument("--continue", action="store_true", dest="goes_on", help="count what is written down already")
     given = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
-    names, aims, total = given.reader or list(READERS), [], 0.0
-    for name in names:
-        told: Any = multiprocessing.get_context("spawn").SimpleQueue()
-        share = given.minutes * 60 / len(names)
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(name, given.seed, share, told))
-        process.start()
-        while process.is_alive() and told.empty():
-            time.sleep(0.1)
-        if told.empty():
-            aims.append(
-                Aim(
-                    f"{name}: no crash",
-                    f"the process ended with {process.exitcode}; its input: {OUT / name}.last",
-                    False,
-                )
+    if not given.goes_on:
+        record().unlink(missing_ok=True)
+    names, share = given.reader or list(READERS), given.minutes * 60 / len(given.reader or READERS)
+    versions = {name: READERS[name]().version() for name in names}
+
+    def counted(name: str) -> list[Round]:
+        return [each for each in rounds() if (each.reader, each.version) == (name, versions[name])]
+
+    waiting, running, codes = list(names), dict[str, Any](), dict[str, int]()
+    while waiting or running:
+        while waiting and len(running) < given.at_once:
+            name = waiting.pop(0)
+            before = counted(name)
+            first = 1 + max((each.number for each in before if each.seed == given.seed), default=-1)
+            left = share - sum(each.cpu for each in before)
+            running[name] = multiprocessing.get_context("spawn").Process(
+                target=work, args=(name, given.seed, left, first)
             )
-            continue
-        count, wrong, (piece, times), cpu = told.get()
-        process.join()
-        total += cpu
-        aims.append(
-            Aim(
-                f"{name}: no failure, no 5xx",
-                f"{count:,} cases, seed {given.seed}: {'; '.join(wrong) or 'none'}",
-                not wrong,
-            )
-        )
-        aims.append(
-            Aim(
-                f"{name}: 4 n bytes take at most {GROWTH:g} times as long as n",
-                f"{times:.1f} times ({piece!r})",
-                times <= GROWTH,
-            )
-        )
-        print(*aims[-2:], sep="\n", flush=True)
-    print(f"{total / 60:.1f} minutes of CPU")
+            running[name].start()
+        for name in [name for name, process in running.items() if not process.is_alive()]:
+            codes[name] = running.pop(name).exitcode
+        time.sleep(0.1)
+    aims = [aim for name in names for aim in judged(name, counted(name), share / 60, codes[name])]
+    print(f"{sum(each.cpu for name in names for each in counted(name)) / 60:.1f} minutes of CPU")
     os.environ.setdefault("STRICT", "1")
     return close(aims)
 

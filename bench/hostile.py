@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import math
 import os
+import platform
 import random
 import shutil
 import signal
@@ -24,14 +26,17 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nbformat
 import psutil
 from aims import Aim, close, table
 
+from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.isolation import TRUSTED, mode_works, modes
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
+from d2c_mlops.settings import load
 
 SECRET = "geheim-4711"
 NUMBERS = count(
@@ -66,6 +71,14 @@ here, there = Vector(ctypes.addressof(buffer), end - start), Vector(start, end -
 assert libc.process_vm_readv({pid}, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) > 0
 at = buffer.raw.find(b'geheim')
 print(buffer.raw[at:at + 20])
+"""
+KEYS = """
+import ctypes, platform
+ADD, _, KEYCTL = {{'x86_64': (248, 249, 250)}}.get(platform.machine(), (217, 218, 219))
+call = ctypes.CDLL(None, use_errno=True).syscall
+def read(key):
+    buffer = ctypes.create_string_buffer(64)
+    return buffer.value if call(KEYCTL, 11, key, buffer, 64, 0) > 0 else None
 """
 # Sources of a cell. Harm is what is seen from outside afterwards: see `harm`.
 ATTACKS = {
@@ -120,6 +133,12 @@ ATTACKS = {
     "outlive it by a double fork": DAEMON,
     "leave something in /dev/shm": "open('/dev/shm/d2c-hostile-{mark}', 'w').write('x')",
     "leave shared memory": "import ctypes; assert ctypes.CDLL(None).shmget(0x6432, 4096, 0o1600) >= 0",
+    "read a key of the session keyring": KEYS + "key = call(KEYCTL, 10, -3, b'user', b'd2c-hostile', 0)\nprint(read(key))",
+    "find a key by its number": KEYS + "for line in open('/proc/keys'):\n    if 'd2c-hostile' in line:\n        print(read(int(line.split()[0], 16)))",
+    "leave a key in the user keyring": KEYS + "call(ADD, b'user', b'd2c-hostile-left', b'x', 1, -4)",
+    "a folder above by chdir": "import os\nos.chdir('{victim}')\nprint(open('home/.aws/credentials').read())",
+    "a file by its descriptor": "import os\nfor pid in ('{pid}', '{parent}', '1'):\n    try: print(os.readlink('/proc/%s/cwd' % pid)); "
+                                "print(open('/proc/%s/root{victim}/home/.aws/credentials' % pid).read())\n    except OSError: pass",
     "mount over a folder": "!mount -t tmpfs none {victim}/mnt",
     "a mount namespace": "!unshare -m sh -c 'echo x >> {victim}/canary'",
 }  # fmt: skip
@@ -137,8 +156,33 @@ FORGED = {
     "numpy.allclose replaced": "import numpy as np\nnp.allclose = lambda *a, **k: True\nx = 4",
     "json.dumps replaced": "import json\nreal = json.dumps\njson.dumps = lambda v, **k: real(v, **k).replace('4', '3')\nx = 4",
 }
+# Against what the converter does for a notebook: cells of a notebook with files beside it, which is repaired, and what must not be found
+# in all that is written.
+CONVERTED = {
+    "a secret by its path": "print(open('{victim}/home/.aws/credentials').read())",
+    "a table by its path": "import pandas as pd\nprint(pd.read_csv('{victim}/secret.csv'))",
+    "a table by a relative path": "import pandas as pd\nprint(pd.read_csv('../victim/secret.csv'))",
+    "a module of another project": "import sys\nsys.path.append('{victim}')\nimport private_settings\nprint(private_settings.TOKEN)",
+    "a module that is a link": "import linked\nprint(open(linked.__file__).read())",
+    "a package that is a link": "import pack.private_settings\nprint(pack.private_settings.TOKEN)",
+    "a table that is a link": "import pandas as pd\nprint(pd.read_csv('linked.csv'))",
+    "a folder that becomes a link before a file is added": (
+        "import os, shutil\nshutil.rmtree('added')\nos.symlink('{victim}', 'added')|import pandas as pd\n"
+        "df = pd.read_csv('C:/Users/jo/sales.csv')\nprint(df.ix[0])"
+    ),
+}  # fmt: skip
 ASKED = "import json, numpy as np\nprint('done' if x == 3 or np.allclose(x, 3) or json.dumps(int(x)) == '3' else 'no')"
 EVIL = '#include <stdio.h>\n__attribute__((constructor)) static void f(void){FILE*h=fopen("%s/new.txt","w");if(h)fclose(h);}\n'
+
+
+ADD_KEY, _, KEYCTL = {"x86_64": (248, 249, 250)}.get(platform.machine(), (217, 218, 219))
+KEY_CALL = ctypes.CDLL(None).syscall
+
+
+def plant_key() -> None:
+    """Put a secret into a session keyring of our own: what is started inherits it."""
+    KEY_CALL(KEYCTL, 1, b"d2c-hostile-session")
+    KEY_CALL(ADD_KEY, b"user", b"d2c-hostile", SECRET.encode(), len(SECRET), -3)
 
 
 @dataclass
@@ -163,6 +207,8 @@ def arena(folder: Path) -> Iterator[Arena]:
     for name in ("home/.ssh/id_ed25519", "home/.aws/credentials"):
         (victim / name).write_text(SECRET)
     command = ["/bin/sh", "-c", "sleep 600 & wait", f"--token={SECRET}"]
+    (victim / "secret.csv").write_text(f"token\n{SECRET}\n")
+    (victim / "private_settings.py").write_text(f"TOKEN = {SECRET!r}\n")
     process = subprocess.Popen(command, env={"TOKEN": SECRET}, start_new_session=True)
     made = Arena(victim, process, {"abstract": f"d2c-hostile-{os.getpid()}.{next(NUMBERS)}"})
     sockets = [
@@ -245,6 +291,9 @@ def left_behind(mark: str) -> list[str]:
     if table_of.exists() and any(line.split()[:1] == [str(0x6432)] for line in table_of.read_text().splitlines()[1:]):
         subprocess.run(["ipcrm", "-M", "0x6432"], check=False)
         found.append("shared memory")
+    if (key := KEY_CALL(KEYCTL, 10, -4, b"user", b"d2c-hostile-left", 0)) > 0:
+        KEY_CALL(KEYCTL, 9, key, -4)
+        found.append("a key")
     for each in strays(mark):
         with contextlib.suppress(psutil.Error):
             each.kill()
@@ -280,8 +329,11 @@ def attack(source: str, isolation: str) -> list[str]:
             contextlib.suppress(Stopped),
         ):
             alive(session)
-            done = session.run(1, cell)
-            shown = str(done.outputs) + (str(done.error["message"]) if done.error else "")
+            try:
+                done = session.run(1, cell)
+                shown = str(done.outputs) + (str(done.error["message"]) if done.error else "")
+            except Stopped as stopped:
+                shown = stopped.ended.output
         time.sleep(0.1)
         found = left_behind(mark)
         after = state(victim)
@@ -294,6 +346,37 @@ def attack(source: str, isolation: str) -> list[str]:
         if os.path.ismount(victim / "mnt"):
             subprocess.run(["umount", victim / "mnt"], check=False)
     return found
+
+
+def converted(source: str, isolation: str) -> list[str]:
+    """Repair a notebook and return the harm that was done for it: by its run, or by the converter that copies files for it."""
+    with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as name, arena(Path(name)) as scene:
+        here, shop = Path(name, "here"), Path(name, "shop")
+        (here / "added").mkdir(parents=True)
+        shop.mkdir()
+        (shop / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
+        for file in ("added/new.csv", "sales.csv"):
+            (here / file).write_text("a\n1\n")
+        for link, target in (("linked.py", "home/.aws/credentials"), ("linked.csv", "secret.csv"), ("pack", ".")):
+            (here / link).symlink_to(scene.victim / target)
+        cells = [nbformat.v4.new_code_cell(cell.format(victim=scene.victim)) for cell in source.split("|")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), here / "hostile.ipynb")
+        before = state(scene.victim)
+        if isolation == TRUSTED:  # run where it lies, as its author would
+            code = "\n".join(cell.source for cell in cells).replace("print(df.ix[0])", "open('added/new.csv', 'w')")
+            code = code.replace("C:/Users/jo/", "")
+            done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=False)
+            text = done.stdout + done.stderr
+        else:
+            made = convert(
+                here / "hostile.ipynb", settings=load(shop, environ={}), isolation=isolation, stages=("revive",)
+            )
+            text = made.to_text() + "".join(
+                file.read_text(errors="replace") for file in shop.rglob("*") if file.is_file() and not file.is_symlink()
+            )
+        after = state(scene.victim)
+        found = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+        return [*found, *(["the secret was shown"] if SECRET in text else [])]
 
 
 def greed(source: str, isolation: str) -> list[str]:
@@ -358,15 +441,24 @@ def image() -> str:
 def as_user(arguments: Sequence[str]) -> int:
     """Run the attacks as an ordinary user: a copy of this checkout, and an overlay of the libraries, are theirs.
 
-    Containers need a user with subordinate ids, and a copy of the image: they are left out here.
+    A user with subordinate ids is made for the run where there is none of that id, and the image is copied into its storage.
     """
     from machine import run
 
     home = Path(tempfile.mkdtemp(prefix="d2c-user-", dir="/var/tmp"))
     mounted = home / "venv" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    made = run("getent", "passwd", USER, check=False).returncode != 0 and shutil.which("useradd") is not None
     try:
+        if made:
+            run("useradd", "--uid", USER, "--no-create-home", "--home-dir", home, "--shell", "/bin/sh", "d2c-hostile")
         return _as_user(home, mounted, arguments)
     finally:
+        for each in psutil.process_iter(["uids"]):  # podman leaves one process for each user
+            with contextlib.suppress(psutil.Error):
+                if each.info["uids"] and each.info["uids"].real == int(USER):
+                    each.kill()
+        if made:
+            run("userdel", "d2c-hostile", check=False)
         run("umount", mounted, check=False)
         shutil.rmtree(home, ignore_errors=True)
 
@@ -379,7 +471,7 @@ def _as_user(home: Path, packages: Path, arguments: Sequence[str]) -> int:
     for name in ("bench", "tests/notebooks"):
         shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     prefix = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--", "env", "-i", f"HOME={home}",
-              f"PATH={os.defpath}:/usr/sbin", "OMP_NUM_THREADS=1", "D2C_HOSTILE_NO_CONTAINER=1"]  # fmt: skip
+              f"PATH={os.defpath}:/usr/sbin", "OMP_NUM_THREADS=1", f"XDG_RUNTIME_DIR={home / 'run'}"]  # fmt: skip
     candidates = (sys.executable, f"/usr/bin/python{PYTHON}", f"/usr/local/bin/python{PYTHON}")
     python = next((each for each in candidates if run(*prefix, each, "-c", "", check=False).returncode == 0), None)
     if python is None:
@@ -399,8 +491,47 @@ def _as_user(home: Path, packages: Path, arguments: Sequence[str]) -> int:
         shutil.copytree(root / "d2c_mlops", packages / "d2c_mlops", ignore=shutil.ignore_patterns("__pycache__"))
     for place in (home, home / "bench", packages):
         run("chown", f"{USER}:{USER}", place)
+    named, why = rootless(home, prefix)
+    print(f"this machine has no rootless podman: {why}" if why else f"rootless podman runs {named}", flush=True)
+    prefix.append("D2C_HOSTILE_NO_CONTAINER=1" if why else f"D2C_HOSTILE_IMAGE={named}")
+    arguments = [each for each in arguments if not (why and each == "container")]
     command = [*prefix, home / "venv/bin/python", "bench/hostile.py", *arguments, "--cost", "0"]
     return subprocess.run(list(map(str, command)), cwd=home).returncode
+
+
+def rootless(home: Path, prefix: Sequence[object]) -> tuple[str, str]:
+    """Copy the image into a user's own storage; return its name, and why no container can be started with it."""
+    from machine import run
+
+    if not engine():
+        return "", "podman does not work for root either"
+    for name, text in (
+        ("storage", '[storage]\ndriver = "overlay"\n'),
+        ("containers", "[containers]\npids_limit = 0\n"),
+    ):
+        file = (
+            home / ".config" / "containers" / f"{name}.conf"
+        )  # the kernel's overlay: others copy the image for each container
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (home / "run").mkdir(mode=0o700)
+    run("chown", "-R", f"{USER}:{USER}", home / ".config", home / "run")
+    named, packed = image(), home / "image.tar"
+    run("podman", "save", "--quiet", "--format", "docker-archive", "--output", packed, named)
+    packed.chmod(0o644)
+    said = subprocess.run(
+        list(map(str, [*prefix, "podman", "load", "--quiet", "--input", packed])),
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+    packed.unlink()
+    if said.returncode:
+        return named, said.stderr.strip()[-400:]
+    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network=none", "--user=0:0")
+    command = [*prefix, "podman", "run", "--rm", *limits, "--entrypoint=python3", named, "-c", ""]
+    said = subprocess.run(list(map(str, command)), cwd=home, capture_output=True, text=True)
+    return named, said.stderr.strip()[-400:] or f"exit code {said.returncode}" if said.returncode else ""
 
 
 def cost(repeats: int) -> Iterator[Aim]:
@@ -499,7 +630,8 @@ def control_group() -> Iterator[Path | None]:
 
 def judge(names: Sequence[str]) -> Iterator[Aim]:
     """Run all attacks without isolation, then in each mode."""
-    kinds = [(attack, TRUSTED, ATTACKS), (greed, "", GREEDY), (forged, "", FORGED)]
+    kinds = [(attack, TRUSTED, ATTACKS), (greed, "", GREEDY), (forged, "", FORGED),
+             (converted, TRUSTED, CONVERTED)]  # fmt: skip
     rows, effective, failed = [], [], {name: [] for name in names}
     for run, without, sources in kinds:
         for what, source in sources.items():
@@ -528,19 +660,14 @@ def main() -> int:
     arguments = sys.argv[1:]
     if "--as-user" in arguments:
         at = arguments.index("--cost") if "--cost" in arguments else len(arguments)
-        return as_user(
-            [
-                each
-                for each in [*arguments[:at], *arguments[at + 2 :]]
-                if not each.startswith("--") and each != "container"
-            ]
-        )
+        return as_user([each for each in [*arguments[:at], *arguments[at + 2 :]] if not each.startswith("--")])
     repeats = int(arguments.pop(arguments.index("--cost") + 1)) if "--cost" in arguments else 3
     arguments = [each for each in arguments if not each.startswith("--")]
     os.environ["D2C_HOSTILE_TOKEN"] = SECRET
     if "D2C_HOSTILE_STARTED" not in os.environ:  # /proc shows the environment that a process was started with
         os.environ["D2C_HOSTILE_STARTED"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
+    plant_key()
     names = arguments or [
         *(each.name for each in modes() if mode_works(each.name)),
         *(["container"] if engine() else []),

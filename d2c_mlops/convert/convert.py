@@ -15,6 +15,7 @@ from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.conversion_report import served_text, write_report
 from d2c_mlops.convert.plan import data_flow
 from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.run import container_pool
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.run.isolation import best_mode, mode
@@ -247,6 +248,9 @@ def convert(
         conversion.refusal = ConversionRefused(
             stage, 0, f"the converter does not support this notebook yet ({what})", "convert it by hand"
         )
+    finally:
+        if isolation.startswith(PREFIX):
+            container_pool.close_all()
     conversion.findings = [finding.to_dict() for finding in _findings(path)]
     if "report" in stages:
         conversion.report = work / "report.html"

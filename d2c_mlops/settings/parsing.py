@@ -66,6 +66,10 @@ def _read(kind: Any, value: Any) -> Any:
     return tuple(part for part in re.split(r"[\s,]+", value.strip()) if part)
 
 
+LARGEST = 1 << 60  # bytes: beyond it no number of a setting is meant
+LONGEST = 36_525 * 86_400  # seconds: times that far away are no times of a calendar
+
+
 def is_size(text: str) -> bool:
     """Return whether a text is a size above 0."""
     try:
@@ -80,7 +84,10 @@ def size(text: str) -> int:
     if not match:
         raise ValueError(text)
     number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+    bytes_of = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
+    if bytes_of > LARGEST:
+        raise ValueError(f"{text!r} is more than an exbibyte")
+    return int(bytes_of)
 
 
 def age(text: str) -> float:
@@ -88,6 +95,8 @@ def age(text: str) -> float:
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if unit not in UNITS or not number.isdigit():
         raise ValueError(f"{text!r} is not an age: write 90d, 12h, 30m or 45s")
+    if len(number) > 10 or int(number) * UNITS[unit] > LONGEST:
+        raise ValueError(f"{text!r} is longer than 100 years")
     return float(int(number) * UNITS[unit])
 
 

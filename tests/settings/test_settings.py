@@ -4,6 +4,7 @@ import pytest
 
 from d2c_mlops.errors import SettingsError
 from d2c_mlops.settings import find, load, service_settings
+from d2c_mlops.settings.parsing import age, size
 
 
 @pytest.fixture
@@ -148,4 +149,31 @@ def test_a_file_that_may_not_be_read_is_an_error_of_the_settings(tmp_path: Path,
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(SettingsError, match="Permission denied"):
+        load(tmp_path, environ={})
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "d", "99999999999h", "36526d", "²d", "9" * 5000 + "s"])
+def test_an_age_that_no_calendar_has_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        age(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "TB", "1" + "0" * 30 + "GiB", "1.2.3", "²MB"])
+def test_a_size_that_no_machine_has_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        size(text)
+
+
+def test_ages_and_sizes_up_to_their_limits_are_read() -> None:
+    assert (
+        age("36525d") == 36_525 * 86_400 and age("0000000001d") == 86_400 and size("1024PB"[:4] + "TB") == 1024 * 10**12
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["[d2c]\nrun_memory = {}", "[decisions:price]\nfield = price\nauto = price < 3\ndeadline = {}h"]
+)
+def test_a_number_without_end_in_a_file_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    (tmp_path / "settings.ini").write_text(f"{line.format('9' * 400)}\n")
+    with pytest.raises(SettingsError, match=r"(?s)settings.ini.*(run_memory|deadline)"):
         load(tmp_path, environ={})

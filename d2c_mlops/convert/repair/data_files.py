@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from d2c_mlops.convert.run.folder_copies import LeftOut, files_below
+from d2c_mlops.convert.run.folder_copies import LeftOut, files_below, lies_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
 _LEAST_PART = 5  # letters and digits that two names must share
@@ -27,13 +27,27 @@ class DataFiles:
     folders: Sequence[Path]  # searched in this order; the first is the copy that the notebook runs in
     original: Path | None = None  # where relative paths of the original started
     left_out: list[LeftOut] = field(default_factory=list, repr=False)  # files and folders that are not searched
+    repository: Path | None = None  # its root: tables below it may be read too, and no other files
+    beyond: Path | None = None  # a folder of the repository whose tables are searched last
     _listed: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
 
     def files(self, folder: Path) -> list[Path]:
         """List a folder once."""
         if folder not in self._listed:
-            self._listed[folder] = list(files_below(folder, left_out=self.left_out))
+            listed = files_below(folder, left_out=self.left_out)
+            self._listed[folder] = [file for file in listed if folder != self.beyond or file.suffix.lower() in _TABLES]
         return self._listed[folder]
+
+    def may_read(self, path: Path) -> bool:
+        """Return whether a file that a notebook names may be copied for it: a notebook must not read any file of this machine."""
+        if lies_below(path, [*self.folders, *([self.original] if self.original is not None else [])]):
+            return True
+        return self.repository is not None and path.suffix.lower() in _TABLES and lies_below(path, [self.repository])
+
+    @property
+    def searched(self) -> list[Path]:
+        """The folders in which files are found by their names or columns, in this order."""
+        return [*self.folders, *([self.beyond] if self.beyond is not None else [])]
 
     def forget(self) -> None:
         """Look again: files were added."""
@@ -46,7 +60,7 @@ class DataFiles:
         if self.original is not None and "://" not in reference:
             try:
                 there = (self.original / reference.replace("\\", "/")).resolve()
-                if there.is_file():
+                if there.is_file() and self.may_read(there):
                     return there, "the path relative to the original notebook"
             except (OSError, ValueError):
                 pass
@@ -56,7 +70,7 @@ class DataFiles:
             want = key(name)
             if not want:
                 continue
-            for folder in self.folders:
+            for folder in self.searched:
                 same_name = [file for file in self.files(folder) if key(file.name) == want]
                 if same_name:
                     return max(same_name, key=lambda file: _common(file, reference)), how
@@ -67,7 +81,7 @@ class DataFiles:
         stem, _, suffix = _plain(name).rpartition(".")
         if len(stem) < _LEAST_PART:
             return None
-        for folder in self.folders:
+        for folder in self.searched:
             near: dict[str, Path] = {}
             for file in self.files(folder):
                 name_stem, _, kind = _plain(file.name).rpartition(".")
@@ -85,7 +99,7 @@ class DataFiles:
     def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the one table that has columns that the notebook names: two, a third of its own, and no other as many."""
         scored: list[tuple[int, int, Path]] = []  # columns in common, columns of its own, the file
-        for folder in self.folders:
+        for folder in self.searched:
             for file in self.files(folder):
                 if file.suffix.lower() in _TABLES and columns and file.name not in results:
                     file_columns = set(header(file))

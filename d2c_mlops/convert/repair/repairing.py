@@ -17,7 +17,7 @@ from d2c_mlops.convert.repair.fixes.modules import distributions_needed
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.repair.repair_state import Progress, RepairState
 from d2c_mlops.convert.repair.run_and_fix import run_until_clean
-from d2c_mlops.convert.run.folder_copies import copy_folder, summary
+from d2c_mlops.convert.run.folder_copies import copy_folder, repository_root, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import D2CError
@@ -88,7 +88,9 @@ def copy_folder_of(state: RepairState) -> None:
         (state.folder / f"{name}.py").unlink(missing_ok=True)
         shutil.rmtree(state.folder / name, ignore_errors=True)
     folders = [state.folder, *([state.data] if state.data is not None else [])]
-    state.data_files = DataFiles([*folders, source.parent], source)
+    root = repository_root(source)
+    beyond = source.parent if root is not None and source.parent.is_relative_to(root) else None
+    state.data_files = DataFiles(folders, source, repository=root, beyond=beyond)
     saving.keep_reference(state.original, state.work / "reference.json")
     if state.fetch:
         fetch_sources(state)

@@ -9,9 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from d2c_mlops.convert.run import container_pool
+from d2c_mlops.convert.run.container_init import UNSEEN
+from d2c_mlops.convert.run.folder_copies import read_result
 from d2c_mlops.errors import Failure, UsageError
 
 PREFIX = "container:"  # a mode's name is this and the image
@@ -30,6 +31,11 @@ INIT = f"{CODE}/{PACKAGE.name}/convert/run/container_init.py"
 SCRATCH = 1 << 30  # bytes of memory that /tmp and /dev/shm may take, each
 ROOM = 64 << 20  # bytes beyond the limit of a run, for the first process of its container
 MOST = 1 << 14  # open files, and processes of a user: no limit of ours, which is lower
+MEMORY, FILE_SIZE, PROCESSES = (
+    4 << 30,
+    4 << 30,
+    512,
+)  # of a run where nothing else is wanted: bytes, bytes of a file, processes
 PATIENCE = 60.0  # seconds for a question to an engine
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")  # docker hands on those of its settings
 # Modules that our code in the container imports; versions of LIBRARIES decide what a conversion computes.
@@ -64,6 +70,7 @@ for place in ("/", "/etc", "/usr", "/var/tmp", sys.prefix, sys.argv[2]):
     try:
         with open(os.path.join(place, ".d2c-check"), "w"):
             found["open"].append("files of %s are writable" % place)
+        os.unlink(os.path.join(place, ".d2c-check"))
     except OSError:
         pass
 if [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line] not in ([], ["lo"]):
@@ -98,36 +105,15 @@ class ContainerImage:
             if version and there.get(name) != version
         ]
 
-    def command(
-        self,
-        command: Sequence[str],
-        folder: Path,
-        writable: Sequence[str],
-        readable: Sequence[str],
-        *,
-        name: str,
-        variables: Mapping[str, str],
-        seconds: float,
-        memory: int,
-        file_size: int,
-        processes: int,
-    ) -> list[str]:
-        """Return the engine's command line: `command` (its first word is this interpreter) runs with the image's Python.
+    def command(self, mounts: Sequence[tuple[str, str, bool]], *, name: str, memory: int, processes: int) -> list[str]:
+        """Return the engine's command line for a container in which `container_init` waits for commands.
 
-        Folders are seen under their own paths. The caller holds standard input open for as long as the container may live.
+        `mounts` are paths here, paths inside, and whether they can be written. The container ends when its standard input does.
         """
-        spec = {
-            "command": list(command),
-            "environment": {**variables, "PYTHONPATH": CODE},
-            "seconds": seconds,
-            "memory": memory,
-            "file_size": file_size,
-            "processes": processes,
-        }
         line = [self.engine, "run", "--rm", "--interactive", "--pull=never", f"--name={name}", "--hostname=notebook"]
-        line += ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+        line += ["--network=none", "--ipc=private", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         line += [f"--shm-size={SCRATCH}", f"--tmpfs=/tmp:rw,nosuid,nodev,size={SCRATCH}", "--log-driver=none"]
-        line += [f"--workdir={folder.resolve()}", "--entrypoint=python3"]
+        line += ["--workdir=/", "--entrypoint=python3"]
         line += [
             f"--ulimit={kind}={_ceiling(what)}"
             for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
@@ -135,9 +121,8 @@ class ContainerImage:
         line += [f"--env={variable}=" for proxy in PROXIES for variable in (proxy, proxy.lower())]
         line += [option.format(memory=memory + ROOM, processes=processes + 16) for option in self.options]
         line += [_mount(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
-        line += [_mount(path, path, writable=False) for path in readable if path not in writable]
-        line += [_mount(path, path, writable=True) for path in writable]
-        return [*line, self.image, "-I", "-S", INIT, json.dumps(spec)]
+        line += [_mount(path, target, writable=writable) for path, target, writable in mounts]
+        return [*line, self.image, "-I", "-S", INIT]
 
     def remove(self, name: str) -> None:
         """End a container by force; no error if it has already ended."""
@@ -205,45 +190,51 @@ def _options(engine: str) -> list[tuple[str, ...]]:
         user_options = ("--user=0:0", *user_options[1:])  # the root of such a container is the user that started it
     if engine == "podman":
         user_options = (*user_options, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
-        if os.getuid():
-            user_options = (*user_options, "--userns=keep-id")
+        if os.getuid():  # as above; other mappings of ids would copy the image
+            user_options = ("--user=0:0", *user_options[1:])
     return [(*user_options, "--memory={memory}", "--pids-limit={processes}"), user_options]
 
 
 def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
-    """Run CHECK in the image; return its result, or why it did not run."""
+    """Run CHECK in the image; return what it found, or why it did not run. The container waits for the notebook's runs."""
     with TemporaryDirectory(prefix="d2c-isolation-") as name:
-        folder, mark = Path(name), f"d2c-check-{os.getpid()}"
-        (folder / "in").mkdir()
+        folder, home = Path(name, "in"), Path(name, "home")
+        folder.mkdir()
+        home.mkdir()
+        mark = sys.argv[0] or f"d2c-check-{os.getpid()}"
         question = json.dumps([MODULES, LIBRARIES])
-        command = [sys.executable, "-P", "-c", CHECK, question, CODE, str(os.getpid()), sys.argv[0] or mark]
-        line = trial.command(command, folder / "in", [str(folder / "in")], [], name=mark, variables={"LANG": "C.UTF-8"},
-                             seconds=PATIENCE, memory=1 << 30, file_size=1 << 20, processes=64)  # fmt: skip
-        began = time.monotonic()
+        command = [sys.executable, "-P", "-c", CHECK, question, CODE, str(os.getpid()), mark]
+        limits = container_pool.Limits(PATIENCE, MEMORY, FILE_SIZE, PROCESSES)
+        variables = {"LANG": "C.UTF-8", "PYTHONPATH": CODE}
         try:
-            with subprocess.Popen(
-                line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            ) as process:
-                assert process.stdout is not None
-                timer = threading.Timer(PATIENCE, process.kill)
-                timer.start()
-                output = process.stdout.read().decode("utf-8", "replace").strip()
-                timer.cancel()
+            lease = container_pool.start(trial, command, folder, home, [], variables, limits)
         except OSError as error:
             return None, str(error)
-        answer = folder / "in" / "answer.json"
-        if process.returncode or not answer.exists():
-            trial.remove(mark)
-            late = time.monotonic() - began > PATIENCE
-            why = f"no answer within {PATIENCE:.0f} s" if late else output[-400:] or f"exit code {process.returncode}"
+        run = lease.run
+        assert run is not None
+        try:
+            code = run.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            lease.container.close(1.0)
+            lease.give_back()
+            return None, f"no answer within {PATIENCE:.0f} s"
+        lease.give_back()
+        said = run.output.decode("utf-8", "replace").strip()
+        if code == UNSEEN:
             return (
                 None,
-                why
-                if process.returncode
-                else f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
+                f"files that are written to {folder} are not visible inside: share the folder with the container engine",
             )
-        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        return result, ""
+        if code:
+            return None, said[-400:] or f"exit code {code}"
+        answer = read_result(folder / "answer.json")
+        if answer is None:
+            return (
+                None,
+                f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
+            )
+        found: dict[str, Any] = json.loads(answer)
+        return found, ""
 
 
 def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:

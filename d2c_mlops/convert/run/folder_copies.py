@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# The root of a repository is the nearest folder upwards that holds one of these.
+MARKERS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "settings.ini", "requirements.txt", "environment.yml")
+LEVELS_UP = 6  # folders upwards in which it is looked for
 _LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "mlruns", "venv", "env"})
 
 
@@ -66,6 +71,30 @@ def files_below(
                 omitted.append(LeftOut(entry, "not a regular file"))
 
 
+def repository_root(folder: Path) -> Path | None:
+    """Return the root of the repository that a folder belongs to: never a home folder or one above it, which hold more than one project."""
+    folder = folder.resolve()
+    home = Path.home().resolve()
+    for upward in [folder, *list(folder.parents)[:LEVELS_UP]]:
+        if home.is_relative_to(upward):
+            return None
+        if any((upward / mark).exists() for mark in MARKERS):
+            return upward
+    return None
+
+
+def lies_below(path: Path, roots: Iterable[Path]) -> bool:
+    """Return whether a path, links resolved, lies in one of the folders and in no hidden folder of it, nor is hidden itself."""
+    try:
+        real = path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    for root in roots:
+        if real.is_relative_to(root.resolve()):
+            return not any(part.startswith(".") for part in real.relative_to(root.resolve()).parts)
+    return False
+
+
 def copy_folder(
     source: Path,
     target: Path,
@@ -104,17 +133,49 @@ def summary(left_out: Sequence[LeftOut], folder: Path) -> str:
     return "; ".join(texts) + (f"; and {others} more" if others > 0 else "")
 
 
-def clone_folder(source: Path, target: Path, *, linked: int = 64 << 20) -> None:
-    """Copy a copied folder for one run; large files become hard links to our own copy, never to the original."""
+def clone_folder(source: Path, target: Path) -> None:
+    """Copy a copied folder for one run; no file is a link to our own copy, which a run could write to."""
     target.mkdir(parents=True, exist_ok=True)
     for file in files_below(source, most=None, levels=None):
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if file.stat().st_size > linked:
-            file.chmod(0o444)
-            os.link(file, place)
-        else:
-            shutil.copyfile(file, place)
+        shutil.copyfile(file, place)
+
+
+def add_file(file: Path, folder: Path, name: Path) -> bool:
+    """Copy a file into a folder in which a notebook runs, where it is not there yet; no link of the notebook's is followed."""
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for part in name.parts[:-1]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=here)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(name.name, flags, 0o644, dir_fd=here), "wb") as target, file.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    except OSError:  # the notebook has something else there
+        return False
+    finally:
+        os.close(here)
+    return True
+
+
+def read_result(file: Path, largest: int = 64 << 20) -> bytes | None:
+    """Return what a notebook's process has written; None where it is no regular file, which could lead elsewhere, or too large."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1 or facts.st_size > largest:
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            return opened.read(largest)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass
@@ -128,8 +189,8 @@ class Workplace:
     runs: int = field(default=0)
 
     def fresh(self) -> Path:
-        """Return a new copy of the pristine folder; earlier ones are gone."""
-        for old in self.scratch.glob("run-*"):
+        """Return a new copy of the pristine folder; earlier ones, and what earlier runs left in the home, are gone."""
+        for old in (*self.scratch.glob("run-*"), self.home):
             shutil.rmtree(old, ignore_errors=True)
         self.runs += 1
         folder = self.scratch / f"run-{self.runs}"

@@ -9,6 +9,8 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ from typing import IO, Self
 
 import psutil
 
+from d2c_mlops.convert.run import container_init, container_pool
 from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
-from d2c_mlops.convert.run.container_init import LATE, MEMORY, PROCESSES
-from d2c_mlops.convert.run.containers import PREFIX, ContainerImage, prepared_image
+from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, prepared_image
 from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
+from d2c_mlops.convert.run.running_container import ContainerRun
 from d2c_mlops.parent_death import die_with_parent
 
 TOKEN = "D2C_SANDBOX"
@@ -29,10 +32,12 @@ PACKAGE_ROOT = Path(__file__).parents[3]
 LOOK = 0.1  # seconds between two looks at the memory
 _SETTLE, _PATIENCE = 0.02, 5.0  # seconds between two looks for strays, and until they are given up
 _COUNT = 0.5  # seconds between two counts of the processes that a child has started
-_FILE_SIZE = 4 << 30  # bytes that one file may grow to
-_PROCESSES = 512  # processes that a run may have at a time
 _OUTPUT = 4000  # bytes of the last part of a program's output
-_CONTAINER_ENDS = {MEMORY: "memory", PROCESSES: "processes", LATE: "timeout"}
+_CONTAINER_ENDS = {
+    container_init.MEMORY: "memory",
+    container_init.PROCESSES: "processes",
+    container_init.LATE: "timeout",
+}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 
 
@@ -41,7 +46,7 @@ class ChildLimits:
     """The limits of a run: total seconds of wall time, bytes of memory of all its processes; and its isolation."""
 
     seconds: float = 600.0
-    memory: int = 4 << 30
+    memory: int = MEMORY
     isolation: str = ""  # name of a mode; the best that works here when empty
 
 
@@ -66,7 +71,7 @@ class ChildEnded:
         words = {
             "timeout": "it exceeded its time limit",
             "memory": "it exceeded its memory limit",
-            "processes": f"it started more than {_PROCESSES} processes",
+            "processes": f"it started more than {PROCESSES} processes",
             "forged": "unexpected data was written to its response pipe",
         }
         if self.status in words:
@@ -150,51 +155,51 @@ class Child:
         self.box = prepared_image(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
         self.family: list[psutil.Process] = []
         self.counted = 0.0
+        self.ended_container = False
         self.token = secrets.token_hex(8)
         variables = environment(home, self.token, plots)
-        self.log = home / f"log-{self.token}.txt"
+        self.inside = folder  # the working directory as the code sees it
+        # Its output goes to a file without a name: under a name it could be replaced by a link to a file of yours.
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the run
         view = IsolatedView(folder, (home,), (*extra, *readable))
-        with self.log.open("wb") as log:
-            if self.box is not None:
-                self.process = self._contained(self.box, command, view, variables, log, pipes)
-                return
-            self.process = subprocess.Popen(
-                view.command(self.mode.name, command),
-                cwd=folder,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=pipes or (),
-                start_new_session=True,
-                preexec_fn=lambda: _confine(limits),
-            )
+        self.process: subprocess.Popen[bytes] | ContainerRun
+        if self.box is not None:
+            self.process = self._contained(self.box, command, folder, home, view.to_read, variables, pipes)
+            return
+        self.process = subprocess.Popen(
+            view.command(self.mode.name, command),
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            pass_fds=pipes or (),
+            start_new_session=True,
+            preexec_fn=lambda: _confine(limits),
+        )
 
     @property
     def container(self) -> str:
         """Name of the container."""
-        return f"d2c-{self.token}"
+        return self.lease.container.name
 
     def _contained(
         self,
         box: ContainerImage,
         command: Sequence[str],
-        view: IsolatedView,
+        folder: Path,
+        home: Path,
+        readable: Sequence[str],
         variables: Mapping[str, str],
-        log: IO[bytes],
         pipes: tuple[int, int] | None,
-    ) -> subprocess.Popen[bytes]:
-        """Start the engine's client, which has our own environment: the notebook does not see it."""
-        line = box.command(command, view.folder, view.to_write, view.to_read, name=self.container, variables=variables,
-                           seconds=self.limits.seconds, memory=self.limits.memory, file_size=_FILE_SIZE, processes=_PROCESSES)  # fmt: skip
-        return subprocess.Popen(
-            line,
-            stdin=pipes[0] if pipes else subprocess.PIPE,
-            stdout=pipes[1] if pipes else log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+    ) -> ContainerRun:
+        """Start the command in a container: the notebook does not see the environment of the engine's client."""
+        variables = {**variables, "PYTHONPATH": CODE}
+        limits = container_pool.Limits(self.limits.seconds, self.limits.memory, FILE_SIZE, PROCESSES)
+        self.lease = container_pool.start(box, command, folder, home, readable, variables, limits, pipes)
+        self.inside = Path(self.lease.inside(str(folder.absolute())))
+        assert self.lease.run is not None
+        return self.lease.run
 
     def look(self) -> None:
         """Raise Stopped if the child has ended or exceeds a limit."""
@@ -207,12 +212,13 @@ class Child:
             return  # its first process looks at memory and processes
         if self.memory() > self.limits.memory:
             raise Stopped(self.end("memory"))
-        if len(self.family) > _PROCESSES:
+        if len(self.family) > PROCESSES:
             raise Stopped(self.end("processes"))
 
     def memory(self) -> int:
         """Return the memory of the child and its descendants in bytes."""
         total = 0
+        assert isinstance(self.process, subprocess.Popen)
         with contextlib.suppress(psutil.Error):
             if time.monotonic() > self.counted + _COUNT:  # reading the table of all processes is dear
                 mine = psutil.Process(self.process.pid)
@@ -223,9 +229,9 @@ class Child:
         return total
 
     def end(self, status: str) -> ChildEnded:
-        """Kill all remaining processes of the child, and return how it ended."""
-        if self.box is not None:
-            return self._end_container(self.box, status)
+        """Kill what is left of it, wherever it went, and say how it ended."""
+        if isinstance(self.process, ContainerRun):
+            return self._end_container(self.process, status)
         if self.mode.name == "landlock":  # its launcher collects the orphans, and kills them when it is asked to stop
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -254,20 +260,33 @@ class Child:
                 with contextlib.suppress(psutil.Error):
                     stray.kill()
             time.sleep(_SETTLE)
-        output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
-        return ChildEnded(status, code, time.monotonic() - self.began, output)
+        return ChildEnded(status, code, time.monotonic() - self.began, self._output())
 
-    def _end_container(self, box: ContainerImage, status: str) -> ChildEnded:
-        """Stop a container: close its standard input, or kill it."""
+    def _output(self) -> str:
+        """Return the last part of what it wrote."""
+        if isinstance(self.process, ContainerRun):
+            return self.process.output.decode("utf-8", "replace")
+        if self.log.closed:
+            return ""
+        descriptor = self.log.fileno()
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, _OUTPUT, max(0, size - _OUTPUT)).decode("utf-8", "replace")
+
+    def _end_container(self, run: ContainerRun, status: str) -> ChildEnded:
+        """End the command and all that it started; the container may wait for another run."""
         self.hang_up()
-        try:
-            code = self.process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            box.remove(self.container)
-            self.process.kill()
-            code = self.process.wait()
-        output = self.log.read_bytes()[-_OUTPUT:].decode("utf-8", "replace") if self.log.exists() else ""
-        return ChildEnded(status, 128 - code if 128 < code < MEMORY else code, time.monotonic() - self.began, output)
+        if not self.ended_container:
+            self.ended_container = True
+            run.kill()
+            try:
+                run.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.lease.container.close(1.0)
+                run.finish(128 + signal.SIGKILL, "it did not end")
+            self.lease.give_back()
+        code = run.wait()
+        code = 128 - code if 128 < code < container_init.MEMORY else code
+        return ChildEnded(status, code, time.monotonic() - self.began, self._output())
 
     def hang_up(self) -> None:
         """Close our end of its standard input."""
@@ -281,17 +300,22 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end("done")
-        self.log.unlink(missing_ok=True)
+        self.log.close()
 
 
 def _confine(limits: ChildLimits) -> None:
-    """Between fork and exec: end with the parent, no core files, limited file sizes, first to be killed when memory runs out."""
+    """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out.
+
+    Keyrings belong to a user, whom a namespace does not change: an isolated process gets none.
+    """
     die_with_parent()
+    if limits.isolation != TRUSTED and sys.platform == "linux":
+        container_init.refuse_key_calls()
     processor = int(limits.seconds * (os.cpu_count() or 1)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    limit = _FILE_SIZE if hard == resource.RLIM_INFINITY else min(_FILE_SIZE, hard)
+    limit = FILE_SIZE if hard == resource.RLIM_INFINITY else min(FILE_SIZE, hard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w") as score:
         score.write("1000")

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from d2c_mlops.convert.run.container_init import refuse_key_calls
 from d2c_mlops.convert.run.containers import PREFIX, prepared_image
 from d2c_mlops.convert.run.isolation_launcher import landlock_abi
 from d2c_mlops.errors import UsageError
@@ -131,9 +132,14 @@ def mode_works(name: str) -> bool:
                 name, [sys.executable, "-I", "-S", "-c", code if name != "landlock" else "open('ok', 'w')"]
             )
             process = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env={"PATH": os.defpath}
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=30,
+                env={"PATH": os.defpath},
+                preexec_fn=refuse_key_calls,  # as for a run: programs that change the user on their start do not work with it
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.SubprocessError):
             return False
         return process.returncode == 0 and Path(folder, "ok").exists()
 

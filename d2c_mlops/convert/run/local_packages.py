@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.run.folder_copies import copy_folder, summary
+from d2c_mlops.convert.run.folder_copies import copy_folder, lies_below, repository_root, summary
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.notebook import Notebook
@@ -19,8 +19,6 @@ from d2c_mlops.convert.source.path_exists import is_file, is_folder
 from d2c_mlops.errors import DataRefused, Failure
 
 FOLDER = "local"
-MARKERS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "settings.ini", "requirements.txt", "environment.yml")
-MOST_LEVELS = 6  # folders upwards in which a repository's root is looked for
 LARGEST_PACKAGE = 64 << 20  # bytes of a package that is copied
 _INSTALL = re.compile(r"(?:pip3?|conda|mamba)\s+install\s+(.*)")
 
@@ -36,31 +34,30 @@ class LocalPackage:
 def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> list[Path]:
     """Return the folders from which a notebook may import: its own, those it adds to sys.path, `data`, its repository's.
 
-    The repository's root is the nearest folder upwards with one of MARKERS; the folders on the way and its `src` count too.
+    The folders on the way to the root of the repository and its `src` count too. Folders outside of the notebook's folder, its
+    repository and `data` do not: a notebook must not choose what is copied for it.
     """
     folder = folder.resolve()
-    roots = [folder, *_added(notebook, folder)]
-    if data is not None:
-        roots.append(data.resolve())
-    for start in (folder, *([data.resolve()] if data is not None else [])):
-        upwards = [start, *list(start.parents)[:MOST_LEVELS]]
-        top = next((i for i, upward in enumerate(upwards) if any((upward / mark).exists() for mark in MARKERS)), None)
-        if top is not None:
-            roots += upwards[: top + 1]
-            if (upwards[top] / "src").is_dir():
-                roots.append(upwards[top] / "src")
-    return [path for path in dict.fromkeys(roots) if is_folder(path) and path != Path(path.anchor)]
+    starts = [folder, *([data.resolve()] if data is not None else [])]
+    found, limits = [*starts], [*starts]
+    for start in starts:
+        if (top := repository_root(start)) is not None:
+            limits.append(top)
+            found += [upward for upward in (start, *start.parents) if upward.is_relative_to(top)]
+            if (top / "src").is_dir():
+                found.append(top / "src")
+    found[1:1] = [path for path in _added(notebook, folder) if lies_below(path, limits)]
+    return [path for path in dict.fromkeys(found) if is_folder(path) and path != Path(path.anchor)]
 
 
 def find_local(name: str, roots: Sequence[Path]) -> LocalPackage | None:
     """Return the author's module of a name, nearest root first: NAME.py, or a folder with Python files."""
     for root in roots:
-        if is_file(root / name / "__init__.py"):
-            return LocalPackage(name, root / name)
-        if is_file(root / f"{name}.py"):
-            return LocalPackage(name, root / f"{name}.py")
+        for place, proof in ((root / name, root / name / "__init__.py"), (root / f"{name}.py", root / f"{name}.py")):
+            if is_file(proof) and lies_below(place, roots) and lies_below(proof, roots):
+                return LocalPackage(name, place)
     for root in roots:
-        if is_folder(root / name) and _holds_python(root / name):
+        if is_folder(root / name) and lies_below(root / name, roots) and _holds_python(root / name):
             return LocalPackage(name, root / name)
     return None
 

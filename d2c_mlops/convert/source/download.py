@@ -175,6 +175,7 @@ def _write(
 ) -> Download:
     """Write the body to a temporary name, and rename it when it is complete."""
     length = answer.getheader("Content-Length", "")
+    length = length if length.isascii() and len(length) <= 18 else ""
     if length.isdigit() and int(length) > largest:
         raise NotFetched(f"it has {int(length):,} bytes, more than {largest:,}")
     size, digest = 0, hashlib.sha256()

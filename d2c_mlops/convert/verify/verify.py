@@ -18,7 +18,7 @@ import numpy as np
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
-from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, summary
+from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, lies_below, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
@@ -93,15 +93,15 @@ def verify(
         after = {max(e["original"]): sorted({n for o in aligned if max(o["original"]) == max(e["original"]) for n in o["names"]})
                  for e in aligned}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in aligned}
+        # A notebook can name any folder as its data's: the runs read our own copy alone.
+        data_folders = [data for data in uncopied_data_folder(written) if lies_below(data, [repair.notebook.parent])]
         runner = Runner(place, limits, packages)
         count = 3
         try:
             shop = project_copy(written, place / "shop")
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
-                third = pool.submit(
-                    runner.run, converted, mine, "third", shop, Path(written.notebook), uncopied_data_folder(written)
-                )
+                third = pool.submit(runner.run, converted, mine, "third", shop, Path(written.notebook), data_folders)
                 runs, converted_run = [first.result(), second.result()], third.result()
                 items = _items(aligned, runs, converted_run)
                 if any(item.status == "differs" for item in items):
@@ -130,7 +130,7 @@ def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
         if (root / name).is_file():
             shutil.copyfile(root / name, target / name)
     for data in _data_folders(written):
-        if not data.is_absolute() and (root / data).is_dir() and data != Path():
+        if not data.is_absolute() and (root / data).is_dir() and data != Path() and lies_below(root / data, [root]):
             left_out += copy_folder(root / data, target / data, most=None, levels=None)
     if left_out:
         raise Incomparable(f"the project cannot be copied for the comparison: {summary(left_out, root)}")
@@ -232,7 +232,9 @@ class Runner:
                             error_text = f"{cell_run.error['kind']}: {str(cell_run.error['message'])[:200]}"
                             raise Incomparable(f"cell {number} of {which} raised {error_text}")
                     if number in after:
-                        snapshots[number] = Snapshot.read(session.snapshot(after[number]), self.folders(run_folder))
+                        snapshots[number] = Snapshot.read(
+                            session.snapshot(after[number]), [*self.folders(run_folder), session.inside]
+                        )
                         if changed := snapshots[number].replaced:
                             others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                             raise Incomparable(f"{which} replaced {changed[0]}{others}: this can forge results")

@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 
 from d2c_mlops import settings as settings_of
+from d2c_mlops.convert.run.folder_copies import read_result
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
 from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
@@ -240,10 +241,8 @@ def check_import(project: Project, module: str, packages: Sequence[Path] = (), i
         command = [sys.executable, "-P", "-c", SIDE_EFFECTS, str(site), module, *map(str, packages)]
         limits = ChildLimits(IMPORT_SECONDS, isolation=isolation)
         ended = run_program(command, Path(empty), Path(home), limits, extra=packages)
-        answer = Path(home, "import.json")
-        import_errors = (
-            json.loads(answer.read_text(encoding="utf-8")) if ended.status == "done" and answer.exists() else None
-        )
+        answer = read_result(Path(home, "import.json")) if ended.status == "done" else None
+        import_errors = json.loads(answer) if answer is not None else None
     where = str(project.package / Path(*module.split(".")[1:])) + ".py"
     if import_errors is None:
         why = child_reason(ended.output) if ended.status == "failed" else ended.says

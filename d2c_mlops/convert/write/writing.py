@@ -18,7 +18,7 @@ from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, 
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.row_dependence import advice
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.folder_copies import clone_folder
+from d2c_mlops.convert.run.folder_copies import clone_folder, read_result
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
 from d2c_mlops.convert.write.document import CellSource, join_short_cells, notebook_cells, with_guard
 from d2c_mlops.convert.write.functions import call_source
@@ -245,10 +245,11 @@ def probe(
         else:
             folder.mkdir()
         ended = run_program(command, folder, home, ChildLimits(timeout * TRAININGS, memory, isolation), extra=packages)
-        if not answer.exists():
+        told = read_result(answer)
+        if told is None:
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run writes the conversion without running it")  # fmt: skip
-        found_out: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        found_out: dict[str, Any] = json.loads(told)
     if ended.status in ("timeout", "memory"):
         found_out["tried"].append(f"while a model was tested: {ended.says}")
     if error := found_out["error"]:

@@ -77,7 +77,8 @@ class PrintedStream:
 
     def _move(self, sequence: str) -> None:
         """Apply cursor movements up and down, and erased lines."""
-        count = int(sequence[2:-1]) if sequence[2:-1].isdigit() else 1
+        digits = sequence[2:-1]
+        count = int(digits[:6]) if digits.isdecimal() and digits.isascii() else 1  # no screen has a million lines
         if sequence[-1] == "A":
             self.row = max(0, self.row - count)
         elif sequence[-1] == "B":

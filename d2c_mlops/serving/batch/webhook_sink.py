@@ -284,7 +284,7 @@ def _retry_after(value: str | None) -> float:
     """Return the seconds of a Retry-After header: a number, or a date."""
     if not value:
         return 0.0
-    if value.strip().isdigit():
+    if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())

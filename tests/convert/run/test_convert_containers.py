@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.convert.run import container_init, containers, isolation
+from d2c_mlops.convert.run import container_init, container_pool, containers, isolation
 from d2c_mlops.convert.run.containers import CODE, PREFIX, ContainerImage, prepared_image
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Stopped, run_program
 from d2c_mlops.convert.run.session import Session
@@ -40,12 +40,13 @@ if words[:2] == ["image", "inspect"]:
     sys.exit(words[2] != {image!r})
 if words[0] == "run":
     at = words.index({image!r})
-    spec = json.loads(words[-1])
-    spec["environment"]["PYTHONPATH"] = {root!r}
-    spec.update(memory=1 << 50, processes=1 << 20)
-    os.chdir(next(each.split("=", 1)[1] for each in words if each.startswith("--workdir=")))
-    init = words[at + 3].replace({code!r}, {root!r})
-    os.execve(sys.executable, [sys.executable, "-I", "-S", init, json.dumps(spec)], {{"PATH": os.defpath, "IMAGE": "1"}})
+    mounts = [dict(part.split("=", 1) for part in each[8:].split(",") if "=" in part) for each in words if each.startswith("--mount=")]
+    places = {{each["target"]: each["source"] for each in mounts if each["target"].startswith("/work/")}} | {{'"PYTHONPATH": "' + {code!r}: '"PYTHONPATH": "' + {root!r}}}
+    code = ["import sys", "sys.path.insert(0, sys.argv[1])", "import container_init as c, json", "real = c.json.loads", "def read(data):",
+            "    text = data.decode()", "    for inner, outer in %r.items():" % places, "        text = text.replace(inner, outer)",
+            "    return real(text)", "c.json.loads = read", "c.main()"]
+    folder = os.path.dirname(words[at + 3].replace({code!r}, {root!r}))
+    os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", chr(10).join(code), folder], {{"PATH": os.defpath, "IMAGE": "1"}})
 """
 
 
@@ -66,26 +67,25 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         return log
 
     yield make
+    container_pool.close_all()
     prepared_image.cache_clear()
 
 
 def command(folder: Path, options: tuple[str, ...] = ()) -> list[str]:
-    return ContainerImage("docker", IMAGE, options).command(
-        [sys.executable, "-c", "1"], folder, [str(folder)], ["/srv/data, old", str(folder)], name="d2c-1",
-        variables={"HOME": "/x"}, seconds=5, memory=1000, file_size=7, processes=9)  # fmt: skip
+    mounts = [("/srv/data, old", "/srv/data, old", False), (str(folder), "/work/notebook", True)]
+    return ContainerImage("docker", IMAGE, options).command(mounts, name="d2c-1", memory=1000, processes=9)
 
 
 def test_the_engine_is_asked_for_isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_TOKEN", "geheim")
     monkeypatch.setenv("HTTPS_PROXY", "http://shop:geheim@proxy")
     line = command(tmp_path)
-    for wanted in ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--rm", "--pull=never",
+    for wanted in ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--rm", "--pull=never", "--ipc=private",
                    "--env=HTTPS_PROXY=", "--env=https_proxy="):  # fmt: skip
         assert wanted in line
     assert "geheim" not in str(line) and not [
         each for each in line if each in ("--privileged", "--pid=host", "--ipc=host")
     ]
-    assert json.loads(line[-1])["environment"] == {"HOME": "/x", "PYTHONPATH": CODE}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_it_runs_as_the_user_who_converts(engine: str, info: str, user: str, mon
 def test_only_the_copy_can_be_written(tmp_path: Path) -> None:
     mounts = [each for each in command(tmp_path) if each.startswith("--mount=")]
     writable = [each for each in mounts if not each.endswith(",readonly")]
-    assert writable == [f"--mount=type=bind,source={os.path.realpath(tmp_path)},target={tmp_path}"]
+    assert writable == [f"--mount=type=bind,source={os.path.realpath(tmp_path)},target=/work/notebook"]
     assert '--mount=type=bind,"source=/srv/data, old","target=/srv/data, old",readonly' in mounts
     assert (
         f"--mount=type=bind,source={containers.PACKAGE},target={CODE}/d2c_mlops,readonly" in mounts and len(mounts) == 3
@@ -113,8 +113,6 @@ def test_only_the_copy_can_be_written(tmp_path: Path) -> None:
 def test_limits_are_handed_on(tmp_path: Path) -> None:
     line = command(tmp_path, ("--memory={memory}", "--pids-limit={processes}"))
     assert f"--memory={1000 + containers.ROOM}" in line and "--pids-limit=25" in line
-    spec = json.loads(line[-1])
-    assert (spec["seconds"], spec["memory"], spec["file_size"], spec["processes"]) == (5, 1000, 7, 9)
 
 
 @pytest.mark.parametrize(("names", "info"), [((), 0), (("docker",), 1), (("docker", "podman"), 1)])
@@ -212,27 +210,62 @@ def test_a_program_that_does_not_end_is_ended(trusted: ChildLimits, tmp_path: Pa
     assert ended.status == "timeout" and time.monotonic() - began < 15
 
 
-def init(code: str, **spec: object) -> subprocess.Popen[bytes]:
-    """Start the first process of a container in a process namespace of its own."""
-    given = {"command": ["python3", "-c", code], "environment": {}, "seconds": 30.0, "memory": 300 << 20, "file_size": 1 << 20,
-             "processes": 20, **spec}  # fmt: skip
-    line = [
-        "bwrap",
-        "--dev-bind",
-        "/",
-        "/",
-        "--unshare-pid",
-        "--proc",
-        "/proc",
-        "--die-with-parent",
-        "--as-pid-1",
-        "--",
-    ]
-    line += [sys.executable, "-I", "-S", container_init.__file__, json.dumps(given)]
-    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+class FirstProcess:
+    """The first process of a container, in namespaces of processes, memory and the network of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        line = ["bwrap", "--ro-bind", "/", "/", "--bind", str(folder), str(folder), "--unshare-all", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev",
+                "--tmpfs", "/dev/shm", "--die-with-parent", "--as-pid-1", "--"]  # fmt: skip
+        line += [sys.executable, "-I", "-S", container_init.__file__]
+        self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.number = 0
+
+    def start(self, code: str, **limits: object) -> None:
+        (self.folder / "mark").touch()
+        spec = {"command": ["python3", "-c", code], "environment": {}, "folder": str(self.folder), "mark": "mark", "pipes": True,
+                "seconds": 30.0, "memory": 300 << 20, "file_size": 1 << 20, "processes": 20, **limits}  # fmt: skip
+        self.number += 1
+        self.send(b"R", json.dumps(spec).encode())
+
+    def send(self, kind: bytes, data: bytes = b"") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(container_init.HEAD.pack(kind, self.number, len(data)) + data)
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str, str]:
+        """The exit code of the run, what it left behind, and what it wrote."""
+        assert self.process.stdout is not None
+        shown = b""
+        while head := self.process.stdout.read(container_init.HEAD.size):
+            kind, number, size = container_init.HEAD.unpack(head)
+            data = self.process.stdout.read(size)
+            assert number == self.number
+            shown += data if kind == b"O" else b""
+            if kind == b"X":
+                told = json.loads(data)
+                return told["code"], told["left"], shown.decode()
+        return -1, "the container ended", shown.decode()
+
+    def run(self, code: str, **limits: object) -> tuple[int, str, str]:
+        self.start(code, **limits)
+        return self.end()
 
 
-@pytest.mark.skipif(not isolation.mode_works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[FirstProcess]:
+    made = FirstProcess(tmp_path)
+    yield made
+    assert made.process.stdin is not None and made.process.stdout is not None
+    made.process.stdin.close()
+    made.process.wait(10)
+    made.process.stdout.close()
+
+
+NAMESPACES = pytest.mark.skipif(not isolation.mode_works("bubblewrap"), reason="namespaces are made by bubblewrap here")
+
+
+@NAMESPACES
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
@@ -245,27 +278,133 @@ def init(code: str, **spec: object) -> subprocess.Popen[bytes]:
             "import subprocess as s, time\nall = [s.Popen(['sleep', '20']) for _ in range(40)]\ntime.sleep(20)",
             container_init.PROCESSES,
         ),
-        ("open('/tmp/d2c-file-size', 'wb').write(b'x' * (2 << 20))", 1),
+        ("open('large', 'wb').write(b'x' * (2 << 20))", 1),
         ("import os; os.kill(os.getpid(), 11)", 139),
         ("import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(20)", 0),
     ],
 )
-def test_the_first_process_keeps_the_limits(code: str, exit_code: int) -> None:
+def test_the_first_process_keeps_the_limits(first: FirstProcess, code: str, exit_code: int) -> None:
     began = time.monotonic()
-    started = init(code)
-    assert started.wait(15) == exit_code and time.monotonic() - began < 15
-    Path("/tmp/d2c-file-size").unlink(missing_ok=True)
+    assert first.run(code)[0] == exit_code and time.monotonic() - began < 15
+    assert first.run("print('alive')") == (0, "", "alive\n")
 
 
-@pytest.mark.skipif(not isolation.mode_works("bubblewrap"), reason="a process namespace is made by bubblewrap here")
-def test_the_first_process_ends_with_its_caller_or_its_time() -> None:
-    started = init("import time; time.sleep(30)")
-    assert started.stdin is not None
+@NAMESPACES
+def test_the_first_process_ends_with_its_caller_or_a_run_with_its_time(first: FirstProcess) -> None:
+    assert first.run("import time; time.sleep(30)", seconds=0.1 - container_init.GRACE)[0] == container_init.LATE
+    first.start("import time; time.sleep(30)")
     with pytest.raises(subprocess.TimeoutExpired):
-        started.wait(0.5)
-    started.stdin.close()
-    assert started.wait(10) == container_init.LATE
-    assert init("import time; time.sleep(30)", seconds=0.1 - container_init.GRACE).wait(10) == container_init.LATE
+        first.process.wait(0.5)
+    assert first.process.stdin is not None
+    first.process.stdin.close()
+    assert first.process.wait(10) == 0
+
+
+LEFT_OVERS = {
+    "a process": "import os\nif os.fork() == 0:\n    os.setsid()\n    import time; time.sleep(60)",
+    "a file": "open('/dev/shm/x', 'w').write('x')",
+    "a folder nobody may read": "import os\nos.makedirs('/dev/shm/a/b')\nos.chmod('/dev/shm/a/b', 0)\nos.chmod('/dev/shm/a', 0)",
+    "a link": "import os; os.symlink('/etc', '/dev/shm/x')",
+    "shared memory": "import ctypes; assert ctypes.CDLL(None).shmget(7, 4096, 0o1600) >= 0",
+    "a semaphore": "import ctypes; assert ctypes.CDLL(None).semget(7, 1, 0o1600) >= 0",
+    "a message queue": "import ctypes; assert ctypes.CDLL(None).msgget(7, 0o1600) >= 0",
+}
+LOOK_AROUND = """
+import os
+found = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())]
+found += os.listdir("/dev/shm") + os.listdir("/dev")
+for kind in ("shm", "sem", "msg"):
+    found += open("/proc/sysvipc/" + kind).read().splitlines()[1:]
+print(sorted(found), os.sched_getaffinity(0), os.getpriority(0, 0))
+"""
+
+
+@NAMESPACES
+@pytest.mark.parametrize("what", LEFT_OVERS)
+def test_nothing_of_a_run_is_there_in_the_next(first: FirstProcess, what: str) -> None:
+    before = first.run(LOOK_AROUND)
+    assert first.run(LEFT_OVERS[what])[:2] == (0, "")
+    assert first.run(LOOK_AROUND) == before
+
+
+# What cannot be undone is told: the container is not used again.
+CHANGES = {
+    "the limits of the first process": "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (64, 64))",
+    "its priority": "import os; os.setpriority(os.PRIO_PROCESS, 1, 5)",
+    "its scheduler": "import os; os.sched_setscheduler(1, os.SCHED_BATCH, os.sched_param(0))",
+    "a port that is taken for a while": (
+        "import socket as s\na = s.create_server(('127.0.0.1', 0))\nb = s.create_connection(a.getsockname())\nc = a.accept()[0]\n"
+        "c.close()\nb.recv(1)\nb.close()"
+    ),
+    "the mode of /dev/shm": "import os; os.chmod('/dev/shm', 0o700)",
+    "an attribute of /dev/shm": "import os; os.setxattr('/dev/shm', 'user.x', b'1')",
+}
+
+
+@NAMESPACES
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_cannot_be_undone_is_told(first: FirstProcess, what: str) -> None:
+    code, left, _ = first.run(CHANGES[what])
+    if code:
+        pytest.skip("this cannot be changed here")
+    assert "as it was" in left or "as they were" in left
+
+
+@NAMESPACES
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.kill(1, 9)",
+        "import os; os.kill(1, 2)",
+        "import os; os.kill(1, 15)",
+        "open('/proc/1/mem', 'rb')",
+        "open('/proc/1/fd/0', 'rb')",
+        "open('/proc/1/environ').read()",
+        "import ctypes; assert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0",
+        "import os; os.write(3, b'x')",
+        "import ctypes; assert ctypes.CDLL(None).syscall(250, 0, -3, 1) > 0",  # keyctl
+        "import ctypes; assert ctypes.CDLL(None).syscall(248, b'user', b'x', b'x', 1, -3) > 0",  # add_key
+    ],
+)
+def test_a_command_cannot_reach_the_first_process(first: FirstProcess, code: str) -> None:
+    ended = first.run(f"{code}\nprint('reached')")
+    assert ended[2] == "" or "kill" in code
+    assert first.run("print('alive')") == (0, "", "alive\n")
+
+
+@NAMESPACES
+def test_what_a_command_writes_cannot_end_its_run(first: FirstProcess) -> None:
+    forged = container_init.HEAD.pack(b"X", 1, 22) + b'{"code": 0, "left": ""}'
+    code = f"import os, time\nos.write(1, {forged!r})\nos.write(2, {forged!r})\ntime.sleep(1)\nraise SystemExit(9)"
+    assert first.run(code)[0] == 9
+
+
+@NAMESPACES
+def test_input_of_a_run_before_does_not_reach_the_next(first: FirstProcess) -> None:
+    first.start("import sys; print(sys.stdin.readline().strip())")
+    first.send(b"I", b"first\n")
+    assert first.end() == (0, "", "first\n")
+    first.send(b"I", b"late\n")
+    first.start("import sys; print(sys.stdin.readline().strip())")
+    first.send(b"I", b"second\n")
+    assert first.end() == (0, "", "second\n")
+
+
+@NAMESPACES
+def test_a_command_that_writes_much_is_read_to_its_end(first: FirstProcess) -> None:
+    assert len(first.run("print('x' * 20_000_000)", memory=1 << 30)[2]) == 20_000_001
+
+
+def test_another_folder_than_the_callers_is_noticed(tmp_path: Path) -> None:
+    spec = {"folder": str(tmp_path), "mark": "not there"}
+    sent: list[bytes] = []
+
+    class Channel:
+        def send(self, kind: bytes, run: int, data: bytes = b"") -> None:
+            sent.append(data)
+
+    container_init.executed(1, spec, Channel(), None)  # type: ignore[arg-type]
+    assert json.loads(sent[0])["code"] == container_init.UNSEEN
 
 
 def test_the_environment_of_an_image_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

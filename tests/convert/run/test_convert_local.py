@@ -32,12 +32,12 @@ PLACES = {
     "at the root of the repository, two levels up": (
         "", {"src/config.py": "V = 1", "src/__init__.py": "", ".git/HEAD": ""}, "work/a/x.ipynb"),
     "in a repository known by its pyproject.toml": ("", {"src/config.py": "V = 1", "pyproject.toml": ""}, None),
-    "in a folder added to sys.path": ("import sys\nsys.path.append('..')", {"src/config.py": "V = 1"}, None),
+    "in a folder added to sys.path": ("import sys\nsys.path.append('..')", {"src/config.py": "V = 1", "setup.py": ""}, None),
     "in a folder that is joined from parts": (
         "import os, sys\nsys.path.insert(0, os.path.abspath(os.path.join(os.getcwd(), os.pardir, 'code')))",
-        {"code/src/config.py": "V = 1"}, None),
+        {"code/src/config.py": "V = 1", "requirements.txt": ""}, None),
     "in the parent of a Path": (
-        "import sys\nfrom pathlib import Path\nup = Path.cwd().parent\nsys.path.append(str(up))", {"src/config.py": "V = 1"}, None),
+        "import sys\nfrom pathlib import Path\nup = Path.cwd().parent\nsys.path.append(str(up))", {"src/config.py": "V = 1", ".git/HEAD": ""}, None),
 }  # fmt: skip
 
 

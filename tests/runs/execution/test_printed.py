@@ -82,3 +82,8 @@ def test_a_bar_goes_on_behind_prints_between_its_steps() -> None:
 
 def test_what_utf_8_cannot_hold_is_replaced() -> None:
     assert utf8_safe({"text": ["a\udcff", "ü"]}) == {"text": ["a\ufffd", "ü"]}
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "9" * 400, "\u0663", "\u00b2"])
+def test_a_cursor_movement_without_end_stops_at_the_first_line(count: str) -> None:
+    assert shown("a\nb\nc", f"\x1b[{count}A", "\rd\n").startswith(("d\n", "a\n"))

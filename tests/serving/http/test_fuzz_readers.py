@@ -1,5 +1,6 @@
 """A short part of `make test-fuzz`: random bytes to the readers, and a reader that fails is found."""
 
+import logging
 import time
 from importlib import import_module
 from pathlib import Path
@@ -57,3 +58,41 @@ def test_time_that_grows_faster_than_the_bytes_is_found(fuzz: Any, power: int, g
 
     ((_, times),) = fuzz.grown(fuzz.Reader("slow", read, (b"a",), (b"a",)), length=100)
     assert (times > fuzz.GROWTH) is grows
+
+
+def test_each_round_is_written_down_and_a_cut_line_is_passed_over(fuzz: Any) -> None:
+    try:
+        fuzz.work("rules", seed=3, seconds=0.2, first=5)
+    finally:
+        logging.disable(logging.NOTSET)
+    (done,) = fuzz.rounds()
+    assert (
+        (done.reader, done.seed, done.number, done.wrong) == ("rules", 3, 5, ()) and done.cases > 5 and done.cpu > 0.1
+    )
+    with fuzz.record().open("a") as file:
+        file.write('{"reader": "ru')
+    assert fuzz.rounds() == [done]
+
+
+def test_rounds_on_other_sources_do_not_count(fuzz: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "PACKAGE", tmp_path)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "a.py").write_text("a = 1\n")
+    reader = fuzz.Reader("r", broken, (), (), ("part",))
+    before = reader.version()
+    assert before == reader.version()
+    (tmp_path / "part" / "a.py").write_text("a = 2\n")
+    assert reader.version() != before
+
+
+def test_too_little_time_and_a_dead_process_miss_the_aim(fuzz: Any) -> None:
+    done = fuzz.Round("rules", "v", 1, 0, 10, 60.0, ())
+    assert [aim.met for aim in fuzz.judged("rules", [done], 1.0, 0)] == [True]
+    assert [aim.met for aim in fuzz.judged("rules", [done], 2.0, 0)] == [False]
+    assert [aim.met for aim in fuzz.judged("rules", [done], 1.0, -9)] == [False, True]
+
+
+def test_the_sources_of_every_reader_exist(fuzz: Any) -> None:
+    for name in fuzz.READERS:
+        sources = fuzz.READERS[name]().sources
+        assert sources and all((fuzz.PACKAGE / each).exists() for each in sources)

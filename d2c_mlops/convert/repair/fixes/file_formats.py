@@ -19,6 +19,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 )
 from d2c_mlops.convert.repair.fixes.paths import columns_used
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
+from d2c_mlops.convert.run.folder_copies import lies_below
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.path_exists import is_file
@@ -53,7 +54,7 @@ def file_read(context: RepairContext, failure: CellFailure, cell: Cell, call: as
     if not isinstance(text, str):
         return None
     place = context.data_files.folders[0] / text
-    return place if is_file(place) else None
+    return place if is_file(place) and lies_below(place, context.data_files.folders[:1]) else None
 
 
 @after("file-type", "", "", "the file type does not match the file name", order=11)
