@@ -168,7 +168,7 @@ class Channel:
 
 def places() -> list[str]:
     """Return the mount points in memory that can be written: /tmp, /dev, /dev/shm, message queues and the like."""
-    found = []
+    points = []
     with open("/proc/self/mountinfo") as file:
         for line in file:
             fields, _, kind = line.partition(" - ")
@@ -178,13 +178,13 @@ def places() -> list[str]:
                 and kind.split()[0] in ("tmpfs", "ramfs", "mqueue", "hugetlbfs")
                 and os.path.isdir(point)
             ):
-                found.append(point)
-    return found
+                points.append(point)
+    return points
 
 
 def listed(point: str) -> dict[str, tuple[object, ...]]:
     """Return the entries of a mount point, itself too, not of mounts below, with what a command could change of them."""
-    found: dict[str, tuple[object, ...]] = {}
+    entries: dict[str, tuple[object, ...]] = {}
     device = os.lstat(point).st_dev
     todo = [point]
     while todo:
@@ -197,10 +197,10 @@ def listed(point: str) -> dict[str, tuple[object, ...]]:
         with contextlib.suppress(OSError):
             marks = os.listxattr(path, follow_symlinks=False)
         target = os.readlink(path) if stat.S_ISLNK(facts.st_mode) else ""
-        found[path] = (facts.st_mode, facts.st_uid, facts.st_gid, size, *marks, target)
+        entries[path] = (facts.st_mode, facts.st_uid, facts.st_gid, size, *marks, target)
         if stat.S_ISDIR(facts.st_mode):
             todo += [f"{path.rstrip('/')}/{name}" for name in os.listdir(path)]
-    return found
+    return entries
 
 
 def remove(path: str) -> None:
@@ -216,34 +216,34 @@ def remove(path: str) -> None:
 
 def queues() -> dict[str, list[str]]:
     """Return the ids of System V shared memory, semaphores and message queues."""
-    found = {}
+    ids = {}
     for kind, at in (("shm", 1), ("sem", 1), ("msg", 1)):
         with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
-            found[kind] = [line.split()[at] for line in file.read().splitlines()[1:]]
-    return found
+            ids[kind] = [line.split()[at] for line in file.read().splitlines()[1:]]
+    return ids
 
 
 def sockets() -> list[str]:
     """Return connections that the kernel still holds, those that wait after their end among them: their ports are taken."""
-    found = []
+    lines = []
     for kind in ("tcp", "tcp6", "udp", "udp6", "unix"):
         with contextlib.suppress(OSError), open(f"/proc/net/{kind}") as file:
-            found += file.read().splitlines()[1:]
-    return found
+            lines += file.read().splitlines()[1:]
+    return lines
 
 
 def facts() -> dict[str, object]:
     """Return what a command could change of this process, from which the next command would inherit it."""
-    found: dict[str, object] = {f"limit {what}": resource.prlimit(0, what) for what in range(16)}
-    found |= {
+    properties: dict[str, object] = {f"limit {what}": resource.prlimit(0, what) for what in range(16)}
+    properties |= {
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": os.sched_getaffinity(0),
         "scheduler": os.sched_getscheduler(0),
     }
     for name in ("oom_score_adj", "coredump_filter", "timerslack_ns"):
         with contextlib.suppress(OSError), open(f"/proc/self/{name}") as file:
-            found[name] = file.read()
-    return found
+            properties[name] = file.read()
+    return properties
 
 
 class ContainerState:
@@ -257,25 +257,25 @@ class ContainerState:
         self.own = os.getpid() == 1 and not any(self.queues.values()) and not self.sockets
 
     def restore(self) -> str:
-        """Remove what a run left; return what differs still, empty where nothing does."""
+        """Remove what a run differs; return what differs still, empty where nothing does."""
         if not self.own:
             return "the container has no namespaces of its own"
         for point in self.mounts:
-            known = self.entries[point]
-            for folder in [path for path, (mode, *_) in known.items() if stat.S_ISDIR(int(str(mode)))]:
+            entries = self.entries[point]
+            for folder in [path for path, (mode, *_) in entries.items() if stat.S_ISDIR(int(str(mode)))]:
                 for path in [f"{folder.rstrip('/')}/{name}" for name in os.listdir(folder)]:
-                    if path not in known and os.lstat(path).st_dev == os.lstat(point).st_dev:
+                    if path not in entries and os.lstat(path).st_dev == os.lstat(point).st_dev:
                         remove(path)
-            if listed(point) != known:
+            if listed(point) != entries:
                 return f"{point} is not as it was"
         for kind, calls in (("shm", (LIBC.shmctl, 0)), ("msg", (LIBC.msgctl, 0))):
             for number in queues().get(kind, []):
                 calls[0](int(number), calls[1], None)
         for number in queues().get("sem", []):
             LIBC.semctl(int(number), 0, 0)
-        for what, left in (("objects of System V", queues() != self.queues), ("sockets", sockets() != self.sockets),
+        for what, differs in (("objects of System V", queues() != self.queues), ("sockets", sockets() != self.sockets),
                            ("mounts", places() != self.mounts), ("properties of its first process", facts() != self.facts)):  # fmt: skip
-            if left:
+            if differs:
                 return f"{what} are not as they were"
         return ""
 
@@ -298,18 +298,18 @@ class CommandRun:
         self.process = os.fork()
         if self.process == 0:
             self.execute(there, answers if spec["pipes"] else shown, shown)
-        for each in (there, answers, shown):
-            os.close(each)
-        for each in (self.input, self.output, self.log):
-            os.set_blocking(each, False)
+        for descriptor in (there, answers, shown):
+            os.close(descriptor)
+        for descriptor in (self.input, self.output, self.log):
+            os.set_blocking(descriptor, False)
         self.open = {self.output: b"O", self.log: b"L"}
 
-    def execute(self, given: int, answers: int, shown: int) -> None:
+    def execute(self, source: int, answers: int, shown: int) -> None:
         """Become the command."""
         try:
             os.setsid()
-            for place, each in enumerate((given, answers, shown)):
-                os.dup2(each, place)
+            for place, descriptor in enumerate((source, answers, shown)):
+                os.dup2(descriptor, place)
             os.closerange(3, 1 << 16)
             os.chdir(self.spec["folder"])
             limit(self.spec["seconds"], self.spec["file_size"])
@@ -320,15 +320,15 @@ class CommandRun:
 
     def turn(self) -> None:
         """Hand on what has come, wait a moment for more, and look at the limits."""
-        asked = select.poll()
-        asked.register(0, select.POLLIN)
+        poller = select.poll()
+        poller.register(0, select.POLLIN)
         if self.channel.unsent:
-            asked.register(1, select.POLLOUT)
+            poller.register(1, select.POLLOUT)
         if self.given and self.input >= 0:
-            asked.register(self.input, select.POLLOUT)
-        for each in self.open if len(self.channel.unsent) < WAITING else ():
-            asked.register(each, select.POLLIN)
-        ready = {each for each, _ in asked.poll(int(TURN * 1000))}
+            poller.register(self.input, select.POLLOUT)
+        for descriptor in self.open if len(self.channel.unsent) < WAITING else ():
+            poller.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poller.poll(int(TURN * 1000))}
         if 0 in ready:
             self.channel.receive()
         while self.channel.frames:
@@ -338,8 +338,8 @@ class CommandRun:
             elif number == self.number and kind == b"E":
                 self.code = 128 + signal.SIGKILL
         self.feed()
-        for each in ready & self.open.keys():
-            self.hand_on(each)
+        for descriptor in ready & self.open.keys():
+            self.hand_on(descriptor)
         self.channel.flush()
         self.collect()
         self.look()
@@ -409,11 +409,11 @@ class CommandRun:
                 time.sleep(0.001)
             except ChildProcessError:
                 gone = True
-        for each in list(self.open):
-            while each in self.open and self.hand_on(each):
+        for descriptor in list(self.open):
+            while descriptor in self.open and self.hand_on(descriptor):
                 pass
-        for each in (self.input, *self.open):
-            os.close(each)
+        for descriptor in (self.input, *self.open):
+            os.close(descriptor)
         return gone
 
 
@@ -429,12 +429,12 @@ def executed(number: int, spec: dict[str, Any], channel: Channel, state: Contain
     run = CommandRun(number, spec, channel)
     while run.code is None:
         run.turn()
-    left = "" if run.finish() else "processes did not end"
+    unrestored = "" if run.finish() else "processes did not end"
     try:
-        left = left or state.restore()
+        unrestored = unrestored or state.restore()
     except (OSError, ValueError, RecursionError) as error:
-        left = f"its state cannot be told: {error}"
-    channel.send(b"X", number, json.dumps({"code": run.code, "left": left}).encode())
+        unrestored = f"its state cannot be told: {error}"
+    channel.send(b"X", number, json.dumps({"code": run.code, "left": unrestored}).encode())
 
 
 def main() -> None:
@@ -443,11 +443,11 @@ def main() -> None:
         protect()
         channel, state = Channel(), ContainerState()
         while True:
-            asked = select.poll()
-            asked.register(0, select.POLLIN)
+            poller = select.poll()
+            poller.register(0, select.POLLIN)
             if channel.unsent:
-                asked.register(1, select.POLLOUT)
-            asked.poll()
+                poller.register(1, select.POLLOUT)
+            poller.poll()
             channel.flush()
             channel.receive()
             while channel.frames:

@@ -196,7 +196,7 @@ def _options(engine: str) -> list[tuple[str, ...]]:
 
 
 def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
-    """Run CHECK in the image; return what it found, or why it did not run. The container waits for the notebook's runs."""
+    """Run CHECK in the image; return what it result, or why it did not run. The container waits for the notebook's runs."""
     with TemporaryDirectory(prefix="d2c-isolation-") as name:
         folder, home = Path(name, "in"), Path(name, "home")
         folder.mkdir()
@@ -219,22 +219,22 @@ def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
             lease.give_back()
             return None, f"no answer within {PATIENCE:.0f} s"
         lease.give_back()
-        said = run.output.decode("utf-8", "replace").strip()
+        output = run.output.decode("utf-8", "replace").strip()
         if code == UNSEEN:
             return (
                 None,
                 f"files that are written to {folder} are not visible inside: share the folder with the container engine",
             )
         if code:
-            return None, said[-400:] or f"exit code {code}"
+            return None, output[-400:] or f"exit code {code}"
         answer = read_result(folder / "answer.json")
         if answer is None:
             return (
                 None,
                 f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
             )
-        found: dict[str, Any] = json.loads(answer)
-        return found, ""
+        result: dict[str, Any] = json.loads(answer)
+        return result, ""
 
 
 def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:

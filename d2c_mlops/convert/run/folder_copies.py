@@ -144,21 +144,21 @@ def clone_folder(source: Path, target: Path) -> None:
 
 def add_file(file: Path, folder: Path, name: Path) -> bool:
     """Copy a file into a folder in which a notebook runs, where it is not there yet; no link of the notebook's is followed."""
-    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         for part in name.parts[:-1]:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=here)
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = below
+                os.mkdir(part, 0o755, dir_fd=descriptor)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(name.name, flags, 0o644, dir_fd=here), "wb") as target, file.open("rb") as source:
+        with os.fdopen(os.open(name.name, flags, 0o644, dir_fd=descriptor), "wb") as target, file.open("rb") as source:
             shutil.copyfileobj(source, target)
     except OSError:  # the notebook has something else there
         return False
     finally:
-        os.close(here)
+        os.close(descriptor)
     return True
 
 

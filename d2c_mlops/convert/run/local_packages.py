@@ -39,15 +39,15 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
     """
     folder = folder.resolve()
     starts = [folder, *([data.resolve()] if data is not None else [])]
-    found, limits = [*starts], [*starts]
+    roots, limits = [*starts], [*starts]
     for start in starts:
         if (top := repository_root(start)) is not None:
             limits.append(top)
-            found += [upward for upward in (start, *start.parents) if upward.is_relative_to(top)]
+            roots += [upward for upward in (start, *start.parents) if upward.is_relative_to(top)]
             if (top / "src").is_dir():
-                found.append(top / "src")
-    found[1:1] = [path for path in _added(notebook, folder) if lies_below(path, limits)]
-    return [path for path in dict.fromkeys(found) if is_folder(path) and path != Path(path.anchor)]
+                roots.append(top / "src")
+    roots[1:1] = [path for path in _added(notebook, folder) if lies_below(path, limits)]
+    return [path for path in dict.fromkeys(roots) if is_folder(path) and path != Path(path.anchor)]
 
 
 def find_local(name: str, roots: Sequence[Path]) -> LocalPackage | None:

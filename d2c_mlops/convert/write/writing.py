@@ -245,11 +245,11 @@ def probe(
         else:
             folder.mkdir()
         ended = run_program(command, folder, home, ChildLimits(timeout * TRAININGS, memory, isolation), extra=packages)
-        told = read_result(answer)
-        if told is None:
+        answer_bytes = read_result(answer)
+        if answer_bytes is None:
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run writes the conversion without running it")  # fmt: skip
-        found_out: dict[str, Any] = json.loads(told)
+        found_out: dict[str, Any] = json.loads(answer_bytes)
     if ended.status in ("timeout", "memory"):
         found_out["tried"].append(f"while a model was tested: {ended.says}")
     if error := found_out["error"]:

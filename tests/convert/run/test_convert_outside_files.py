@@ -11,13 +11,13 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.run import folder_copies
-from d2c_mlops.convert.run.container_pool import Lease
+from d2c_mlops.convert.run.container_pool import Folder, Lease
 from d2c_mlops.convert.run.folder_copies import Workplace, add_file, lies_below, read_result, repository_root
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits
 from d2c_mlops.convert.run.isolation import TRUSTED, mode_works
 from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages, find_local, import_roots
-from d2c_mlops.convert.run.running_container import Folder
 from d2c_mlops.convert.source.notebook import read_notebook
+from d2c_mlops.errors import DataRefused
 from d2c_mlops.settings import load
 
 
@@ -90,7 +90,8 @@ def test_modules_that_are_links_to_elsewhere_are_not_copied(here: Path, victim: 
     (here / "half").mkdir()
     (here / "half" / "__init__.py").symlink_to(victim / "private.py")
     assert [find_local(name, [here]) for name in ("linked", "pack")] == [None] * 2
-    copy_packages([LocalPackage("half", here / "half")], here.parent / "local")
+    with pytest.raises(DataRefused, match="a link to a place outside"):
+        copy_packages([LocalPackage("half", here / "half")], here.parent / "local")
     assert not any(file.is_file() for file in (here.parent / "local").rglob("*"))
     (here / "own.py").touch()
     (here / "same.py").symlink_to(here / "own.py")
