@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
@@ -326,6 +327,199 @@ CLASSES: dict[str, dict[str, str]] = {
         "apart": "in_own_process",
         "multiplied": "multiply_numbers",
     },
+    "data.days": {
+        "is_constant": "has_fixed_offset",
+    },
+    "data.ingestion.cells": {
+        "Shown": "FormatEvidence",
+        "decided": "decided_format",
+        "unreadable": "refuse_unreadable",
+    },
+    "data.ingestion.increment": {
+        "Memory": "SourceState",
+    },
+    "data.ingestion.ingest": {
+        "may_stay": "may_keep_rows",
+    },
+    "data.ingestion.joining": {
+        "aligned": "concatenated",
+        "labelled": "with_unique_labels",
+        "once": "without_repeats",
+        "same_columns": "column_differences",
+    },
+    "data.ingestion.overlap": {
+        "News": "RowChanges",
+        "period": "covered_period",
+        "put_in": "replace_period",
+        "staying": "rows_to_keep",
+    },
+    "data.ingestion.reading": {
+        "home_of": "location_name",
+    },
+    "data.layouts.discovery": {
+        "likely": "has_most_columns",
+        "required": "required_columns",
+    },
+    "data.layouts.leads": {
+        "plain": "json_values",
+        "typed": "as_numbers",
+    },
+    "data.layouts.online_retail": {
+        "notes_of": "cleaning_notes",
+        "sort_out": "classify_lines",
+    },
+    "data.layouts.shopify_notes": {
+        "examples": "example_orders",
+        "notes_of": "export_notes",
+        "sums": "sums_by_currency",
+    },
+    "data.layouts.shopify_refunds": {
+        "merged": "merged_lines",
+        "pieces": "split_returned",
+        "reachable": "returnable_amounts",
+    },
+    "data.layouts.shopify_rows": {
+        "explained": "matches_subtotal",
+        "newest": "newest_version",
+        "one_order": "repeated_order_lines",
+        "tip_like": "looks_like_tip",
+    },
+    "data.schemas": {
+        "amount": "amount_column",
+        "flag": "flag_column",
+        "moment": "time_column",
+        "text": "text_column",
+    },
+    "data.sources.calendar_dates": {
+        "is_open": "is_ambiguous",
+    },
+    "data.sources.csv_files": {
+        "preamble": "rows_above_header",
+    },
+    "data.sources.csv_quotes": {
+        "swallowed": "holds_following_rows",
+    },
+    "data.sources.fetch": {
+        "shown": "without_password",
+    },
+    "data.sources.files": {
+        "existing": "existing_path",
+        "hidden": "is_system_file",
+    },
+    "data.sources.frames": {
+        "needs_care": "may_lose_values",
+        "rows_frame": "frame_of_rows",
+    },
+    "data.sources.numerals": {
+        "Plain": "PlainNumbers",
+        "evidence": "decimal_mark_evidence",
+        "texts_of": "distinct_texts",
+    },
+    "data.store": {
+        "sweep": "remove_unreferenced",
+    },
+    "data.tables": {
+        "is_as_it_was": "is_unchanged_since",
+        "rewind": "as_known_before",
+        "rewind_sql": "as_known_before_sql",
+    },
+    "data.validation": {
+        "told": "failure_with_rows",
+    },
+    "data.zones": {
+        "places": "zones_of_places",
+        "same_days_ahead": "zones_with_same_days",
+    },
+    "models.core.conformance": {
+        "Case": "ConformanceCase",
+        "case": "build_case",
+        "differences": "frame_differences",
+        "elsewhere": "predict_in_clean_process",
+        "examined": "run_rules",
+        "in_notebook": "is_defined_in_notebook",
+        "other_past": "with_changed_past",
+        "rule": "conformance_check",
+        "the_short_way_gives_the_same": "record_methods_equal_the_batch",
+    },
+    "models.core.model": {
+        "confine": "refuse_foreign_class",
+        "resolve": "model_class_at",
+    },
+    "models.forecasting.combined": {
+        "spikes": "spike_factor",
+        "trim": "trim_spikes",
+    },
+    "models.forecasting.forecasting": {
+        "check": "check_parameters",
+        "promised": "contract_with_parameters",
+    },
+    "models.forecasting.forecasts": {
+        "reasons": "forecast_reasons",
+    },
+    "models.forecasting.intervals": {
+        "groups": "error_groups",
+        "shape_of": "error_quantiles",
+    },
+    "models.forecasting.panel": {
+        "alive": "is_selling",
+        "on_sale": "with_zero_sales",
+    },
+    "models.lead_scoring.additive": {
+        "average": "mean_model",
+        "levels": "base_rates",
+        "share": "probability",
+    },
+    "models.lead_scoring.answers": {
+        "insert": "insert_largest",
+        "marked": "tag_with_term",
+        "term_in": "tagged_term",
+    },
+    "models.lead_scoring.evaluation": {
+        "called": "leads_to_call",
+    },
+    "models.lead_scoring.lead_scoring": {
+        "in_range": "check_minimums",
+        "judged": "evaluate_profit",
+        "named": "comma_separated",
+        "paired": "field_pairs",
+    },
+    "models.lead_scoring.leakage_guard": {
+        "Beat": "TimeAssociation",
+        "beat": "time_association",
+        "clocks": "time_fields",
+    },
+    "models.lead_scoring.replay": {
+        "beside": "baseline_scores",
+        "unrestricted": "unrestricted_scores",
+    },
+    "models.lead_scoring.wording": {
+        "spoken": "range_text",
+        "stretch": "value_range",
+    },
+    "models.segmentation.answers": {
+        "movers": "moves_to_other_segments",
+    },
+    "models.segmentation.choice": {
+        "match": "match_centroids",
+        "table": "candidate_table",
+    },
+    "models.segmentation.lifetime_value": {
+        "alive": "probability_alive",
+        "history": "purchase_history",
+    },
+    "models.segmentation.segmentation": {
+        "check": "check_parameters",
+    },
+    "models.segmentation.segments": {
+        "divide": "choose_segments",
+        "labelled": "segment_labels",
+        "names": "segment_names",
+        "renewed": "reuse_centroids",
+        "standing": "describe_medians",
+    },
+    "models.segmentation.treatments": {
+        "best": "best_treatment",
+    },
 }
 ROOT = __package__ or "d2c_mlops"
 FOLDER = Path(__file__).parent
@@ -344,11 +538,17 @@ class FormerNames(MetaPathFinder, Loader):
 
         A Bento brings the package that it was made with; a process may import that one after this one.
         """
-        former = fullname.removeprefix(f"{ROOT}.")
-        if former == fullname or former not in MODULES:
+        name = fullname.removeprefix(f"{ROOT}.")
+        if name == fullname or (name not in MODULES and name not in CLASSES):
             return None
-        ours = any(Path(folder).is_relative_to(FOLDER) for folder in path or ())
-        return spec_from_loader(fullname, self) if ours else None
+        if not any(Path(folder).is_relative_to(FOLDER) for folder in path or ()):
+            return None
+        if name in MODULES:
+            return spec_from_loader(fullname, self)
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.origin is not None and not spec.submodule_search_locations:
+            spec.loader = LoaderOfRenamed(fullname, spec.origin)
+        return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module that has the present name."""
@@ -362,6 +562,15 @@ class FormerNames(MetaPathFinder, Loader):
         """Give the module its own specification back, which the import has replaced."""
         if module.__spec__ is not None and module.__spec__.loader is self:
             module.__spec__ = module.__spec__.loader_state
+
+
+class LoaderOfRenamed(SourceFileLoader):
+    """Load a module whose classes or functions had other names: former ones are found, with a warning."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module; a `__getattr__` of its own stays."""
+        super().exec_module(module)
+        vars(module).setdefault("__getattr__", partial(renamed_class, module.__name__))
 
 
 def attribute(package: str, name: str) -> Any:
