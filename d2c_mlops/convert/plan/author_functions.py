@@ -39,7 +39,7 @@ def author_functions_in(
         wrong = {}
         for name, statement in defined.items():
             if not reasons[name]:
-                reason = _use_reason(name, statement, extras, every, bound_before)
+                reason = _refusal_reason(name, statement, extras, every, bound_before)
                 if reason:
                     wrong[name] = reason
         if not wrong:
@@ -94,7 +94,7 @@ def _closed(reads: Mapping[str, set[str]], reasons: Mapping[str, str]) -> dict[s
             return extras
 
 
-def _use_reason(
+def _refusal_reason(
     name: str,
     statement: Statement,
     extras: Mapping[str, set[str]],

@@ -15,7 +15,7 @@ from .baskets import Demand
 from .clock import customers_frame
 from .faults import catalogue_on
 from .history import History
-from .labels import as_frame, joined, lines_table, orders_table
+from .labels import arrow_to_pandas, joined, lines_table, orders_table
 from .leads import leads_frame
 from ..tables import Tables
 
@@ -74,8 +74,8 @@ def canonical_tables(history: History) -> Tables:
     first = FirstOrders(len(world.customers))
     orders, lines = [], []
     for part in shown_runs(history):
-        orders.append(as_frame(orders_table(world, script, part, end)))
-        lines.append(as_frame(lines_table(world, script, part, end)))
+        orders.append(arrow_to_pandas(orders_table(world, script, part, end)))
+        lines.append(arrow_to_pandas(lines_table(world, script, part, end)))
         first.add(part)
     frames = {
         "orders": pd.concat(orders, ignore_index=True),

@@ -16,7 +16,7 @@ from .baskets import Demand, line_ids
 from .buying import INTERNAL_KIND, TEST_KIND, Columns
 from .fulfilment import METHODS, NEVER
 from d2c_mlops.data.simulate.labels import (
-    as_frame,
+    arrow_to_pandas,
     coded,
     customer_ids,
     label_names,
@@ -132,13 +132,13 @@ def order_exports(world: World, script: Script, days: Sequence[Demand], begin: i
     partial = np.concatenate([new["corrected"] != NEVER, np.zeros(len(fixed["number"]), bool)])
     updated = np.concatenate([new["exported"], fixed["corrected"]])
     both = {name: np.concatenate([new[name], fixed[name]]) for name in new}
-    return as_frame(order_rows(world, script, both, updated, partial))
+    return arrow_to_pandas(order_rows(world, script, both, updated, partial))
 
 
 def line_exports(world: World, script: Script, days: Sequence[Demand], begin: int, end: int) -> pd.DataFrame:
     """Return the export of order lines between two instants."""
     lines = due_lines(days, "exported", begin, end, of_order=True)
-    return as_frame(
+    return arrow_to_pandas(
         pa.table(
             {
                 "order_id": order_ids(lines["number"]),
@@ -166,7 +166,7 @@ def payment_exports(world: World, days: Sequence[Demand], begin: int, end: int) 
     market, method = (
         np.concatenate([paid[name], cancelled[name][undone], back[name]]) for name in ("market", "method")
     )
-    return as_frame(
+    return arrow_to_pandas(
         pa.table(
             {
                 "order_id": order_ids(number),
@@ -183,7 +183,7 @@ def payment_exports(world: World, days: Sequence[Demand], begin: int, end: int) 
 def refund_exports(world: World, script: Script, days: Sequence[Demand], begin: int, end: int) -> pd.DataFrame:
     """Return the export of returned lines between two instants."""
     lines = due_lines(days, "back", begin, end, of_order=False)
-    return as_frame(
+    return arrow_to_pandas(
         pa.table(
             {
                 "order_id": order_ids(lines["number"]),
@@ -201,13 +201,13 @@ def refund_exports(world: World, script: Script, days: Sequence[Demand], begin: 
 def parcel_exports(days: Sequence[Demand], name: str, begin: int, end: int) -> pd.DataFrame:
     """Return order_id and instant of fulfilments or cancellations between two instants."""
     orders = due_orders(days, name, begin, end)
-    return as_frame(pa.table({"order_id": order_ids(orders["number"]), f"{name}_at": moments(orders[name])}))
+    return arrow_to_pandas(pa.table({"order_id": order_ids(orders["number"]), f"{name}_at": moments(orders[name])}))
 
 # %% ../../../nbs/data/simulate/clock.ipynb #eb197637
 def stock_frame(world: World, sold: Sold) -> pd.DataFrame:
     """Return the stock of a day by product: units in the morning and in the evening, and since when it was sold out."""
     out = np.where(sold.out < DAY, world.starts[sold.demand.day] + sold.out, NEVER)
-    return as_frame(
+    return arrow_to_pandas(
         pa.table(
             {
                 "product_id": pa.array(product_ids(len(world.products))),
@@ -231,7 +231,7 @@ def customers_frame(world: World, script: Script, demand: Demand) -> pd.DataFram
     orders = demand.orders
     first = (orders["number"] // 1_000_000 % 100 == 1) & ~orders["guest"]
     chosen: Columns = {name: column[first] for name, column in orders.items()}
-    return as_frame(
+    return arrow_to_pandas(
         pa.table(
             {
                 "customer_id": customer_ids(chosen["customer"]),

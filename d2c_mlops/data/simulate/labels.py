@@ -23,7 +23,7 @@ from ..store import arrow_schema
 
 # %% auto #0
 __all__ = ['DIGITS', 'padded', 'order_ids', 'customer_ids', 'moments', 'coded', 'money', 'label_names', 'labelled', 'joined',
-           'store_codes', 'orders_table', 'lines_table', 'as_frame']
+           'store_codes', 'orders_table', 'lines_table', 'arrow_to_pandas']
 
 # %% ../../../nbs/data/simulate/labels.ipynb #0da4ec8e
 DIGITS = 6
@@ -185,7 +185,7 @@ def lines_table(world: World, script: Script, demand: Demand, end: int) -> pa.Ta
     return pa.table({name: columns[name] for name in arrow_schema("order_lines").names})
 
 
-def as_frame(table: pa.Table) -> pd.DataFrame:
+def arrow_to_pandas(table: pa.Table) -> pd.DataFrame:
     """Return an Arrow table as a frame, dictionaries as plain text."""
     fields = [pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
     frame: pd.DataFrame = table.cast(pa.schema(fields)).to_pandas()

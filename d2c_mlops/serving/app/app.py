@@ -297,7 +297,7 @@ class App:
         return HttpAnswer(orjson.dumps(openapi.json_schema(served)), media="application/schema+json")
 
     async def document(self, request: Request, served: ServedModel) -> HttpAnswer:
-        return HttpAnswer(served.document)
+        return HttpAnswer(served.openapi_json)
 
     async def page(self, request: Request, served: ServedModel) -> HttpAnswer:
         host = (request.header(b"host") or b"localhost").decode("latin-1")

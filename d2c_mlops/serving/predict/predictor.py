@@ -110,7 +110,7 @@ class ServedModel:
         return cls.explain is not Model.explain or cls.explain_records is not Model.explain_records
 
     @cached_property
-    def document(self) -> bytes:
+    def openapi_json(self) -> bytes:
         """The OpenAPI document."""
         return self.openapi_document or orjson.dumps(openapi.document(self))
 

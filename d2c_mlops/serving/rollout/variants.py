@@ -94,8 +94,8 @@ class VariantPair(ServedModel):
         return self.champion.latency
 
     @cached_property
-    def document(self) -> bytes:
-        return self.champion.document
+    def openapi_json(self) -> bytes:
+        return self.champion.openapi_json
 
     @cached_property
     def for_probes(self) -> ServedModel:
