@@ -35,6 +35,7 @@ docs: $(READY)  ## write README.md and its picture from nbs/index.ipynb, the com
 
 outputs: $(READY)  ## run the notebooks and store what they show (NOTEBOOKS=nbs/data/store.ipynb for some)
 	$(BIN)/python .ci/outputs.py --write $(NOTEBOOKS)
+	$(BIN)/nbdev-clean --fname nbs
 
 pictures: $(READY)  ## the pictures of README.md from real runs: a forecast, and a recording of `d2c demo` in a terminal
 	@test -x .bench/pictures/bin/playwright || { $(PYTHON) -m venv .bench/pictures && \
