@@ -158,7 +158,7 @@ def test_a_run_finds_a_missing_and_a_stale_picture_and_writing_repairs_them(tmp_
     changed = json.loads(file.read_text())
     changed["cells"][0]["source"] = PLOT.format(last=4, label="sold")
     file.write_text(json.dumps(changed))
-    assert "of the pixels of a picture differ" in compare(file).stdout
+    assert "cell 0 (c0) is stale: a picture" in compare(file).stdout
 
 
 @pytest.mark.slow
