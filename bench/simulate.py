@@ -30,7 +30,7 @@ from d2c_mlops.data.simulate.realism import (
 from d2c_mlops.data.simulate.world.regimes import REGIMES
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
-ORDERS_A_DAY = 6_100.0  # of the fashion regime: ten million lines in two years
+ORDERS_A_DAY = 5_150.0  # of the fashion regime: ten million lines in two years
 
 
 def child(lines: float, layout: str) -> None:

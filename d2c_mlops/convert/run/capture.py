@@ -13,10 +13,7 @@ from typing import Any
 
 from numpy import generic, ndarray
 from pandas import Categorical, DataFrame, Index, MultiIndex, RangeIndex, Series
-from pandas._libs.arrays import NDArrayBacked
-from pandas._libs.internals import BlockManager  # type: ignore[import-not-found]
 from pandas.core.arrays import BaseMaskedArray, IntervalArray
-from pandas.core.internals.managers import SingleBlockManager  # type: ignore[import-not-found]
 
 try:
     from pyarrow import ChunkedArray
@@ -26,6 +23,9 @@ except ImportError:
 if "." in __name__:  # imported, not executed in the child's namespace, which has these names already
     from d2c_mlops.convert.run.memory_reads import (
         HEAP_TYPE,
+        BlockManager,
+        NDArrayBacked,
+        SingleBlockManager,
         axes_of,
         backing_of,
         blocks_of,

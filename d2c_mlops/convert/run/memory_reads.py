@@ -19,11 +19,13 @@ from typing import Any
 import numpy
 from numpy import generic, ndarray, number
 from pandas import NA, Categorical, CategoricalDtype, Index, MultiIndex, NaT, RangeIndex
-from pandas._libs.arrays import NDArrayBacked
-from pandas._libs.internals import Block, BlockManager, BlockPlacement  # type: ignore[import-not-found]
+from pandas._libs.arrays import NDArrayBacked as NDArrayBacked
+from pandas._libs.internals import Block, BlockPlacement  # type: ignore[import-not-found]
+from pandas._libs.internals import BlockManager as BlockManager
 from pandas._libs.tslibs.timedeltas import _Timedelta  # type: ignore[attr-defined]
 from pandas._libs.tslibs.timestamps import _Timestamp  # type: ignore[attr-defined]
 from pandas.core.arrays import BaseMaskedArray
+from pandas.core.internals.managers import SingleBlockManager as SingleBlockManager  # type: ignore[import-not-found]
 
 try:
     from pyarrow import ChunkedArray
