@@ -1,4 +1,4 @@
-"""Take a retail notebook to production and keep it paying.
+"""Take a retail notebook to production and keep it earning money.
 
 Models are written in notebooks, trained on record, and promoted by a gate only if they beat what the business does today. The live model is
 one HTTP service. What it predicts becomes decisions, which people or rules approve.

@@ -90,7 +90,7 @@ def _tell(
 )
 @click.version_option(None, "--version", package_name="d2c_mlops")
 def main() -> None:
-    """Take a retail notebook to production and keep it paying."""
+    """Take a retail notebook to production and keep it earning money."""
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")

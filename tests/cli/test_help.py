@@ -60,6 +60,6 @@ def test_the_package_lists_all_of_its_calls() -> None:
 
 def test_the_help_of_the_package_begins_with_what_it_is_and_has_no_list_of_modules() -> None:
     text = inspect.getdoc(d2c_mlops) or ""
-    assert text.splitlines()[0] == "Take a retail notebook to production and keep it paying."
+    assert text.splitlines()[0] == "Take a retail notebook to production and keep it earning money."
     assert "Modules:" not in text
     assert text.rstrip().endswith("`d2c --help` lists all commands.")
