@@ -484,13 +484,13 @@ from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.settings import load
 held, dies = load(Path(sys.argv[1]), environ={}), int(sys.argv[2])
-close, done = apply._close, []
+close, done = apply._close_decision, []
 def closing(*args):
     done.append(1)
     if len(done) == dies:
         os.kill(os.getpid(), signal.SIGKILL)
     return close(*args)
-apply._close = closing
+apply._close_decision = closing
 moment = datetime.fromisoformat(sys.argv[3])
 apply.apply_due(Ledger.of(held), Policy.of("price", held), clock=lambda: moment, lease=timedelta(seconds=30))
 """

@@ -589,7 +589,7 @@ def counted(real):
             os.kill(os.getpid(), 9)
         return real(*args, **named)
     return call
-for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "sweep"), (b, "compact"), (l, "vacuum"), (l, "scrub_ledger")):
+for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "remove_unreferenced"), (b, "compact"), (l, "vacuum"), (l, "scrub_ledger")):
     setattr(module, name, counted(getattr(module, name)))
 f.forget(sys.argv[2], load(Path.cwd()), also=[sys.argv[3]], erase=sys.argv[4] == "True", yes=True)
 """

@@ -391,7 +391,7 @@ def test_other_series_are_another_population(settings: Settings) -> None:
         in clauses(by_product, first, settings)["population"].finding
     )
     lost = clauses(fewer, first, settings)["population"]
-    assert not lost.holds and "2 that the champion answers are not" in lost.finding
+    assert not lost.holds and "2 that the champion answers are missing" in lost.finding
 
 
 @pytest.mark.slow
@@ -399,7 +399,7 @@ def test_days_of_another_time_zone_are_not_those_of_the_champion(settings: Setti
     tables, _ = example(type(new_model("demand", settings, {})))
     first, other = train(settings), train(settings, tables=Tables(dict(tables), "Asia/Tokyo"))
     found = clauses(other, first, settings)["population"]
-    assert not found.holds and "Asia/Tokyo, the champion's are those of UTC" in found.finding
+    assert not found.holds and "Asia/Tokyo, the champion's in UTC" in found.finding
     again = clauses(first, first, settings)["population"]
     assert again.holds, again.finding
 

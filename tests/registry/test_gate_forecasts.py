@@ -261,7 +261,7 @@ LIES = {
         MONTHS[0] + FIT, MONTHS[1], "steady(self.estimator.predict(features))[::-1] if len(features) > 1 else 1.0", "for other steps than requested"),
     "the training reads the file by itself": (
         MONTHS[0] + FIT, "fit = Season(pd.read_csv(data, parse_dates=['day']).set_index('day')['units'].asfreq('MS'), 12)", ANSWER,
-        "so no period can be held back"),
+        "so no period can be held out"),
     "a step beside the others reads the file": (
         MONTHS[0] + "def fit_it(series, data):\n    return Season(monthly(pd.read_csv(data)), 12)\n",
         "df = load_sales(data)\n    series = monthly(df)\n    fit = fit_it(series, data)", ANSWER, r"train\(\) reads its data directly"),
@@ -338,7 +338,7 @@ EDITS = {
     "outcomes from elsewhere": (
         "steady(self.estimator.predict(features))",
         "pd.to_datetime(self.estimator.dates(features)).map(load_sales(data_folder=self.data).set_index('day')['units']).fillna(1.0).astype(float)",
-        "from elsewhere than the tables",
+        "from other places than the tables",
     ),
 }  # fmt: skip
 
@@ -389,7 +389,7 @@ def test_a_converted_forecast_is_promoted_without_override_and_an_edited_one_is_
     if not words:
         done, clauses = promote(name, found)
         assert done is not None and done.action == "promote"
-        assert "measured at 3 past cutoffs on 18 answers" in next(str(c) for c in clauses if c.name == "evaluation")
+        assert "measured at 3 past cutoffs on 18 predictions" in next(str(c) for c in clauses if c.name == "evaluation")
         return
     with pytest.raises(GateRefused) as refused:
         promote(name, found)

@@ -141,7 +141,7 @@ EDITS = {
     "outcomes from elsewhere": (
         'steady(self.estimator.predict(features))',
         'records["spend"].map(dict(fill_missing_values(cast_columns(n=400), n=400)[["spend", "churned"]].to_numpy())).fillna(0).astype(int)',
-        "from elsewhere than the tables",
+        "from other places than the tables",
     ),
 }  # fmt: skip
 

@@ -164,7 +164,7 @@ def test_a_worker_that_is_killed_after_the_last_cell_leaves_a_page_all_the_same(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(project / "nb.ipynb", PARAMETERS, RECORD)
-    follow, calls = execute.follow, []
+    follow, calls = execute.supervise_worker, []
 
     def killed_while_rendering(spec: dict[str, object], **rest: Any) -> Any:
         ended = follow(spec, **rest)
