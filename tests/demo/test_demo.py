@@ -46,7 +46,7 @@ def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, lis
         steps = {step["step"]: step["result"] for step in story["steps"]}
         way = ["ingest", "train", "promote", "package", "serve", "ask", "report"]
         assert list(steps) == [*way, "old: check", "old: convert", "old: package", "old: ask"]
-        assert "equal those computed here" in steps["ask"] and "equal those computed here" in steps["old: ask"]
+        assert "equal the local ones" in steps["ask"] and "equal the local ones" in steps["old: ask"]
         assert "values are the same" in steps["old: convert"]
         assert story["version"]["evaluation"]["value"] < min(story["version"]["evaluation"]["baselines"].values())
     report = (folder / "d2c_store/reports/demo.html").read_text()
