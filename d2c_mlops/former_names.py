@@ -570,7 +570,8 @@ class LoaderOfRenamed(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         """Run the module; a `__getattr__` of its own stays."""
         super().exec_module(module)
-        vars(module).setdefault("__getattr__", partial(renamed_class, module.__name__))
+        if "__getattr__" not in vars(module):
+            module.__getattr__ = partial(renamed_class, module.__name__)  # type: ignore[method-assign]
 
 
 def attribute(package: str, name: str) -> Any:
