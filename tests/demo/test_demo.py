@@ -50,7 +50,7 @@ def test_two_demos_at_once_both_end_with_a_live_forecast(walked: tuple[Path, lis
         assert "values are the same" in steps["old: convert"]
         assert story["version"]["evaluation"]["value"] < min(story["version"]["evaluation"]["baselines"].values())
     report = (folder / "d2c_store/reports/demo.html").read_text()
-    assert "Asked over HTTP" in report and report.rstrip().endswith("</html>")
+    assert "Prediction over HTTP" in report and report.rstrip().endswith("</html>")
     assert using(folder) == []
     assert [f for f in folder.rglob("*.tmp")] == []
 
