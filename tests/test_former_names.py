@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops import former_names
+from d2c_mlops import former_modules, former_objects
 
 ALONE = ("child", "container_init", "isolation_launcher", "kernel_setup", "prepare", "worker")  # run as programs
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in sorted(former_names.MODULES) if name.rpartition(".")[2] not in ALONE]
+    "name", [name for name in sorted(former_modules.MODULES) if name.rpartition(".")[2] not in ALONE]
 )
 def test_a_module_is_found_by_its_former_name(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         former = importlib.import_module(f"d2c_mlops.{name}")
-    present = importlib.import_module(f"d2c_mlops.{former_names.MODULES[name]}")
+    present = importlib.import_module(f"d2c_mlops.{former_modules.MODULES[name]}")
     assert former is present and present.__spec__.name == present.__name__
 
 
@@ -35,7 +35,7 @@ def test_a_module_is_found_by_its_former_name(name: str) -> None:
     ],
 )
 def test_a_package_has_what_the_module_of_its_name_had(package: str, name: str) -> None:
-    module = importlib.import_module(f"d2c_mlops.{former_names.PACKAGES[package]}")
+    module = importlib.import_module(f"d2c_mlops.{former_modules.PACKAGES[package]}")
     assert getattr(importlib.import_module(f"d2c_mlops.{package}"), name) is getattr(module, name)
 
 
@@ -66,11 +66,11 @@ print(cadence.__name__, cadence.WHOSE)
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(module, name) for module, names in former_names.CLASSES.items() for name in names]
+    ("module", "name"), [(module, name) for module, names in former_objects.OBJECTS.items() for name in names]
 )
 def test_a_class_or_function_is_found_by_its_former_name(module: str, name: str) -> None:
     holder = importlib.import_module(f"d2c_mlops.{module}")
     with pytest.warns(DeprecationWarning, match=f"{module}.{name} is now"):
-        assert getattr(holder, name) is getattr(holder, former_names.CLASSES[module][name])
+        assert getattr(holder, name) is getattr(holder, former_objects.OBJECTS[module][name])
     with pytest.raises(AttributeError):
         getattr(holder, f"No{name}")
