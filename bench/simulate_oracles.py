@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from datetime import date, timedelta
 from math import sqrt
@@ -15,7 +16,7 @@ from aims import Aim
 from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.simulate.baskets import prices_of
 from d2c_mlops.data.simulate.buying import placed_orders
-from d2c_mlops.data.simulate.script import event
+from d2c_mlops.data.simulate.script import KINDS, event
 from d2c_mlops.data.simulate.world.world import lift_of
 
 START, FIRST = date(2024, 1, 1), date(2024, 1, 31)
@@ -84,6 +85,25 @@ def returns_marked_sold(seed: int) -> Estimate:
     frames = [s.tables()["order_lines"] for s in (shop, calm)]
     due = frames[1]["returned_at"] >= pd.Timestamp(FIRST, tz="UTC")
     return float((frames[0].loc[due, "returned_quantity"] == 0).mean()), 0.205
+
+
+def renamed_column(seed: int) -> Estimate:
+    """The day, counted from the start, on which an export's column has another name, found by bisection over its days."""
+    first = START + timedelta(days=20 + seed % 50)
+    options = {"table": "orders", "column": "channel", "to": "sales_channel"}
+    shop = Shop(seed=seed, events=[event("renamed", "renamed_column", first, **options)], **SIZE)
+    columns = Shop(seed=seed, **SIZE).day(START).orders.columns
+    day = bisect_left(shop.dates, True, key=lambda date_of_day: "channel" not in shop.day(date_of_day).orders.columns)
+    changed = [column for column in shop.day(shop.dates[day]).orders.columns if column not in columns]
+    return float(day if changed == ["sales_channel"] else -1), float((first - START).days)
+
+
+def changed_code(seed: int) -> Estimate:
+    """The share of orders under the new code from the date on, of which those of the former code had a share before."""
+    shop, calm = shop_pair(seed, "changed_code", 0.0, column="channel", code="web", to="W")
+    before, now = (set(shop.tables()["orders"]["channel"]) - set(after(s)["channel"]) for s in (shop, calm))
+    shares = [(after(shop)["channel"] == "W").mean(), (after(calm)["channel"] == "web").mean()]
+    return (shares[0] if (before, now) == ({"web"}, {"W"}) else -1.0), shares[1]
 
 
 def price(seed: int) -> Estimate:
@@ -199,8 +219,8 @@ def elasticity(seed: int) -> Estimate:
 
 
 ORACLES: tuple[Callable[[int], Estimate], ...] = (
-    tracking, date_bases, over_represented, stale_category, returns_marked_sold, price, channel_lost, channel_new,
-    currency_swap, unit_swap, customer_mix, fashion_turn, first_summer, lead_definition, treatment, overrides, elasticity,
+    tracking, date_bases, over_represented, stale_category, returns_marked_sold, renamed_column, changed_code, price,
+    channel_lost, channel_new, currency_swap, unit_swap, customer_mix, fashion_turn, first_summer, lead_definition, treatment, overrides, elasticity,
 )  # fmt: skip
 
 
@@ -214,7 +234,14 @@ def recovered(oracle: Callable[[int], Estimate], seeds: range) -> tuple[float, f
 
 def oracles(seeds: int) -> list[Aim]:
     """Recover every event over several seeds: the mean estimate within three standard errors of the planted size."""
-    aims = []
+    missing = sorted(set(KINDS) - {oracle.__name__ for oracle in ORACLES})
+    aims = [
+        Aim(
+            "every kind of event has an oracle",
+            f"{len(KINDS)} kinds, without: {', '.join(missing) or 'none'}",
+            not missing,
+        )
+    ]
     for oracle in ORACLES:
         estimate, planted, z = recovered(oracle, range(seeds))
         text = f"{estimate:.4f} of {planted:.4f} planted, {z:+.1f} standard errors"

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,19 +32,20 @@ from d2c_mlops.data.simulate.labels import (
     joined,
     label_names,
     lines_table,
-    moments,
     orders_table,
     padded,
 )
 from .leads import leads_frame
-from .world.draws import Ints
+from .world.draws import Bools, Ints
 from .world.products import product_ids
+from .world.world import DAY
 from ..store import arrow_schema
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['STATUS', 'LAYOUTS', 'Appender', 'write_canonical', 'local_times', 'cents', 'two_digits', 'order_status',
-           'shopify_table', 'plain', 'write_shopify', 'month_runs', 'write_exports', 'write_history']
+__all__ = ['STATUS', 'LAYOUTS', 'Appender', 'write_canonical', 'fixed_texts', 'ascii_rows', 'clock_rows', 'local_times', 'cents',
+           'two_digits', 'order_status', 'shopify_table', 'plain', 'write_shopify', 'MonthlyCsv', 'month_runs',
+           'write_exports', 'write_history']
 
 # %% ../../../nbs/data/simulate/writing.ipynb #c78445fe
 class Appender:
@@ -97,24 +101,57 @@ def write_canonical(history: History, folder: Path) -> None:
         pq.write_table(table.replace_schema_metadata(None), folder / f"{name}.parquet", compression="lz4")
 
 # %% ../../../nbs/data/simulate/writing.ipynb #a3085d51
+def fixed_texts(letters: npt.NDArray[np.uint8], null: Bools) -> pa.Array:
+    """Return rows of letters, [texts, width] in ASCII, as an Arrow array of strings, null where it is said so."""
+    offsets = np.concatenate([[0], np.cumsum(np.where(null, 0, letters.shape[1]))]).astype(np.int32)
+    valid = pa.array(~null).buffers()[1] if null.any() else None
+    stored = letters[~null] if null.any() else np.ascontiguousarray(letters)
+    return pa.StringArray.from_buffers(len(null), pa.py_buffer(offsets), pa.py_buffer(stored), valid)
+
+
+def ascii_rows(texts: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Return ASCII texts of one length as rows of letters."""
+    return np.array([text.encode("ascii") for text in texts]).view(np.uint8).reshape(len(texts), -1)
+
+
+@cache
+def clock_rows() -> npt.NDArray[np.uint8]:
+    """Return the times of a day, second by second, as rows of letters."""
+    hours, minutes = ([f"{number:02d}" for number in range(count)] for count in (24, 60))
+    return ascii_rows([f" {h}:{m}:{s}" for h in hours for m in minutes for s in minutes])
+
+# %% ../../../nbs/data/simulate/writing.ipynb #5a0c3e12
 def local_times(seconds: Ints, end: int, zone: str) -> pa.Array:
     """Return instants as '2024-03-01 10:15:00 +0100' by the clocks of a zone, null from `end` on."""
-    at = moments(seconds, end).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
-    return pc.strftime(at, "%Y-%m-%d %H:%M:%S %z")
+    never = seconds >= end
+    known = np.where(never, seconds.min(initial=end - 1), seconds)
+    instants = pa.array(known).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
+    local = pc.local_timestamp(instants).cast(pa.int64()).to_numpy()
+    days, clock = np.divmod(local, DAY)
+    offsets = np.fix((local - known) / 60).astype(np.int64)  # minutes
+    letters = np.empty((len(known), 25), np.uint8)
+    if len(known):
+        first, least = days.min(), offsets.min()
+        dates = [str(np.datetime64(day, "D")) for day in range(first, days.max() + 1)]
+        signed = [
+            f" {'-' if o < 0 else '+'}{abs(o) // 60:02d}{abs(o) % 60:02d}" for o in range(least, offsets.max() + 1)
+        ]
+        letters[:, :10], letters[:, 10:19] = ascii_rows(dates)[days - first], clock_rows()[clock]
+        letters[:, 19:] = ascii_rows(signed)[offsets - least]
+    return fixed_texts(letters, never)
 
 
 def cents(minor: Ints) -> pa.Array:
     """Return amounts as text with two decimals."""
     whole, part = np.divmod(minor, 100)
-    texts = pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), two_digits().take(pa.array(part)), ".")
-    return texts
+    return pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), two_digits().take(pa.array(part)), ".")
 
 
 def two_digits() -> pa.Array:
     """Return 00 to 99 as text."""
     return pa.array([f"{number:02d}" for number in range(100)])
 
-
+# %% ../../../nbs/data/simulate/writing.ipynb #5a0c3e15
 STATUS = ("pending", "paid", "partially_refunded", "refunded", "voided")
 
 
@@ -130,14 +167,14 @@ def order_status(demand: Demand, end: int) -> tuple[Ints, Ints]:
     codes = np.select([~paid & cancelled, ~paid, whole, some], [4, 0, 3, 2], 1)
     return codes.astype(np.int64), refunded
 
-
+# %% ../../../nbs/data/simulate/writing.ipynb #5a0c3e16
 def shopify_table(history: History, demand: Demand, end: int) -> pa.Table:
     """Return the rows of Shopify's orders export, text and amounts as text."""
     world, script, orders = history.world, history.script, demand.orders
     order = np.argsort(demand.lines["order"], kind="stable")
     lines = {name: column[order] for name, column in demand.lines.items()}
     row = lines["order"]
-    later = np.concatenate([[False], row[1:] == row[:-1]])
+    later = np.r_[False, row[1:] == row[:-1]][: len(row)]
     first = pa.array(row, mask=later)
     status, refunded = order_status(demand, end)
     worth = np.bincount(row, lines["net"], len(orders["number"])).astype(np.int64)
@@ -184,32 +221,38 @@ def _items(styles: Ints, lines: dict[str, Ints]) -> dict[str, pa.Array]:
         "Lineitem requires shipping": yes,
     }
 
-
+# %% ../../../nbs/data/simulate/writing.ipynb #5a0c3e18
 def write_shopify(history: History, folder: Path) -> None:
     """Write Shopify's orders export, a CSV file a month, as known at the end of the last day."""
     end = int(history.world.starts[history.world.days])
-    months = pd.DatetimeIndex(history.dates).strftime("%Y-%m")
-    writers: dict[str, pc_csv.CSVWriter] = {}
-    try:
-        for part in month_runs(history, list(months)):
-            table = shopify_table(history, part, end)
-            month = months[part.day]
-            if month not in writers:
-                for name in list(writers):
-                    writers.pop(name).close()
-                writers[month] = pc_csv.CSVWriter(folder / f"orders_export_{month}.csv", _flat(table).schema)
-            writers[month].write_table(_flat(table))
-    finally:
-        for writer in writers.values():
-            writer.close()
+    months = list(pd.DatetimeIndex(history.dates).strftime("%Y-%m"))
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool, ExitStack() as files:
+        writer = MonthlyCsv(folder, files)
+        for part in month_runs(history, months):
+            while len(pending) > 1:
+                pending.pop(0).result()
+            pending.append(pool.submit(lambda run: writer.add(months[run.day], shopify_table(history, run, end)), part))
+        for remaining in pending:
+            remaining.result()
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    return pa.table(
-        {name: column.cast(pa.string()) for name, column in zip(table.column_names, table.columns, strict=True)}
-    )
+class MonthlyCsv:
+    """Appends tables of text to CSV files of a folder, one for each month, in the order of time."""
 
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self.folder, self._files, self._month = folder, files, ""
 
+    def add(self, month: str, table: pa.Table) -> None:
+        """Append a table; the files of earlier months are closed."""
+        flat = table.cast(pa.schema([pa.field(name, pa.string()) for name in table.column_names]))
+        if month != self._month:
+            self._files.close()
+            writer = pc_csv.CSVWriter(self.folder / f"orders_export_{month}.csv", flat.schema)
+            self._month, self._writer = month, self._files.enter_context(writer)
+        self._writer.write_table(flat)
+
+# %% ../../../nbs/data/simulate/writing.ipynb #5a0c3e19
 def month_runs(history: History, months: list[str]) -> Iterator[Demand]:
     """Yield exported orders, tests included, in runs of days within a month."""
     parts: list[Demand] = []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.simulate.script import KINDS, PlannedEvent, event, read_script, read_size
+from d2c_mlops.data.simulate.source import READERS
 from d2c_mlops.errors import D2CError, DataRefused, UsageError
 from support.simulated import SMALL
 
@@ -71,6 +72,12 @@ def test_what_a_fault_costs_is_nothing_and_what_a_price_costs_is_the_difference(
 
 def test_there_is_an_event_of_every_kind() -> None:
     assert set(EVENTS) == set(KINDS)
+
+
+def test_every_kind_of_event_and_every_option_of_a_location_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    section = page.split("\n## Simulated shops\n")[1].split("\n## ")[0]
+    assert {name for name in (*KINDS, *READERS) if f"`{name}`" not in section} == set()
 
 
 @pytest.mark.parametrize("kind", sorted(EVENTS))

@@ -1,6 +1,7 @@
 """Files of a simulated shop hold what its tables hold, in every layout, and the command ingests it."""
 
-from datetime import UTC, datetime
+import hashlib
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,45 @@ def test_the_shopify_export_is_worth_the_same_to_the_cent(shop: Shop, tmp_path: 
     assert mapped.layout == "shopify" and left.index.equals(right.index) and (left - right).abs().max() < 0.005
     assert set(mapped.frames["orders"]["channel"]) == {"web", "app", "store", "marketplace"}
     assert any("test orders" in note for note in mapped.notes)
+
+
+# Of all bytes of the files: another value means that the same seed writes another export than it wrote before.
+BYTES = {
+    "plain": (SMALL, "5e76445e3de04d31d5e717d0b87764de48c64db468793f86308f2ba8370c500c"),
+    "clocks put forward, two currencies": (
+        SMALL
+        | {"start": date(2024, 3, 8), "days": 30, "zones": ("America/New_York", "Asia/Kolkata")}
+        | {"currencies": ("USD", "SEK")},
+        "8556b61829cfbff31ce87c79edbe0f56ddfadc3d6afff67643674aaeaa90d31e",
+    ),
+    "an offset of 44 minutes and a half": (
+        SMALL | {"start": date(1971, 12, 25), "days": 20, "zones": ("Africa/Monrovia",)},
+        "f70dcfe7bc58524c0751f8de948f74fe7f78f3a134dafd893622bfed837e7202",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BYTES)
+def test_the_bytes_of_the_shopify_export_are_the_stored_ones(case: str, tmp_path: Path) -> None:
+    size, stored = BYTES[case]
+    digest = hashlib.sha256()
+    for file in sorted(Shop(**size).write(tmp_path / "shop", "shopify").iterdir()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    assert digest.hexdigest() == stored
+
+
+def test_a_month_without_orders_is_a_file_with_a_head(tmp_path: Path) -> None:
+    shop = Shop(**{**SMALL, "days": 1, "orders": 0.1, "products": 1})
+    assert len(shop.day(shop.dates[0]).orders) == 0
+    (file,) = shop.write(tmp_path / "shop", "shopify").iterdir()
+    assert len(pd.read_csv(file)) == 0 and "Lineitem sku" in pd.read_csv(file).columns
+
+
+def test_a_failure_while_text_is_written_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d2c_mlops.data.simulate.writing.order_status", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Shop(**{**SMALL, "days": 3}).write(tmp_path / "shop", "shopify")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_a_day_holds_what_arrives(tmp_path: Path) -> None:
