@@ -214,6 +214,11 @@ def stored_outputs_are_fresh() -> Iterator[str]:
     yield from outputs.faults(outputs.notebooks(), changed=True)
 
 
+def notebooks_open_with_an_example() -> Iterator[str]:
+    """the first number, table or picture of a notebook is on its first screen"""
+    yield from outputs.late_outputs(outputs.notebooks())
+
+
 def rules_are_in_sync() -> Iterator[str]:
     """docs/rules.md is made from the rules of d2c check"""
     if (ROOT / "docs/rules.md").read_text() != rules():
@@ -376,6 +381,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     rules_are_in_sync,
     licences_are_allowed,
     lock_has_hashes,
+    notebooks_open_with_an_example,
     stored_outputs_are_fresh,
 )
 

@@ -35,6 +35,8 @@ COMPARED = ROOT / ".notebooks_compared.json"
 MOST_BYTES = 60_000  # of a picture
 COLOURS = 48  # of a picture, shades of its edges included
 NEAR = 40  # of 255: a pixel that differs by less is drawn by another version of the fonts
+SCREEN = 45  # lines of a notebook on the first screen of a browser, about 800 pixels
+WIDTH = 100  # letters of a line of its text
 FEW = 2e-4  # share of the pixels that may differ by more
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 CODE_NAME = re.compile(r"^[a-z]+[a-z0-9]*(_[a-z0-9]+)+$")
@@ -215,6 +217,35 @@ def _pixels(stored: str, fresh: str) -> str:
         return f"a picture of {old.shape[1]} × {old.shape[0]} pixels is stored, one of {new.shape[1]} × {new.shape[0]} is shown"
     share = float((np.abs(old - new).max(axis=2) > NEAR).mean())
     return f"{share:.2%} of the pixels of a picture differ" if share > FEW else ""
+
+
+def first_output(cells: Sequence[dict[str, Any]]) -> int | None:
+    """Return how many lines of a notebook a reader passes before the first output or picture; None if there is none."""
+    lines = 0.0
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            if re.search(r"!\[[^\]]*\]\(", text):
+                return math.ceil(lines)
+            lines += 1 + sum(
+                2 if line.startswith("#") else max(1, math.ceil(len(line) / WIDTH)) for line in text.splitlines()
+            )
+        else:
+            lines += 1.5 + len(text.splitlines())  # with the space between cells
+            if cell.get("outputs"):
+                return math.ceil(lines)
+    return None
+
+
+def late_outputs(files: Sequence[Path]) -> Iterator[str]:
+    """Yield notebooks whose first number, table or picture lies below the first screen."""
+    for file in files:
+        line = first_output(json.loads(file.read_text(encoding="utf-8"))["cells"])
+        if line is None or line > SCREEN:
+            where = (
+                "shows nothing" if line is None else f"shows its first output at line {line}, below the first screen"
+            )
+            yield f"{os.path.relpath(file, ROOT)} {where} ({SCREEN} lines): open with an example, definitions follow"
 
 
 def dependencies(notebook: Path, imports: Any) -> set[str]:

@@ -138,6 +138,41 @@ def test_values_that_only_name_their_place_in_memory_are_not_stored(outputs: Mod
     ]
 
 
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([("x = 1\n" * 60, []), ("x", [value("1")])], "at line 64, below the first screen"),
+        ([("x = 1", []), ("# text\n" * 44, [value("1")])], "at line 48, below"),
+        ([("x = 1", []), ("y = 2", [])], "shows nothing"),
+    ],
+)
+def test_a_notebook_whose_first_output_comes_late_is_refused(
+    outputs: ModuleType, tmp_path: Path, cells: list[tuple[str, list[dict[str, Any]]]], words: str
+) -> None:
+    (fault,) = outputs.late_outputs([notebook(tmp_path / "n.ipynb", *cells)])
+    assert words in fault and "open with an example" in fault
+
+
+def test_a_notebook_that_opens_with_an_example_or_a_picture_passes(outputs: ModuleType, tmp_path: Path) -> None:
+    rest = ("x = 1\n" * 60, [])
+    shown = notebook(tmp_path / "shown.ipynb", ("x\n" * 40, [value("1")]), rest)
+    drawn = notebook(tmp_path / "drawn.ipynb", rest)
+    document = json.loads(drawn.read_text())
+    document["cells"].insert(0, {"cell_type": "markdown", "metadata": {}, "source": ["# A\n", "![a plot](plot.png)"]})
+    drawn.write_text(json.dumps(document))
+    assert list(outputs.late_outputs([shown, drawn])) == []
+
+
+def test_long_paragraphs_of_a_notebook_count_as_the_lines_that_a_browser_makes_of_them(
+    outputs: ModuleType, tmp_path: Path
+) -> None:
+    file = notebook(tmp_path / "n.ipynb", ("x", [value("1")]))
+    document = json.loads(file.read_text())
+    document["cells"].insert(0, {"cell_type": "markdown", "metadata": {}, "source": ["word " * 1000]})
+    file.write_text(json.dumps(document))
+    assert "at line 54" in next(outputs.late_outputs([file]))
+
+
 def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / ".ci/outputs.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
