@@ -124,13 +124,13 @@ def clock_rows() -> npt.NDArray[np.uint8]:
 def local_times(seconds: Ints, end: int, zone: str) -> pa.Array:
     """Return instants as '2024-03-01 10:15:00 +0100' by the clocks of a zone, null from `end` on."""
     never = seconds >= end
-    known = np.where(never, seconds.min(initial=end - 1), seconds)
-    instants = pa.array(known).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
-    local = pc.local_timestamp(instants).cast(pa.int64()).to_numpy()
+    instants = np.where(never, seconds.min(initial=end - 1), seconds)
+    zoned = pa.array(instants).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
+    local = pc.local_timestamp(zoned).cast(pa.int64()).to_numpy()
     days, clock = np.divmod(local, DAY)
-    offsets = np.fix((local - known) / 60).astype(np.int64)  # minutes
-    letters = np.empty((len(known), 25), np.uint8)
-    if len(known):
+    offsets = np.fix((local - instants) / 60).astype(np.int64)  # minutes
+    letters = np.empty((len(instants), 25), np.uint8)
+    if len(instants):
         first, least = days.min(), offsets.min()
         dates = [str(np.datetime64(day, "D")) for day in range(first, days.max() + 1)]
         signed = [
