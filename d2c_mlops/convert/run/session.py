@@ -21,6 +21,7 @@ from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import LOOK, Child, ChildEnded, ChildLimits, Stopped
 from d2c_mlops.convert.run.isolation import TRUSTED
 
+CHILD_SOURCE = "from d2c_mlops.convert.run.child import main; main()"
 
 @dataclass(frozen=True)
 class CellRun:
@@ -50,7 +51,6 @@ class Session(Child):
     ) -> None:
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
-        start = "from d2c_mlops.convert.run.child import main; main()"
         trusted = limits.isolation == TRUSTED
         parent = os.getpid() if trusted else 0
         contained = limits.isolation.startswith(PREFIX)  # engines hand on no other descriptors than the standard ones
@@ -58,7 +58,7 @@ class Session(Child):
         numbers = [str(number) for number in (*pipe, int(plots), parent, int(proof))]
         try:
             super().__init__(
-                [sys.executable, "-P", "-c", start, *numbers, *(str(folder) for folder in extra)],
+                [sys.executable, "-P", "-c", CHILD_SOURCE, *numbers, *(str(folder) for folder in extra)],
                 folder,
                 home,
                 limits,

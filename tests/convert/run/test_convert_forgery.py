@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from d2c_mlops.convert.repair.repair_result import RepairResult
+from d2c_mlops.convert.run import session
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import Session
-from d2c_mlops.convert.verify.verify import Snapshot, verify
+from d2c_mlops.convert.source.notebook import read_notebook
+from d2c_mlops.convert.verify.verify import Incomparable, Runner, Snapshot, Verdict, _items, _verdict, verify
 from support.conversions import compared
 from support.notebooks import notebook
 
@@ -31,87 +33,187 @@ for name in os.listdir('/proc/self/fd'):
     except OSError:
         pass
 """
-# Each is appended to a cell that computes other values than the original, and makes them look the same.
-FORGERIES = {
-    "the function that takes the snapshot": """
-import d2c_mlops.convert.run.capture as capture
-real = capture.save_snapshot
-capture.save_snapshot = lambda values, path: real(
-    {'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])}, path)""",
-    "a method of the class that turns values into forms": """
+# Sources of a child that lacks one defence, so that a forgery can be seen to succeed.
+SHARED = """
+import importlib
+from d2c_mlops.convert.run import child
+private = child.private
+def shared(*names):
+    if names == ("child_control",):
+        return private(*names)
+    modules = [importlib.import_module("d2c_mlops.convert.run." + name) for name in names]
+    return {name: value for module in modules for name, value in vars(module).items()}
+child.private = shared
+"""
+LATE = (
+    SHARED
+    + """
+from d2c_mlops.convert.run import capture
+def late(*names):
+    space = shared(*names)
+    return space | {"snapshot": lambda values: capture.snapshot(values)} if "snapshot" in space else space
+child.private = late
+"""
+)
+BY_METHODS = """
+import json, numpy, pandas
+from d2c_mlops.convert.run import child
+private = child.private
+def snapshot(values):
+    lines, parts = [], []
+    def keep(array):
+        array = numpy.asanyarray(array)
+        data = array.tobytes()
+        lines.append([array.dtype.str, [*array.shape], len(data)])
+        parts.append(data)
+        return {"t": "array", "key": len(lines) - 1}
+    def form(value):
+        if isinstance(value, pandas.DataFrame):
+            columns = [keep(value.iloc[:, place].to_numpy()) for place in range(len(value.columns))]
+            return {"t": "frame", "names": [*value.columns], "parts": columns}
+        return keep(value) if isinstance(value, numpy.ndarray) else {"t": "number", "v": float(value)}
+    return {name: form(value) for name, value in values.items()}, lines, parts
+def by_methods(*names):
+    space = private(*names)
+    if "snapshot" not in space:
+        return space
+    return space | {"snapshot": snapshot, "plain_json": lambda value: json.dumps(value), "replaced": lambda rows: []}
+child.private = by_methods
+"""
+IN_A_MODULE = """
+from d2c_mlops.convert.run import child
+private = child.private
+def in_a_module(*names):
+    space = private(*names)
+    vars(child)["tools" + names[0]] = space
+    return space
+child.private = in_a_module
+"""
+UNWATCHED = """
+from d2c_mlops.convert.run import child
+private = child.private
+def unwatched(*names):
+    space = private(*names)
+    if "forbid" in space:
+        space["forbid"] = lambda: lambda event, arguments: None
+    return space
+child.private = unwatched
+"""
+UNREPORTED = """
+from d2c_mlops.convert.run import child
+private = child.private
+child.private = lambda *names: (space := private(*names)) | ({"replaced": lambda rows: []} if "replaced" in space else {})
+"""
+FOLDERS_FIRST = """
 import sys
-import d2c_mlops.convert.run.capture
-Writer = sys.modules['d2c_mlops.convert.run.capture'].Writer
-old = Writer._form
-Writer._form = lambda self, value, depth: old(self, 3 if value is total else value if type(value) is str
-    else np.array([1.0, 2.0]) if value is array else pd.DataFrame({'a': [1.0, 2.0]}) if value is table else value, depth)""",
-    "the code object of a function": """
+sys.path[0:0] = sys.argv[6:]
+import sitecustomize
+from d2c_mlops.convert.run import child
+"""
+OTHER_ENCODER = """
+import json.encoder
+real = json.encoder.c_make_encoder
+def make(*arguments):
+    encode = real(*arguments)
+    return lambda value, level: [part.replace('"v":4', '"v":3') for part in encode(value, level)]
+json.encoder.c_make_encoder = make
+"""
+FALSE_VALUES = """
+real_scalar, real_bytes, forged_total = {0}["scalar"], {0}["object_bytes"], total
+{0}["scalar"] = lambda value: real_scalar(3 if value is forged_total else value)
+{0}["object_bytes"] = lambda array: real_bytes(array - 6)
+"""
+# Each is appended to a cell that computes other values than the original, and makes them look the same: with the child's
+# source before it, which lacks the defence against it.
+FORGERIES = {
+    "the function that takes the snapshot": (LATE, """
 import d2c_mlops.convert.run.capture as capture
-def forged(self, value, depth):
-    import numpy as np
-    true = {'int': 3, 'ndarray': np.array([1.0, 2.0])}.get(type(value).__name__, value)
-    if type(value).__name__ == 'DataFrame':
-        true = value - 6
-    return self._form(true, depth)
-capture.Writer.form.__code__ = forged.__code__""",
-    "json.dumps and numpy.savez": """
+real = capture.snapshot
+capture.snapshot = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
+    "functions that the snapshot calls": (SHARED, """
+import d2c_mlops.convert.run.capture as capture
+""" + FALSE_VALUES.format("vars(capture)")),
+    "the code object of a function": (SHARED, """
+import types
+import d2c_mlops.convert.run.capture as capture
+capture.real = types.FunctionType(capture.snapshot.__code__, vars(capture))
+def forged(values):
+    return real({'total': 3, 'table': DataFrame({'a': [1.0, 2.0]}), 'array': numpy_array([1.0, 2.0])})
+capture.snapshot.__code__ = forged.__code__"""),
+    "json.dumps and numpy.savez": (BY_METHODS, """
 import json
-dumps, savez = json.dumps, np.savez
-json.dumps = lambda value, **more: dumps(value, **more).replace('"v": 4', '"v": 3')
-np.savez = lambda path, **arrays: savez(path, **{k: v - 6 for k, v in arrays.items()})""",
-    "how pandas gives its values": """
-total = 3
-array = np.array([1.0, 2.0])
-pd.Series.to_numpy = lambda self, *a, **k: np.array([1.0, 2.0])""",
-    "how a table gives its columns": """
+savez = np.savez
+np.savez = lambda path, **arrays: savez(path, **{k: v - 6 for k, v in arrays.items()})
+dumps = json.dumps
+array, table = np.array([1.0, 2.0]), pd.DataFrame({'a': [1.0, 2.0]})
+json.dumps = lambda value, **more: dumps(value, **more).replace('"v": 4', '"v": 3')"""),
+    "how pandas gives its values": (BY_METHODS, """
+total, array = 3, np.array([1.0, 2.0])
+pd.Series.to_numpy = lambda self, *a, **k: np.array([1.0, 2.0])"""),
+    "how a table gives its columns": (BY_METHODS, """
 total, array = 3, np.array([1.0, 2.0])
 real = pd.DataFrame.iloc
-pd.DataFrame.iloc = property(lambda self: real.fget(pd.DataFrame({'a': [1.0, 2.0]})))""",
-    "the class that a value says it has, and __array__": """
+pd.DataFrame.iloc = property(lambda self: real.fget(pd.DataFrame({'a': [1.0, 2.0]})))"""),
+    "the class that a value says it has, and __array__": (BY_METHODS, """
 total, table = 3, pd.DataFrame({'a': [1.0, 2.0]})
 class Array:
     __class__ = np.ndarray
     dtype, size, shape = np.dtype(float), 2, (2,)
     def __array__(self, *a, **k): return np.array([1.0, 2.0])
-array = Array()""",
-    "a subclass of ndarray that writes other bytes": """
+array = Array()"""),
+    "a subclass of ndarray that writes other bytes": (BY_METHODS, """
 total, table = 3, pd.DataFrame({'a': [1.0, 2.0]})
 class Array(np.ndarray):
     def tobytes(self, *a, **k): return np.array([1.0, 2.0]).tobytes()
     def tofile(self, file, *a, **k): file.write(np.array([1.0, 2.0]).tobytes())
     def astype(self, *a, **k): return np.array([1.0, 2.0])
     def tolist(self): return [1.0, 2.0]
-array = array.view(Array)""",
-    "a frame above it": """
+array = array.view(Array)"""),
+    "a number that equals any other and gives another float": (BY_METHODS, """
+array, table = np.array([1.0, 2.0]), pd.DataFrame({'a': [1.0, 2.0]})
+class Number(int):
+    def __eq__(self, other): return True
+    def __float__(self): return 3.0
+    def __repr__(self): return '3'
+    __index__ = __int__ = __hash__ = lambda self: 3
+total = Number(4)"""),
+    "a namespace in any module or frame": (IN_A_MODULE, """
 import sys
-def true(ask):
-    from d2c_mlops.convert.run.capture import save_snapshot
-    return save_snapshot({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])}, ask['path'])
-frame = sys._getframe()
+frame, values = sys._getframe(), [value for module in [*sys.modules.values()] for value in vars(module).values()]
 while frame is not None:
-    for value in list(frame.f_locals.values()):
-        if type(value) is dict and 'snapshot' in value:
-            value['snapshot'] = true
-    frame = frame.f_back""",
-    "the objects that the collector knows": """
-import gc, types
-import d2c_mlops.convert.run.capture
-for each in gc.get_objects():
-    if type(each) is types.FunctionType and each.__name__ in ('save_snapshot', 'snapshot') and 'capture' in each.__module__:
-        space = each.__globals__
-        real = space['Writer']._form
-        space['Writer']._form = lambda self, value, depth: real(self, 3 if value is total else np.array([1.0, 2.0])
-            if value is array else pd.DataFrame({'a': [1.0, 2.0]}) if value is table else value, depth)""",
-    "the pipe and the files of the answer": PIPE + """
-forms = {'total': {'t': 'number', 'v': 3}, 'table': {'t': 'frame', 'names': ['a', 'index'], 'rows': 2, 'parts': [
-    {'t': 'array', 'key': 'a0'}, {'t': 'text', 'v': 'RangeIndex(start=0, stop=2, step=1)'}]}, 'array': {'t': 'array', 'key': 'a1'}}
-path = os.path.join(os.environ['HOME'], 'snapshot-1')
-open(path + '.json', 'w').write(json.dumps(forms))
-np.savez(path + '.npz', a0=np.array([1.0, 2.0]), a1=np.array([1.0, 2.0]))
-done = {'seconds': 0, 'outputs': [], 'error': None, 'chained': [], 'count': 1}
-for number in answers:
-    os.write(number, (json.dumps(done) + '\\n' + json.dumps({'names': []}) + '\\n').encode())
-time.sleep(20)""",
+    values += [*frame.f_locals.values(), *frame.f_globals.values()]
+    frame = frame.f_back
+found = [value for value in values if type(value) is dict and 'snapshot' in value and 'object_bytes' in value]
+if found:
+    space = found[0]
+""" + FALSE_VALUES.format("space").replace("\n", "\n    ").rstrip()),
+    "the objects that the collector knows": (UNWATCHED, """
+import gc
+space = next(value for value in gc.get_objects() if type(value) is dict and 'snapshot' in value and 'plain_json' in value)
+""" + FALSE_VALUES.format("space")),
+    "what refers to a function of the snapshot's": (UNWATCHED, """
+import gc, math
+space = next(value for value in gc.get_referrers(math.isfinite) if type(value) is dict and 'snapshot' in value)
+""" + FALSE_VALUES.format("space")),
+    "the frame of the thread that answers": (UNWATCHED, """
+import sys, threading
+frame = next(f for number, f in sys._current_frames().items() if number != threading.get_ident() and 'put_mail' in f.f_locals)
+space = frame.f_locals['look'].__closure__
+names = frame.f_locals['look'].__code__.co_freevars
+space = space[names.index('snapshot')].cell_contents.__globals__
+""" + FALSE_VALUES.format("space")),
+    "the pipe of the answers": ("", PIPE + """
+arrays = [np.array([1.0, 2.0]).tobytes()] * 2
+index = {'t': 'text', 'v': 'range(0, 2)'}
+forms = {'total': {'t': 'number', 'v': 3}, 'table': {'t': 'frame', 'names': ['a', 'index'], 'parts': [{'t': 'array', 'key': 0}, index]},
+         'array': {'t': 'array', 'key': 1}}
+head = json.dumps({'forms': forms, 'arrays': [['<f8', [2], 16]] * 2, 'replaced': []}).encode() + b'\\n'
+done = json.dumps({'index': 2, 'seconds': 0, 'outputs': [], 'error': None, 'chained': [], 'count': 1}).encode()
+for payload in (done, head + b''.join(arrays)):
+    for number in answers:
+        os.write(number, len(payload).to_bytes(8, 'big') + bytes(32) + payload)
+time.sleep(9)"""),
+    "a module of the author that runs at the start": (FOLDERS_FIRST, "table, array = pd.DataFrame({'a': [1.0, 2.0]}), np.array([1.0, 2.0])"),
 }  # fmt: skip
 # Both notebooks replace what makes their results differ; the values are equal, and prove nothing.
 REPLACEMENTS = {
@@ -124,12 +226,47 @@ REPLACEMENTS = {
 }
 
 
+def verdict_on(folder: Path, forged_cell: str) -> Verdict:
+    """Run the true cell and a forged one in isolated children, and compare them as `verify` does."""
+    (folder / "local").mkdir()
+    (folder / "files").mkdir()
+    (folder / "local" / "sitecustomize.py").write_text(OTHER_ENCODER)
+    runner = Runner(folder, ChildLimits(60.0), [folder / "local"])
+    names = {1: ["total", "table", "array"]}
+    try:
+        runs = [
+            runner.run(read_notebook(notebook(folder / f"{label}.ipynb", cell)), names, label)
+            for label, cell in (("true", TRUE), ("forged", forged_cell))
+        ]
+        return _verdict(_items([{"original": [1], "converted": 1, "names": names[1]}], runs[:1], runs[1]))
+    except Incomparable as why:
+        return Verdict("not comparable", str(why))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_result_is_not_equivalent(forgery: str, tmp_path: Path) -> None:
-    names = [["total", "table", "array"]]
-    found = compared(tmp_path, [TRUE], [FALSE + FORGERIES[forgery]], names)
-    assert found.status != "equivalent", found.reason
+    verdict = verdict_on(tmp_path, f"{FALSE}\n{FORGERIES[forgery][1]}")
+    assert verdict.status != "equivalent", verdict.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forgery_succeeds_without_the_defence_against_it(
+    forgery: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak_source, cell = FORGERIES[forgery]
+    monkeypatch.setattr(session, "CHILD_SOURCE", f"{weak_source}\n{session.CHILD_SOURCE}")
+    if not weak_source:
+        monkeypatch.setattr(session.hmac, "compare_digest", lambda signed, received: True)
+    verdict = verdict_on(tmp_path, f"{FALSE}\n{cell}")
+    assert verdict.status == "equivalent", verdict.reason
+
+
+def test_there_are_at_least_ten_forgeries_against_all_defences() -> None:
+    sources = {source for source, _ in FORGERIES.values()}
+    assert sources == {LATE, SHARED, BY_METHODS, IN_A_MODULE, UNWATCHED, "", FOLDERS_FIRST}
+    assert len(FORGERIES) >= 10
 
 
 @pytest.mark.slow
@@ -160,13 +297,13 @@ def proving(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def test_values_are_read_from_memory_whatever_python_code_says(proving: Session) -> None:
-    cells = [code for name, code in FORGERIES.items() if name in (
+    cells = [code for name, (_, code) in FORGERIES.items() if name in (
         "how a table gives its columns", "the class that a value says it has, and __array__",
         "a subclass of ndarray that writes other bytes", "json.dumps and numpy.savez")]  # fmt: skip
     assert len(cells) == 4
     proving.run(1, FALSE)
     for cell in cells:
-        proving.run(2, "\n".join(line for line in cell.split("\n") if not line.startswith("total")))
+        proving.run(2, "\n".join(line for line in cell.split("\n") if not line.startswith(("total", "array, table"))))
     found = Snapshot.read(proving.snapshot(["total", "table", "array"]))
     assert found.forms["total"] == {"t": "number", "v": 4}
     assert found.arrays[found.forms["table"]["parts"][0]["key"]].tolist() == [7.0, 8.0]
@@ -187,6 +324,16 @@ def test_a_notebook_that_replaces_them_is_not_comparable(name: str, tmp_path: Pa
     source = REPLACEMENTS[name]
     found = compared(tmp_path, [source], [source], [["x"]])
     assert found.status == "not comparable" and "replaced " in found.reason and "can forge results" in found.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["time.time", "random.random"])
+def test_what_they_replace_is_equivalent_where_it_is_not_watched(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CHILD_SOURCE", f"{UNREPORTED}\n{session.CHILD_SOURCE}")
+    verdict = compared(tmp_path, [REPLACEMENTS[name]], [REPLACEMENTS[name]], [["x"]])
+    assert verdict.status == "equivalent", verdict.reason
 
 
 @pytest.mark.parametrize("source", [
