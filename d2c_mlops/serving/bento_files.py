@@ -38,7 +38,7 @@ def digest(packed_list: bytes) -> str:
 def check_bento_files(root: Path, expected_digest: str) -> None:
     """Raise DataRefused, with each file, where the files below a folder differ from the packaged ones.
 
-    `wanted` is the digest of their list. Compiled files are compared with their compiled sources, because Python runs them instead.
+    `expected_digest` is that of their list. Links are refused: their targets can change later. Compiled files are compared with their compiled sources, because Python runs them instead.
     """
     file = root / LIST
     text = file.read_bytes() if file.is_file() else b""
@@ -50,6 +50,7 @@ def check_bento_files(root: Path, expected_digest: str) -> None:
     failures = [Failure("was changed", name) for name, value in digests.items() if listed.get(name, value) != value]
     failures += [Failure("is missing", name) for name in listed if name not in digests]
     failures += [Failure("was added", name) for name in digests if name not in listed]
+    failures += [Failure(f"is {what}", name) for name, what in _unusual_entries(root)]
     failures += [Failure("does not match its source", name) for name in _foreign_code(root)]
     if failures:
         raise _refused(root, failures)
@@ -60,6 +61,13 @@ def _refused(root: Path, failures: list[Failure]) -> DataRefused:
         "the files of the service differ from the packaged ones", where=str(root), failures=failures,
         next="do not run them: remove the Bento or the image, then run `d2c package` and `d2c deploy` again",
     )  # fmt: skip
+
+
+def _unusual_entries(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield links, to folders too, and what is neither a file nor a folder, each with what it is."""
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield path.relative_to(root).as_posix(), "a link" if path.is_symlink() else "a special file"
 
 
 def _foreign_code(root: Path) -> Iterator[str]:

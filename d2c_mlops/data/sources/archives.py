@@ -5,13 +5,16 @@
 # %% ../../../nbs/data/sources/archives.ipynb #1cb63f78
 from __future__ import annotations
 
+import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -27,12 +30,68 @@ from d2c_mlops.data.sources.files import (
     stem_of,
 )
 from .fetch import split_location
-from .text_encoding import MOST_BYTES, OPENERS, check_growth, read_bytes
+from .text_encoding import MOST_BYTES, OPENERS, PIECE, check_growth, read_bytes
 from ...errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['ZIP', 'TAR', 'Read', 'open_archive', 'tar_files', 'is_archive', 'archive_parts', 'check_size', 'member_part',
-           'ZipSource']
+__all__ = ['LARGEST_HEADER', 'LONG_NUMBER', 'UNPACKERS', 'DESCRIPTIONS', 'ZIP', 'TAR', 'Read', 'CheckedTar', 'open_tar',
+           'open_archive', 'tar_files', 'is_archive', 'archive_parts', 'check_size', 'member_part', 'ZipSource']
+
+# %% ../../../nbs/data/sources/archives.ipynb #5d1e0a72
+LARGEST_HEADER = 2**20  # bytes of the description of one file in a tar file
+LONG_NUMBER = re.compile(rb"[0-9]{1000}")
+UNPACKERS = {b"\x1f\x8b": ".gz", b"BZ": ".bz2", b"\xfd7": ".xz"}  # by the first two bytes
+DESCRIPTIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class CheckedTar:
+    """An open tar file whose descriptions are checked when they are read; raises DataRefused for one that no table needs."""
+
+    def __init__(self, file: Any, where: str) -> None:
+        self.file, self.where, self.describes = file, where, False
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes."""
+        if self.describes and size > LARGEST_HEADER:
+            raise self._refused(f"{size:,} bytes")
+        content: bytes = self.file.read(size)
+        if self.describes and LONG_NUMBER.search(content):
+            raise self._refused("a number of a thousand digits")
+        self.describes = False
+        return content
+
+    def _refused(self, what: str) -> DataRefused:
+        return DataRefused(
+            f"the tar file describes a file with {what}",
+            where=self.where,
+            next="unpack it yourself, and ingest the folder",
+        )
+
+# %% ../../../nbs/data/sources/archives.ipynb #5d1e0a73
+@contextmanager
+def open_tar(path: Path, where: str) -> Iterator[tarfile.TarFile]:
+    """Yield an open tar file, packed or not; DataRefused is raised while it is read, for a description that is too large."""
+    with path.open("rb") as plain:
+        suffix = UNPACKERS.get(plain.read(2))
+    with OPENERS[suffix](path) if suffix else path.open("rb") as file:
+        checked = CheckedTar(file, where)
+
+        class Entry(tarfile.TarInfo):
+            @classmethod
+            def frombuf(cls, *arguments: Any, **keywords: Any) -> Any:
+                entry = super().frombuf(*arguments, **keywords)
+                checked.describes = entry.type in DESCRIPTIONS
+                return entry
+
+        with tarfile.open(fileobj=checked, mode="r:", tarinfo=Entry) as pack:  # type: ignore[call-overload]
+            yield pack
 
 # %% ../../../nbs/data/sources/archives.ipynb #f474f5a7
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -48,21 +107,36 @@ def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]
                 members = [m for m in file.infolist() if not m.is_dir()]
                 yield {m.filename: (m.file_size, lambda m=m: file.read(m)) for m in members}  # type: ignore[misc]
         else:
-            with tarfile.open(path) as pack:
+            with open_tar(path, where) as pack:
                 entries = list(tar_files(pack, path.stat().st_size, where))
                 yield {m.name.removeprefix("./"): (m.size, lambda m=m: pack.extractfile(m).read()) for m in entries}  # type: ignore[misc, union-attr]
-    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        LZMAError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
         raise DataRefused(f"the archive cannot be read ({error})", where=where, next="export it again") from error
 
 
 def tar_files(pack: tarfile.TarFile, packed: int, where: str) -> Iterator[tarfile.TarInfo]:
-    """Yield the files of a tar file; raises DataRefused before it unpacks one that is too large."""
+    """Yield the files of a tar file; raises DataRefused before it unpacks one that is too large.
+
+    The rest is read to its end, where packed files have their checksum.
+    """
     total = 0
     for member in pack:
         total += member.size
         check_size(total, packed, where)
         if member.isfile():
             yield member
+    while rest := pack.fileobj.read(PIECE):
+        total += len(rest)
+        check_size(total, packed, where)
 
 
 def is_archive(name: str) -> bool:

@@ -3,7 +3,9 @@
 import gzip
 import io
 import lzma
+import random
 import tarfile
+import time
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +73,51 @@ def test_an_archive_that_grows_as_no_table_does_is_refused(small: None, tmp_path
     write(tmp_path / name)
     with pytest.raises(DataRefused, match="more than 300 times its size"):
         ZipSource().read(str(tmp_path / name))
+
+
+def tar_describing(kind: bytes, description: bytes) -> bytes:
+    """Return a tar file with an empty table, described in a header of its own."""
+    described, table = tarfile.TarInfo("x"), tarfile.TarInfo("orders.csv")
+    described.type, described.size = kind, len(description)
+    padded = description + bytes(-len(description) % 512)
+    return described.tobuf(tarfile.USTAR_FORMAT) + padded + table.tobuf() + bytes(1024)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bytes])
+@pytest.mark.parametrize("description", [b"1" * 40_000, b"a" * (2 * 2**20)])
+def test_a_tar_file_with_a_costly_description_is_refused_in_no_time(
+    tmp_path: Path, kind: bytes, pack, description: bytes
+) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(pack(tar_describing(kind, description)))
+    start = time.process_time()
+    with pytest.raises(DataRefused, match=r"describes a file with"):
+        ZipSource().read(str(path))
+    assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_tar_file_with_a_long_name_is_read(tmp_path: Path, form: int) -> None:
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz", format=form) as pack:
+        entry = tarfile.TarInfo(f"{'2024' * 200}/orders.csv")
+        entry.size = 5
+        pack.addfile(entry, io.BytesIO(b"id\n1\n"))
+    assert ZipSource().read(str(path))["orders"].shape == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["a.tgz", "a.tar.xz", "a.tar.bz2"])
+def test_a_damaged_tar_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with tarfile.open(path, f"w:{ {'a.tgz': 'gz', 'a.tar.xz': 'xz', 'a.tar.bz2': 'bz2'}[name] }") as pack:
+        entry = tarfile.TarInfo("orders.csv")
+        entry.size = 60_000
+        pack.addfile(entry, io.BytesIO(random.Random(7).randbytes(60_000)))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b"\0" * 64 + data[len(data) // 2 + 64 :])
+    with pytest.raises(DataRefused, match="cannot be read"):
+        ZipSource().read(str(path))
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])

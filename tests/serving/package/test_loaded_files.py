@@ -1,6 +1,7 @@
 """What is loaded is what was registered and packaged, and a saved model's file does not choose what is imported."""
 
 import json
+import os
 import py_compile
 import sys
 from pathlib import Path
@@ -138,6 +139,32 @@ def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
         (home / LIST).write_bytes(packed_digests(file_digests(home)))  # and the list with it
         with pytest.raises(DataRefused, match=LIST):
             check_bento_files(home, wanted)
+
+
+@pytest.mark.parametrize("name", ["orjson", "toys/inner", "toys/extra.py", "toys/__pycache__"])
+def test_a_link_in_a_bento_is_refused(home: Path, name: str) -> None:
+    wanted = digest((home / LIST).read_bytes())
+    elsewhere = home.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "__init__.py").write_text("print('foreign code')")
+    (home / name).symlink_to(elsewhere)
+    with pytest.raises(DataRefused, match=f"{name}: is a link"):
+        check_bento_files(home, wanted)
+
+
+def test_a_packaged_file_that_became_a_link_to_a_copy_is_refused(home: Path) -> None:
+    wanted, file = digest((home / LIST).read_bytes()), home / "model/model.json"
+    file.replace(home.parent / "copy.json")
+    file.symlink_to(home.parent / "copy.json")
+    with pytest.raises(DataRefused, match=r"model/model\.json: is a link"):
+        check_bento_files(home, wanted)
+
+
+def test_a_pipe_in_a_bento_is_refused(home: Path) -> None:
+    wanted = digest((home / LIST).read_bytes())
+    os.mkfifo(home / "toys/model.bin")
+    with pytest.raises(DataRefused, match=r"toys/model\.bin: is a special file"):
+        check_bento_files(home, wanted)
 
 
 @pytest.mark.parametrize("mode", list(py_compile.PycInvalidationMode))
