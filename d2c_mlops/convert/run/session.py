@@ -23,6 +23,7 @@ from d2c_mlops.convert.run.isolation import TRUSTED
 
 CHILD_SOURCE = "from d2c_mlops.convert.run.child import main; main()"
 
+
 @dataclass(frozen=True)
 class CellRun:
     """The result of one cell: nbformat 4 outputs, and the facts of its error."""
