@@ -5,9 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from .private_files import private_file
 
 FOLDER, KEY_FILE, LIST_FILE, ORDERS_FILE = "forgotten", "key", "list.json", "orders"  # below the store
 ERASE, PSEUDONYMISE = "erase", "pseudonymise"
+INFINITE = float("inf")
 PREFIX = "forgotten-"  # of every pseudonym
 PERSON = re.compile(
     r"customer|client|buyer|household|user|person|contact|lead|member|subscriber|patient|guest|e.?mail|phone|^key$|^subject$",
@@ -33,8 +36,8 @@ ID_COLUMNS = {"customers": "customer_id", "orders": "customer_id", "leads": "lea
 
 
 def canonical(value: str) -> str:
-    """Return an identifier in its canonical form: without surrounding blanks, e-mail addresses in lower case."""
-    text = value.strip()
+    """Return an identifier in its canonical form: without surrounding blanks, composed (NFC), e-mail addresses in lower case."""
+    text = unicodedata.normalize("NFC", value).strip()
     return text.casefold() if "@" in text else text
 
 
@@ -44,10 +47,10 @@ def identifier(value: Any, name: str = "") -> str | None:
     A number, also one written as text, is one only under a name such as customer_id, key or subject: a count or another
     thing's number may be equal to it.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         return None
-    if isinstance(value, float):
-        if not value.is_integer():
+    if isinstance(value, (float, Decimal)):
+        if value != value or value in (INFINITE, -INFINITE) or value != int(value):
             return None
         value = int(value)
     text = canonical(str(value))

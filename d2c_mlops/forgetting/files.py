@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,25 @@ from d2c_mlops.serving.log.files import intact_lines
 SQLITE = b"SQLite format 3\0"
 PARQUET = b"PAR1"
 LINE_FORMATS = (".jsonl", ".ndjson", ".faulty", ".open", ".part")  # one JSON document per line
+PACKED: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {  # by suffix: unpack, pack
+    ".gz": (gzip.decompress, lambda content: gzip.compress(content, mtime=0)),
+    ".bz2": (bz2.decompress, bz2.compress),
+    ".xz": (lzma.decompress, lzma.compress),
+}
+UNREADABLE = (
+    b"\x28\xb5\x2f\xfd",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!",
+    b"\x04\x22\x4d\x18",
+    b"ARROW1",
+    b"FEA1",
+    b"\x89HDF",
+    b"ORC",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+)  # first bytes of compressed formats
+DUCKDB = b"DUCK"  # at byte 8
 APPENDED = (".log", ".out", ".err")  # other processes may append to these files, so their length does not change
 Content = tuple[bytes | None, int]  # new content, None to remove the file; and the number of occurrences of the person
 
@@ -46,9 +68,8 @@ def is_sqlite(path: Path) -> bool:
 def scrub_content(name: str, content: bytes, person: Person) -> Content:
     """Return the content of a file without the person. Raises ValueError if the file names the person and cannot be changed."""
     suffix = Path(name).suffix.lower()
-    if suffix == ".gz":
-        inner, count = scrub_content(name[:-3], gzip.decompress(content), person)
-        return (None if inner is None else gzip.compress(inner, mtime=0)) if count else content, count
+    if suffix in PACKED:
+        return _scrub_packed(name, content, person, *PACKED[suffix])
     if content[:4] == PARQUET:
         return _scrub_parquet(content, person)
     if content[:2] == b"PK" and zipfile.is_zipfile(io.BytesIO(content)):
@@ -57,6 +78,10 @@ def scrub_content(name: str, content: bytes, person: Person) -> Content:
         return _scrub_lines(content, person)
     if suffix in APPENDED:
         return _scrub_text(content, person, person.mask_text)
+    if content.startswith(UNREADABLE) or content[8:12] == DUCKDB:
+        raise ValueError("a compressed file that cannot be searched")
+    if encoding := _wide_encoding(content):
+        return _scrub_wide(name, content, person, encoding)
     if b"\0" in content[:8192]:
         return _check_binary(content, person)
     if suffix in (".json", ".ipynb"):
@@ -64,6 +89,45 @@ def scrub_content(name: str, content: bytes, person: Person) -> Content:
     if suffix in (".csv", ".tsv"):
         return _scrub_csv(content, person)
     return _scrub_text(content, person, person.redact_text)
+
+
+def _scrub_packed(
+    name: str, content: bytes, person: Person, unpack: Callable[[bytes], bytes], pack: Callable[[bytes], bytes]
+) -> Content:
+    try:
+        unpacked = unpack(content)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError("a damaged compressed file that cannot be searched") from error
+    inner, count = scrub_content(name.rpartition(".")[0], unpacked, person)
+    return (None if inner is None else pack(inner)) if count else content, count
+
+
+def _wide_encoding(content: bytes) -> str:
+    """Return the encoding of a text in UTF-16, with a mark or of letters whose every second byte is 0; "" for other content."""
+    head = content[:400]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif len(head) >= 4 and b"\0" in head and not (any(head[1::2]) and any(head[::2])):
+        encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
+    else:
+        return ""
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return ""
+    return encoding
+
+
+def _scrub_wide(name: str, content: bytes, person: Person, encoding: str) -> Content:
+    text = content.decode(encoding)
+    if "\0" in text:
+        return _check_binary(content, person)
+    inner, count = scrub_content(name, text.encode(), person)
+    return (
+        (None if inner is None else inner.decode("utf-8", "surrogateescape").encode(encoding, "replace"), count)
+        if count
+        else (content, 0)
+    )
 
 
 def _decode(content: bytes) -> str:
@@ -80,7 +144,9 @@ def _scrub_text(content: bytes, person: Person, change: Callable[[str], str]) ->
 
 
 def _check_binary(content: bytes, person: Person) -> Content:
-    if person.is_named_in(content.decode("latin-1")) or person.is_named_in(content.decode("utf-8", "ignore")):
+    texts = [content.decode("latin-1"), content.decode("utf-8", "ignore")]
+    texts += [content[start:].decode("utf-16-le", "ignore") for start in (0, 1)]
+    if any(person.is_named_in(text) for text in texts):
         raise ValueError("a binary file")
     return content, 0
 
@@ -171,10 +237,21 @@ def _scrub_parquet(content: bytes, person: Person) -> Content:
     for name in table.column_names:
         column = table.column(name)
         kind = column.type.value_type if isinstance(column.type, pa.DictionaryType) else column.type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        if pa.types.is_temporal(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+            continue
+        values = column.to_pylist()
+        if (
+            pa.types.is_nested(kind)
+            or pa.types.is_binary(kind)
+            or pa.types.is_large_binary(kind)
+            or pa.types.is_fixed_size_binary(kind)
+        ):
+            nested_values, nested_hits = _scrub_nested(values, name, person)
+            if nested_values != values:
+                hits = [a or b for a, b in zip(hits, nested_hits, strict=True)]
+                columns[name] = nested_values
             continue
         memo: dict[Any, Any] = {}
-        values = column.to_pylist()
         new_values = [memo[v] if v in memo else memo.setdefault(v, person.redact_cell(v, name)) for v in values]
         if new_values != values:
             rows = [person.is_value(v, name) for v in values]
@@ -192,6 +269,27 @@ def _scrub_parquet(content: bytes, person: Person) -> Content:
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(meta), sink)
     return sink.getvalue().to_pybytes(), count
+
+
+def _scrub_nested(values: list[Any], name: str, person: Person) -> tuple[list[Any], list[bool]]:
+    """Return the cells of a column of lists or records without the person, and whether each is a record about the person.
+
+    Raises ValueError if a map or bytes name the person.
+    """
+    new_values: list[Any] = []
+    hits: list[bool] = []
+    for value in values:
+        if isinstance(value, bytes) or (isinstance(value, list) and any(isinstance(pair, tuple) for pair in value)):
+            text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+            if person.is_named_in(text) or person.is_value(text, name):
+                raise ValueError(f"column {name!r} holds bytes or a map with the customer")
+            new_values.append(value)
+            hits.append(False)
+            continue
+        new = person.remove_from_json(value, name)
+        hits.append(new is REMOVED)
+        new_values.append(None if new is REMOVED else new)
+    return new_values, hits
 
 
 def replace_file(path: Path, content: bytes | None) -> None:

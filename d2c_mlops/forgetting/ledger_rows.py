@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
+    true,
     update,
 )
 
@@ -83,7 +85,14 @@ def _changed_rows(
 
 
 def _may_name(text: ColumnElement[str], form: str) -> ColumnElement[bool]:
-    """Return the condition that a text may name the person; e-mail addresses are compared in lower case."""
+    """Return the condition that a text may name the person; e-mail addresses are compared in lower case.
+
+    Databases change the case of ASCII letters alone, and JSON escapes others: of these forms the longest ASCII part is searched.
+    """
+    if not form.isascii():
+        form = max(re.findall(r"[\w .@+-]+", form, re.ASCII), key=len, default="")
+        if not form:
+            return true()
     return (
         func.lower(text).contains(form.lower(), autoescape=True)
         if "@" in form

@@ -5,17 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from ..suppression import ERASE, PERSON, PERSONAL, PSEUDONYMISE, Forgotten, canonical, identifier, keyed_hash, pseudonym
 
 MARKER = "[erased]"  # replacement of an identifier
 LONG_NUMBER = 6  # minimum number of digits of a number in running text that counts as an identifier
 REMOVED: Any = object()  # result for a value that is removed completely
+ESCAPE = re.compile(r"\\u[0-9a-f]{4}|%[0-9A-F]{2}")  # of JSON and of URLs
 BEFORE, AFTER = r"(?<!\w)(?<!\w[-.@+])", r"(?!\w)(?![-.@+]\w)"  # a part of a longer identifier does not count
 
 
@@ -62,19 +64,30 @@ class Person:
 
     @cached_property
     def text_forms(self) -> dict[str, str]:
-        """The identifiers by their spelling in running text, JSON, HTML and URLs; without short numbers."""
+        """The identifiers by their spelling in running text, JSON, HTML and URLs; without short numbers.
+
+        Letters with accents may be composed or not, and stand in Windows-1252 in a file that is decoded as UTF-8.
+        """
         forms: dict[str, str] = {}
         for name in sorted(self.names, key=len, reverse=True):
             if name.isdigit() and len(name) < LONG_NUMBER:
                 continue
-            texts = (
-                name,
-                json.dumps(name)[1:-1],
-                html.escape(name),
-                html.escape(name, quote=False),
-                quote(name, safe=""),
-            )
-            forms |= {text.casefold() if "@" in name else text: name for text in texts}
+            for spelling in {name, unicodedata.normalize("NFD", name)}:
+                escaped, address = json.dumps(spelling)[1:-1], quote(spelling, safe="")
+                texts = {
+                    spelling,
+                    escaped,
+                    ESCAPE.sub(lambda match: match[0].upper().replace("U", "u"), escaped),
+                    html.escape(spelling),
+                    html.escape(spelling, quote=False),
+                    address,
+                    ESCAPE.sub(lambda match: match[0].lower(), address),
+                    quote_plus(spelling),
+                    spelling.encode("cp1252", "replace").decode("utf-8", "surrogateescape"),
+                }
+                forms |= {
+                    text.casefold() if "@" in name else text: name for text in texts if "?" not in text or "?" in name
+                }
         return forms
 
     @cached_property

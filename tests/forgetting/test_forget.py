@@ -1,14 +1,18 @@
 """A customer who is forgotten is nowhere below the store afterwards, and everybody else is as before."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from datetime import UTC, datetime
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -637,3 +641,106 @@ def test_two_at_once_end_as_one(settings: Settings) -> None:
     ends = [each.communicate(timeout=200) for each in both]
     assert all(each.returncode in (0, 75) for each in both) and any(each.returncode == 0 for each in both), ends
     assert holders(settings.store, WHO, MAIL, LEAD) == {EXAMPLE}
+
+
+# --- odd spellings and files
+
+ACCENT = "Zoë-5501"
+SPLIT = unicodedata.normalize("NFD", ACCENT)
+
+
+@pytest.mark.parametrize("erase", [True, False])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", f"customer_id,v\n{ACCENT},1\nother,2\n".encode("utf-16")), ("b.csv", f"customer_id,v\n{ACCENT},1\n".encode("utf-16-le")),
+        ("c.csv", f"customer_id,v\n{ACCENT},1\nother,2\n".encode("cp1252")), ("d.txt", f"for {SPLIT}.".encode()), ("e.json", json.dumps({"note": f"of {SPLIT}"}).encode()),
+        ("f.log", b'{"a": "of Zo\\u00EB-5501"}\n'), ("g.html", b"<a href='/?id=zoe&who=Zo%c3%ab-5501'>"), ("h.csv.bz2", bz2.compress(f"customer_id\n{ACCENT}\n".encode())),
+        ("i.jsonl.xz", lzma.compress(json.dumps({"customer_id": ACCENT}).encode())),
+    ],
+)  # fmt: skip
+def test_a_file_in_another_encoding_or_spelling_names_the_customer_no_more(
+    name: str, content: bytes, erase: bool
+) -> None:
+    person = Person.of([ACCENT], b"k", erased=erase)
+    made, count = scrub_content(name, content, person)
+    assert count >= 1
+    assert scrub_content(name, made or b"", person) == (made or b"", 0)
+    unpacked = {".bz2": bz2.decompress, ".xz": lzma.decompress}.get(Path(name).suffix, bytes)(made or b"")
+    texts = [unpacked.decode(encoding, "ignore") for encoding in ("utf-8", "cp1252", "utf-16", "utf-16-le")]
+    assert not any("5501" in text for text in texts)
+    assert "other" in made.decode("utf-16" if name == "a.csv" else "cp1252") if name in ("a.csv", "c.csv") else True
+
+
+COLUMNS = {
+    "a float": pa.array([550100.0, 7.0]), "a decimal": pa.array([Decimal(550100), Decimal(7)], pa.decimal128(18, 0)), "a short integer": pa.array([550100, 7], pa.int64()),
+    "a list": pa.array([["550100"], ["7"]]), "a record": pa.array([{"customer_id": "550100", "v": 1}, {"customer_id": "7", "v": 2}]),
+    "records": pa.array([[{"customer_id": "550100"}, {"customer_id": "8"}], [{"customer_id": "7"}]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("erase", [True, False])
+def test_a_parquet_file_names_the_customer_no_more_whatever_its_types_are(column: str, erase: bool) -> None:
+    table = pa.table({"customer_id": COLUMNS[column], "n": [550100, 2]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    made, count = scrub_content("out.parquet", sink.getvalue().to_pybytes(), Person.of(["550100"], b"k", erased=erase))
+    after = pq.read_table(pa.BufferReader(made))
+    assert count == 1 and after.schema.types == table.schema.types
+    assert not any("550100" in str(value) for value in after["customer_id"].to_pylist())
+    assert table["customer_id"].to_pylist()[1] in after["customer_id"].to_pylist()
+    assert after["n"].to_pylist() in ([2], [550100, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.bin", b"\x00\x00" + WHO.encode("utf-16-le")), ("b.bin", b"\x00\x00\x00" + WHO.encode("utf-16-le")), ("c.csv.zst", b"\x28\xb5\x2f\xfd\x00"), ("d.feather", b"ARROW1\0\0"),
+        ("e.csv.gz", b"\x1f\x8b damaged"), ("f.7z", b"7z\xbc\xaf\x27\x1c"), ("g.duckdb", b"12345678DUCK\0"), ("h.csv", gzip.compress(WHO.encode())),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_searched_or_changed_is_listed(settings: Settings, name: str, content: bytes) -> None:
+    (settings.store / "runs" / "r").mkdir(parents=True)
+    (settings.store / "runs" / "r" / name).write_bytes(content)
+    assert any(name in line and "not changed" in line for line in forget(WHO, settings).not_reached)
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (SPLIT, ACCENT),
+        (ACCENT, SPLIT),
+        ("ZOË@x.de", "zoë@x.de"),
+        ("ёж", "ёж"),
+        ('Z"ë"o', 'Z"ë"o'),
+        ("100%_ë", "100%_ë"),
+    ],
+)
+@pytest.mark.parametrize("erase", [True, False])
+def test_a_ledger_is_searched_in_all_spellings(settings: Settings, stored: str, asked: str, erase: bool) -> None:
+    ledger = Ledger.of(settings)
+    with ledger.write() as connection:
+        rows = [prediction("p1", stored), prediction("p2", f"x{stored}"), prediction("p3", "100x_ë")]
+        connection.execute(insert(predictions), [row | {"reasons": None} for row in rows])
+    ledger.close()
+    forget(asked, settings, erase=erase, yes=True)
+    ledger = Ledger.of(settings)
+    with ledger.read() as connection:
+        keys = {row.id: (row.key, row.inputs["customer_id"]) for row in connection.execute(select(predictions))}
+    ledger.close()
+    assert "p1" not in keys if erase else stored not in keys["p1"]
+    assert keys["p2"] == (f"x{stored}",) * 2 and keys["p3"] == ("100x_ë",) * 2
+
+
+def test_a_customer_spelled_otherwise_is_not_ingested_again(settings: Settings) -> None:
+    frames = shop()
+    frames["orders"] = frames["orders"].assign(customer_id=frames["orders"]["customer_id"].replace(WHO, ACCENT))
+    frames["customers"] = frames["customers"].assign(
+        customer_id=frames["customers"]["customer_id"].replace(WHO, ACCENT)
+    )
+    write(settings.store, "shop", frames, "simulated", layout="canonical", created_at=NOW)
+    forget(SPLIT, settings, erase=True, yes=True)
+    again = {name: frame.replace({ACCENT: SPLIT}) for name, frame in frames.items()}
+    write(settings.store, "shop", again, "simulated", layout="canonical", created_at=NOW)
+    assert not any("5501" in str(value) for value in Tables.open(settings.store, "shop")["orders"]["customer_id"])

@@ -134,8 +134,8 @@ def tar_files(pack: tarfile.TarFile, packed: int, where: str) -> Iterator[tarfil
         check_size(total, packed, where)
         if member.isfile():
             yield member
-    while rest := pack.fileobj.read(PIECE):
-        total += len(rest)
+    while padding := pack.fileobj.read(PIECE):
+        total += len(padding)
         check_size(total, packed, where)
 
 

@@ -155,8 +155,9 @@ def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if len(names) < 2:
         return frame, []
     same = (frame.iloc[:, 0].str.strip() == names[0]).to_numpy(bool, copy=True)
-    for i in np.flatnonzero(same):
-        same[i] = frame.iloc[i].astype(object).map(lambda cell: str(cell).strip()).tolist() == names
+    for i in range(1, len(names)):
+        rows = np.flatnonzero(same)
+        same[rows] = frame.iloc[rows, i].map(lambda cell: str(cell).strip()).to_numpy(object) == names[i]
     if not same.any():
         return frame, []
     lines = [str(line) for line in frame.index[same]]
