@@ -22,6 +22,7 @@ import psutil
 
 from d2c_mlops.convert.run import container_init, container_pool
 from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
+from d2c_mlops.convert.run.container_limits import refuse_key_calls
 from d2c_mlops.convert.run.container_pool import ContainerRun
 from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, prepared_image
 from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
@@ -310,7 +311,7 @@ def _confine(limits: ChildLimits) -> None:
     """
     die_with_parent()
     if limits.isolation != TRUSTED and sys.platform == "linux":
-        container_init.refuse_key_calls()
+        refuse_key_calls()
     processor = int(limits.seconds * (os.cpu_count() or 1)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
