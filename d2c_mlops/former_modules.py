@@ -144,6 +144,7 @@ MODULES: dict[str, str] = {
     "decisions.applying": "decisions.apply",
     "decisions.counts": "decisions.request_metrics",
     "decisions.deciding": "decisions.verdicts",
+    "decisions.targets": "decisions.apply_targets",
     "decisions.telling": "decisions.notifications",
     "decisions.turn": "decisions.cycle",
     "decisions.words": "decisions.wording",

@@ -374,7 +374,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "exposition": "metrics_text",
         "stats": "decision_stats",
     },
-    "decisions.targets": {
+    "decisions.apply_targets": {
         "Hook": "WebHookTarget",
         "Outcome": "ApplyOutcome",
         "SqlTable": "SqlTableTarget",

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 
+from d2c_mlops.decisions.apply_targets import ApplyOutcome, DecisionTarget, open_target
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.records import (
     DUE,
@@ -19,7 +20,6 @@ from d2c_mlops.decisions.records import (
     find_decision,
     prediction_of,
 )
-from d2c_mlops.decisions.targets import ApplyOutcome, DecisionTarget, open_target
 from d2c_mlops.errors import D2CError, Temporary, UsageError
 from d2c_mlops.ledger.schema import BATCH, decisions, predictions
 from d2c_mlops.ledger.store import Ledger

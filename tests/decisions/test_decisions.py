@@ -23,12 +23,12 @@ from sqlalchemy import func, select
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.apply import apply_due, retry
+from d2c_mlops.decisions.apply_targets import webhook_signature
 from d2c_mlops.decisions.cycle import run_cycle
 from d2c_mlops.decisions.notifications import notify_deciders
 from d2c_mlops.decisions.records import find_decision, id_of, list_decisions
 from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
 from d2c_mlops.decisions.stats import decision_stats, metrics_text, quantile
-from d2c_mlops.decisions.targets import webhook_signature
 from d2c_mlops.decisions.verdicts import DecisionClosed, NotAllowed, apply_deadlines, decide, propose
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import decision_events, decisions, feedback, versions

@@ -38,24 +38,24 @@ def days_apart(world: World, planned: PlannedEvent, numbers: Ints) -> Ints:
     return np.floor(days).astype(np.int64)
 
 # %% ../../../nbs/data/simulate/faults.ipynb #8603c9af
-def exported(world: World, script: Script, happened: Demand) -> Demand:
+def exported(world: World, event_script: Script, happened: Demand) -> Demand:
     """Return the orders and lines of a day as they are exported; the arrays of what happened are left alone."""
     day, lines = happened.day, dict(happened.lines)
     orders = dict(happened.orders)
     lines["ordered"] = orders["ordered"][lines["order"]]
     result = Demand(day, orders, lines)
-    for planned in script.on(day, "tracking"):
+    for planned in event_script.on(day, "tracking"):
         only = hit(world, planned, orders["number"]) & (orders["kind"] == SALE_KIND)
         orders["channel"] = np.where(only, 0, orders["channel"])
         orders["guest"] = orders["guest"] | only
-    for planned in script.on(day, "date_bases"):
+    for planned in event_script.on(day, "date_bases"):
         apart = days_apart(world, planned, orders["number"])[lines["order"]]
         lines["ordered"] = lines["ordered"] + apart * DAY
-    for planned in script.on(day, "currency_swap", "unit_swap"):
+    for planned in event_script.on(day, "currency_swap", "unit_swap"):
         lines |= _swapped(world, planned, orders, lines)
-    for planned in script.of("returns_marked_sold"):
-        lines |= _marked_sold(world, script, planned, lines)
-    for planned in script.on(day, "over_represented"):
+    for planned in event_script.of("returns_marked_sold"):
+        lines |= _marked_sold(world, event_script, planned, lines)
+    for planned in event_script.on(day, "over_represented"):
         result = _over_represented(world, planned, result)
     return result
 
@@ -84,11 +84,11 @@ def _swapped(world: World, planned: PlannedEvent, orders: Columns, lines: Column
     return {name: np.rint(lines[name] * factor).astype(np.int64) for name in names}
 
 
-def _marked_sold(world: World, script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
+def _marked_sold(world: World, event_script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
     rows = np.flatnonzero(lines["back"] != NEVER)
     day = np.searchsorted(world.starts, lines["back"][rows], side="right") - 1
-    first = planned.first(script.start)
-    last = (planned.until - script.start).days if planned.until else np.iinfo(np.int64).max
+    first = planned.first(event_script.start)
+    last = (planned.until - event_script.start).days if planned.until else np.iinfo(np.int64).max
     rows = rows[(day >= first) & (day <= last)]
     rows = rows[hit(world, planned, lines["number"][rows])]
     changed = {name: lines[name].copy() for name in ("returned", "back", "refund")}
@@ -114,22 +114,22 @@ def some_orders(demand: Demand, stays: Bools) -> Demand:
     return Demand(demand.day, take_rows(demand.orders, stays), lines)
 
 # %% ../../../nbs/data/simulate/faults.ipynb #bb3392c8
-def catalogue_on(world: World, script: Script, day: int) -> pd.DataFrame:
+def catalogue_on(world: World, event_script: Script, day: int) -> pd.DataFrame:
     """Return the canonical table of products as the export of a day has it."""
     frame = catalogue_frame(world.regime, world.products)
     names = np.array(world.regime.categories, object)
-    for planned in script.on(day, "stale_category"):
+    for planned in event_script.on(day, "stale_category"):
         code = category_code(world, planned.option("category"))
         kinds = len(world.products.bounds) - 1
         inside = np.flatnonzero(world.products.category == code)
         stale = inside[hit(world, planned, inside)]
         frame.loc[stale, "category"] = names[(code - 1) % kinds]
-    return recoded(script, day, frame)
+    return recoded(event_script, day, frame)
 
 
-def recoded(script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
+def recoded(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame with codes changed that are written in another way on a day."""
-    for planned in script.on(day, "changed_code"):
+    for planned in event_script.on(day, "changed_code"):
         column = planned.option("column")
         if column in frame:
             old, new = planned.option("code"), planned.option("to")
@@ -137,7 +137,9 @@ def recoded(script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def renamed(script: Script, day: int, table: str, export: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def renamed(event_script: Script, day: int, table: str, export: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Return an export with columns renamed that have another name on a day."""
-    names = {p.option("column"): p.option("to") for p in script.on(day, "renamed_column") if p.option("table") == table}
+    names = {
+        p.option("column"): p.option("to") for p in event_script.on(day, "renamed_column") if p.option("table") == table
+    }
     return export().rename(columns=names)

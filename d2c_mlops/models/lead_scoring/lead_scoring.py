@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 from ...data.layouts.leads import campaign, unpack
 from ...data.tables import Tables
-from ...errors import DataRefused, Failure, UsageError
+from ...errors import DataRefused, UsageError
 from ..core.charter import Charter
 from ..core.contract import Contract, contract_from_dict, contract_to_dict
 from .answers import Sheet, score
@@ -36,15 +36,15 @@ from d2c_mlops.models.lead_scoring.learning import (
     prepare,
 )
 from .outputs import answers, explained_answers, record_answers
+from .parameters import check_minimums, comma_separated, field_pairs, money_of
 from .replay import BASELINES, Replay, replay
 from .wording import read_words, words_for, write_words
 from ..core.model import Evaluation, Model, same_zone
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'LEAST', 'LEARNED_FILE', 'RecordAnswers', 'FEW', 'example_leads', 'comma_separated', 'field_pairs',
-           'leads_in', 'check_minimums', 'money_of', 'open_leads', 'write_learned', 'read_learned', 'recipe_of',
-           'learn_as_of', 'evaluate_as_of', 'fitted', 'answers_with_reasons', 'LeadScorer', 'evaluate_profit',
-           'call_list', 'draft_words', 'odds_ratios', 'plot_field']
+__all__ = ['LEAD_CHARTER', 'LEARNED_FILE', 'FEW', 'RecordAnswers', 'example_leads', 'leads_in', 'open_leads', 'write_learned',
+           'read_learned', 'recipe_of', 'learn_as_of', 'evaluate_as_of', 'fitted', 'answers_with_reasons', 'LeadScorer',
+           'evaluate_profit', 'call_list', 'draft_words', 'odds_ratios', 'plot_field']
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -68,24 +68,6 @@ def example_leads() -> pd.DataFrame:
     return campaign(leads=1500)
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #c6259214
-def comma_separated(text: str) -> tuple[str, ...]:
-    """Return the names in a text, separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def field_pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the pairs in a text such as `source*industry, age*income`."""
-    pairs = [tuple(part.strip() for part in pair.split("*")) for pair in comma_separated(text)]
-    wrong = [Failure(f"{' * '.join(pair)} is no pair of fields", "pairs") for pair in pairs if len(set(pair)) != 2]
-    if len(pairs) > 3:
-        wrong.append(
-            Failure(f"{len(pairs)} pairs are more than 3; a score of many pairs has no short reasons", "pairs")
-        )
-    if wrong:
-        raise UsageError("the pairs cannot be used", failures=wrong, next="write pairs=source*industry")
-    return tuple((pair[0], pair[1]) for pair in pairs)
-
-
 def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
     """Return the leads as they were known at the end of a day; raises DataRefused where there are none."""
     past = tables.before(as_of)
@@ -100,37 +82,14 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
         raise DataRefused(f"no lead came up to {as_of}", where="leads", next="choose a later as_of")
     return leads
 
-# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #fe264f7b
-LEAST = {"min_wins": 1, "min_fields": 1, "capacity": 0, "lifetime": 0, "cutoffs": 1}
-
-
-def check_minimums(**values: int) -> None:
-    """Raise UsageError with every parameter that is too small."""
-    wrong = [
-        Failure(f"must be at least {LEAST[name]}, got {value}", name)
-        for name, value in values.items()
-        if value < LEAST[name]
-    ]
-    if wrong:
-        raise UsageError("parameters of the lead score are out of range", failures=wrong)
-
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #d93fd420
 LEARNED_FILE = "lead_scoring.json"
-
-
-def money_of(charter: Charter) -> Money:
-    """Return what calls are worth by a charter; raises UsageError where that is open."""
-    right, wrong = charter.right_value, charter.wrong_cost
-    if right is None or wrong is None:
-        raise UsageError("the charter does not say what calls are worth", where="charter.right_value, wrong_cost")
-    return Money(right, wrong)
 
 
 def open_leads(leads: pd.DataFrame) -> pd.DataFrame:
     """Return the fields of the leads without an outcome in the order of their times; where there is none, the last hundred."""
     leads = leads.sort_values("scored_at", kind="stable")
-    fields = unpack(leads)
-    undecided = leads["outcome"].isna().to_numpy(bool)
+    fields, undecided = unpack(leads), leads["outcome"].isna().to_numpy(bool)
     return (fields[undecided] if undecided.any() else fields.tail(100)).reset_index(drop=True)
 
 
@@ -146,6 +105,7 @@ def read_learned(folder: Path) -> LearnedLeads:
     return learned_from_dict(document, contract_from_dict(document["contract"]))
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #74d18e73
+FEW = 64  # leads up to which a frame would take longer
 RecordAnswers = tuple[list[dict[str, Any]], list[list[str]]]  # answers and reasons, one of each per record
 
 
@@ -170,7 +130,7 @@ def evaluate_as_of(recipe: Recipe, tables: Tables, as_of: date, money: Money, cu
     prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
     return evaluate_profit(replay(recipe, prepared, money, cutoffs), prepared, money, recipe.capacity)
 
-# %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #00551139
+
 def fitted(learned: LearnedLeads | None) -> LearnedLeads:
     """Return what was learned; raises UsageError before fit."""
     if learned is None:
@@ -184,9 +144,6 @@ def answers_with_reasons(sheet: Sheet, records: pd.DataFrame) -> tuple[pd.DataFr
     return answers(sheet, records["lead_id"], scored), scored.reasons or []
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #edd367ef
-FEW = 64  # leads up to which a frame would take longer
-
-
 class LeadScorer(Model):
     """The chance that a lead becomes a customer, with its reasons."""
 

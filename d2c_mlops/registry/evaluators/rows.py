@@ -87,13 +87,13 @@ class PreparedRows:
         parts = {source.slot.position: source for source in (self.features, self.outcomes)}
         loads: list[int] = []
 
-        def change(slot: StepSlot) -> Any:
+        def restricted_value(slot: StepSlot) -> Any:
             if slot.position in parts:
                 loads.append(len(places))
                 return parts[slot.position].of(places, self.outcome.column, records[self.outcome.column])
             return rows_at(slot.value, places) if slot.call >= first and rows_of(slot.value) == whole else slot.value
 
-        with self.steps.watched(change):
+        with self.steps.watched(restricted_value):
             yield loads
 
 

@@ -51,11 +51,11 @@ class RolloutEvent:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
 
 
-def history(ledger: Ledger, model: str, at: datetime | None = None) -> list[RolloutEvent]:
-    """Return the events of a model's rollouts, oldest first, up to and including the time `at`."""
+def history(ledger: Ledger, model: str, until: datetime | None = None) -> list[RolloutEvent]:
+    """Return the events of a model's rollouts, oldest first, up to and including the time `until`."""
     query = select(rollouts).where(rollouts.c.model == model).order_by(rollouts.c.at, rollouts.c.id)
-    if at is not None:
-        query = query.where(rollouts.c.at <= at)
+    if until is not None:
+        query = query.where(rollouts.c.at <= until)
     with ledger.read() as connection:
         return [RolloutEvent(**row._mapping) for row in connection.execute(query)]
 
@@ -69,9 +69,9 @@ def current_event(events: Sequence[RolloutEvent]) -> RolloutEvent | None:
     return over[0] if over else decided[-1]
 
 
-def current_rollout(ledger: Ledger, model: str, settings: Settings, at: datetime | None = None) -> Rollout | None:
+def current_rollout(ledger: Ledger, model: str, settings: Settings, until: datetime | None = None) -> Rollout | None:
     """Return the current or last rollout; None when there never was one."""
-    event, champion = current_event(history(ledger, model, at)), champion_at(ledger, model, at)
+    event, champion = current_event(history(ledger, model, until)), champion_at(ledger, model, until)
     if event is None or champion is None:
         return None
     rollout = Rollout(
