@@ -19,21 +19,19 @@ import signal
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING or __package__:
-    from d2c_mlops.convert.run.container_limits import (
-        environment,
-        killed_for_memory,
-        limit,
-        memory_and_processes,
-        protect,
-    )
-    from d2c_mlops.convert.run.container_state import ContainerState
-else:  # run as a program: isolated Python does not look for modules beside it
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-    from container_limits import environment, killed_for_memory, limit, memory_and_processes, protect
-    from container_state import ContainerState
+if not __package__:  # run as a program by isolated Python, which looks for no modules of ours
+    sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
+
+from d2c_mlops.convert.run.first_process.limits import (
+    environment,
+    killed_for_memory,
+    limit,
+    memory_and_processes,
+    protect,
+)
+from d2c_mlops.convert.run.first_process.state import ContainerState
 
 MEMORY, PROCESSES, LATE, UNSEEN = 201, 202, 203, 204
 TURN, LOOK = 0.02, 0.1  # seconds between two looks at the command, and at what all processes hold

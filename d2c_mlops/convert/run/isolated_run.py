@@ -22,9 +22,9 @@ import psutil
 
 from d2c_mlops.convert.run import container_init, container_pool
 from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
-from d2c_mlops.convert.run.container_limits import refuse_key_calls
 from d2c_mlops.convert.run.container_pool import ContainerRun
 from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, prepared_image
+from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
 from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
 from d2c_mlops.parent_death import die_with_parent
 

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from d2c_mlops.convert.run.container_limits import refuse_key_calls
 from d2c_mlops.convert.run.containers import PREFIX, prepared_image
+from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
 from d2c_mlops.convert.run.isolation_launcher import landlock_abi
 from d2c_mlops.errors import UsageError
 

@@ -1,6 +1,6 @@
 """The state of a container before its first run, and the way back to it; standard library only."""
 
-# `container_init` runs with the image's own Python and imports this module from its own folder: standard library only.
+# `container_init` runs with the image's own Python and imports this module: standard library only.
 # Sources: proc(5), sysvipc(7), mq_overview(7).
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Protection of a container's first process, and limits of the commands that it runs; standard library only."""
 
-# `container_init` runs with the image's own Python and imports this module from its own folder: standard library only.
+# `container_init` runs with the image's own Python and imports this module: standard library only.
 # Sources: proc(5), cgroups(7), seccomp(2), keyrings(7).
 
 from __future__ import annotations
