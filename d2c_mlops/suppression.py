@@ -162,7 +162,7 @@ def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str])
         if who.orders:
             out |= _modes(frame["order_id"], lambda order: ERASE if who.is_gone(order) else None).notna()
         return (frame[~out] if out.any() else frame), Counter({ERASE: int(out.sum())} if out.any() else {})
-    if table == "sales_totals":
+    if table in KEYED:
         return _scrub_objects(frame, "keys", who)
     if table not in ID_COLUMNS or not len(frame):
         return frame, Counter()
@@ -251,7 +251,9 @@ def _plain_keys(text: str, who: Forgotten) -> str:
     return json.dumps(_plain(fields_of(text), who), ensure_ascii=False, separators=(",", ":"))
 
 
-ORDER = ("customers", "orders", "order_lines", "leads", "sales_totals")  # orders before their lines
+# Tables whose keys may name a person, such as a buying company.
+KEYED = ("sales_totals", "calendar", "promotions", "prices", "stock")
+ORDER = ("customers", "orders", "order_lines", "leads", *KEYED)  # orders before their lines
 
 
 def leave_out(

@@ -12,9 +12,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 # %% auto #0
-__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'CURRENCY', 'PERIOD', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
-           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'SALES_TOTALS', 'LEADS', 'KEYS',
-           'TIME_COLUMN', 'SCHEMAS', 'text_column', 'time_column', 'amount_column', 'flag_column']
+__all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'SHARE', 'CURRENCY', 'PERIOD', 'WON_OR_LOST', 'CENT', 'RETURNED_AT_MOST_BOUGHT',
+           'DISCOUNT_AT_MOST_WORTH', 'ORDERS', 'ORDER_LINES', 'PRODUCTS', 'CUSTOMERS', 'SALES_TOTALS', 'LEADS',
+           'ENDS_AFTER_IT_BEGINS', 'CALENDAR', 'PROMOTIONS', 'PRICES', 'STOCK', 'KEYS', 'PLANS', 'INTERVALS',
+           'TIME_COLUMN', 'DAYS', 'SCHEMAS', 'text_column', 'time_column', 'amount_column', 'flag_column']
 
 # %% ../../nbs/data/schemas.ipynb #c34139ef
 TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -46,6 +47,7 @@ def flag_column(description: str) -> pa.Column:
 # %% ../../nbs/data/schemas.ipynb #8d9e7082
 NOT_NEGATIVE = pa.Check.ge(0, error="must not be negative")
 POSITIVE = pa.Check.gt(0, error="must be more than 0")
+SHARE = pa.Check.in_range(0, 1, error="must be a share from 0 to 1")
 CURRENCY = pa.Check.str_matches(r"^[A-Z]{3}$", error="must be three capital letters (ISO 4217)")
 PERIOD = pa.Check.isin(["D", "W", "M"], error="must be D, W or M")
 WON_OR_LOST = pa.Check.isin(["won", "lost"], error="must be won or lost")
@@ -124,6 +126,43 @@ LEADS = {
     "fields": text_column("What else was known at scored_at, as a JSON object"),
 }
 
+# %% ../../nbs/data/schemas.ipynb #8dfe1e31
+def _plan_columns(*, planned: bool = True, **columns: pa.Column) -> dict[str, pa.Column]:
+    """Return the columns of a table of intervals; planned rows say since when they are known."""
+    interval = {
+        "keys": text_column("Which series the row holds for, as a JSON object: store, product, ...; {} for all"),
+        "first_day": time_column("Beginning of the first day", nullable=False),
+        "last_day": time_column("Beginning of the last day", nullable=False),
+    }
+    known_at = {"known_at": time_column("When the plan was made; null where it was known before it begins")}
+    return {**interval, **columns, **(known_at if planned else {})}
+
+
+ENDS_AFTER_IT_BEGINS = pa.Check(
+    lambda f: f["first_day"] <= f["last_day"], error="last_day must not be before first_day"
+)
+CALENDAR = _plan_columns(
+    event=text_column("What happens: open, holiday, school_holiday, launch, tv, weather_temperature, ..."),
+    value=_column("float64", "of the event", "1 where it happens, 0 where not, or a number; open: 0 is closed"),
+)
+PROMOTIONS = _plan_columns(
+    kind=text_column("Kind of the promotion"),
+    discount=_column(
+        "float64", "share", "Share of the regular price that is taken off; 0 is no promotion", True, SHARE
+    ),
+    planned_price=_column("float64", "money in currency", "Price of a unit during the promotion", True, POSITIVE),
+)
+PRICES = _plan_columns(
+    price=_column("float64", "money in currency", "Planned regular price of a unit", False, POSITIVE),
+    currency=text_column("Currency of price", nullable=True, checks=CURRENCY),
+)
+STOCK = _plan_columns(
+    planned=False,
+    share_out=_column("float64", "share", "Share of the selling hours without stock", True, SHARE),
+    on_hand=_column("float64", "units", "Units on hand at the end of the last day", True, NOT_NEGATIVE),
+    hours=_column("float64", "hours", "Selling hours of the days", True, NOT_NEGATIVE),
+)
+
 # %% ../../nbs/data/schemas.ipynb #5a1cee9a
 KEYS = {
     "orders": ["order_id"],
@@ -132,14 +171,31 @@ KEYS = {
     "customers": ["customer_id"],
     "leads": ["lead_id"],
     "sales_totals": ["keys", "date"],
+    "calendar": ["keys", "event", "first_day"],
+    "promotions": ["keys", "kind", "first_day"],
+    "prices": ["keys", "first_day"],
+    "stock": ["keys", "first_day"],
 }
+PLANS = ("calendar", "promotions", "prices")  # rows may lie ahead of the day on which they are known
+INTERVALS = (*PLANS, "stock")
 TIME_COLUMN = {
     "orders": "ordered_at",
     "order_lines": "ordered_at",
     "customers": "first_seen_at",
     "leads": "scored_at",
     "sales_totals": "last_day",
+    "stock": "last_day",
+    **dict.fromkeys(PLANS, "known_at"),
 }
+DAYS = {
+    "orders": ("ordered_at", "ordered_at"),
+    "order_lines": ("ordered_at", "ordered_at"),
+    "customers": ("first_seen_at", "first_seen_at"),
+    "leads": ("scored_at", "scored_at"),
+    "sales_totals": ("last_day", "last_day"),
+    **dict.fromkeys(INTERVALS, ("first_day", "last_day")),
+}
+"""The columns between whose values a row lies in time, by table."""
 
 
 def _schema(name: str, columns: Mapping[str, pa.Column], *checks: pa.Check) -> pa.DataFrameSchema:
@@ -153,4 +209,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "customers": _schema("customers", CUSTOMERS),
     "leads": _schema("leads", LEADS),
     "sales_totals": _schema("sales_totals", SALES_TOTALS),
+    "calendar": _schema("calendar", CALENDAR, ENDS_AFTER_IT_BEGINS),
+    "promotions": _schema("promotions", PROMOTIONS, ENDS_AFTER_IT_BEGINS),
+    "prices": _schema("prices", PRICES, ENDS_AFTER_IT_BEGINS),
+    "stock": _schema("stock", STOCK, ENDS_AFTER_IT_BEGINS),
 }

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from .days import local_days
 from .manifest import Manifest, TablePart, TableParts, dataset_folder, list_datasets, read_manifest
-from .schemas import KEYS, SCHEMAS, TIME_COLUMN
+from .schemas import DAYS, KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
 from ..file_lock import lock
 from ..private_files import private_file
@@ -190,10 +190,11 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame, zone: str = "UTC"
 
 
 def _span(table: str, frame: pd.DataFrame, zone: str) -> tuple[date | None, date | None]:
-    column = TIME_COLUMN.get(table)
-    if column is None or frame[column].isna().all():
+    first_column, last_column = DAYS.get(table, ("", ""))
+    if not first_column or frame[first_column].isna().all():
         return None, None
-    first, last = local_days(frame[column].agg(["min", "max"]), zone).tolist()
+    ends = pd.Series([frame[first_column].min(), frame[last_column].max()])
+    first, last = local_days(ends, zone).tolist()
     return first, last
 
 # %% ../../nbs/data/store.ipynb #078c75fe

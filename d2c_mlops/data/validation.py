@@ -232,9 +232,10 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "", rows: Rows | N
                 failures += failure_with_rows(
                     str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label], rows
                 )
-    numbers = frame.select_dtypes("number")
+    needed = [label for label, column in schema.columns.items() if label in frame and not column.nullable]
+    unread = frame[needed].isna().any(axis=1)
     for check in schema.checks if set(schema.columns) == set(frame.columns) else []:
-        fine = check(frame).check_output | numbers.isna().any(axis=1)
+        fine = check(frame).check_output | unread
         failures += failure_with_rows(str(check.error), f"{where}{name}", ~fine.to_numpy(bool), None, rows)
     key = KEYS[name]
     if not set(key) <= set(frame.columns):

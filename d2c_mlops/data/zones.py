@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .days import offset_name, zone_of
-from .schemas import SCHEMAS, TIME, TIME_COLUMN
+from .days import local_days, offset_name, zone_of
+from .schemas import INTERVALS, SCHEMAS, TIME, TIME_COLUMN
 from .validation import read_time
 from ..errors import DataRefused, Failure
 
 # %% auto #0
 __all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'zones_of_places', 'zones_with',
            'zones_with_same_days', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize', 'localize_all',
-           'continue_zone', 'zone_change']
+           'continue_zone', 'same_days', 'zone_change']
 
 # %% ../../nbs/data/zones.ipynb #ac0c120a
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
@@ -131,7 +131,7 @@ class ZoneChoice:
 
 def clock_columns(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series[Any]]:
     """Return the columns that decide on which day a row is, by table and column."""
-    time_columns = {table: TIME_COLUMN.get(table, "") for table in frames}
+    time_columns = {table: TIME_COLUMN.get(table, "") for table in frames if table not in INTERVALS}
     return {
         f"{table}.{column}": frames[table][column] for table, column in time_columns.items() if column in frames[table]
     }
@@ -282,7 +282,8 @@ def continue_zone(
     """Return the zone of a dataset that grows by some rows; raises DataRefused where it must be asked for."""
     if choice.zone_from == "set" or not former.zone_from:
         return choice
-    columns = clock_columns(frames)
+    if not (columns := clock_columns(frames)):
+        return former  # plans and stock are by days, which carry no offset
     instants, offsets = _seen(columns)
     local = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(zone_of(former.zone))
     if np.array_equal(offsets_of(local), offsets):
@@ -291,6 +292,15 @@ def continue_zone(
         f"stored {name}": column.dt.tz_convert(zone_of(former.zone)) for name, column in clock_columns(stored).items()
     }
     return _of_several(*_seen({**columns, **before}), where)
+
+
+def same_days(table: str, frame: pd.DataFrame, former: str, zone: str) -> pd.DataFrame:
+    """Return the rows of a plan, or of stock, with their days moved from one zone to another; other tables as they are."""
+    if table not in INTERVALS or former == zone:
+        return frame
+    naive = {c: pd.Series(local_days(frame[c], former), index=frame.index) for c in ("first_day", "last_day")}
+    days = {c: column.astype("datetime64[us]").dt.tz_localize(None) for c, column in naive.items()}
+    return frame.assign(**{c: read_time(localize(column, zone)[0])[0] for c, column in days.items()})
 
 
 def zone_change(former: str, zone: str) -> tuple[str, ...]:

@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 
 from d2c_mlops.data.days import local_days
 from d2c_mlops.data.manifest import Manifest, TablePart, TableParts
-from d2c_mlops.data.schemas import KEYS, TIME_COLUMN
+from d2c_mlops.data.schemas import DAYS, KEYS
 from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, remove_unreferenced, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting.person import Person
-from d2c_mlops.suppression import ORDER, add_orders, fields_of, members, scrub_table
+from d2c_mlops.suppression import KEYED, ORDER, add_orders, fields_of, members, scrub_table
 
 SEARCHED_COLUMNS = {
     "customers": ["customer_id"],
     "orders": ["customer_id", "order_id"],
     "leads": ["lead_id", "fields"],
-    "sales_totals": ["keys"],
+    **{table: ["keys"] for table in KEYED},
 }
 
 
@@ -90,7 +90,7 @@ def _count_hits(file: Path, table: str, person: Person, orders: set[str], names:
         column = pq.read_table(file, columns=["order_id"], partitioning=None).column(0)
         return int(pc.sum(pc.is_in(column, pa.array(sorted(orders), pa.string()))).as_py() or 0)
     read = pq.read_table(file, columns=SEARCHED_COLUMNS[table], partitioning=None)
-    if table in ("leads", "sales_totals"):
+    if table in ("leads", *KEYED):
         count = 0
         for row in read.to_pylist():
             values = fields_of(row.get("fields") or row.get("keys"))
@@ -193,11 +193,11 @@ def _first_and_last_day(
     folder: Path, manifest: Manifest, table: str, parts: list[TablePart]
 ) -> tuple[date | None, date | None]:
     """Return the first and the last day of the rows in the dataset's time zone, as in the manifest."""
-    column = TIME_COLUMN[table]
     ends = []
     for part in parts:
-        least = pc.min_max(pq.read_table(folder / part.path, columns=[column], partitioning=None).column(0)).as_py()
-        ends += [value for value in least.values() if value is not None]
+        for column in DAYS[table]:
+            least = pc.min_max(pq.read_table(folder / part.path, columns=[column], partitioning=None).column(0)).as_py()
+            ends += [value for value in least.values() if value is not None]
     if not ends:
         return None, None
     times = pd.Series([min(ends), max(ends)]).astype(pd.DatetimeTZDtype("us", "UTC"))

@@ -21,6 +21,7 @@ from d2c_mlops.data.layouts.shopify import Shopify
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS as SHOPIFY
 from d2c_mlops.data.schemas import TIME
 from d2c_mlops.data.sources.fetch import SampleSource
+from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused
 
@@ -271,3 +272,25 @@ def test_the_canonical_layout_says_what_it_assumes_and_leaves_out() -> None:
     checked = validate_all(mapped.frames)
     assert checked["order_lines"]["discount"].sum() == 0
     assert len(checked["order_lines"]) == len(shop["order_lines"])
+
+
+def test_a_plan_joins_the_sales_of_its_dataset_and_replaces_only_its_own_rows(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=30).strftime("%Y-%m-%d")
+    sales = pd.DataFrame({"date": days, "store_id": "7", "units": range(30)})
+    sales.to_csv(tmp_path / "sales.csv", index=False)
+    plan = "first_day,last_day,kind,discount\n2024-02-01,2024-02-07,promotion,{}\n2024-02-20,2024-02-21,tv,\n"
+    (tmp_path / "promotions.csv").write_text(plan.format("0.2"))
+    now = datetime(2024, 6, 1, tzinfo=UTC)
+    store = tmp_path / "store"
+    zone = "America/Los_Angeles"
+    ingest(str(tmp_path / "sales.csv"), "shop", store=store, zone=zone, created_at=now)
+    joined = ingest(str(tmp_path / "promotions.csv"), "shop", store=store, created_at=now)
+    tables = Tables.open(store, "shop")
+    assert len(tables["sales_totals"]) == 30 and len(tables["promotions"]) == 2
+    assert joined.manifest.zone == zone and str(joined.manifest.tables["promotions"].max_date) == "2024-02-21"
+    (tmp_path / "promotions.csv").write_text(plan.format("0.5").rsplit("\n", 2)[0])
+    ingest(str(tmp_path / "promotions.csv"), "shop", store=store, created_at=now)
+    again = Tables.open(store, "shop")
+    assert sorted(again["promotions"]["kind"]) == ["promotion", "tv"] and again["promotions"]["discount"].max() == 0.5
+    ingest(str(tmp_path / "sales.csv"), "shop", store=store, created_at=now)
+    assert len(Tables.open(store, "shop")["promotions"]) == 2 and len(Tables.open(store, "shop")["sales_totals"]) == 30

@@ -22,12 +22,12 @@ from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from ..origin import Origin
 from .overlap import RowChanges, compare, merge
 from .reading import Reading, read_location
-from ..schemas import TIME_COLUMN
+from ..schemas import INTERVALS, PLANS, TIME_COLUMN
 from ..sources.fetch import URL, chosen_tables, engine_of, read_query, without_password, sql_trouble
 from ..store import write, write_atomic
 from ..tables import Tables
 from ..validation import validate, validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
+from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, same_days, zone_change
 from ...errors import UsageError
 from ...file_lock import lock
 from ...suppression import leave_out
@@ -209,6 +209,7 @@ def _put_in(
     news = RowChanges()
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
     choice = _zone_of(mapped, zone, old, where)
+    before = {table: same_days(table, old[table], old.zone, choice.zone) for table in old}
     located, notes = localize_all(mapped.frames, choice.zone)
     checked_new = {table: validate(table, frame, where, reading.origin) for table, frame in located.items()}
     rows, left_out = leave_out(checked_new, store, name)
@@ -216,9 +217,9 @@ def _put_in(
         if whole:
             frames[table], changes = fresh, compare(table, old.get(table), fresh, memory.watermark)
         else:
-            frames[table], changes = merge(table, old.get(table), fresh, memory.watermark, whole=not by_row)
+            frames[table], changes = merge(table, before.get(table), fresh, memory.watermark, whole=not by_row)
         news += changes
-    checked = validate_all({**{table: old[table] for table in old}, **frames}, where=where)
+    checked = validate_all({**before, **frames}, where=where)
     unread = reading.left_out(chosen.name)
     unused = [
         f"{', '.join(reading.files[n])}: not read, not used by the layout {chosen.name}" for n in reading.unused(chosen)
@@ -229,14 +230,14 @@ def _put_in(
         name,
         checked,
         where,
-        layout=chosen.name,
+        layout=old.manifest.layout if old.manifest and set(INTERVALS) >= set(rows) else chosen.name,
         created_at=created_at,
         notes=notes,
         zone=choice.zone,
         zone_from=choice.zone_from,
     )
     notes += zone_change(old.zone, choice.zone) if old else ()
-    times = [f[TIME_COLUMN[t]].max() for t, f in checked.items() if t in TIME_COLUMN and len(f)]
+    times = [f[TIME_COLUMN[t]].max() for t, f in checked.items() if t in TIME_COLUMN and t not in PLANS and len(f)]
     latest = max((t.to_pydatetime() for t in times if not pd.isna(t)), default=memory.watermark)
     alone = not old or old.manifest is None or (memory.digest and old.manifest.digest == memory.digest)
     used = [part for part in (p for ps in reading.files.values() for p in ps) if part not in unread]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,12 @@ from ..layouts.discovery import find_layout
 from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from .overlap import MODES, RowChanges, compare, covered_period, replace_period
 from .reading import Reading, read_location
+from ..schemas import INTERVALS
 from ..sources.fetch import without_password
 from ..store import write
 from ..tables import Tables
 from ..validation import validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, zone_change
+from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, same_days, zone_change
 from ...errors import DataRefused, UsageError
 from ...suppression import leave_out
 
@@ -98,7 +100,11 @@ def may_keep_rows(former: Manifest, frames: Mapping[str, pd.DataFrame], replace:
     if replace not in MODES:
         raise UsageError(f"unknown way to replace: {replace!r}", next=f"use one of: {', '.join(MODES)}")
     span = covered_period(frames)
-    if span is None or replace == "all":
+    if replace == "all":
+        return False
+    if set(INTERVALS) & {*frames, *former.tables}:
+        return True
+    if span is None:
         return False
     days = [(t.min_date, t.max_date) for name, t in former.tables.items() if name != "customers"]
     ends = [(a, b) for a, b in days if a and b]
@@ -125,7 +131,8 @@ def join_stored(
     frames, stay = replace_period(dict(stored), mapped.frames, replace, former.name, where)
     if not stay:
         return mapped, mapped.frames, ()
-    if former.layout != mapped.layout:
+    plans_alone = set(INTERVALS) >= set(mapped.frames) or set(INTERVALS) >= set(former.tables)
+    if former.layout != mapped.layout and not plans_alone:
         raise DataRefused(
             f"the dataset {former.name} was read with the layout {former.layout}, this source with {mapped.layout}",
             where=where,
@@ -137,9 +144,14 @@ def join_stored(
             where=where,
             next=f"ingest the whole history with --replace all, or this source with --zone {former.zone}",
         )
-    if mapped.zone.zone != former.zone and zone is None:
-        mapped = without_forgotten(map_reading(reading, layout, zone, where, stored), store, former.name)
-        frames, stay = replace_period(dict(stored), mapped.frames, replace, former.name, where)
+    if mapped.zone.zone != former.zone:
+        if zone is None:
+            mapped = without_forgotten(map_reading(reading, layout, zone, where, stored), store, former.name)
+        moved = {t: same_days(t, frame, former.zone, mapped.zone.zone) for t, frame in stored.items()}
+        frames, stay = replace_period(moved, mapped.frames, replace, former.name, where)
+    if set(INTERVALS) >= set(mapped.frames):
+        zone_from = former.zone_from if mapped.zone.zone == former.zone else mapped.zone.zone_from
+        mapped = mapped._replace(layout=former.layout, zone=replace_fields(mapped.zone, zone_from=zone_from))
     note = f"{stay:,} rows of the dataset that are not in this source stay; --replace all drops them"
     return mapped, validate_all(frames, where=where), (note,)
 

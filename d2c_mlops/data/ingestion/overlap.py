@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..schemas import KEYS, TIME_COLUMN
+from ..schemas import INTERVALS, KEYS, TIME_COLUMN
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['Hashes', 'UNITS', 'MODES', 'PARTS', 'RowChanges', 'compare', 'merge', 'covered_period', 'rows_to_keep',
+__all__ = ['Hashes', 'UNITS', 'MODES', 'UNTIMED', 'PARTS', 'RowChanges', 'compare', 'merge', 'covered_period', 'rows_to_keep',
            'replace_period']
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #8c688f81
@@ -80,25 +80,40 @@ def merge(
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #7087f222
 MODES = ("period", "orders", "all")
+UNTIMED = ("customers", *INTERVALS)  # tables whose days are not those of the period that is read
 PARTS = 20  # orders of a period from which on half of them must be in what replaces them
 
 
 def covered_period(frames: Mapping[str, pd.DataFrame]) -> tuple[Any, Any] | None:
     """Return the first and the last instant of the orders, lines, totals or leads in some tables, or None without any."""
-    times = [f[TIME_COLUMN[t]] for t, f in frames.items() if t in TIME_COLUMN and t != "customers" and len(f)]
+    times = [f[TIME_COLUMN[t]] for t, f in frames.items() if t in TIME_COLUMN and t not in UNTIMED and len(f)]
     ends = [(column.min(), column.max()) for column in times if column.notna().any()]
     return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
 
 
 def rows_to_keep(
-    table: str, old: pd.DataFrame, new: pd.DataFrame | None, span: tuple[Any, Any], mode: str
+    table: str, old: pd.DataFrame, new: pd.DataFrame | None, span: tuple[Any, Any] | None, mode: str
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows of a table stay: outside the period, or all in mode orders, and not read again."""
+    """Return which rows of a table stay: outside the period, or all in mode orders, and not read again.
+
+    The period of a plan, or of stock, is that of its own new rows with the same keys and event or kind; without new rows all stay.
+    """
     key = UNITS.get(table, KEYS[table])
     again = np.isin(_hashes(old[key]), _hashes(new[key])) if new is not None else np.zeros(len(old), bool)
-    time = TIME_COLUMN.get(table) if table != "customers" else None
-    inside = old[time].between(*span).to_numpy(bool) if time and mode == "period" else np.zeros(len(old), bool)
+    if table in INTERVALS:
+        return ~again & ~(_planned_again(table, old, new) if mode == "period" else np.zeros(len(old), bool))
+    time = TIME_COLUMN.get(table) if table not in UNTIMED else None
+    inside = old[time].between(*span).to_numpy(bool) if time and span and mode == "period" else np.zeros(len(old), bool)
     return ~again & ~inside
+
+
+def _planned_again(table: str, old: pd.DataFrame, new: pd.DataFrame | None) -> npt.NDArray[np.bool_]:
+    """Return which rows of a plan begin in the days of new rows and are of the same keys and event or kind."""
+    if new is None or new.empty:
+        return np.zeros(len(old), bool)
+    plan = [column for column in KEYS[table] if column != "first_day"]
+    inside = old["first_day"].between(new["first_day"].min(), new["last_day"].max()).to_numpy(bool)
+    return inside & np.isin(_hashes(old[plan]), _hashes(new[plan]))
 
 
 def replace_period(
@@ -110,15 +125,17 @@ def replace_period(
     half of the orders that the dataset has of their period.
     """
     span = covered_period(new)
-    if span is None or mode == "all":
+    if mode == "all" or (span is None and not set(new) & set(INTERVALS)):
         return dict(new), 0
     rows = {table: rows_to_keep(table, frame, new.get(table), span, mode) for table, frame in old.items()}
     timed = [table for table in old if table in TIME_COLUMN and table != "customers"]
+    sales = [table for table in timed if table not in INTERVALS]
     outside = sum(int(rows[table].sum()) for table in timed)
     if not outside:
         return dict(new), 0
-    for table in timed if mode == "period" else ():
-        _refuse_few(table, old[table], new.get(table), span, name, where)
+    if span is not None and mode == "period":
+        for table in sales:
+            _refuse_few(table, old[table], new.get(table), span, name, where)
     merged = {
         t: pd.concat([old[t][rows[t]], new[t]], ignore_index=True)
         if t in new

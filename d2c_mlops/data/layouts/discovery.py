@@ -14,7 +14,7 @@ import pandas as pd
 
 from .leads import pack
 from .sales_totals import looks_like_totals, pack_totals
-from ..schemas import KEYS, SCHEMAS
+from ..schemas import INTERVALS, KEYS, SCHEMAS
 from ..sources.fetch import extensions
 from ...errors import DataRefused, Failure, UsageError
 
@@ -126,6 +126,10 @@ ASSUMED = {
     "customers": {},
     "leads": {"fields": "{}"},
     "sales_totals": dict.fromkeys(("keys", "last_day", "frequency"), ""),  # made by pack_totals
+    "calendar": {"keys": "{}", "value": "1"},
+    "promotions": {"keys": "{}", "kind": "promotion"},
+    "prices": {"keys": "{}"},
+    "stock": {"keys": "{}"},
 }
 
 
@@ -137,7 +141,7 @@ def required_columns(table: str) -> tuple[str, ...]:
 
 def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
     """Return which canonical table a raw frame is, by its name or else by its columns."""
-    if name in SCHEMAS:
+    if name in SCHEMAS and (name not in INTERVALS or "first_day" in frame):
         return name
     fits = [t for t in ("order_lines", "orders", "leads") if has_most_columns(frame, required_columns(t))]
     return fits[0] if fits else "sales_totals" if looks_like_totals(frame) else None
