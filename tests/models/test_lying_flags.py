@@ -1,0 +1,69 @@
+"""Columns that tell the answer are found, and plans are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from d2c_mlops.models.forecasting.known_future import KnownFuture
+from d2c_mlops.models.forecasting.lying_flags import lying_flags
+from d2c_mlops.models.forecasting.panel import Panel
+
+BAKERY = Path(__file__).parents[3] / "shared/data/bakery.parquet"
+RNG = np.random.default_rng(7)
+SOLD = RNG.poisson(0.8, (120, 6)).astype(float)
+
+
+def reasons(kind: str, value: NDArray[np.float64], sold: NDArray[np.float64] = SOLD) -> list[str]:
+    days = np.datetime64("2024-01-01") + np.arange(len(value)) * np.timedelta64(1, "D")
+    names = tuple(map(str, range(sold.shape[1])))
+    always = np.ones(value.shape)
+    known = KnownFuture(days, {"x": value}, {"x": kind}, always == 0, always, np.empty((0, sold.shape[1]), np.int64))
+    return [str(failure) for failure in lying_flags(known, Panel("D", days[: len(sold)], names, sold, gaps=True))]
+
+
+def with_future(past: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.vstack([past, past[:10]])
+
+
+def test_a_flag_that_is_set_only_where_something_was_sold_is_found() -> None:
+    flag = ((SOLD > 0) & (RNG.random(SOLD.shape) < 0.4)).astype(float)
+    assert "only where something was sold" in reasons("flag", with_future(flag))[0]
+
+
+def test_a_promotion_that_doubles_sales_is_no_lie() -> None:
+    flag = (RNG.random(SOLD.shape) < 0.2).astype(float)
+    sold = np.where(flag == 1, RNG.poisson(1.6, SOLD.shape), SOLD)
+    assert reasons("flag", with_future(flag), sold) == []
+
+
+def test_a_price_that_is_empty_where_nothing_was_sold_is_found_and_a_planned_one_is_not() -> None:
+    price = RNG.uniform(1, 2, SOLD.shape)
+    assert "empty where nothing was sold" in reasons("price", with_future(np.where(SOLD > 0, price, np.nan)))[0]
+    assert reasons("price", with_future(np.where(RNG.random(SOLD.shape) < 0.2, np.nan, price))) == []
+
+
+def test_a_column_that_ends_with_the_sales_is_not_known_ahead() -> None:
+    weather = np.vstack([RNG.normal(15, 5, SOLD.shape), np.full((10, 6), np.nan)])
+    assert "no value for any step ahead" in reasons("number", weather)[0]
+
+
+def test_a_column_that_moves_with_the_sales_of_the_same_step_is_found() -> None:
+    assert "same step" in reasons("number", with_future(SOLD * 3 + RNG.normal(0, 0.1, SOLD.shape)))[0]
+    assert reasons("number", with_future(SOLD + RNG.normal(0, 3, SOLD.shape))) == []
+
+
+def test_the_promotions_of_a_bakery_are_honest() -> None:
+    if not BAKERY.exists():
+        pytest.skip(f"{BAKERY} is absent")
+    rows = pd.read_parquet(BAKERY, columns=["date", "store", "product", "demand", "promotion_currentweek"])
+    rows = rows[rows["store"] <= rows["store"].unique()[:12].max()].assign(key=rows["store"] * 1000 + rows["product"])
+    units, flag = (
+        rows.pivot_table(index="date", columns="key", values=c).to_numpy(float)
+        for c in ("demand", "promotion_currentweek")
+    )
+    assert reasons("flag", flag, units[:-28]) == []
