@@ -77,7 +77,9 @@ def calendar_features(inputs: ForecastInputs) -> list[Array]:
     distance = np.abs(np.stack([(days - day).astype(np.int64) for day in christmas])).min(axis=0)
     weekday = (days.astype(np.int64) + 3) % 7 if inputs.period == 7 else np.zeros(len(days))
     columns = [weekday, inputs.day_of_year[ahead], np.sin(angle), np.cos(angle), np.minimum(distance, 60)]
-    return [np.asarray(column, float)[:, None] for column in columns] + [level.astype(float) for level in inputs.groups[:3]]
+    return [np.asarray(column, float)[:, None] for column in columns] + [
+        level.astype(float) for level in inputs.groups[:3]
+    ]
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #0faed0d5
 def plan_features(inputs: ForecastInputs) -> list[Array]:
@@ -91,27 +93,24 @@ def plan_features(inputs: ForecastInputs) -> list[Array]:
         lately = (total[ahead] - total[np.maximum(ahead - month, 0)]) / month
         columns += [values[ahead], values[before], values[after], lately, np.nan_to_num(values[recent]).mean(axis=0)]
     for values in inputs.prices.values():
-        known = np.where(values > 0, values, np.nan)
-        usual = mean_of(known[recent])
+        price = np.where(values > 0, values, np.nan)
+        usual = mean_of(price[recent])
         usual = np.where(usual > 0, usual, np.nan)
-        columns += [np.log(known[ahead] / usual), np.log(known[ahead] / known[before]), np.log(usual)]
-    share = inputs.open_share
-    if (share != 1).any():
-        columns += [share[ahead], share[before], share[after]]
-    return columns
+        columns += [np.log(price[ahead] / usual), np.log(price[ahead] / price[before]), np.log(usual)]
+    return columns + [inputs.open_share[steps] for steps in (ahead, before, after)]
 
-# %% ../../../nbs/models/forecasting/boosted.ipynb #22ed8d28
-ROWS = 120_000  # rows that are learned from at most
+# %% ../../../nbs/models/forecasting/boosted.ipynb #6ee0b520
+ROWS = 80_000  # rows that are learned from at most
 SERIES = 1_500  # series that are learned from at most
 ORIGINS = 40  # past origins at most
 YEARS = 2.2  # years that origins go back
-LEAST_ROWS = 1_500  # rows below which a tree learns nothing that holds
+LEAST_ROWS = 4_000  # rows below which a tree learns nothing that holds
 HIGHEST = 12.0  # times the level above which a target says no more
 SETTINGS = {
-    "num_leaves": 15, "learning_rate": 0.05, "min_child_samples": 20, "feature_fraction": 0.6, "bagging_fraction": 0.7,
+    "num_leaves": 15, "learning_rate": 0.12, "min_child_samples": 20, "feature_fraction": 0.6, "bagging_fraction": 0.7,
     "bagging_freq": 1, "lambda_l2": 1.0, "max_bin": 63, "seed": 1, "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
-ROUNDS = 200
+ROUNDS = 80
 Simple = Callable[[ForecastInputs], Array]  # other forecasts [forecast, horizon, series]
 
 
@@ -123,11 +122,11 @@ class Boosted:
     quantiles: Sequence[object]
 
 
-def training_origins(inputs: ForecastInputs, known: int) -> list[int]:
-    """Return the past origins, latest first, whose whole horizon lies in the first `known` steps."""
+def training_origins(inputs: ForecastInputs, steps: int) -> list[int]:
+    """Return the past origins, latest first, whose whole horizon lies in the first `steps` steps."""
     spacing = 2 * inputs.period if inputs.period > 1 else 1
-    earliest = max(inputs.span(13), known - int(YEARS * inputs.year))
-    return list(range(known - inputs.horizon, earliest, -spacing))[:ORIGINS]
+    earliest = max(inputs.span(13), steps - int(YEARS * inputs.year))
+    return list(range(steps - inputs.horizon, earliest, -spacing))[:ORIGINS]
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #84d2fb80
 def training_rows(
@@ -137,12 +136,12 @@ def training_rows(
     chance = np.random.default_rng(1)
     count = inputs.units.shape[1]
     sample = np.sort(chance.choice(count, min(SERIES, count), replace=False))
-    seen = inputs.only(sample) if len(sample) < count else inputs
+    sampled = inputs.only(sample) if len(sample) < count else inputs
     matrices, targets, weights = [], [], []
     for origin in origins:
-        past = seen.at(origin, inputs.horizon)
+        past = sampled.at(origin, inputs.horizon)
         matrix, level = features(past, simple(past))
-        actual = seen.units[origin : origin + inputs.horizon]
+        actual = sampled.units[origin : origin + inputs.horizon]
         row, column = np.nonzero(~np.isnan(actual) & (level > 1e-8))
         if len(row) > (most := ROWS // len(origins)):
             chosen = np.sort(chance.choice(len(row), most, replace=False))
@@ -153,9 +152,7 @@ def training_rows(
     return np.concatenate(matrices), np.concatenate(targets), np.concatenate(weights)
 
 
-def fit_boosted(
-    inputs: ForecastInputs, origins: Sequence[int], simple: Simple, quantiles: Array
-) -> Boosted | None:
+def fit_boosted(inputs: ForecastInputs, origins: Sequence[int], simple: Simple, quantiles: Array) -> Boosted | None:
     """Fit the models on the horizons after past origins; None where there are too few rows to learn from."""
     if len(origins) < 2:
         return None

@@ -61,11 +61,13 @@ def cell_ratios(inputs: ForecastInputs, cell: NDArray[np.int64]) -> Array:
     usable = ~np.isnan(units) & (level > 0)
     ratio = np.clip(units[usable] / level[usable], 0.0, HIGHEST_RATIO)
     age = np.broadcast_to((0.5 ** ((steps - 1 - np.arange(steps)) / inputs.year))[:, None], units.shape)[usable]
-    own = (cell * series + np.arange(series))[usable]
+    by_series = (cell * series + np.arange(series))[usable]
     of_group = (cell * (int(group.max(initial=0)) + 1) + group)[usable]
     groups = int(group.max(initial=0)) + 1
-    weight, total = (np.bincount(own, w, cells * series).reshape(cells, series) for w in (age, age * ratio))
-    group_weight, group_total = (np.bincount(of_group, w, cells * groups).reshape(cells, groups)[:, group] for w in (age, age * ratio))
+    weight, total = (np.bincount(by_series, w, cells * series).reshape(cells, series) for w in (age, age * ratio))
+    group_weight, group_total = (
+        np.bincount(of_group, w, cells * groups).reshape(cells, groups)[:, group] for w in (age, age * ratio)
+    )
     shared = group_total / np.maximum(group_weight, 1e-9)
     prior = POOL * (group_weight > 0)
     return np.asarray(np.where(weight + prior > 0, (total + prior * shared) / np.maximum(weight + prior, 1e-9), np.nan))
@@ -79,4 +81,6 @@ def level_by_cells(inputs: ForecastInputs) -> Array:
     factors = np.concatenate([ratios, beyond])[cell, np.arange(ratios.shape[1])]
     unknown = np.isnan(factors)
     forecast = smoothed_level(inputs, np.where(unknown, 1.0, factors))
-    return np.asarray(np.where(unknown[inputs.origin :], smoothed_level(inputs), forecast)) if unknown.any() else forecast
+    return (
+        np.asarray(np.where(unknown[inputs.origin :], smoothed_level(inputs), forecast)) if unknown.any() else forecast
+    )

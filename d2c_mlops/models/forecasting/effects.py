@@ -43,8 +43,10 @@ def design(inputs: ForecastInputs, steps: slice, reference: Array) -> Array:
     """Return the columns of the regression [name, time, series] on some steps; 0 where a plan or a price is not known."""
     columns = [np.nan_to_num(values[steps]) for values in inputs.flags.values()]
     for values, usual in zip(inputs.prices.values(), reference, strict=True):
-        known = (values[steps] > 0) & (usual > 0)
-        columns.append(np.where(known, np.log(np.where(known, values[steps], 1.0) / np.where(usual > 0, usual, 1.0)), 0.0))
+        is_priced = (values[steps] > 0) & (usual > 0)
+        columns.append(
+            np.where(is_priced, np.log(np.where(is_priced, values[steps], 1.0) / np.where(usual > 0, usual, 1.0)), 0.0)
+        )
     return np.stack(columns) if columns else np.zeros((0, *inputs.open_share[steps].shape))
 
 
@@ -78,20 +80,22 @@ def effects_of(inputs: ForecastInputs) -> Effects:
         return effects
     most = max(CELLS // steps, 1)
     sample = np.sort(np.random.default_rng(1).choice(series, min(most, series), replace=False))
-    seen = inputs.only(sample) if len(sample) < series else inputs
-    weekday = weekday_profile(seen.units, seen.period)[seen.weekday[first : seen.origin]]
+    sampled = inputs.only(sample) if len(sample) < series else inputs
+    weekday = weekday_profile(sampled.units, sampled.period)[sampled.weekday[first : sampled.origin]]
     for _ in range(PASSES):
-        own = Effects(names, effects.coefficients[:, sample], effects.reference[:, sample])
-        usual = weekday * factors_of(seen, own, slice(first, seen.origin))
-        expected = moving_level(seen.units[first:], usual, seen.span(13)) * weekday
-        rows = _rows(seen, first, expected, own.reference)
+        part = Effects(names, effects.coefficients[:, sample], effects.reference[:, sample])
+        usual = weekday * factors_of(sampled, part, slice(first, sampled.origin))
+        expected = moving_level(sampled.units[first:], usual, sampled.span(13)) * weekday
+        rows = _rows(sampled, first, expected, part.reference)
         if len(rows[1]) < 10 * len(names):
             return effects
         effects = fitted_by_group(effects, *rows[:3], sample[rows[3]], inputs.groups[0])
     return effects
 
 
-def _rows(inputs: ForecastInputs, first: int, expected: Array, reference: Array) -> tuple[Array, Array, Array, NDArray[np.intp]]:
+def _rows(
+    inputs: ForecastInputs, first: int, expected: Array, reference: Array
+) -> tuple[Array, Array, Array, NDArray[np.intp]]:
     """Return the rows that the regression is fitted on: columns, units sold, units expected, series."""
     units = inputs.units[first:]
     row, column = np.nonzero(~np.isnan(units) & (expected > 0))
@@ -109,8 +113,10 @@ def _columns(
     columns = [np.nan_to_num(values[first + row, column]) for values in inputs.flags.values()]
     for values, usual in zip(inputs.prices.values(), reference, strict=True):
         price, normal = values[first + row, column], usual[column]
-        known = (price > 0) & (normal > 0)
-        columns.append(np.where(known, np.log(np.where(known, price, 1.0) / np.where(known, normal, 1.0)), 0.0))
+        is_priced = (price > 0) & (normal > 0)
+        columns.append(
+            np.where(is_priced, np.log(np.where(is_priced, price, 1.0) / np.where(is_priced, normal, 1.0)), 0.0)
+        )
     return np.stack(columns, axis=1)
 
 # %% ../../../nbs/models/forecasting/effects.ipynb #868ad636
@@ -127,11 +133,11 @@ def fitted_by_group(
     coefficients = np.repeat(common[:-1, None], effects.coefficients.shape[1], axis=1)
     of_row = group[column]
     for code in np.unique(of_row) if group.max() else ():
-        mine = of_row == code
-        if mine.sum() > LEAST_ROWS:
-            ridge = 1.0 + 0.01 * float((weight * usual)[mine].sum())
-            own = fit_poisson(x[mine], sold[mine], usual[mine], weight[mine], common, ridge)
-            coefficients[:, group == code] = own[:-1, None]
+        members = of_row == code
+        if members.sum() > LEAST_ROWS:
+            ridge = 1.0 + 0.01 * float((weight * usual)[members].sum())
+            adapted = fit_poisson(x[members], sold[members], usual[members], weight[members], common, ridge)
+            coefficients[:, group == code] = adapted[:-1, None]
     return Effects(effects.names, coefficients, effects.reference)
 
 

@@ -12,13 +12,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .known_future import KnownFuture
 from .periods import Days, Freq, ends_after
 from .panel import Panel
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['SPANS', 'YEAR', 'ABSURD', 'FEWEST', 'ForecastInputs', 'without_absurd', 'from_panel', 'mean_of', 'level_of',
-           'moving_level', 'group_mean']
+__all__ = ['SPANS', 'YEAR', 'ABSURD', 'FEWEST', 'ForecastInputs', 'without_absurd', 'from_panel', 'from_plan',
+           'usual_where_unknown', 'mean_of', 'level_of', 'moving_level', 'group_mean']
 
 # %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #f8b31134
 SPANS = {"D": 7.0, "W": 1.0, "M": 0.45}  # steps in a week, for windows that are named in weeks
@@ -129,6 +130,34 @@ def from_panel(panel: Panel, horizon: int) -> ForecastInputs:
         np.broadcast_to(1.0, (steps, series)),
         np.zeros((1, series), np.int64),
     )
+
+# %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #30b870b9
+def from_plan(panel: Panel, plan: KnownFuture) -> ForecastInputs:
+    """Return the inputs of a panel and what is known ahead of its steps and those after it."""
+    steps, count = panel.sold.shape
+    share = plan.open_share
+    open_past = np.where(share[:steps] > 0, share[:steps], 1.0)
+    units = np.where(plan.closed[:steps], np.nan, panel.units / open_past)
+    flags = {
+        name: usual_where_unknown(values, steps) for name, values in plan.values.items() if plan.kinds[name] != "price"
+    }
+    prices = {name: values for name, values in plan.values.items() if plan.kinds[name] == "price"}
+    groups = plan.groups if len(plan.groups) else np.zeros((1, count), np.int64)
+    return ForecastInputs(
+        panel.freq,
+        plan.dates.astype(panel.dates.dtype),
+        units,
+        {name: values for name, values in flags.items() if (values[:steps] != values[:1]).any()},
+        {name: values for name, values in prices.items() if not np.isnan(values).all()},
+        np.where(plan.closed, 0.0, share),
+        groups,
+    )
+
+
+def usual_where_unknown(values: Array, steps: int) -> Array:
+    """Return values [time + horizon, series] in which NaN is the mean of the series' first `steps` steps, 0 where there is none."""
+    usual = mean_of(values[:steps])
+    return np.where(np.isnan(values), usual, values)
 
 # %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #b09c0d8c
 def mean_of(values: Array, axis: int = 0) -> Array:

@@ -23,11 +23,14 @@ from ...data.tables import Tables
 from ...errors import Failure, UsageError
 from . import forecasts
 from .backtest import Backtest, Forecaster, backtest, by_step, summary
-from .baselines import seasonal_naive, weekday_mean
+from .baselines import last_year, seasonal_naive, weekday_mean
 from ..core.charter import Charter
 from ..core.contract import Contract, column
 from .forecasts import BASES, LearnedDemand
-from .intervals import VALUES, forecast
+from .forecast_inputs import ForecastInputs, from_plan
+from .intervals import VALUES
+from .known_future import known_future
+from .ladder import climb
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, columns_of, panel_of
 from .periods import USUAL, Freq, ends_after
@@ -35,7 +38,7 @@ from .smoothing import Array
 
 # %% auto #0
 __all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'DemandForecaster', 'contract_with_parameters', 'check_parameters',
-           'horizon_records', 'suited_to_totals', 'replay', 'judge']
+           'horizon_records', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #03729c21
 def _units(description: str) -> pa.Column:
@@ -106,10 +109,12 @@ class DemandForecaster(Model):
         freq: str = "D",  # D: days, W: weeks that end on the weekday of as_of, M: months of sales_totals
         by: str = "category",  # columns of order_lines, products or sales_totals that name a series, separated by commas
         horizon: int = 0,  # periods ahead; 0 = 28 days, 8 weeks or 6 months
-        history: int = 730,  # days to look back at most
+        history: int = 1200,  # days to look back at most: the horizons of two years, and the year before each
         min_history: int = 0,  # periods that the model needs; 0 = 28 days, 8 weeks or 6 months
         cutoffs: int = 4,  # days in the past from which evaluate() forecasts
         top: int = 0,  # keep only the series that sold most; 0 = all
+        country: str = "",  # whose public holidays count, as in DE; "" = none
+        region: str = "",  # part of the country, as in BY; "" = the holidays of all parts
         contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
         check_parameters(freq, by, horizon=(horizon, 0), history=(history, 1), cutoffs=(cutoffs, 1), top=(top, 0))
@@ -117,14 +122,20 @@ class DemandForecaster(Model):
         self.freq: Freq = "D" if freq == "D" else "W" if freq == "W" else "M"
         self.by, self.history, self.cutoffs, self.top = by, history, cutoffs, top
         self.horizon, self.min_history = horizon or usual, min_history or usual
-        self.contract_version = contract_version
+        self.country, self.region, self.contract_version = country, region, contract_version
         self.contract = contract_with_parameters(type(self).contract, self.freq, self.horizon, contract_version)  # type: ignore[misc]
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
         self.zone = tables.zone
-        self.take(forecasts.learn(self.panel(tables, as_of), self.horizon, self.min_history))
+        panel = self.panel(tables, as_of)
+        self.take(forecasts.learn(panel, self.horizon, self.min_history, self.inputs(tables, panel)))
         return self
+
+    def inputs(self, tables: Tables, panel: Panel) -> ForecastInputs:
+        """Return a panel with what was known of its steps and of the horizon at its end."""
+        plan = known_future(tables.before(panel.as_of), panel, self.horizon, self.by, self.country, self.region)
+        return from_plan(panel, plan)
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
         """Return the panel that the model learns from, or that of the series named in `only`."""
@@ -223,7 +234,17 @@ def suited_to_totals(tables: Tables) -> dict[str, Any]:
     return {"freq": freq, "by": ",".join(keys)} | ({"history": 3650} if freq == "M" else {})
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #d087d9d0
-METHODS: dict[str, Forecaster] = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean}
+def same_weeks_last_year(panel: Panel, horizon: int) -> Array:
+    """Return the same periods of last year, or the weekday mean where there is none: units [horizon, series]."""
+    then = last_year(panel, horizon)
+    return weekday_mean(panel, horizon) if then is None else then
+
+
+METHODS: dict[str, Forecaster] = {
+    "seasonal_naive": seasonal_naive,
+    "weekday_mean_8w": weekday_mean,
+    "last_year": same_weeks_last_year,
+}
 
 
 def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Backtest]:
@@ -237,7 +258,8 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
         return past[day]
 
     def ours(panel: Panel, horizon: int) -> Array:
-        return forecast(panel, horizon, model.min_history)
+        inputs = model.inputs(tables, panel)
+        return climb(inputs.at(inputs.origin, horizon)).answers
 
     return {
         name: backtest(panel, method, model.horizon, model.cutoffs, model.min_history, known)

@@ -18,16 +18,18 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ...errors import DataRefused, Failure, UsageError
-from .baselines import level_and_profile
-from .combined import combine
-from .intervals import LEVELS, VALUES, past_errors, with_intervals
+from .forecast_inputs import ForecastInputs, from_panel
+from .intervals import LEVELS, VALUES
+from .ladder import climb
 from .panel import Panel, is_selling
 from .periods import WORDS, ends_after, steps_after
+from .seasonal import smoothed
+from .effects import factors_of
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'LearnedDemand', 'learn', 'locate', 'look_up', 'days_of', 'forecast_reasons',
-           'plot_series', 'write', 'read']
+__all__ = ['BASES', 'KEPT_WEEKS', 'PLANNED', 'ARRAYS', 'LearnedDemand', 'learn', 'locate', 'look_up', 'days_of',
+           'forecast_reasons', 'plot_series', 'write', 'read']
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #0da6a91d
 BASES = ("model", "baseline", "unknown series")
@@ -45,28 +47,29 @@ class LearnedDemand:
     level: Array  # units of a normal step [series]
     earlier: Array  # the same as seen 8 weeks before [series]
     profile: Array  # factor of each weekday [period, series]; position 0 = the day after as_of
+    planned: Array  # what the plan does to each step, 1 = nothing [horizon, series]
 
 
 KEPT_WEEKS = 26  # weeks of history kept for pictures
 
 
-def learn(panel: Panel, horizon: int, least: int) -> LearnedDemand:
-    """Forecast every series of a panel; the ones with too little history by what little there is."""
+def learn(panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None = None) -> LearnedDemand:
+    """Forecast every series of a panel; `inputs` add what is known ahead."""
     recent, full = is_selling(panel, 1), is_selling(panel, least)
     count = len(panel.series)
     values, basis = np.zeros((horizon, count, len(VALUES))), np.where(full, 0, 1)
     level, earlier, profile = np.zeros(count), np.zeros(count), np.ones((panel.period, count))
+    planned = np.ones((horizon, count))
     if recent.any():
-        selling = panel.only(recent)
-        combined = combine(selling, horizon)
-        short = basis[recent] == 1
-        combined.forecast[:, short] = np.maximum(level_and_profile(selling, horizon)[:, short], 0.0)
-        values[:, recent] = with_intervals(combined, past_errors(selling, horizon, combined.parameters, least))
-        level[recent], earlier[recent], profile[:, recent] = combined.level, combined.earlier, combined.profile
+        selling = (from_panel(panel, horizon) if inputs is None else inputs).only(np.flatnonzero(recent))
+        climbed = climb(selling)
+        usual = smoothed(selling, factors_of(selling, climbed.effects, slice(0, len(selling.dates))))
+        values[:, recent], planned[:, recent] = climbed.answers, climbed.factors
+        level[recent], earlier[recent], profile[:, recent] = usual.level, usual.earlier, usual.profile
     observations = (~np.isnan(panel.units)).sum(axis=0)
     last_weeks = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)
     history = Panel(panel.freq, panel.dates[last_weeks], panel.series, panel.units[last_weeks])
-    return LearnedDemand(panel.as_of, history, values, basis, observations, level, earlier, profile)
+    return LearnedDemand(panel.as_of, history, values, basis, observations, level, earlier, profile, planned)
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080
 def locate(
@@ -120,6 +123,9 @@ def days_of(dates: pd.Series[Any]) -> NDArray[np.datetime64]:
     return np.asarray(days.to_numpy(), dtype="datetime64[us]")
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #3200c808
+PLANNED = 0.03  # effect of a plan below which it is not mentioned
+
+
 def forecast_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
     """Return why the forecast of a series (by its index) for a step of the horizon (0 = the first) is what it is."""
     if code < 0:
@@ -132,14 +138,13 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
             f"nothing was sold in the last eight {'months' if word == 'month' else 'weeks'}, so nothing is expected"
         ]
     if learned.basis[code] == 1:
-        texts = [
-            f"only {learned.known[code]} {steps} of history: the mean of those {steps}"
-            + ", spread like the shop's week" * daily
-        ]
+        texts = [f"only {learned.known[code]} {steps} of history, so their mean counts most"]
     else:
         texts = [
             f"a normal {word} sells {_number(learned.level[code])} units, {_change(learned.level[code], learned.earlier[code], word)}"
         ]
+    if abs(learned.planned[step, code] - 1) >= PLANNED:
+        texts.append(_plan(learned.planned[step, code], word))
     if daily:
         day = learned.as_of + timedelta(days=step + 1)
         texts.append(_weekday(f"{day:%A}s", learned.profile[step % 7, code]))
@@ -169,6 +174,11 @@ def _weekday(day: str, factor: float) -> str:
         return f"{day} are like any other day"
     return f"{day} sell {abs(factor - 1):.0%} {'more' if factor > 1 else 'less'} than a normal day"
 
+
+def _plan(factor: float, word: str) -> str:
+    change = abs(factor - 1)
+    return f"what is planned for that {word} {'raises' if factor > 1 else 'lowers'} it by {change:.0%}"
+
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #712fd7f5
 def plot_series(learned: LearnedDemand, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
     """Draw the last weeks of a series, its forecast and its intervals."""
@@ -191,7 +201,7 @@ def plot_series(learned: LearnedDemand, series: str, weeks: int = 12, ax: Axes |
     return ax
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #5fc054db
-ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile")
+ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile", "planned")
 
 
 def write(learned: LearnedDemand, folder: Path) -> None:
@@ -211,6 +221,7 @@ def read(folder: Path) -> LearnedDemand:
     about = json.loads((folder / "forecasts.json").read_text(encoding="utf-8"))
     with np.load(folder / "forecasts.npz", allow_pickle=False) as arrays_file:
         arrays = {name: arrays_file[name] for name in arrays_file.files}
+    arrays.setdefault("planned", np.ones(arrays["answers"].shape[:2]))  # versions saved before there was a plan
     dates = arrays.pop("dates").astype("datetime64[D]")
     panel = Panel(about["freq"], dates, tuple(about["series"]), arrays.pop("sold"))
     return LearnedDemand(as_of=date.fromisoformat(about["as_of"]), panel=panel, **arrays)
