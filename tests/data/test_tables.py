@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.data import simulate
-from d2c_mlops.data.schemas import KEYS, SCHEMAS, TIME_COLUMN
+from d2c_mlops.data.schemas import INTERVALS, KEYS, SCHEMAS, TIME_COLUMN
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables, end_of, is_unchanged_since, parts_before, parts_sql
 from d2c_mlops.data.validation import check_table, read_text, validate, validate_all
@@ -255,7 +255,7 @@ def test_the_simulated_shop_is_deterministic_valid_and_varied() -> None:
 
 @pytest.mark.parametrize("size", [{"customers": 1}, {"products": 1}, {"days": 1}, {"days": 3, "customers": 2}])
 def test_the_smallest_shops_are_valid(size: dict[str, Any]) -> None:
-    assert set(validate_all(simulate.shop(**size))) == set(SCHEMAS) - {"leads", "sales_totals"}
+    assert set(validate_all(simulate.shop(**size))) == set(SCHEMAS) - {"leads", "sales_totals", *INTERVALS}
 
 
 def test_a_shop_of_nothing_is_refused() -> None:
