@@ -205,6 +205,26 @@ def test_corrections_widen_intervals_that_were_too_narrow(scale: float) -> None:
     assert inside.mean() <= (0.83 if scale <= 1 else 1.0)
 
 
+def test_a_spread_with_past_promotions_is_narrowed_where_none_is_ahead() -> None:
+    rng = np.random.default_rng(6)
+    flag = np.zeros((88, 4))
+    flag[0:80:4] = 1.0
+    sold = rng.poisson(20 * np.where(flag[:80] > 0, 3.0, 1.0)).astype(float)
+    inputs = replace(from_panel(panel(sold, "W"), 8), flags={"promotion": flag})
+    answers = climb(inputs).answers
+    assert (answers[..., 4] - answers[..., 3]).mean() < 30  # a spread of 20 to 60 without the plan is some 45 wide
+    assert (answers[..., 3] <= 20).mean() > 0.8 and (answers[..., 4] >= 20).mean() > 0.8
+
+
+def test_a_closed_step_is_said_to_be_closed() -> None:
+    sold = np.random.default_rng(4).poisson(20, (120, 5)).astype(float)
+    shut = np.zeros((128, 5), bool)
+    shut[124] = True
+    history = panel(sold)
+    learned = forecasts.learn(history, 8, 28, from_plan(history, plan_of(history, closed=shut)))
+    assert forecasts.forecast_reasons(learned, 0, 4) == ["closed that day, as planned: nothing is expected"]
+
+
 def coverage(answer: Climb, actual: Array) -> float:
     return float(((actual >= answer.answers[..., 3]) & (actual <= answer.answers[..., 4])).mean())
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import pandas as pd
 
 from .leads import pack
+from .plans import pack_plan
 from .sales_totals import looks_like_totals, pack_totals
 from ..schemas import INTERVALS, KEYS, SCHEMAS
 from ..sources.fetch import extensions
@@ -141,7 +142,7 @@ def required_columns(table: str) -> tuple[str, ...]:
 
 def canonical_name(name: str, frame: pd.DataFrame) -> str | None:
     """Return which canonical table a raw frame is, by its name or else by its columns."""
-    if name in SCHEMAS and (name not in INTERVALS or "first_day" in frame):
+    if name in SCHEMAS and (name not in INTERVALS or {"first_day", "date"} & set(frame.columns)):
         return name
     fits = [t for t in ("order_lines", "orders", "leads") if has_most_columns(frame, required_columns(t))]
     return fits[0] if fits else "sales_totals" if looks_like_totals(frame) else None
@@ -160,7 +161,8 @@ def canonical_table(table: str) -> RawTable:
         within=("line_no",) if table == "order_lines" else (),
         numbers=tuple(label for label, kind in kinds.items() if kind in ("float64", "int64")),
         times=tuple(label for label, kind in kinds.items() if kind.startswith("datetime")),
-        identifiers=tuple(label for label in kinds if label.endswith("_id")) + COMMON * (table == "sales_totals"),
+        identifiers=tuple(label for label in kinds if label.endswith("_id"))
+        + COMMON * (table == "sales_totals" or table in INTERVALS),
     )
 
 # %% ../../../nbs/data/layouts/discovery.ipynb #9d1c9a07
@@ -188,8 +190,8 @@ class Canonical:
                 notes.append(f"{name}: {len(frame):,} rows left out, it is no canonical table")
                 continue
             frame = pack(frame) if table == "leads" else frame
-            if table == "sales_totals":
-                frame, packing_notes = pack_totals(frame)
+            if table == "sales_totals" or table in INTERVALS:
+                frame, packing_notes = pack_totals(frame) if table == "sales_totals" else pack_plan(table, frame)
                 notes += packing_notes
             unknown = [str(c) for c in frame.columns if c not in SCHEMAS[table].columns]
             if unknown:

@@ -137,6 +137,8 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
         return [
             f"nothing was sold in the last eight {'months' if word == 'month' else 'weeks'}, so nothing is expected"
         ]
+    if learned.planned[step, code] == 0:
+        return [f"closed that {word}, as planned: nothing is expected"]
     if learned.basis[code] == 1:
         texts = [f"only {learned.known[code]} {steps} of history, so their mean counts most"]
     else:

@@ -19,9 +19,9 @@ from .seasonal import last_year_with_growth, smoothed_level
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'INNER', 'QUANTILES', 'simple_forecasts',
-           'combine_weights', 'prior_of', 'Climb', 'spread_of', 'raw_bounds', 'miss_quantiles', 'volume_class',
-           'corrections', 'with_bounds', 'inner_origins', 'climb']
+__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'INNER', 'QUANTILES',
+           'simple_forecasts', 'combine_weights', 'prior_of', 'Climb', 'spread_of', 'raw_bounds', 'miss_quantiles',
+           'volume_class', 'corrections', 'with_bounds', 'inner_origins', 'climb']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -63,7 +63,7 @@ class Climb:
     answers: Array  # forecast and bounds in units [horizon, series, 7]; see VALUES
     rungs: Array  # [rung, horizon, series]
     weights: Array  # [rung]
-    factors: Array  # what the plan does to a step, 1 = nothing [horizon, series]
+    factors: Array  # what the plan does to a step, 1 = nothing, 0 = closed [horizon, series]
     effects: Effects
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
@@ -109,7 +109,7 @@ def volume_class(level: Array) -> NDArray[np.int64]:
     return np.asarray(np.searchsorted(edges, level, side="right"), np.int64)
 
 
-def corrections(actual: Array, bounds: Array, unit: Array, group: NDArray[np.int64]) -> Array:
+def corrections(actual: Array, bounds: Array, unit: Array, group: NDArray[np.int64], has_tree: bool = True) -> Array:
     """Return how far each bound has to move out [class, 6], in units of half the width there.
 
     `actual` and `unit` are [origin, horizon, series], `bounds` has lower and upper of each level in turn as a last axis.
@@ -124,10 +124,11 @@ def corrections(actual: Array, bounds: Array, unit: Array, group: NDArray[np.int
             of_class = miss[..., group == code]
             share = (count := float((~np.isnan(of_class)).sum())) / (count + CLASS_ROWS)
             out[code, number] = share * miss_quantiles(of_class, (1 + level) / 2) + (1 - share) * overall
-    return np.maximum(out, [NARROWEST[level] for level in LEVELS for _ in (0, 1)])
+    return np.maximum(out, [NARROWEST[level] if has_tree else NARROWEST_SPREAD for level in LEVELS for _ in (0, 1)])
 
 
 NARROWEST = {0.5: -0.3, 0.8: 0.0, 0.95: 0.0}  # a bound moves in by so much at most: past weeks may have been lucky ones
+NARROWEST_SPREAD = -0.6  # the same for the spread of the last weeks, which holds promotions that are not ahead
 
 
 def with_bounds(forecast: Array, bounds: Array, unit: Array, correction: Array) -> Array:
@@ -188,7 +189,7 @@ def climb(inputs: ForecastInputs) -> Climb:
         ]
         actual = np.stack([actual for _, actual in trials])
         bounds, unit = (np.stack([part[number] for part in parts]) for number in (1, 2))
-        correction = corrections(actual, bounds, unit, group)
+        correction = corrections(actual, bounds, unit, group, past_tree is not None)
     if (
         tree and past_tree is None
     ):  # too little history to have tried it: it has the weight that it has before any error is known
@@ -197,8 +198,9 @@ def climb(inputs: ForecastInputs) -> Climb:
     rungs, quantiles, effects = _all_rungs(inputs, tree)
     answers = with_bounds(*_bounds(inputs, rungs, quantiles, weights), correction[group])
     ahead = slice(inputs.origin, len(inputs.dates))
-    answers *= inputs.open_share[ahead][..., None]
-    return Climb(answers, rungs, weights, factors_of(inputs, effects, ahead), effects)
+    open_share = inputs.open_share[ahead]
+    answers *= open_share[..., None]
+    return Climb(answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects)
 
 
 def _bounds(
