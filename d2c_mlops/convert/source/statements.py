@@ -106,7 +106,7 @@ def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Fa
         for descendant in ast.walk(node)
         if isinstance(descendant, ast.ExceptHandler) and descendant.name
     }
-    passing = {name.id for part in ast.walk(node) for name in _passing(part)} | handlers
+    passing = {name.id for part in ast.walk(node) for name in _loop_targets(part)} | handlers
     binds = tuple(dict.fromkeys(use.name for use in names.binds if use.name not in handlers))
     loads = frozenset(names.loads) | walk.reads | frozenset(names.deferred)
     awaits = any(isinstance(child, ast.Await | ast.NamedExpr | ast.Global) for child in ast.walk(node))
@@ -123,7 +123,8 @@ def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Fa
     )
 
 
-def _passing(node: ast.AST) -> Iterator[ast.Name]:
+def _loop_targets(node: ast.AST) -> Iterator[ast.Name]:
+    """Yield the names that a loop or a with statement binds."""
     if isinstance(node, ast.For | ast.AsyncFor):
         yield from target_names(node.target)
     elif isinstance(node, ast.withitem) and node.optional_vars is not None:

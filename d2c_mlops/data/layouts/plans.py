@@ -54,12 +54,12 @@ def pack_plan(table: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     names = [] if "keys" in frame else plan_keys(frame, table)
     if "keys" not in frame:
         frame = frame.assign(keys=packed_keys(frame, names))
-        held = (
+        scope = (
             f"for the series of their {', '.join(names)}"
             if names
             else "for all series: no column names a store or product"
         )
-        notes.append(f"{table}: rows hold {held}")
+        notes.append(f"{table}: rows hold {scope}")
     frame = frame.drop(columns=names)
     if "first_day" not in frame and "date" in frame:
         frame = frame.rename(columns={"date": "first_day"})
