@@ -343,14 +343,7 @@ def test_two_sundays_are_no_proof() -> None:
     ("file", "names", "freq"),
     [
         ("bakery.parquet", {"demand": "units"}, "D"),
-        pytest.param(
-            "avocado.csv",
-            {"Date": "date", "Total Volume": "units"},
-            "W",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the forecaster knows no yearly season: WAPE .158, last week .144"
-            ),
-        ),
+        ("avocado.csv", {"Date": "date", "Total Volume": "units"}, "W"),
         ("stallion.parquet", {"volume": "units"}, "M"),
     ],
 )
