@@ -18,6 +18,7 @@ from d2c_mlops.decisions.records import (
     add_feedback,
     contract_of,
     find_decision,
+    is_caused_by,
     prediction_of,
 )
 from d2c_mlops.errors import D2CError, Temporary, UsageError
@@ -27,6 +28,7 @@ from d2c_mlops.models.core.contract import Contract
 
 LEASE = timedelta(minutes=2)  # longer than one attempt can take; then another process may try
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(hours=1)  # between attempts: doubled each time
+SHOWN = 200  # characters of a key or an error that a message repeats
 Clock = Callable[[], datetime]
 Contracts = dict[int, Contract]  # by version
 
@@ -153,6 +155,8 @@ def _apply_claimed(
         outcome = ApplyOutcome(err.what, away=True)
     except D2CError as err:
         outcome = ApplyOutcome(err.what)
+    except (ValueError, OverflowError) as err:  # a value that the driver of the target cannot send
+        outcome = ApplyOutcome(f"{claimed.title[:SHOWN]} cannot be sent to the target: {str(err)[:SHOWN]}")
     now = clock()
     if outcome.absent:
         return _return_to_deciders(ledger, policy, claimed, now, outcome.what)
@@ -196,10 +200,15 @@ def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) 
         decisions.c.status.in_((*DUE, "applied", "failed")),
         decisions.c.dry_run.is_(False),
     )
+    permitted = policy.callers(now).permitted
+    with_prediction = decisions.outerjoin(predictions, decisions.c.prediction_id == predictions.c.id)
+    query = select(decisions.c.id).select_from(with_prediction).where(newer, is_caused_by(permitted)).limit(1)
     with ledger.read() as connection:
-        if connection.execute(select(decisions.c.id).where(newer).limit(1)).first():
+        if connection.execute(query).first():
             return "superseded by a newer decision"
-    if claimed.automatic and (asker := _prediction_caller(ledger, claimed)) not in policy.callers(now).permitted:
+    if next(iter(claimed.about.values()), None) is None:
+        return "the prediction has no key"
+    if claimed.automatic and (asker := _prediction_caller(ledger, claimed)) not in permitted:
         return f"{f'the API key {asker}' if asker else 'a call without an API key'} causes no decision"
     base = prediction_of(ledger, claimed)
     return policy.violation(base["inputs"], base["outputs"], claimed.edited)

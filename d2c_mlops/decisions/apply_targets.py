@@ -24,7 +24,10 @@ from d2c_mlops.runs.secrets.secrets import resolve, secret
 from d2c_mlops.serving.batch.sql_sink import KEY_LENGTH, TYPES
 from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_encrypted, post
 
-WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")  # a number whose text is its only spelling: not 007
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,1999}")  # an integer whose text is its only spelling: not 007, -0 or +7
+FRACTION = re.compile(r"-?(?:0|[1-9][0-9]{0,1999})\.[0-9]{0,1999}[1-9]")  # likewise: not 7.0, 7e0 or .5
+LARGEST = 2**63  # integers of a database are smaller
+SHOWN = 60  # characters of a key that an error repeats
 NOTES = "d2c_decisions"  # which decisions a database has taken
 OURS: dict[str, Any] = {"decision_id": sa.String(32), "decided_by": sa.String(255), "applied_at": sa.DateTime()}
 
@@ -225,14 +228,25 @@ def _new_column(name: str, kind: Any, key: bool) -> sa.Column[Any]:
 def _exact_key(column: sa.Column[Any], value: Any, where: str) -> Any:
     """Return a key in the type of its column, so that it is compared exactly: a database may compare text and numbers as floats.
 
-    Raises UsageError for a column of floats, which cannot distinguish keys beyond 2^53.
+    Raises UsageError for a text that a column of numbers takes for another key (007 for 7), and for a column of floats,
+    which cannot distinguish keys beyond 2^53.
     """
-    whole = value if isinstance(value, int) else int(value) if WHOLE.fullmatch(str(value)) else None
-    if isinstance(value, bool) or whole is None or not isinstance(column.type, sa.Numeric | sa.Integer | sa.Float):
+    if isinstance(value, bool) or not isinstance(column.type, sa.Numeric | sa.Integer | sa.Float):
         return value
+    whole = value if isinstance(value, int) else int(value) if WHOLE.fullmatch(str(value)) else None
+    is_whole = isinstance(column.type, sa.Integer)
+    if isinstance(value, str) and whole is None and (is_whole or not FRACTION.fullmatch(value)):
+        raise UsageError(
+            f"column {column.name} holds numbers, and the key {value[:SHOWN]!r} is not written as one", where=where,
+            next="change its type to text",
+        )  # fmt: skip
+    if whole is None:
+        return value
+    if is_whole and not -LARGEST <= whole < LARGEST:
+        raise UsageError(f"column {column.name} cannot store the key {str(value)[:SHOWN]}", where=where)
     if isinstance(column.type, sa.Float) and abs(whole) >= 2**53:
         raise UsageError(
-            f"column {column.name} holds floats, which cannot store the key {value} exactly", where=where,
+            f"column {column.name} holds floats, which cannot store the key {str(value)[:SHOWN]} exactly", where=where,
             next="change its type to BIGINT or text",
         )  # fmt: skip
     return whole

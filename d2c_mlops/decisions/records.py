@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, text
 
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import decision_events, decisions, feedback, predictions
@@ -157,6 +157,17 @@ def add_feedback(
            "key": decision.key, "at": at, "action": action, "reason": reason or None, "value": decision.edited,
            "caller": by[:64] if by else None}  # fmt: skip
     insert_new(connection, feedback, [row])
+
+
+def is_caused_by(permitted: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that a decision replaces older ones: a permitted caller caused it, a person made it, or it was applied.
+
+    The query must join the decisions' predictions; where the ledger no longer has one, its caller counts as permitted.
+    """
+    is_by_person = and_(decisions.c.by.is_not(None), decisions.c.by.not_in(AUTOMATIC))
+    return or_(
+        decisions.c.status == "applied", is_by_person, predictions.c.id.is_(None), predictions.c.caller.in_(permitted)
+    )
 
 
 def lock_name(connection: Connection, name: str) -> None:

@@ -18,6 +18,7 @@ from d2c_mlops.decisions.records import (
     contract_of,
     find_decision,
     id_of,
+    is_caused_by,
     lock_name,
     prediction_of,
     subject_of,
@@ -78,7 +79,7 @@ def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True
         with ledger.write() as connection:
             lock_name(connection, f"decisions {policy.model}")
             rows = connection.execute(_undecided_predictions(policy, callers, now, after)).mappings().all()
-            new_rows = _new_decisions(ledger, connection, policy, rows, now)
+            new_rows = _new_decisions(ledger, connection, policy, callers, rows, now)
             _store_decisions(connection, new_rows, counts, now, write)
         if len(rows) < CHUNK or (write and not new_rows):
             return counts
@@ -131,7 +132,12 @@ def _undecided_predictions(policy: Policy, callers: Callers, now: datetime, afte
 
 
 def _new_decisions(
-    ledger: Ledger, connection: Connection, policy: Policy, rows: Iterable[RowMapping], now: datetime
+    ledger: Ledger,
+    connection: Connection,
+    policy: Policy,
+    callers: Callers,
+    rows: Iterable[RowMapping],
+    now: datetime,
 ) -> list[dict[str, Any]]:
     """Return a decision for each prediction, and close the decisions that these supersede."""
     new_rows: list[dict[str, Any]] = []
@@ -145,7 +151,7 @@ def _new_decisions(
             words[row["version"]] = Wording.of(contracts[row["version"]][0])
         new_rows.append(_new_decision(policy, *contracts[row["version"]], words[row["version"]], row, now))
     last = {new_row["subject"]: new_row["id"] for new_row in new_rows}
-    newest = _newest_prediction_times(connection, policy.model, list(last))
+    newest = _newest_prediction_times(connection, policy.model, callers, list(last))
     remaining = _remaining_automatic(connection, policy, now)
     for new_row in new_rows:
         if (
@@ -185,22 +191,27 @@ def _new_decision(
     policy: Policy, contract: Contract, unfit: str, wording: Wording, row: RowMapping, now: datetime
 ) -> dict[str, Any]:
     inputs, outputs = row["inputs"], row["outputs"]
-    value = outputs.get(policy.options.field)
-    unfit = unfit or (f"the prediction has no {policy.options.field}" if value is None else "")
+    value, identity = outputs.get(policy.options.field), identity_columns(contract)
+    missing = [name for name in (identity[0], policy.options.field) if outputs.get(name, inputs.get(name)) is None]
+    unfit = unfit or (f"the prediction has no {missing[0]}" if missing else "")
     judged = PolicyVerdict("rejected", unfit) if unfit else policy.judge(inputs, outputs, wording)
     return {
         "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
-        "key": row["key"], "subject": subject_of(identity_columns(contract), inputs, outputs), "field": policy.options.field,
+        "key": row["key"], "subject": subject_of(identity, inputs, outputs), "field": policy.options.field,
         "proposed": value, "status": judged.status, "verdict": None, "reason": judged.reason, "by": None,
         "predicted_at": row["at"], "proposed_at": now, "deadline_at": now + policy.deadline, "decided_at": None,
         "dry_run": policy.options.dry_run, "policy": policy.snapshot(), "attempts": 0,
     }  # fmt: skip
 
 
-def _newest_prediction_times(connection: Connection, model: str, subjects: list[str]) -> dict[str, datetime]:
+def _newest_prediction_times(
+    connection: Connection, model: str, callers: Callers, subjects: list[str]
+) -> dict[str, datetime]:
+    """Return the time of the newest prediction with a decision by subject; those of callers that cause no decision are ignored."""
     query = (
         select(decisions.c.subject, func.max(decisions.c.predicted_at, type_=decisions.c.predicted_at.type))
-        .where(decisions.c.model == model, decisions.c.subject.in_(subjects))
+        .select_from(decisions.outerjoin(predictions, decisions.c.prediction_id == predictions.c.id))
+        .where(decisions.c.model == model, decisions.c.subject.in_(subjects), is_caused_by(callers.permitted))
         .group_by(decisions.c.subject)
     )
     return {subject: at for subject, at in connection.execute(query)}

@@ -14,7 +14,7 @@ from d2c_mlops.decisions.apply import apply_due, now_utc
 from d2c_mlops.decisions.records import events, find_decision, list_decisions
 from d2c_mlops.decisions.verdicts import apply_deadlines, decide, propose
 from d2c_mlops.errors import UsageError
-from d2c_mlops.ledger.schema import predictions
+from d2c_mlops.ledger.schema import decisions, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.log.collect import _predictions
@@ -208,3 +208,89 @@ def test_decisions_of_before_on_calls_without_a_key_are_not_applied_by_themselve
     assert apply_due(ledger, policy, clock=clock(minutes=1)).expired == 1 and rows_of(engine) == {"P-1": 7.0}
     (found,) = list_decisions(ledger)
     assert find_decision(ledger, found.id).status == "expired"
+
+
+# --- what replaces an older decision, and which row is a subject's
+
+
+def test_a_newer_decision_of_a_caller_that_causes_none_does_not_replace_a_batch(tmp_path: Path) -> None:
+    engine = table_of(tmp_path, "P-1")
+    _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = sqlite:///{tmp_path / 'shop.db'}::prices")
+    for minutes, price in enumerate((10.1, 10.2)):
+        newest = predicted(ledger, "P-1", price, at=NOW + timedelta(minutes=minutes))
+        propose(ledger, policy, NOW + timedelta(minutes=minutes))
+    with ledger.write() as connection:
+        connection.execute(update(predictions).where(predictions.c.id == newest).values(caller=None))
+    counts = apply_due(ledger, policy, clock=clock(minutes=2))
+    assert (counts.applied, counts.expired, rows_of(engine)) == (1, 1, {"P-1": 10.1})
+
+
+def test_an_older_batch_is_not_outdated_by_what_a_revoked_key_caused(tmp_path: Path) -> None:
+    held, ledger, policy = shop(tmp_path, f"auto = {AUTO}")
+    id = key(held, "pricing", "ask", "decide")
+    predicted(ledger, "P-1", 10.2, at=NOW + timedelta(minutes=1), caller=id)
+    propose(ledger, policy, NOW + timedelta(minutes=1))
+    keys.revoke(keys_file(held), id, now=NOW)
+    batch = predicted(ledger, "P-1", 10.1)
+    propose(ledger, policy, NOW + timedelta(minutes=2))
+    assert {row.prediction_id: row.verdict for row in list_decisions(ledger)}[batch] == "auto"
+
+
+def test_what_a_person_approved_for_a_revoked_key_still_replaces_older_decisions(tmp_path: Path) -> None:
+    engine = table_of(tmp_path, "P-1")
+    held, ledger, policy = shop(tmp_path, f"apply = sqlite:///{tmp_path / 'shop.db'}::prices")
+    id = key(held, "pricing", "ask", "decide")
+    predicted(ledger, "P-1", 20.0, at=NOW + timedelta(minutes=1), caller=id)
+    propose(ledger, policy, NOW + timedelta(minutes=1))
+    (pending,) = list_decisions(ledger)
+    decide(ledger, policy, pending.id, "approve", by="jo", now=NOW + timedelta(minutes=1))
+    keys.revoke(keys_file(held), id, now=NOW)
+    predicted(ledger, "P-1", 10.1)
+    assert propose(ledger, policy, NOW + timedelta(minutes=2)).superseded == 1
+    apply_due(ledger, policy, clock=clock(minutes=2))
+    assert rows_of(engine) == {"P-1": 20.0}
+
+
+def test_a_prediction_without_a_key_changes_no_row(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE prices (sku TEXT, price FLOAT)"))
+        connection.execute(sa.text("INSERT INTO prices VALUES (NULL, 7.0), (NULL, 8.0)"))
+    _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = sqlite:///{tmp_path / 'shop.db'}::prices")
+    inputs = {"sku": None, "current_price": 10.0, "cost": 5.0}
+    predicted(ledger, "none", 10.1, inputs=inputs, outputs={"sku": None, "price": 10.1}, key=None)
+    assert propose(ledger, policy, NOW).rejected == 1
+    (decision,) = list_decisions(ledger)
+    assert (decision.status, decision.reason) == ("rejected", "the prediction has no sku")
+    with ledger.write() as connection:  # as an earlier release stored it
+        connection.execute(update(decisions).values(status="auto", verdict="auto", by="policy"))
+    assert apply_due(ledger, policy, clock=clock(minutes=1)).expired == 1
+    with engine.connect() as connection:
+        assert list(connection.execute(sa.text("SELECT price FROM prices")).scalars()) == [7.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sku"),
+    [
+        ("INTEGER", "007"), ("NUMERIC", "7.0"), ("FLOAT", " 7"), ("INTEGER", "+7"), ("DECIMAL(10)", "7e0"),
+        ("INTEGER", "7.5"), ("BIGINT", "9" * 30), ("INTEGER", "9" * 5000), ("NUMERIC", "9" * 5000), ("NUMERIC", "9" * 30),
+    ],
+)  # fmt: skip
+def test_a_text_that_a_column_of_numbers_takes_for_another_key_changes_no_row(
+    kind: str, sku: str, tmp_path: Path
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE prices (sku {kind} PRIMARY KEY, price FLOAT)"))
+        connection.execute(sa.text("INSERT INTO prices VALUES (7, 7.0), (0, 7.0)"))
+    _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = sqlite:///{tmp_path / 'shop.db'}::prices")
+    predicted(ledger, sku, 10.1, id="lookalike")
+    predicted(ledger, "0", 10.1, id="right", at=NOW + timedelta(seconds=1))
+    propose(ledger, policy, NOW)
+    assert apply_due(ledger, policy, clock=clock(minutes=1)).applied == 1
+    assert next(row.status for row in list_decisions(ledger) if row.prediction_id == "lookalike") in (
+        "failed",
+        "pending",
+    )
+    with engine.connect() as connection:
+        assert dict(connection.execute(sa.text("SELECT sku, price FROM prices")).all()) == {7: 7.0, 0: 10.1}
