@@ -6,7 +6,8 @@ Data: the embedded sample (The Complete Journey, a grocer) and, where they are f
 $D2C_SHARED_DATA: online_retail.parquet (a gift web shop), and three whose future is partly known: bakery.parquet (daily;
 promotions, holidays, school holidays), gadget_raw.csv (weekly; main-page feature, price), avocado.csv (weekly, three years). Four cutoffs,
 horizon 28 days or 8 weeks, all series that were alive at the cutoff. The last two horizons of the three are left out: they were
-never looked at while the methods were chosen. Times are CPU time of one process. STRICT=1 makes a missed aim an exit code of 1.
+never looked at while the methods were chosen. Times are CPU time of one process. Then simulated shops of 100 and 1,000 products, and
+with FULL=1 of 5,000 and 20,000 (bench/forecast_scale.py). STRICT=1 makes a missed aim an exit code of 1.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import orjson
 import pandas as pd
 from aims import Aim, close, table
+from forecast_scale import scale, usual_sizes
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from d2c_mlops.data.ingestion.ingest import map_tables
@@ -296,7 +298,7 @@ def main() -> int:
     there = shops()
     results = [measure(case, *there[case.dataset]) for case in CASES if case.dataset in there]
     print(table([row(result) for result in results], markdown))
-    return close(aims(results))
+    return close(aims(results) + scale(usual_sizes(), markdown))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from d2c_mlops.models.forecasting import boosted, forecasts
 from d2c_mlops.models.forecasting.effects import Effects, effects_of, factors_of
-from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs, from_panel, from_plan, without_absurd
+from d2c_mlops.models.forecasting.forecast_inputs import (
+    ForecastInputs,
+    from_panel,
+    from_plan,
+    moving_level,
+    without_absurd,
+)
 from d2c_mlops.models.forecasting.known_future import KnownFuture
 from d2c_mlops.models.forecasting.ladder import Climb, climb, combine_weights, corrections, prior_of, simple_forecasts
 from d2c_mlops.models.forecasting.panel import Freq, Panel
@@ -179,6 +185,48 @@ def test_training_costs_no_more_for_more_series(monkeypatch: pytest.MonkeyPatch)
 
 
 # -- weights and intervals
+
+
+def test_a_second_tree_on_the_same_inputs_shares_the_past_forecasts_of_the_first() -> None:
+    inputs, _ = promoted(130, 60, 8)
+    origins = boosted.training_origins(inputs, inputs.origin)
+    computed: list[int] = []
+
+    def simple(past: ForecastInputs) -> Array:
+        computed.append(past.origin)
+        return simple_forecasts(past)
+
+    first = boosted.training_rows(inputs, origins, simple)
+    again = boosted.training_rows(inputs, origins[3:], simple)
+    assert sorted(computed) == sorted(origins)
+    fresh = boosted.training_rows(replace(inputs), origins[3:], simple_forecasts)
+    for shared, alone in zip(again, fresh, strict=True):
+        np.testing.assert_array_equal(shared, alone)
+    assert len(first[1]) > 0
+
+
+def test_past_forecasts_of_other_inputs_are_not_shared() -> None:
+    inputs, _ = promoted(130, 60, 8)
+    origins = boosted.training_origins(inputs, inputs.origin)[:4]
+    boosted.training_rows(inputs, origins, simple_forecasts)
+    doubled = replace(inputs, units=2 * inputs.units)
+    features = [
+        boosted.training_rows(i, origins, simple_forecasts)[0] for i in (doubled, replace(doubled, units=doubled.units))
+    ]
+    np.testing.assert_array_equal(*features)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 12, 13, 40])
+def test_a_moving_level_is_the_mean_of_the_steps_around(window: int) -> None:
+    rng = np.random.default_rng(window)
+    units, expected = rng.poisson(3.0, (12, 4)).astype(float), rng.random((12, 4)) + 0.1
+    units[rng.random((12, 4)) < 0.3] = NAN
+    reach = window // 2
+    for step in range(12):
+        around = slice(max(0, step - reach), step + reach + 1)
+        usual = np.where(np.isnan(units[around]), 0.0, expected[around]).sum(axis=0)
+        wanted = np.where(usual > 0, np.nansum(units[around], axis=0) / np.where(usual > 0, usual, 1.0), 0.0)
+        np.testing.assert_allclose(moving_level(units, expected, window)[step], wanted, atol=1e-12)
 
 
 def test_weights_sum_to_one_and_a_hopeless_rung_has_none() -> None:

@@ -18,7 +18,7 @@ from .smoothing import Array
 # %% auto #0
 __all__ = ['ROWS', 'SERIES', 'ORIGINS', 'YEARS', 'LEAST_ROWS', 'HIGHEST', 'SETTINGS', 'ROUNDS', 'Simple', 'features',
            'recent_features', 'last_year_features', 'calendar_features', 'plan_features', 'Boosted', 'training_origins',
-           'training_rows', 'fit_boosted', 'predict_boosted']
+           'training_rows', 'simple_at', 'fit_boosted', 'predict_boosted']
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #cacef6df
 def features(inputs: ForecastInputs, simple: Array) -> tuple[NDArray[np.float32], Array]:
@@ -138,9 +138,8 @@ def training_rows(
     sample = np.sort(chance.choice(count, min(SERIES, count), replace=False))
     sampled = inputs.only(sample) if len(sample) < count else inputs
     matrices, targets, weights = [], [], []
-    for origin in origins:
-        past = sampled.at(origin, inputs.horizon)
-        matrix, level = features(past, simple(past))
+    for origin, forecasts in zip(origins, simple_at(inputs, sampled, origins, simple), strict=True):
+        matrix, level = features(sampled.at(origin, inputs.horizon), forecasts)
         actual = sampled.units[origin : origin + inputs.horizon]
         row, column = np.nonzero(~np.isnan(actual) & (level > 1e-8))
         if len(row) > (most := ROWS // len(origins)):
@@ -150,6 +149,15 @@ def training_rows(
         targets.append(np.clip(actual[row, column] / level[column], 0.0, HIGHEST))
         weights.append(level[column])
     return np.concatenate(matrices), np.concatenate(targets), np.concatenate(weights)
+
+
+def simple_at(inputs: ForecastInputs, sampled: ForecastInputs, origins: Sequence[int], simple: Simple) -> list[Array]:
+    """Return the simple forecasts of the sampled series after each origin; a second tree on the same inputs shares those of the first."""
+    memo = inputs.past_forecasts
+    for origin in origins:
+        if (simple, origin) not in memo:
+            memo[simple, origin] = simple(sampled.at(origin, inputs.horizon))
+    return [memo[simple, origin] for origin in origins]
 
 
 def fit_boosted(inputs: ForecastInputs, origins: Sequence[int], simple: Simple, quantiles: Array) -> Boosted | None:

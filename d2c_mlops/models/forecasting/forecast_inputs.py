@@ -97,6 +97,11 @@ class ForecastInputs:
         days = self.dates.astype("datetime64[D]")
         return np.asarray((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64))
 
+    @cached_property
+    def past_forecasts(self) -> dict[tuple[object, int], Array]:
+        """Return the forecasts from past origins that were already computed from these inputs, by forecaster and origin."""
+        return {}
+
 # %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #5a0b943d
 ABSURD = 10.0  # times the usual high sale of a series above which a value is cut
 FEWEST = 5  # sales below which nothing is usual, so that nothing is cut
@@ -174,14 +179,17 @@ def level_of(inputs: ForecastInputs, weeks: int) -> Array:
 def moving_level(units: Array, expected: Array, window: int) -> Array:
     """Return units per unit expected [time, series] over `window` steps around each step; 0 where nothing was expected."""
     observed = ~np.isnan(units)
-    sold = np.cumsum(np.where(observed, np.maximum(np.nan_to_num(units), 0.0), 0.0), axis=0)
-    usual = np.cumsum(np.where(observed, expected, 0.0), axis=0)
-    step = np.arange(len(units))
-    first, last = np.maximum(step - window // 2, 0), np.minimum(step + window // 2, len(units) - 1)
-    before = (first > 0)[:, None]
-    earlier = np.maximum(first - 1, 0)
-    sums = [total[last] - np.where(before, total[earlier], 0.0) for total in (sold, usual)]
-    return np.asarray(np.where(sums[1] > 1e-9, np.maximum(sums[0], 0.0) / np.maximum(sums[1], 1e-9), 0.0))
+    sold = _window_sums(np.where(observed, np.maximum(units, 0.0), 0.0), window // 2)
+    usual = _window_sums(np.where(observed, expected, 0.0), window // 2)
+    return np.asarray(np.where(usual > 1e-9, np.maximum(sold, 0.0) / np.maximum(usual, 1e-9), 0.0))
+
+
+def _window_sums(values: Array, reach: int) -> Array:
+    """Return the sums [time, series] of the `reach` steps before and after each step, that step with them."""
+    total = np.cumsum(values, axis=0)
+    sums = np.concatenate([total[reach:], np.repeat(total[-1:], min(reach, len(total)), axis=0)])
+    sums[reach + 1 :] -= total[: max(len(total) - reach - 1, 0)]
+    return np.asarray(sums)
 
 
 def group_mean(values: Array, weight: Array, group: NDArray[np.int64]) -> Array:
