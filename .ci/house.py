@@ -269,6 +269,14 @@ def names_are_plain() -> Iterator[str]:
         yield f"{count} vague names, {names.MOST} at most: name what the thing is (.ci/names.py lists the words)"
 
 
+def types_are_named() -> Iterator[str]:
+    """values of convert have types, and uses of `Any` there become fewer"""
+    counts = names.untyped()
+    if counts.total() > names.MOST_ANY:
+        places = ", ".join(f"{file} {count}" for file, count in counts.items())
+        yield f"{names.TYPED} uses Any {counts.total()} times, {names.MOST_ANY} at most: give the type, or object ({places})"
+
+
 def objects_keep_their_attributes() -> Iterator[str]:
     """no object's attributes are written past its class, which would change frozen dataclasses"""
     for file, tree in names.modules():
@@ -372,6 +380,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     folders_stay_small,
     no_imports_in_circles,
     names_are_plain,
+    types_are_named,
     objects_keep_their_attributes,
     imports_are_listed,
     commands_are_documented,

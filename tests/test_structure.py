@@ -1,5 +1,6 @@
 """The measures of the house find what they are there to find."""
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
@@ -40,6 +41,11 @@ def test_modules_that_import_each_other_are_found_directly_and_through_others() 
         ["a", "b", "c"],
         ["d", "e"],
     ]
+
+
+def test_the_type_any_is_counted_where_it_is_used_and_not_where_code_is_written_as_text() -> None:
+    source = 'from typing import Any\nx: dict[str, Any]\ndef f(a: Any) -> "list[int]":\n    return "def g(b: Any): ..."\ny: typing.Any\n'
+    assert sorted(script("names").any_lines(ast.parse(source))) == [2, 3, 5]
 
 
 def test_vague_names_are_counted_once_a_function_and_attributes_are_not() -> None:

@@ -6,10 +6,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from d2c_mlops.convert.check.addresses import without_secrets
 from d2c_mlops.convert.run.isolation import PROPERTIES, TRUSTED, protection_table
+
+if TYPE_CHECKING:
+    from d2c_mlops.convert.conversion_record import ConversionRecord
+    from d2c_mlops.convert.plan.data_flow import DataFlowReport
+    from d2c_mlops.convert.repair.repair_result import RepairFacts
+    from d2c_mlops.convert.run.feature_agreement import AgreementFigures
+    from d2c_mlops.convert.source.finding import FindingFacts
+    from d2c_mlops.convert.verify.verify import SavedFigures, VerdictFacts
+    from d2c_mlops.convert.write.writing import WrittenFacts
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d9d9d4; --soft: #6b6b66; --good: #1d7a46; --bad: #b3261e; --note: #8a6100; }
@@ -27,7 +36,7 @@ td.n { font-variant-numeric: tabular-nums; } .good { color: var(--good); } .bad 
 WORDS = {"equivalent": "good", "differs": "bad", "not comparable": "note", "refused": "bad"}
 
 
-def write_report(record: Mapping[str, Any], work: Path) -> Path:
+def write_report(record: ConversionRecord, work: Path) -> Path:
     """Write report.html and report.json into the work folder; return the page."""
     work.mkdir(parents=True, exist_ok=True)
     for file, text in (
@@ -40,7 +49,7 @@ def write_report(record: Mapping[str, Any], work: Path) -> Path:
     return work / "report.html"
 
 
-def page(record: Mapping[str, Any]) -> str:
+def page(record: ConversionRecord) -> str:
     """Return the page."""
     name = escape(Path(record["notebook"]).name)
     parts = [
@@ -64,15 +73,14 @@ def page(record: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
+def _verdict(record: ConversionRecord) -> str:
     refusal, verdict = record.get("refusal"), record.get("verdict")
     if refusal:
         place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
         text = f"<b class=bad>Refused</b> at the stage: {_DOING[refusal['stage']]}. {escape(place + refusal['why'])}"
         return f"<p class=verdict>{text}</p>"
     if verdict:
-        status = str(verdict.get("verdict") or verdict.get("status"))
-        reason = escape(str(verdict.get("reason") or verdict.get("why") or ""))
+        status, reason = verdict["status"], escape(verdict["reason"])
         return f"<p class=verdict><b class={WORDS.get(status, 'note')}>{escape(status.capitalize())}</b> {reason}</p>"
     return "<p class=verdict><b class=note>Not verified</b>: the original and the converted notebook were not both run.</p>"
 
@@ -80,24 +88,24 @@ def _verdict(record: Mapping[str, Any]) -> str:
 _DOING = {"revive": "repair and run", "read": "read", "write": "write", "verify": "verify"}
 
 
-def _next(record: Mapping[str, Any]) -> str:
+def _next(record: ConversionRecord) -> str:
     return f"<div class=next>Next: <pre>{escape(record['next'])}</pre></div>"
 
 
-def _structure(written: Mapping[str, Any] | None) -> str:
+def _structure(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     before, after = written["structure"]["before"], written["structure"]["after"]
     rows = [(what, before[what], after[what]) for what in after]
     lists = "".join(
-        f"<p><b>{title}</b> {', '.join(f'<code>{escape(str(value))}</code>' for value in written[key]) or 'none'}</p>"
-        for title, key in (("Functions", "functions"), ("Parameters", "parameters"))
+        f"<p><b>{title}</b> {', '.join(f'<code>{escape(name)}</code>' for name in names) or 'none'}</p>"
+        for title, names in (("Functions", written["functions"]), ("Parameters", written["parameters"]))
     )
     files = f"<p class=soft>{escape(written['notebook'])}<br>{escape(written['module_file'])}</p>"
     return f"<h2>Structure</h2>{_table(('', 'before', 'after'), rows)}{lists}{files}"
 
 
-def _read(read: Mapping[str, Any] | None) -> str:
+def _read(read: DataFlowReport | None) -> str:
     """Show the data flow: the names that each cell reads and defines."""
     if not read or not read["cells"]:
         return ""
@@ -116,7 +124,7 @@ def _read(read: Mapping[str, Any] | None) -> str:
     return f"<h2>Data flow</h2>{fits_table}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
 
 
-def _model(written: Mapping[str, Any] | None) -> str:
+def _model(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     if written["model"]:
@@ -132,7 +140,7 @@ def _model(written: Mapping[str, Any] | None) -> str:
     return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{candidates}"
 
 
-def served_text(agreement: Mapping[str, Any]) -> str:
+def served_text(agreement: AgreementFigures) -> str:
     """Return how many records got the same features alone and in pairs as in the whole table."""
     from d2c_mlops.convert.run.feature_agreement import PAIRS, SINGLES
 
@@ -147,11 +155,10 @@ def served_text(agreement: Mapping[str, Any]) -> str:
     )
 
 
-def _fixes(repair: Mapping[str, Any] | None) -> str:
+def _fixes(repair: RepairFacts | None) -> str:
     if not repair:
         return ""
-    fixes: Sequence[Mapping[str, Any]] = repair.get("mends", ())
-    missing = repair.get("missing") or ()
+    fixes, missing = repair["mends"], repair["missing"]
     lost = f"<p class=bad>Not installed: {escape(', '.join(map(str, missing)))}</p>" if missing else ""
     if not fixes:
         return (
@@ -159,14 +166,13 @@ def _fixes(repair: Mapping[str, Any] | None) -> str:
             if repair["status"] == "as is"
             else lost
         )
-    rows = [(fix.get("cell"), _Code(fix.get("before")), _Code(fix.get("after")), fix.get("reason")) for fix in fixes]
+    rows = [(fix["cell"], _Code(fix["before"]), _Code(fix["after"]), fix["reason"]) for fix in fixes]
     return f"<h2>Fixes</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
 
 
-def _fetched(repair: Mapping[str, Any] | None) -> str:
+def _fetched(repair: RepairFacts | None) -> str:
     """List the files that were downloaded before the runs; the runs and the conversion read these files."""
-    listed: Sequence[Mapping[str, Any]] = (repair or {}).get("fetched") or ()
-    if not listed:
+    if repair is None or not repair["fetched"]:
         return ""
     rows = [
         (
@@ -176,7 +182,7 @@ def _fetched(repair: Mapping[str, Any] | None) -> str:
             f"{source['size']:,}",
             source["sha256"][:16],
         )
-        for source in listed
+        for source in repair["fetched"]
     ]
     summary = (
         "Downloaded once before the run, which has no network access. The notebook and its conversion read these files."
@@ -184,17 +190,16 @@ def _fetched(repair: Mapping[str, Any] | None) -> str:
     return f"<h2>Downloaded data</h2><p>{summary}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
 
 
-def _compared(verdict: Mapping[str, Any] | None) -> str:
-    items: Sequence[Any] = (verdict or {}).get("items") or ()
-    then = _then((verdict or {}).get("saved") or {})
+def _compared(verdict: VerdictFacts | None) -> str:
+    if verdict is None:
+        return ""
+    items, saved = verdict["items"], _saved_figures(verdict["saved"])
     if not items:
-        return f"<h2>Compared results</h2>{then}" if then else ""
-    keys = [key for key in items[0] if not isinstance(items[0][key], dict | list)]
-    rows = [tuple(item.get(key) for key in keys) for item in items]
-    return f"<h2>Compared results</h2>{then}{_table(keys, rows)}"
+        return f"<h2>Compared results</h2>{saved}" if saved else ""
+    return f"<h2>Compared results</h2>{saved}{_table(items[0], (tuple(item.values()) for item in items))}"
 
 
-def _then(saved: Mapping[str, Any]) -> str:
+def _saved_figures(saved: SavedFigures) -> str:
     """Compare the numbers of the saved outputs with those of the new run."""
     if not saved.get("cells"):
         return ""
@@ -206,7 +211,7 @@ def _then(saved: Mapping[str, Any]) -> str:
     )
 
 
-def _left(written: Mapping[str, Any] | None) -> str:
+def _left(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     rows = [(entry["where"], entry["what"]) for entry in written["plain"]]
@@ -216,7 +221,7 @@ def _left(written: Mapping[str, Any] | None) -> str:
     return plain + gone
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
+def _findings(findings: Sequence[FindingFacts]) -> str:
     rows = [
         (finding["rule"], finding["severity"], f"{finding['cell'] or ''}", finding["message"], finding["fix"])
         for finding in sorted(findings, key=lambda entry: ("error", "warning", "info").index(entry["severity"]))
@@ -226,9 +231,9 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
     return f"<h2>Manual review</h2><p class=soft>Findings of <code>d2c check</code> in the original notebook.</p>{_table(('rule', '', 'cell', 'finding', 'fix'), rows)}"
 
 
-def _isolation(record: Mapping[str, Any]) -> str:
+def _isolation(record: ConversionRecord) -> str:
     """Return the isolation mode, the number of runs, and what each mode protects."""
-    runs: Mapping[str, int] = record.get("runs") or {}
+    runs = record["runs"]
     if not runs:
         return "<h2>Isolation</h2><p>Nothing was run.</p>"
     rows = [(name, *(value[key] for key in PROPERTIES)) for name, value in protection_table()]
@@ -250,17 +255,17 @@ def _stages(seconds: Mapping[str, float]) -> str:
 class _Code(str):
     """A cell of a table that holds code."""
 
-    def __new__(cls, text: Any) -> _Code:
+    def __new__(cls, text: object) -> _Code:
         return super().__new__(cls, text or "")
 
 
-def _table(head: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+def _table(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
     body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
     top = "".join(f"<th>{escape(str(column))}</th>" for column in head)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, _Code):
         return f"<td><pre>{escape(value)}</pre></td>"
     if isinstance(value, bool) or not isinstance(value, int | float):

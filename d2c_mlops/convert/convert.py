@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.conversion_report import served_text, write_report
@@ -19,7 +19,7 @@ from d2c_mlops.convert.run import container_pool
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.run.isolation import best_mode, mode
-from d2c_mlops.convert.source.finding import Finding
+from d2c_mlops.convert.source.finding import Finding, FindingFacts
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
 from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
@@ -27,6 +27,7 @@ from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
 if TYPE_CHECKING:
+    from d2c_mlops.convert.conversion_record import ConversionRecord
     from d2c_mlops.convert.repair.repair_result import RepairResult
     from d2c_mlops.convert.verify.verify import Verdict
 
@@ -57,7 +58,7 @@ class Conversion:
     written: WrittenNotebook | None = None
     verdict: Verdict | None = None
     refusal: ConversionRefused | None = None
-    findings: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[FindingFacts] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     report: Path | None = None
     isolation: str = ""  # the mode that code was run in; empty where none was run
@@ -130,7 +131,7 @@ class Conversion:
             lines.append(f"report    {self.report}")
         return "\n".join([*lines, f"next      {self.next}"])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ConversionRecord:
         """Return all results as JSON values."""
         values = {
             "notebook": str(self.notebook),
@@ -156,7 +157,7 @@ class Conversion:
             "report": None if self.report is None else str(self.report),
             "next": self.next,
         }
-        return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
+        return cast("ConversionRecord", json.loads(json.dumps(values, default=str)))
 
     def raise_for_refusal(self) -> None:
         """Raise DataRefused (exit code 3) where the notebook was refused."""

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 
@@ -40,7 +39,7 @@ class Ejected:
         """Return a summary for a terminal."""
         return "\n".join(f"{name}: {value}" for name, value in self.to_dict().items())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the result as JSON values."""
         listed = [{"where": skipped_test.where, "what": skipped_test.what} for skipped_test in self.skipped]
         return {"folder": str(self.folder), "modules": list(self.modules), "tests": list(self.tests),

@@ -99,7 +99,7 @@ def _convert_or_reuse(copy: Path, root: Path, notes: list[str]) -> dict[str, Any
     else:
         conversion = convert(copy, settings=project)
         conversion.raise_for_refusal()
-        report = conversion.to_dict()
+        report = dict(conversion.to_dict())
         if report["verdict"]["status"] != "equivalent":
             raise D2CError(f"the conversion {report['verdict']['status']}: {report['verdict']['reason']}")
         draft = stamp.with_suffix(".tmp")

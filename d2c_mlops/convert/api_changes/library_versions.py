@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from d2c_mlops.convert.api_changes.change import at_least
 
@@ -18,7 +17,7 @@ NEWEST: Mapping[tuple[int, int], Mapping[str, str]] = {  # the last releases tha
 }
 
 
-def python_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
+def python_of(metadata: Mapping[str, object]) -> tuple[int, int] | None:
     """Return the Python version that a notebook was saved with; None if the notebook does not contain it."""
     info = metadata.get("language_info")
     version = info.get("version") if isinstance(info, Mapping) else None
@@ -26,7 +25,7 @@ def python_of(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def before_version(metadata: Mapping[str, Any], library: str, version: str) -> bool:
+def before_version(metadata: Mapping[str, object], library: str, version: str) -> bool:
     """Whether the author certainly had a release of a library older than `version`."""
     python = python_of(metadata)
     if python is None:

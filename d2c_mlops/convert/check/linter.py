@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from d2c_mlops.convert.source.finding import Finding, Severity
 from d2c_mlops.convert.source.notebook import Cell, Notebook
@@ -45,6 +45,24 @@ CODES: dict[str, tuple[Severity, str]] = {
 _SIDE_EFFECTS = re.compile(r"Axes3D|enable_\w+|cufflinks|google\.colab|mpl_toolkits")
 _FROM_LINE = re.compile(r"\bline (\d+)\b")
 _QUOTED = re.compile(r"`([^`]+)`")
+
+
+class RuffPlace(TypedDict):
+    """A place in the source that ruff read: row and column from 1."""
+
+    row: int
+    column: int
+
+
+class RuffHit(TypedDict):
+    """A finding as ruff writes it; only what is used here."""
+
+    code: str
+    name: NotRequired[str]
+    message: str
+    location: RuffPlace
+    fix: dict[str, str] | None
+    url: NotRequired[str]
 
 
 @dataclass
@@ -92,7 +110,7 @@ def findings(lint: Lint) -> Iterator[Finding]:
         return
     try:
         answer, _ = lint.process.communicate(lint.source, timeout=30)
-        hits = json.loads(answer or "[]")
+        hits: list[RuffHit] = json.loads(answer or "[]")
     except (subprocess.TimeoutExpired, ValueError, OSError):
         lint.process.kill()
         return
@@ -106,7 +124,7 @@ def findings(lint: Lint) -> Iterator[Finding]:
         yield _finding(lint, hit, *lint.places[row])
 
 
-def _finding(lint: Lint, hit: dict[str, Any], cell: Cell, line: int) -> Finding:
+def _finding(lint: Lint, hit: RuffHit, cell: Cell, line: int) -> Finding:
     severity, why = CODES[hit["code"]]
     fix = (hit.get("fix") or {}).get("message") or "see the documentation of the rule"
     return Finding(

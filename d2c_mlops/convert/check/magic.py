@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from d2c_mlops.convert.check.check import check
 from d2c_mlops.errors import D2CError, UsageError
 
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import HTML
+
 _USAGE = "%d2c check [NOTEBOOK]"
 
 
-def load_ipython_extension(ipython: Any) -> None:
+def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register `%d2c` with a running IPython."""
-    ipython.register_magic_function(lambda line: d2c(line, ipython), "line", "d2c")
+    ipython.register_magic_function(lambda line: d2c(line, ipython), "line", "d2c")  # type: ignore[arg-type]
 
 
-def d2c(line: str, ipython: Any = None) -> Any:
+def d2c(line: str, ipython: InteractiveShell | None = None) -> HTML | None:
     """Run `%d2c check [NOTEBOOK]`; returns a table for the notebook, errors are printed as one line with the next step."""
     from IPython.display import HTML
 
@@ -33,7 +37,7 @@ def d2c(line: str, ipython: Any = None) -> Any:
         return None
 
 
-def current_notebook(ipython: Any = None) -> Path:
+def current_notebook(ipython: InteractiveShell | None = None) -> Path:
     """Return the path of the notebook that this kernel runs; raises UsageError if the kernel does not know it."""
     session_path = os.environ.get("JPY_SESSION_NAME", "")
     variables = getattr(ipython, "user_ns", {}) if ipython is not None else {}

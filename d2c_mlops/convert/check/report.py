@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 from urllib.parse import quote
 
 from d2c_mlops import __version__
@@ -75,7 +74,7 @@ class Report:
         elif first:
             yield f"next: d2c convert {first}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain JSON values."""
         return {
             "notebooks": list(self.notebooks),
@@ -88,7 +87,7 @@ class Report:
         """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
-    def to_sarif(self) -> dict[str, Any]:
+    def to_sarif(self) -> dict[str, object]:
         """Return a SARIF 2.1.0 log; lines are those of the cell, which the logical location names."""
         described = _descriptors(self.findings)
         index = {rule["id"]: number for number, rule in enumerate(described)}
@@ -106,8 +105,8 @@ class Report:
         }
         return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
-    def _result(self, finding: Finding, rule_index: int) -> dict[str, Any]:
-        where: dict[str, Any] = {
+    def _result(self, finding: Finding, rule_index: int) -> dict[str, object]:
+        where: dict[str, object] = {
             "physicalLocation": {
                 "artifactLocation": {"uri": _uri(finding.notebook), "index": self.notebooks.index(finding.notebook)},
                 "region": {"startLine": finding.line, "startColumn": finding.column},
@@ -164,8 +163,8 @@ def _cell_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"            fix: {finding.fix}{mark}"
 
 
-def _descriptors(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
-    ours: list[dict[str, Any]] = [
+def _descriptors(findings: tuple[Finding, ...]) -> list[dict[str, object]]:
+    ours: list[dict[str, object]] = [
         {
             "id": rule.id,
             "name": rule.name,

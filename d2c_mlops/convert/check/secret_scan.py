@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from d2c_mlops.convert.source.scopes import words
 
@@ -123,9 +122,10 @@ def _detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
     """Load detect-secrets if it is installed; it takes a third of a second, so only when a line is suspicious."""
     try:
         from detect_secrets.core.plugins import initialize
+        from detect_secrets.plugins.base import BasePlugin
     except ImportError:
         return ()
-    plugins: list[Any] = [initialize.from_plugin_classname(name) for name in _PLUGINS]
+    plugins: Iterable[BasePlugin] = (initialize.from_plugin_classname(name) for name in _PLUGINS)
     return tuple((plugin.secret_type, plugin.analyze_string) for plugin in plugins)
 
 

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from d2c_mlops.convert.meaning.columns import Selection
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.source.dataflow import Flow, is_kernel_name, trace
 
 
-def data_flow_report(plan: Plan) -> dict[str, Any]:
+class CellNames(TypedDict):
+    """The role of a cell and the names that it uses; `cell` counts from 1."""
+
+    cell: int
+    role: str
+    reads: list[str]
+    changes: list[str]
+    defines: list[str]
+    imports: list[str]
+
+
+class FitFacts(TypedDict):
+    """An estimator that is fitted, and on what; `cell` counts from 1."""
+
+    cell: int
+    estimator: str
+    kind: str
+    features: str
+    target: str
+
+
+class DataFlowReport(TypedDict):
+    """The cells and the fits of a notebook."""
+
+    cells: list[CellNames]
+    fits: list[FitFacts]
+    functions_that_read_globals: dict[str, list[str]]
+
+
+def data_flow_report(plan: Plan) -> DataFlowReport:
     """Return the cells and the fits of a notebook as JSON values; cells count from 1."""
     flow = trace(plan.notebook)
     return {
@@ -33,7 +61,7 @@ def data_flow_report(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _cell(plan: Plan, flow: Flow, index: int) -> dict[str, Any]:
+def _cell(plan: Plan, flow: Flow, index: int) -> CellNames:
     cell = flow.cells[index]
     imported = {imported.bound for imported in cell.imports}
     modules = {imported.bound for cell in flow.cells.values() for imported in cell.imports}
@@ -53,7 +81,7 @@ def _columns(text: str, chosen: Selection | None) -> str:
     return f"{text} ({chosen})" if chosen is not None and (chosen.only or chosen.without) else text
 
 
-def to_text(report: Mapping[str, Any]) -> str:
+def to_text(report: DataFlowReport) -> str:
     """Return the reading as a table for a terminal."""
     lines = [f"{'cell':>4}  {'role':10}  reads → changes, defines"]
     for cell in report["cells"]:

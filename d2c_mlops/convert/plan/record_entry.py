@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ READERS = (
 LEAST = 4  # rows of a table that is cut
 
 
-def learned_column(make: Callable[[], Any], namespace: dict[str, Any], used: list[str]) -> str:
+def learned_column(make: Callable[[], object], namespace: dict[str, object], used: list[str]) -> str:
     """Return a column of the records that depends on other rows; empty if none is found.
 
     `make` returns the records from the files that it reads. They are made again from some rows of each table that was read and
@@ -50,7 +49,7 @@ def learned_column(make: Callable[[], Any], namespace: dict[str, Any], used: lis
     return ""
 
 
-def _differs(name: str, part: Any, whole: pd.DataFrame, fixed: list[str], read: Iterable[pd.DataFrame]) -> bool:
+def _differs(name: str, part: object, whole: pd.DataFrame, fixed: list[str], read: Iterable[pd.DataFrame]) -> bool:
     if not isinstance(part, pd.DataFrame) or name not in part or name not in whole or not part.index.is_unique:
         return False
     labels = part.index[part.index.isin(whole.index)]
@@ -91,13 +90,13 @@ def _same(first: pd.Series, right: pd.Series) -> np.ndarray:
 
 
 @contextmanager
-def _reading(namespace: dict[str, Any], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
+def _reading(namespace: dict[str, object], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
     """Replace the readers of pandas, under any name, by readers that return changed DataFrames; each has the number of its call."""
     plain = {name: getattr(pd, name) for name in READERS}
     count = [0]
 
-    def reader(read: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
+    def reader(read: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
             table = read(*args, **kwargs)
             if not isinstance(table, pd.DataFrame):
                 return table

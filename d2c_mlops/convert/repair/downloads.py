@@ -6,10 +6,10 @@ import ast
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from d2c_mlops.convert.check.addresses import (
     HTTPX,
@@ -40,6 +40,17 @@ _SAVED = "__import__('d2c_mlops.saved_response', fromlist=['{0}']).{0}"
 _FIX = Fix("fetched", "", "", "the URL is downloaded before the run, which has no network access")
 
 
+class FetchedFacts(TypedDict):
+    """A Fetched as JSON values."""
+
+    url: str
+    cell: int
+    file: str
+    size: int
+    sha256: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Fetched:
     """The result of a download; `cell` counts from 1."""
@@ -51,9 +62,9 @@ class Fetched:
     sha256: str = ""
     reason: str = ""  # why it was not fetched
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FetchedFacts:
         """Return it as plain JSON values."""
-        return asdict(self)
+        return cast("FetchedFacts", asdict(self))
 
     @property
     def text(self) -> str:
@@ -173,7 +184,7 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
     return (replaced(cell, url_argument, repr(name)),)
 
 
-def download_advice(fetched: Sequence[Mapping[str, Any]] | None) -> str:
+def download_advice(fetched: Sequence[FetchedFacts] | None) -> str:
     """Return the advice for a cell that needs the network; `fetched` is None if no download was requested."""
     if fetched is None:
         return "add --fetch to download it before the run, or download the file yourself and pass its folder: --data FOLDER"

@@ -6,10 +6,10 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from d2c_mlops.convert.api_changes.change import at_least, installed_version
 from d2c_mlops.convert.check.rule import Subject
@@ -17,8 +17,21 @@ from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell, Notebook, code_cell
 
+if TYPE_CHECKING:
+    from d2c_mlops.convert.run.session import CellError
+
 FIXES_PACKAGE = "d2c_mlops.convert.repair.fixes"
 Node = TypeVar("Node", bound=ast.AST)
+
+
+class FixFacts(TypedDict):
+    """An AppliedFix as JSON values; `cell` counts from 1."""
+
+    cell: int | None
+    kind: str
+    before: str
+    after: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -31,9 +44,10 @@ class AppliedFix:
     after: str
     reason: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FixFacts:
         """Return the fix as JSON values; `cell` counts from 1."""
-        return asdict(self) | {"cell": None if self.cell is None else self.cell + 1}
+        cell = None if self.cell is None else self.cell + 1
+        return {"cell": cell, "kind": self.kind, "before": self.before, "after": self.after, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class CellFailure:
     kind: str
     message: str
     bases: tuple[str, ...] = ()
-    arguments: tuple[Any, ...] = ()
+    arguments: tuple[int | str, ...] = ()
     name: str = ""  # the attribute or module that was not there
     holder: str = ""  # class of the object without that attribute
     filename: str = ""
@@ -85,23 +99,21 @@ class CellFailure:
         return any(text in place for text in texts for place in self.library)
 
 
-def cell_failure(cell: int, failure: Mapping[str, Any]) -> CellFailure:
-    """Parse the facts of an exception that the child process sent; malformed parts are dropped."""
-    names = ("cell", "line", "end_line", "column", "end_column", "function")
-    frames = tuple(Frame(**{name: frame.get(name) for name in names}) for frame in failure.get("frames", ()))
+def cell_failure(cell: int, error: CellError) -> CellFailure:
+    """Return the failure of a cell from the facts that the child process sent."""
     return CellFailure(
         cell,
-        str(failure.get("kind", "")),
-        str(failure.get("message", "")),
-        tuple(map(str, failure.get("bases", ()))),
-        tuple(failure.get("arguments", ())),
-        str(failure.get("name", "")),
-        str(failure.get("holder", "")),
-        str(failure.get("filename", "")),
-        frames,
-        tuple(map(str, failure.get("library", ()))),
-        dict(failure.get("strings", {})),
-        dict(failure.get("kinds", {})),
+        error["kind"],
+        error["message"],
+        tuple(error["bases"]),
+        tuple(error["arguments"]),
+        error["name"],
+        error["holder"],
+        error["filename"],
+        tuple(Frame(**frame) for frame in error["frames"]),
+        tuple(error["library"]),
+        error["strings"],
+        error["kinds"],
     )
 
 
@@ -256,8 +268,8 @@ def _after_brackets(cell: Cell, call: ast.Call, line: int, column: int) -> tuple
 
 def replaced(cell: Cell, node: ast.AST, text: str) -> Edit:
     """Replace a whole node; brackets around it stay."""
-    spot: Any = node
-    return Edit(cell.index, spot.lineno, spot.col_offset, spot.end_lineno, spot.end_col_offset, text)
+    place = cast("ast.expr", node)
+    return Edit(cell.index, place.lineno, place.col_offset, place.end_lineno or 0, place.end_col_offset or 0, text)
 
 
 def statement_of(cell: Cell, node: ast.AST) -> ast.stmt | None:

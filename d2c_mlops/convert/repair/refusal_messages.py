@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from d2c_mlops.convert.api_changes.change import applicable_changes
 from d2c_mlops.convert.repair import downloads
+from d2c_mlops.convert.repair.downloads import FetchedFacts
 from d2c_mlops.convert.repair.fix_registry import CellFailure
 from d2c_mlops.convert.repair.fixes.modules import distribution_of
 from d2c_mlops.convert.repair.fixes.paths import needs_network
@@ -39,7 +39,7 @@ def missing_module_refusal(
 
 
 def failed_cell_refusal(
-    failure: CellFailure, cell: int, left_out: str, fetched: Sequence[Mapping[str, Any]] | None = None
+    failure: CellFailure, cell: int, left_out: str, fetched: Sequence[FetchedFacts] | None = None
 ) -> Refusal:
     """Return the refusal of a failing cell without a matching fix.
 
@@ -49,7 +49,7 @@ def failed_cell_refusal(
     return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, left_out, fetched), failure.kind)
 
 
-def _advice(failure: CellFailure, left_out: str, fetched: Sequence[Mapping[str, Any]] | None) -> str:
+def _advice(failure: CellFailure, left_out: str, fetched: Sequence[FetchedFacts] | None) -> str:
     """Return what a person can do about a failure without a matching fix."""
     if needs_network(failure):
         return downloads.download_advice(fetched)

@@ -4,11 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from d2c_mlops.convert.repair.downloads import Fetched
-from d2c_mlops.convert.repair.fix_registry import AppliedFix
+from d2c_mlops.convert.repair.downloads import Fetched, FetchedFacts
+from d2c_mlops.convert.repair.fix_registry import AppliedFix, FixFacts
 from d2c_mlops.convert.run.folder_copies import LeftOut
+
+
+class RefusalFacts(TypedDict):
+    """A Refusal as JSON values; `cell` counts from 1."""
+
+    cell: int | None
+    why: str
+    next: str
+    error: str
+
+
+class LeftOutFacts(TypedDict):
+    """A file that was not copied, and why."""
+
+    path: str
+    why: str
+
+
+class RepairFacts(TypedDict):
+    """A RepairResult as JSON values; `mends` are the fixes."""
+
+    status: str
+    original: str
+    notebook: str | None
+    mends: list[FixFacts]
+    missing: list[str]
+    installed: list[str]
+    refusal: RefusalFacts | None
+    order: list[int]
+    seconds: float
+    runs: int
+    fetched: list[FetchedFacts]
+    left_out: list[LeftOutFacts]
 
 
 @dataclass(frozen=True)
@@ -20,7 +53,7 @@ class Refusal:
     next: str
     error: str = ""  # the exception's name, where a cell failed
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RefusalFacts:
         """Return the refusal as plain JSON values; `cell` counts from 1."""
         cell = None if self.cell is None else self.cell + 1
         return {"cell": cell, "why": self.why, "next": self.next, "error": self.error}
@@ -43,13 +76,13 @@ class RepairResult:
     fetched: tuple[Fetched, ...] = ()  # addresses that were to be downloaded before the runs
     left_out: tuple[LeftOut, ...] = ()  # files of the notebook's folder that were not copied
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RepairFacts:
         """Return the result as plain JSON values."""
         return {
             "status": self.status,
             "original": str(self.original),
             "notebook": None if self.notebook is None else str(self.notebook),
-            "mends": [mend.to_dict() for mend in self.fixes],
+            "mends": [fix.to_dict() for fix in self.fixes],
             "missing": list(self.missing),
             "installed": list(self.installed),
             "refusal": None if self.refusal is None else self.refusal.to_dict(),

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from d2c_mlops.convert.run.session import CellRun
 from d2c_mlops.convert.source.notebook import Cell, Notebook
@@ -36,8 +35,8 @@ def save(
     temporary.replace(path)
 
 
-def _cell(cell: Cell, old: Mapping[str, Any], cell_run: CellRun | None, used: set[str]) -> dict[str, Any]:
-    document: dict[str, Any] = {
+def _cell(cell: Cell, old: Mapping[str, object], cell_run: CellRun | None, used: set[str]) -> dict[str, object]:
+    document: dict[str, object] = {
         "cell_type": cell.kind,
         "id": _id(cell, used),
         "metadata": {"tags": list(cell.tags)} if cell.tags else {},
@@ -59,7 +58,7 @@ def _id(cell: Cell, used: set[str]) -> str:
     return name
 
 
-def _output(output: Mapping[str, Any]) -> dict[str, Any]:
+def _output(output: Mapping[str, object]) -> dict[str, object]:
     """Return an output with texts in the form of nbformat."""
     saved = dict(output)
     if "text" in saved:
@@ -67,7 +66,7 @@ def _output(output: Mapping[str, Any]) -> dict[str, Any]:
     return saved
 
 
-def _raw_cells(path: Path) -> list[dict[str, Any]]:
+def _raw_cells(path: Path) -> list[dict[str, object]]:
     try:
         cells = json.loads(path.read_bytes()).get("cells", [])
     except (OSError, ValueError, AttributeError):

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 from datetime import datetime as moment
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 from numpy import generic, ndarray
 from pandas import Categorical, DataFrame, Index, MultiIndex, RangeIndex, Series
 from pandas.core.arrays import BaseMaskedArray, IntervalArray
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from d2c_mlops.convert.run.session import ArrayLine, Form
 
 try:
     from pyarrow import ChunkedArray
@@ -60,37 +65,44 @@ if "." in __name__:  # imported, not executed in the child's namespace, which ha
 
 DEEPEST = 6
 LONGEST = 20_000  # elements of a list or dict that are looked at
+COLLECTIONS: tuple[tuple[type, Callable[[Any], Iterable[object]]], ...] = (
+    (dict, dict.items),
+    (list, list.__iter__),
+    (tuple, tuple.__iter__),
+    (set, set.__iter__),
+    (frozenset, frozenset.__iter__),
+)
 IN_MEMORY = (
     "its trees are stored inside its library; its predictions are compared where the notebook assigns them to a name"
 )
 
 
-def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]], list[bytes]]:
+def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayLine], list[bytes]]:
     """Return the form of each named value, a line (dtype, shape, bytes) for each array, and the arrays' bytes.
 
     The kind of a form is `t`; kind `other` is not compared. Arrays of texts have the dtype 'text' and are a JSON list.
     """
-    lines: list[list[Any]] = []
+    lines: list[ArrayLine] = []
     parts: list[bytes] = []
 
-    def keep(dtype: str, shape: list[int], data: bytes) -> dict[str, Any]:
-        lines.append([dtype, shape, len(data)])
+    def keep(dtype: str, shape: list[int], data: bytes) -> Form:
+        lines.append((dtype, shape, len(data)))
         parts.append(data)
         return {"t": "array", "key": len(lines) - 1}
 
-    def texts(strings: list[str], shape: list[int] | None = None) -> dict[str, Any]:
+    def texts(strings: list[str], shape: list[int] | None = None) -> Form:
         return keep("text", [len(strings)] if shape is None else shape, plain_json(strings).encode("ascii"))
 
-    def attempt(read: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    def attempt(read: Callable[..., Form], *args: object) -> Form:
         try:
             return read(*args)
         except (Exception, RecursionError):
             return other("a value whose memory layout is not supported")
 
-    def form(value: Any, depth: int) -> dict[str, Any]:
+    def form(value: object, depth: int) -> Form:
         return attempt(form_of, value, depth)
 
-    def form_of(value: Any, depth: int) -> dict[str, Any]:
+    def form_of(value: object, depth: int) -> Form:
         kind = type(value)
         if value is None or exactly(value, bool, int, float, str) or is_a(value, generic):
             return scalar(value)
@@ -113,8 +125,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             return {"t": "text", "v": text(value)}
         if depth >= DEEPEST:
             return other("nested too deeply")
-        for base, read in ((dict, dict.items), (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__),
-                           (frozenset, frozenset.__iter__)):  # fmt: skip
+        for base, read in COLLECTIONS:
             if is_a(value, base):
                 return collection(base, list(read(value)), depth)
         if is_a(value, int) or is_a(value, float) or is_a(value, str):
@@ -122,7 +133,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         column_form = column(value)
         return fitted(value, depth) if column_form["t"] == "other" else column_form
 
-    def collection(base: type, elements: list[Any], depth: int) -> dict[str, Any]:
+    def collection(base: type, elements: list[Any], depth: int) -> Form:
         if len(elements) > LONGEST:
             return other("too long")
         if base is dict:
@@ -139,12 +150,12 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             else texts(sorted(string or "" for string in strings))
         )
 
-    def frame(value: Any) -> dict[str, Any]:
+    def frame(value: object) -> Form:
         manager = (state(value) or {})["_mgr"]
         if not is_a(manager, BlockManager):
             return other("an unsupported kind of DataFrame")
         columns, rows = axes_of(manager)
-        parts: list[dict[str, Any]] = [other("")] * length(columns)
+        parts: list[Form] = [other("")] * length(columns)
         for block in blocks_of(manager):
             block_values, places = values_of(block), object_list(numbers_of(places_of(block)))
             if (
@@ -162,7 +173,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         whole = [name if name is not None else "?" for name in names]
         return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, attempt(index, rows)]}
 
-    def index(value: Any) -> dict[str, Any]:
+    def index(value: object) -> Form:
         attributes = state(value) or {}
         if is_a(value, RangeIndex):
             return {"t": "text", "v": repr(attributes["_range"]) if type(attributes["_range"]) is range else ""}
@@ -174,10 +185,10 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             }
         return column(attributes["_data"])
 
-    def sides(value: Any) -> dict[str, Any]:
+    def sides(value: object) -> Form:
         return index(value) if is_a(value, Index) else column(value)
 
-    def column(value: Any) -> dict[str, Any]:
+    def column(value: object) -> Form:
         """The form of a column's array, numpy's or an extension of pandas."""
         if is_a(value, ndarray):
             return array(value)
@@ -197,15 +208,15 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             return {"t": "list", "parts": [sides(attributes["_left"]), sides(attributes["_right"])]}
         return other("an unsupported kind of array")
 
-    def array(value: Any) -> dict[str, Any]:
+    def array(value: Any) -> Form:
         dtype, shape = dtype_of(value), [*shape_of(value)]
         kind = kind_of_dtype(dtype)
         if kind in "biufcmM":
             return keep(text_of_dtype(dtype), shape, object_bytes(value))
-        elements_found: list[Any] = object_list(value) if len(shape) == 1 else flat(object_list(value), len(shape))
+        elements_found: list[object] = object_list(value) if len(shape) == 1 else flat(object_list(value), len(shape))
         return listed(elements_found, shape) if kind in "OSUT" else other("an array of records")
 
-    def listed(elements_found: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
+    def listed(elements_found: list[object], shape: list[int] | None = None) -> Form:
         numbers = []
         for element in elements_found:
             if (plain := real(element)) is None:
@@ -219,7 +230,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
             other("an array of unsupported objects") if None in words else texts([word or "" for word in words], shape)
         )
 
-    def fitted(value: Any, depth: int) -> dict[str, Any]:
+    def fitted(value: object, depth: int) -> Form:
         if is_a(value, type):
             return other("a class")
         attributes, module = state(value), module_of(value)
@@ -245,7 +256,7 @@ def snapshot(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[list[Any]]
         names = sorted(n for n in attributes if n.endswith("_") and not n.startswith("_") and not n.endswith("__"))
         return parts_of(value, {name: attributes[name] for name in names}, depth)
 
-    def parts_of(value: Any, attributes: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    def parts_of(value: object, attributes: Mapping[str, object], depth: int) -> Form:
         inside = [form(attribute, depth + 1) for attribute in attributes.values()]
         return {"t": "fitted", "class": name_of(type(value)), "names": [*attributes], "parts": inside}
 

@@ -15,21 +15,37 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Literal, Required, TextIO, TypedDict, cast
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from d2c_mlops.convert.run.child_control import Start, Tools
+    from d2c_mlops.convert.run.session import CellAnswer, CellError, CodePlace
 
 OUTPUT_LIMIT = 1_000_000
 CELL_FILE = "cell-{}.py"
 _LIBRARY_FRAMES = 8
 
 
+class ChildRequest(TypedDict, total=False):
+    """What the parent asks: to run a cell (`index`, `source`), or for the classes of the values of expressions (`names`)."""
+
+    do: Required[Literal["cell", "kinds"]]
+    index: int
+    source: str
+    names: list[str]
+
+
 class Recorder:
     """Collect what a cell shows, in order, as nbformat 4 outputs."""
 
     def __init__(self) -> None:
-        self.outputs: list[dict[str, Any]] = []
+        self.outputs: list[dict[str, object]] = []
+
         self.size = 0
 
-    def add(self, output: dict[str, Any], size: int) -> None:
+    def add(self, output: dict[str, object], size: int) -> None:
         """Keep an output unless the cell has shown too much already."""
         if self.size <= OUTPUT_LIMIT:
             self.outputs.append(output)
@@ -44,14 +60,18 @@ class Recorder:
             return
         if len(text) > room:
             text = text[:room] + "\n... (cut)\n"
-        if last.get("output_type") == "stream" and last["name"] == name:
-            last["text"].append(text)
+        texts = last.get("text")
+        if last.get("output_type") == "stream" and last["name"] == name and isinstance(texts, list):
+            texts.append(text)
         else:
             self.outputs.append({"output_type": "stream", "name": name, "text": [text]})
 
-    def taken(self) -> list[dict[str, Any]]:
+    def joined_outputs(self) -> list[dict[str, object]]:
         """Return the outputs with the parts of their texts joined: joining them one by one takes the square of their number."""
-        return [output | {"text": "".join(output["text"])} if "text" in output else output for output in self.outputs]
+        return [
+            output | {"text": "".join(texts)} if isinstance(texts := output.get("text"), list) else output
+            for output in self.outputs
+        ]
 
 
 class CapturedStream:
@@ -94,7 +114,7 @@ class CapturedStream:
         return True
 
 
-def start_shell(recorder: Recorder, plots: bool) -> Any:
+def start_shell(recorder: Recorder, plots: bool) -> InteractiveShell:
     """Create the IPython shell of this process; `recorder` collects its displayed outputs."""
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
@@ -102,10 +122,9 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
     from traitlets.config import Config
 
     class Publisher(DisplayPublisher):
-        def publish(self, data: Any, metadata: Any = None, *args: Any, transient: Any = None, **kwargs: Any) -> None:
+        def publish(self, data: Mapping[str, object], *args: object, **kwargs: object) -> None:
             shown, size = _bundle(data)
-            output = {"output_type": "display_data", "data": shown, "metadata": {}}
-            recorder.add(output, size)
+            recorder.add({"output_type": "display_data", "data": shown, "metadata": {}}, size)
 
         def clear_output(self, wait: bool = False) -> None:
             recorder.outputs.clear()
@@ -114,18 +133,19 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
     class Hook(DisplayHook):
         def write_output_prompt(self) -> None: ...
 
-        def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        def write_format_data(self, format_dict: Mapping[str, object], md_dict: object = None) -> None:
             shown, size = _bundle(format_dict)
             count = self.prompt_count
-            output = {"output_type": "execute_result", "data": shown, "metadata": {}, "execution_count": count}
-            recorder.add(output, size)
+            recorder.add(
+                {"output_type": "execute_result", "data": shown, "metadata": {}, "execution_count": count}, size
+            )
 
         def finish_displayhook(self) -> None: ...
 
     class Shell(InteractiveShell):
         kernel = None  # pandas shows its tables as in a notebook where the shell has one
 
-        def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        def _showtraceback(self, etype: type[BaseException], evalue: object, stb: list[str]) -> None:
             try:
                 message = str(evalue)
             except Exception as error:
@@ -133,7 +153,7 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
             output = {"output_type": "error", "ename": etype.__name__, "evalue": message[:20_000]}
             recorder.add({**output, "traceback": [str(line)[:20_000] for line in stb]}, 0)
 
-        def enable_gui(self, gui: Any = None) -> None: ...
+        def enable_gui(self, gui: object = None) -> None: ...
 
         def ask_exit(self) -> None:
             raise SystemExit
@@ -167,9 +187,9 @@ def start_shell(recorder: Recorder, plots: bool) -> Any:
     return shell
 
 
-def _bundle(data: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def _bundle(data: Mapping[str, object]) -> tuple[dict[str, object], int]:
     """Return a MIME bundle as JSON has it, and its size."""
-    shown: dict[str, Any] = {}
+    shown: dict[str, object] = {}
     for mime, value in data.items():
         if isinstance(value, bytes):
             value = base64.b64encode(value).decode("ascii") + "\n"
@@ -180,7 +200,8 @@ def _bundle(data: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
                 value = repr(value)
         if not (isinstance(value, str) and len(value) > 5 * OUTPUT_LIMIT):
             shown[str(mime)] = value
-    return shown, sum(len(value) for mime, value in shown.items() if mime == "text/plain")
+    text = shown.get("text/plain")
+    return shown, len(text) if isinstance(text, str) else 0
 
 
 def _close_figures() -> None:
@@ -207,10 +228,12 @@ class AssignmentWatch:
     """Record every assignment to a copy that pandas warns about, even if warnings are silenced."""
 
     def __init__(self) -> None:
-        self.places: list[dict[str, Any]] = []
-        plain = warnings.warn
+        self.places: list[CodePlace] = []
+        plain: Callable[..., None] = warnings.warn
 
-        def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **kwargs: Any) -> None:
+        def warn(
+            message: object, category: object = None, stacklevel: int = 1, *args: object, **kwargs: object
+        ) -> None:
             if getattr(category, "__name__", "") == "ChainedAssignmentError":
                 frame = sys._getframe(1)
                 while frame is not None and cell_of(frame.f_code.co_filename) is None:
@@ -233,11 +256,13 @@ def cell_of(filename: str) -> int | None:
     return _current[0] if filename in ("<timed exec>", "<timed eval>", "<magic-timeit>") else None
 
 
-def _place(code: types.CodeType, at: tuple[int | None, ...]) -> dict[str, Any]:
+def _place(code: types.CodeType, at: tuple[int | None, ...]) -> CodePlace:
     shift = 0 if code.co_filename.startswith("cell-") else _current[1]
     line, end_line, column, end_column = at
+    cell = cell_of(code.co_filename)
+    assert cell is not None, code.co_filename
     return {
-        "cell": cell_of(code.co_filename),
+        "cell": cell,
         "line": (line or 1) + shift,
         "end_line": (end_line or line or 1) + shift,
         "column": column,
@@ -246,9 +271,9 @@ def _place(code: types.CodeType, at: tuple[int | None, ...]) -> dict[str, Any]:
     }
 
 
-def error_facts(error: BaseException) -> dict[str, Any]:
+def error_facts(error: BaseException) -> CellError:
     """Return the facts of an exception that fixes use: kind, message, places and nearby values."""
-    frames: list[dict[str, Any]] = []
+    frames: list[CodePlace] = []
     library: list[str] = []
     strings: dict[str, str] = {}
     kinds: dict[str, str] = {}
@@ -310,14 +335,16 @@ def kind_of(value: object) -> str:
     return short_names.get(path, path)
 
 
-def run_cell(shell: Any, recorder: Recorder, watch: AssignmentWatch, index: int, source: str) -> dict[str, Any]:
+def run_cell(
+    shell: InteractiveShell, recorder: Recorder, watch: AssignmentWatch, index: int, source: str
+) -> CellAnswer:
     """Run one cell and return its outputs, its error if any, and the chained assignments seen."""
     recorder.outputs, recorder.size = [], 0
     watch.places.clear()
     lines = source.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     _current[:] = [index, first + 1 if lines[first].lstrip().startswith("%%") else first]
-    shell.compile.get_code_name = lambda *_: CELL_FILE.format(index)
+    shell.compile.get_code_name = lambda *_: CELL_FILE.format(index)  # type: ignore[method-assign]
     began = time.perf_counter()
     real = sys.stdout, sys.stderr
     sys.stdout = CapturedStream(recorder, "stdout", real[0])
@@ -332,15 +359,15 @@ def run_cell(shell: Any, recorder: Recorder, watch: AssignmentWatch, index: int,
     return {
         "count": shell.execution_count - 1,
         "seconds": time.perf_counter() - began,
-        "outputs": recorder.taken(),
+        "outputs": recorder.joined_outputs(),
         "error": None if error is None else error_facts(error),
         "chained": list(watch.places),
     }
 
 
-def private(*names: str) -> dict[str, Any]:
+def private(*names: str) -> dict[str, object]:
     """Execute modules of ours, in this order, in one namespace that nothing else refers to, with builtins of its own."""
-    space: dict[str, Any] = {"__name__": names[-1], "__builtins__": dict(vars(builtins))}
+    space: dict[str, object] = {"__name__": names[-1], "__builtins__": dict(vars(builtins))}
     for name in names:
         file = Path(__file__).with_name(f"{name}.py")
         exec(compile(file.read_bytes(), str(file), "exec"), space)  # noqa: S102 - our own source
@@ -354,33 +381,32 @@ def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) ->
     """
     os.set_inheritable(source, False)
     os.set_inheritable(sink, False)
-    tools = private("memory_reads", "capture", "tampering") if proof else None
+    tools = cast("Tools", private("memory_reads", "capture", "tampering")) if proof else None
     recorder, watch = Recorder(), AssignmentWatch()
     refuse_questions()
     shell = start_shell(recorder, plots)
-    commands: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "cell": lambda ask: run_cell(shell, recorder, watch, ask["index"], ask["source"]),
-        "kinds": lambda ask: {name: _kind_in(shell, name) for name in ask["names"]},
+    commands: dict[str, Callable[[ChildRequest], object]] = {
+        "cell": lambda request: run_cell(shell, recorder, watch, request["index"], request["source"]),
+        "kinds": lambda request: {name: _kind_in(shell, name) for name in request["names"]},
     }
     mailbox: list[bytes] = []
     request_lock, answered = _thread.allocate_lock(), _thread.allocate_lock()
     request_lock.acquire()
     answered.acquire()
-    private("child_control")["start"](
-        source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, tools
-    )
+    start = cast("Start", private("child_control")["start"])
+    start(source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, tools)
     del tools
     sys.path[0:0] = ["", *extra]
     os.environ["PYTHONPATH"] = os.pathsep.join([*extra, os.environ["PYTHONPATH"]])
     while True:
         request_lock.acquire()
-        ask = json.loads(mailbox.pop())
-        answer = json.dumps(commands[ask["do"]](ask), default=repr)
+        request: ChildRequest = json.loads(mailbox.pop())
+        answer = json.dumps(commands[request["do"]](request), default=repr)
         mailbox.append(answer.encode("utf-8", "replace"))
         answered.release()
 
 
-def _kind_in(shell: Any, expression: str) -> str:
+def _kind_in(shell: InteractiveShell, expression: str) -> str:
     try:
         return kind_of(eval(expression, shell.user_ns))  # noqa: S307 - the notebook's own names, inside the sandbox
     except Exception:

@@ -11,7 +11,25 @@ from collections.abc import Callable
 from hashlib import blake2b
 from os import _exit as exit_now
 from os import read, write
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _thread import LockType
+    from types import FrameType
+    from typing import TypedDict
+
+    from d2c_mlops.convert.run.session import ArrayLine, Form
+    from d2c_mlops.convert.run.tampering import Watched
+
+    class Tools(TypedDict):
+        """What is used of the namespace of `capture` and `tampering`."""
+
+        snapshot: Callable[[dict[str, object]], tuple[dict[str, Form], list[ArrayLine], list[bytes]]]
+        plain_json: Callable[[dict[str, object]], str]
+        watched: Callable[[], list[Watched]]
+        replaced: Callable[[list[Watched]], list[str]]
+
+    Start = Callable[[int, int, list[bytes], LockType, LockType, dict[str, object], Tools | None], None]
 
 KEY_SIZE = 32
 MAC_SIZE = 32
@@ -28,11 +46,11 @@ OF_CELLS = ("ctypes.cdata", "ctypes.string_at", "ctypes.wstring_at", "ctypes.mem
 def start(
     source: int,  # descriptor from which requests are read
     sink: int,  # descriptor to which answers are written
-    mailbox: list[Any],  # holds a request or an answer of the main thread
-    request_lock: Any,  # lock that is released when a request lies in the mailbox
-    answered: Any,  # lock that is released when an answer does
-    names: dict[str, Any],  # the notebook's names
-    tools: dict[str, Any] | None,  # the namespace of `capture` and `tampering`; None where nothing is to be proved
+    mailbox: list[bytes],  # holds a request or an answer of the main thread
+    request_lock: LockType,  # lock that is released when a request lies in the mailbox
+    answered: LockType,  # lock that is released when an answer does
+    names: dict[str, object],  # the notebook's names
+    tools: Tools | None,  # the namespace of `capture` and `tampering`; None where nothing is to be proved
 ) -> None:
     """Read the key, record the objects that must not be replaced, and serve in a separate thread."""
     unread = b""
@@ -97,14 +115,14 @@ def start(
     start_new_thread(serve, ())
 
 
-def forbid() -> Callable[[str, tuple[Any, ...]], None]:
+def forbid() -> Callable[[str, tuple[object, ...]], None]:
     """Return an audit hook, which Python code cannot remove: it ends the process at a FORBIDDEN event."""
     always = frozenset(FORBIDDEN[:8])
     of_cells = frozenset(OF_CELLS)
     codes = {name: FIRST_CODE + place for place, name in enumerate(FORBIDDEN)}
     frame_of, ends_with, contains = sys._getframe, str.endswith, str.__contains__
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in always:
             exit_now(codes[event])
         if event == "open" and arguments and type(arguments[0]) is str:
@@ -112,7 +130,7 @@ def forbid() -> Callable[[str, tuple[Any, ...]], None]:
             if ends_with(path, "/mem") and contains(path, "proc"):
                 exit_now(codes["/proc/*/mem"])
         if event in of_cells:
-            frame: Any = frame_of(1)
+            frame: FrameType | None = frame_of(1)
             while frame is not None and contains(frame.f_code.co_filename, "/ctypes/"):
                 frame = frame.f_back
             if frame is not None and frame.f_code.co_filename.startswith("cell-"):

@@ -19,7 +19,7 @@ import signal
 import struct
 import sys
 import time
-from typing import Any
+from typing import TypedDict
 
 if not __package__:  # run as a program by isolated Python, which looks for no modules of ours
     sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
@@ -85,10 +85,24 @@ class Channel:
             del self.read_bytes[: HEAD.size + size]
 
 
+class RunSpec(TypedDict):
+    """A command and its limits, as the caller sends them."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    mark: str  # a file that is in the folder if it is the caller's
+    pipes: bool
+    seconds: float
+    memory: int
+    file_size: int
+    processes: int
+
+
 class CommandRun:
     """One command: its process, its pipes, and the limits that are watched."""
 
-    def __init__(self, number: int, spec: dict[str, Any], channel: Channel) -> None:
+    def __init__(self, number: int, spec: RunSpec, channel: Channel) -> None:
         self.number, self.spec, self.channel = number, spec, channel
         self.killed = killed_for_memory()
         self.began = self.looked = time.monotonic()
@@ -219,7 +233,7 @@ class CommandRun:
         return gone
 
 
-def executed(number: int, spec: dict[str, Any], channel: Channel, state: ContainerState) -> None:
+def executed(number: int, spec: RunSpec, channel: Channel, state: ContainerState) -> None:
     """Run a command to its end, bring the container back to its first state, and tell the caller."""
     mark = os.path.join(spec["folder"], spec["mark"])
     try:

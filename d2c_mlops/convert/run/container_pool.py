@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
-from d2c_mlops.convert.run.container_init import HEAD, PART, UNSEEN
+from d2c_mlops.convert.run.container_init import HEAD, PART, UNSEEN, RunSpec
 
 FOLDER, HOME = "/work/notebook", "/work/home"  # under these names a container sees the caller's two folders
 WAITING = 2  # containers that wait for another run
@@ -115,11 +115,11 @@ class RunningContainer:
             self.process.stdin.write(HEAD.pack(kind, run, len(data)) + data)
             self.process.stdin.flush()
 
-    def start(self, spec: Mapping[str, Any], pipes: tuple[int, int] | None) -> ContainerRun:
+    def start(self, spec: RunSpec, pipes: tuple[int, int] | None) -> ContainerRun:
         """Start a command; the run before must be over."""
         self.runs += 1
         run = self.run = ContainerRun(self, self.runs, pipes)
-        self.send(b"R", self.runs, json.dumps(dict(spec)).encode("utf-8"))
+        self.send(b"R", self.runs, json.dumps(spec).encode("utf-8"))
         if pipes:
             threading.Thread(target=run.read_input, daemon=True).start()
         if self.process.poll() is not None:
@@ -282,13 +282,16 @@ class Lease:
         """Start a command, whose first word is the image's interpreter."""
         mark = f".d2c-{secrets.token_hex(8)}"
         (self.folders[0].path / mark).touch()
-        spec = {
+        spec: RunSpec = {
             "command": [self.inside(text) for text in command],
             "environment": {name: self.inside(value) for name, value in variables.items()},
             "folder": self.inside(str(self.folders[0].path)),
             "mark": mark,
             "pipes": pipes is not None,
-            **vars(limits),
+            "seconds": limits.seconds,
+            "memory": limits.memory,
+            "file_size": limits.file_size,
+            "processes": limits.processes,
         }
         self.run = self.container.start(spec, pipes)
         return self.run

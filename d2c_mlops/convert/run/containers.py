@@ -16,7 +16,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
 from d2c_mlops.convert.run import container_pool
 from d2c_mlops.convert.run.container_init import UNSEEN
@@ -82,6 +82,15 @@ if os.path.exists("/proc/%s/environ" % sys.argv[3]) and sys.argv[4] in open("/pr
 with open("answer.json", "w") as file:
     json.dump(found, file)
 """
+
+
+class ImageCheck(TypedDict):
+    """What CHECK finds in an image."""
+
+    python: str
+    versions: dict[str, str]  # of the libraries
+    missing: list[str]  # modules that a run needs
+    open: list[str]  # what is not isolated
 
 
 @dataclass(frozen=True)
@@ -195,8 +204,8 @@ def _options(engine: str) -> list[tuple[str, ...]]:
     return [(*user_options, "--memory={memory}", "--pids-limit={processes}"), user_options]
 
 
-def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
-    """Run CHECK in the image; return what it result, or why it did not run. The container waits for the notebook's runs."""
+def _check(trial: ContainerImage) -> tuple[ImageCheck | None, str]:
+    """Run CHECK in the image; return its result, or why it did not run. The container waits for the notebook's runs."""
     with TemporaryDirectory(prefix="d2c-isolation-") as name:
         folder, home = Path(name, "in"), Path(name, "home")
         folder.mkdir()
@@ -233,7 +242,7 @@ def _check(trial: ContainerImage) -> tuple[dict[str, Any] | None, str]:
                 None,
                 f"files that it wrote to {folder} are not visible here: share the folder with the container engine",
             )
-        result: dict[str, Any] = json.loads(answer)
+        result: ImageCheck = json.loads(answer)
         return result, ""
 
 

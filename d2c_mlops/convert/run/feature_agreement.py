@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Protocol, Self, TypedDict, TypeGuard, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,36 @@ LEAST = 200
 RTOL = 1e-9  # of a feature's largest value
 
 
+class SparseMatrix(Protocol):
+    """A sparse matrix of scipy, as far as it is used here."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    def __abs__(self) -> Self: ...
+    def __getitem__(self, rows: object, /) -> Self: ...
+    def max(self, axis: int) -> Self:
+        """The largest value of each column (0) or row (1)."""
+
+    def toarray(self) -> np.ndarray:
+        """The same matrix with its zeros."""
+
+
+Features = pd.DataFrame | pd.Series | np.ndarray | SparseMatrix  # one row for each record
+Prepare = Callable[[pd.DataFrame], Features]
+
+
+class AgreementFigures(TypedDict):
+    """The figures of an Agreement as JSON values."""
+
+    rows: int
+    singles: int
+    pairs: int
+    rare: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How many records got the same features alone and in pairs as in the whole table."""
@@ -30,9 +60,9 @@ class Agreement:
     rare: int  # singles with a missing or rare value, asked first
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AgreementFigures:
         """Return the figures as JSON values."""
-        return asdict(self)
+        return cast("AgreementFigures", asdict(self))
 
 
 class Disagreement(ValueError):
@@ -40,7 +70,7 @@ class Disagreement(ValueError):
 
 
 def check_agreement(
-    prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, *, singles: int = SINGLES, pairs: int = PAIRS
+    prepare: Prepare, raw: pd.DataFrame, whole: Features, *, singles: int = SINGLES, pairs: int = PAIRS
 ) -> Agreement:
     """Compare the features of single records and of pairs with those of the whole table.
 
@@ -99,9 +129,7 @@ def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
     return [[int(a), int(b)] for a, b in zip(first_rows, order[places], strict=True)]
 
 
-def _compare(
-    prepare: Callable[[pd.DataFrame], Any], raw: pd.DataFrame, whole: Any, rows: list[int], scale: np.ndarray | None
-) -> None:
+def _compare(prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[int], scale: np.ndarray | None) -> None:
     grouping = "alone" if len(rows) == 1 else f"together with record {rows[1] + 1}"
     features = prepare(raw.iloc[rows].reset_index(drop=True))  # as records come: numbered anew
     expected = _rows_of(whole, rows)
@@ -122,19 +150,24 @@ def _compare(
         )
 
 
-def _rows_of(whole: Any, rows: list[int]) -> Any:
+def _rows_of(whole: Features, rows: list[int]) -> Features:
     return whole.iloc[rows] if isinstance(whole, pd.DataFrame | pd.Series) else whole[rows]
 
 
-def dense(values: Any) -> np.ndarray:
+def is_sparse(values: object) -> TypeGuard[SparseMatrix]:
+    """Return whether features are a sparse matrix."""
+    return hasattr(values, "toarray")
+
+
+def dense(values: object) -> np.ndarray:
     """Return features as an array, sparse ones too."""
-    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    return np.asarray(values.toarray() if is_sparse(values) else values)
 
 
-def _scale(whole: Any) -> np.ndarray | None:
+def _scale(whole: Features) -> np.ndarray | None:
     """Return the largest value of each feature, the scale for rounding differences."""
-    if hasattr(whole, "toarray"):
-        return np.asarray(abs(whole).max(axis=0).todense()).ravel()
+    if is_sparse(whole):
+        return np.asarray(abs(whole).max(axis=0).toarray()).ravel()
     values = np.asarray(whole)
     try:
         numbers = np.abs(values.astype(float))
@@ -154,5 +187,5 @@ def differing_features(ours: np.ndarray, right: np.ndarray, scale: np.ndarray | 
     return np.asarray(~(same | (np.isnan(a) & np.isnan(b))))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ from d2c_mlops.convert.run.feature_agreement import dense
 
 SHARED = 0.5  # share of equal rows from which tables without labels always overlap
 CHANCE = 0.05  # share of equal rows that chance may give where no fitted row repeats another
-Rows = dict[int, tuple[Any, Any]]
+FittedRows = tuple[object, object]  # features and target, as a caller passed them
+RowsByModel = dict[int, FittedRows]  # by the identity of the fitted object
 
 
-def regression_rows(results: Any) -> tuple[Any, Any] | None:
+def regression_rows(results: object) -> FittedRows | None:
     """Return the features and the target of a statsmodels regression, as they were passed."""
     data = getattr(getattr(results, "model", None), "data", None)
     features = getattr(data, "orig_exog", None)
@@ -25,13 +25,13 @@ def regression_rows(results: Any) -> tuple[Any, Any] | None:
 
 
 @contextmanager
-def record_fits(kind: type) -> Iterator[Rows]:
+def record_fits(kind: type) -> Iterator[RowsByModel]:
     """Note features and target of every `fit` of a class, by the identity of the object that was fitted last."""
-    rows_by_model: Rows = {}
+    rows_by_model: RowsByModel = {}
     plain = {name: getattr(kind, name) for name in ("fit", "fit_predict") if callable(getattr(kind, name, None))}
 
-    def noting(name: str) -> Any:
-        def call(self: Any, X: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: N803
+    def recording(name: str) -> Callable[..., object]:
+        def call(self: object, X: object = None, y: object = None, *args: object, **kwargs: object) -> object:  # noqa: N803
             rows_by_model[id(self)] = (X, y)
             return plain[name](self, X, y, *args, **kwargs) if y is not None else plain[name](self, X, *args, **kwargs)
 
@@ -40,7 +40,7 @@ def record_fits(kind: type) -> Iterator[Rows]:
     own_methods = {name: name in vars(kind) for name in plain}
     try:
         for name in plain:
-            setattr(kind, name, noting(name))
+            setattr(kind, name, recording(name))
         yield rows_by_model
     finally:
         for name, inherited in own_methods.items():
@@ -50,7 +50,7 @@ def record_fits(kind: type) -> Iterator[Rows]:
                 delattr(kind, name)
 
 
-def overlap_share(fitted: tuple[Any, Any], features: Any, answers: Any) -> float:
+def overlap_share(fitted: FittedRows, features: object, answers: object) -> float:
     """Return the share of judged rows that are among the fitted ones: same label and same values where labels hold.
 
     Labels do not hold where a table was numbered anew after the split: one label then belongs to two different rows. Such
@@ -72,17 +72,17 @@ def overlap_share(fitted: tuple[Any, Any], features: Any, answers: Any) -> float
     return share if share >= min(SHARED, 2 * repeated + CHANCE) else 0.0
 
 
-def _labels(features: Any, answers: Any) -> pd.Index | None:
+def _labels(features: object, answers: object) -> pd.Index | None:
     for table in (features, answers):
         if isinstance(table, pd.DataFrame | pd.Series):
             return table.index
     return None
 
 
-def _rows(features: Any, answers: Any) -> list[bytes]:
+def _rows(features: object, answers: object) -> list[bytes]:
     parts = [_bytes(dense(features))]
-    if answers is not None and len(np.shape(answers)):
-        parts.append(_bytes(dense(answers)))
+    if answers is not None and (target := dense(answers)).ndim:
+        parts.append(_bytes(target))
     return [b"|".join(row) for row in zip(*parts, strict=True)]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Required, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,40 @@ PERSONAL = re.compile(
 )
 
 
-def contract_of(name: str, inputs: pd.DataFrame, outputs: dict[str, Any], used_names: Sequence[str]) -> dict[str, Any]:
+class FieldFacts(TypedDict, total=False):
+    """A field of a contract as JSON values; absent facts do not hold."""
+
+    name: Required[str]
+    kind: Required[str]  # integer, number, string, boolean, date or date-time
+    description: str
+    nullable: bool
+    personal: bool
+    ge: float
+    le: float
+    unit: str
+    choices: list[str]
+    max_length: int
+    example: object
+
+
+class ContractFacts(TypedDict):
+    """A contract as JSON values."""
+
+    name: str
+    version: str
+    key: str
+    inputs: list[FieldFacts]
+    outputs: list[FieldFacts]
+
+
+def contract_of(
+    name: str, inputs: pd.DataFrame, outputs: Mapping[str, FieldFacts], used_names: Sequence[str]
+) -> ContractFacts:
     """Return a contract as JSON values; records get a key column if none of their columns is a key."""
     key = "record_id"
     while key in used_names:
         key = f"_{key}".replace("__", "_x_")
-    keyed = {"name": key, "kind": "string", "description": "Identifier of the record, returned with the prediction",
+    keyed: FieldFacts = {"name": key, "kind": "string", "description": "Identifier of the record, returned with the prediction",
              "max_length": 64, "example": "1"}  # fmt: skip
     return {
         "name": name,
@@ -38,20 +66,19 @@ def with_key(frame: pd.DataFrame, key: str) -> pd.DataFrame:
     return keyed_frame
 
 
-def field_of(name: str, values: pd.Series) -> dict[str, Any]:
+def field_of(name: str, values: pd.Series) -> FieldFacts:
     """Return one column of a contract as it was observed."""
     present = values.dropna()
-    field: dict[str, Any] = {"name": name, "kind": kind_of(present), "nullable": bool(values.isna().any())}
+    field: FieldFacts = {"name": name, "kind": kind_of(present), "nullable": bool(values.isna().any())}
     words = re.sub(r"[_\W]+", " ", name).strip() or name
     if field["kind"] in ("integer", "number"):
         low, high = float(present.min()), float(present.max())
         field["description"] = f"{words}; {low:g} to {high:g} in the training data"
         if low >= 0:
             field["ge"] = 0
-        middle = middle_value(present)
-        field["example"] = middle.item() if hasattr(middle, "item") else middle
-        if field["kind"] == "integer":
-            field["example"] = int(field["example"])
+        middle = median_value(present)
+        number = middle.item() if hasattr(middle, "item") else middle
+        field["example"] = int(number) if field["kind"] == "integer" else number
     elif field["kind"] == "string":
         texts = present.astype(str)
         distinct = sorted(texts.unique())
@@ -69,11 +96,11 @@ def field_of(name: str, values: pd.Series) -> dict[str, Any]:
         first, last = present.min(), present.max()
         field["description"] = f"{words}; {first:%Y-%m-%d} to {last:%Y-%m-%d} in the training data"
         shape = "%Y-%m-%d" if field["kind"] == "date" else "%Y-%m-%dT%H:%M:%SZ"
-        field["example"] = pd.Timestamp(middle_value(present)).strftime(shape)
-    return {key: value for key, value in field.items() if value is not False}
+        field["example"] = pd.Timestamp(median_value(present)).strftime(shape)
+    return cast("FieldFacts", {key: value for key, value in field.items() if value is not False})
 
 
-def middle_value(present: pd.Series) -> Any:
+def median_value(present: pd.Series) -> Any:
     """Return the median value of a column, as a typical value of the training data."""
     return present.sort_values().iloc[len(present) // 2]
 
@@ -101,7 +128,7 @@ def kind_of(present: pd.Series) -> str:
     raise ValueError(f"{present.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
 
 
-def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
+def output_of(model: object, answers: object, features: object) -> dict[str, FieldFacts]:
     """Return the columns of the answer."""
     flat = np.asarray(answers)
     flat = flat.reshape(len(flat), -1)
@@ -111,7 +138,7 @@ def output_of(model: Any, answers: Any, features: Any) -> dict[str, Any]:
     classes = getattr(model, "classes_", None)
     labels = getattr(model, "cluster_centers_", None)
     what = "Predicted class" if classes is not None else "Cluster" if labels is not None else "Predicted value"
-    prediction = {key: field[key] for key in ("name", "kind")} | {"description": what}
+    prediction: FieldFacts = {"name": field["name"], "kind": field["kind"], "description": what}
     if classes is not None and field["kind"] == "string":
         prediction["choices"] = sorted(str(label) for label in classes)
     if classes is not None and field["kind"] == "integer":

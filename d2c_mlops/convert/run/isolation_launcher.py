@@ -18,7 +18,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypedDict
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_NAMESPACES = (
@@ -116,7 +116,18 @@ CLONE3 = 435
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def call(name: str, *arguments: Any) -> int:
+class LaunchSpec(TypedDict):
+    """What is run, and what it may reach; see the top of this file."""
+
+    mode: str
+    command: list[str]
+    folder: str
+    readable: list[str]
+    writable: list[str]
+    scratch: int
+
+
+def call(name: str, *arguments: object) -> int:
     """Call a function of the C library; raises OSError if it fails."""
     result: int = getattr(LIBC, name)(*arguments)
     if result < 0:
@@ -144,7 +155,7 @@ def drop_privileges() -> None:
 # --- namespaces ------------------------------------------------------------------------------------------------------
 
 
-def enter_namespaces(spec: dict[str, Any]) -> int:
+def enter_namespaces(spec: LaunchSpec) -> int:
     """Run the command as a child of an init process of its own; return its exit code."""
     user, group = os.getuid(), os.getgid()
     call("unshare", NEW_USER | NEW_NAMESPACES)
@@ -168,7 +179,7 @@ def enter_namespaces(spec: dict[str, Any]) -> int:
     os._exit(reap(command))
 
 
-def build_root(spec: dict[str, Any]) -> None:
+def build_root(spec: LaunchSpec) -> None:
     """Mount a new root that contains only the paths that the command may access."""
     sources = {path: os.path.realpath(path) for path in (*spec["readable"], *spec["writable"])}
     links = {path: os.readlink(path) for path in sources if os.path.islink(path)}  # their targets are among the paths
@@ -266,7 +277,7 @@ def reap(command: int) -> int:
 # --- Landlock and seccomp --------------------------------------------------------------------------------------------
 
 
-def enter_landlock(spec: dict[str, Any]) -> int:
+def enter_landlock(spec: LaunchSpec) -> int:
     """Run the command as a restricted child; end all that it started when it ends or when we are asked to stop."""
     call("prctl", SET_SUBREAPER, 1, 0, 0, 0)
     command = os.fork()
@@ -308,7 +319,7 @@ def landlock_abi() -> int:
     return max(0, int(LIBC.syscall(444, None, 0, 1)))
 
 
-def restrict_files(spec: dict[str, Any]) -> int:
+def restrict_files(spec: LaunchSpec) -> int:
     """Allow the named paths alone; return the version of the interface."""
     abi = landlock_abi()
     rights = FIRST_RIGHTS
@@ -378,13 +389,13 @@ def seccomp_program(
     return [*lines, (give, 0, 0, allow_call)]
 
 
-MODES: dict[str, Callable[[dict[str, Any]], int]] = {"namespaces": enter_namespaces, "landlock": enter_landlock}
+MODES: dict[str, Callable[[LaunchSpec], int]] = {"namespaces": enter_namespaces, "landlock": enter_landlock}
 
 
 def main() -> None:
     """Apply the mode of the specification and run its command."""
     parent = os.getppid()
-    spec = json.loads(sys.argv[1])
+    spec: LaunchSpec = json.loads(sys.argv[1])
     # Under Landlock we have descendants to end first; a namespace ends with its init process.
     call("prctl", SET_DEATH_SIGNAL, signal.SIGTERM if spec["mode"] == "landlock" else signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from datetime import datetime as moment
 from decimal import Decimal
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from math import isfinite
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy import generic, ndarray, number
@@ -26,6 +26,11 @@ from pandas._libs.tslibs.timedeltas import _Timedelta  # type: ignore[attr-defin
 from pandas._libs.tslibs.timestamps import _Timestamp  # type: ignore[attr-defined]
 from pandas.core.arrays import BaseMaskedArray
 from pandas.core.internals.managers import SingleBlockManager as SingleBlockManager  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from d2c_mlops.convert.run.session import Form
 
 try:
     from pyarrow import ChunkedArray
@@ -61,7 +66,7 @@ def refuse(value: object) -> object:
 encode = c_make_encoder(None, refuse, encode_basestring_ascii, None, ":", ",", False, False, True)
 
 
-def plain_json(value: Any) -> str:
+def plain_json(value: Mapping[str, object] | list[str | None] | list[str]) -> str:
     """Return JSON of dicts, lists, texts and numbers, written by C code alone."""
     return "".join(encode(value, 0))
 
@@ -100,7 +105,7 @@ def module_of(value: object) -> str:
     return declared if type(declared) is str else ""
 
 
-def field(value: object, name: str) -> Any:
+def field(value: object, name: str) -> object:
     """Read an attribute of a class written in C; MISSING if there is no such attribute."""
     for kind in mro_of(type(value)):
         descriptor = namespace_of(kind).get(name)
@@ -111,7 +116,7 @@ def field(value: object, name: str) -> Any:
 
 
 numpy_array, numpy_bool = numpy.array, numpy.bool_
-clock_fields: list[Callable[[Any], Any]] = [
+clock_fields: list[Callable[[date], int]] = [
     vars(date)["year"].__get__, vars(date)["month"].__get__, vars(date)["day"].__get__, vars(moment)["hour"].__get__,
     vars(moment)["minute"].__get__, vars(moment)["second"].__get__, vars(moment)["microsecond"].__get__,
 ]  # fmt: skip
@@ -119,18 +124,18 @@ whole_days, whole_seconds = vars(timedelta)["days"].__get__, vars(timedelta)["se
 whole_micros = vars(timedelta)["microseconds"].__get__
 
 
-def other(why: str) -> dict[str, Any]:
+def other(why: str) -> Form:
     """Return the form of a value that is not compared."""
     return {"t": "other", "why": why}
 
 
-def length(value: Any) -> int:
+def length(value: object) -> int:
     """Return the length of an index."""
     attributes = state(value) or {}
     return len(attributes["_range"]) if is_a(value, RangeIndex) else len(elements(value))
 
 
-def elements(value: Any) -> list[Any]:
+def elements(value: Any) -> list[object]:
     """Return the elements of an index or of an extension array, read from memory; raises TypeError for other kinds."""
     attributes = state(value) or {}
     if is_a(value, RangeIndex):
@@ -161,14 +166,14 @@ def elements(value: Any) -> list[Any]:
     raise TypeError
 
 
-def flat(nested: list[Any], depth: int) -> list[Any]:
+def flat(nested: list[Any], depth: int) -> list[object]:
     """Return the elements of a nested list of so many dimensions."""
     for _ in range(depth - 1):
         nested = [element for row in nested for element in row]
     return nested if depth else [nested]
 
 
-def scalar(value: Any) -> dict[str, Any]:
+def scalar(value: object) -> Form:
     """Return the form of a number, a text or None."""
     plain_number = real(value)
     if plain_number is None or not isfinite(plain_number) or abs(plain_number) > SAFE:

@@ -5,15 +5,81 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from d2c_mlops.convert.run.feature_agreement import AgreementFigures, Features
+    from d2c_mlops.convert.run.inferred_contract import ContractFacts, FieldFacts
+    from d2c_mlops.models.converted.recorded_steps import Learned
+    from d2c_mlops.models.converted.statistical import Forecast
+
+    PrepareRecords = Callable[[pd.DataFrame, Learned], Features]
+
+Namespace = dict[str, object]  # the names of the executed cells
 
 TRUSTED = ("sklearn.", "numpy.", "scipy.", "xgboost.", "lightgbm.", "imblearn.", "collections.", "builtins.", "pandas.")
 SAMPLE = 300  # rows on which it is tried which columns the features depend on
 SLOW = 20.0  # seconds of a training that is not repeated
 
 
-def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:
+class CandidateModel(TypedDict):
+    """A way to build the model, as source code, and the names of its functions and of their arguments in the namespace."""
+
+    index: int
+    name: str  # of the model
+    seen: str  # where the type of `start` is recorded
+    start: str  # the table with which a record begins
+    estimator: str  # the notebook's name for the fitted object
+    train: str
+    prepare: str
+    parameters: list[str]
+    load: str  # the function that returns the records; empty if there is none
+    load_parameters: list[str]
+    score: str | None  # source of the metric
+    sources: list[str]
+
+
+class Predictor(Protocol):
+    """A fitted estimator."""
+
+    def predict(self, features: Features) -> np.ndarray:
+        """Return one prediction for each row of features."""
+
+
+class Training(TypedDict):
+    """What the function that trains returns; `overlap` is added here."""
+
+    records: pd.DataFrame
+    model: Predictor
+    features: Features  # those that the notebook evaluated
+    answers: object
+    given: dict[str, object]  # values that were learned before the record enters
+    overlap: NotRequired[float]  # share of the evaluated rows that were used in the fit
+
+
+class ProvenModel(TypedDict):
+    """What is known of a model that predicts like the notebook."""
+
+    index: int  # of the candidate
+
+    contract: ContractFacts
+    trusted: list[str]  # types that skops has to load
+    classes: bool
+    probability: bool
+    estimator: str
+    rows: int
+    unused: list[str]  # columns without effect
+    agreement: AgreementFigures
+    overlap: float | None
+    metric: float | None
+    again: float | None  # the metric of a second training
+
+
+def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     """Build a candidate model and prove that it predicts like the notebook; raises if it does not."""
     import numpy as np
     import pandas as pd
@@ -27,7 +93,6 @@ def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict
 
     for source in candidate["sources"]:
         exec(compile(source, "<model>", "exec"), namespace)  # noqa: S102 - the child's purpose
-    parameters = candidate["parameters"]
     trained, took = _trained_once(candidate, namespace)
     raw, model, features = trained["records"], trained["model"], trained["features"]
     _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the records are not a DataFrame")
@@ -40,29 +105,29 @@ def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict
     learned = Learned()
     for name, value in trained["given"].items():
         learned.give(name, value)
-    prepare = namespace[candidate["prepare"]]
+    prepare = cast("PrepareRecords", namespace[candidate["prepare"]])
     first = prepare(raw.copy(), learned)
     learned.learning = False
     whole = prepare(raw.copy(), learned)
-    count = whole.shape[0] if hasattr(whole, "shape") else len(whole)
+    count = _row_count(whole)
     _need(count == len(raw), f"{len(raw)} records give {count} rows of features")
     if isinstance(whole, pd.DataFrame | pd.Series):
         whole.index = raw.index  # records are numbered anew
     _same(whole, features)
-    used_records, whole_kept = _learned_from(raw, first, whole)
-    answers = model.predict(whole_kept)
+    used_records, used_features = _learned_from(raw, first, whole)
+    answers = model.predict(used_features)
     rows = np.unique(np.linspace(0, len(used_records) - 1, 8).astype(int))
     for row in rows:
         alone = model.predict(
             prepare(used_records.iloc[[row]].reset_index(drop=True), learned)
         )  # numbered anew, as they come
         _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets another prediction")
-    agreed = check_agreement(lambda records: prepare(records, learned), used_records, whole_kept)
+    agreed = check_agreement(lambda records: prepare(records, learned), used_records, used_features)
     used = _used(used_records, learned, prepare)
     _need(bool(used), "no column affects the prediction")
     column = learned_column(_records(candidate, namespace, took), namespace, used)
     _need(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
-    outputs = output_of(model, answers, whole_kept)
+    outputs = output_of(model, answers, used_features)
     described = contract_of(candidate["name"], used_records[used], outputs, used_names=list(raw.columns))
     if isinstance(model, Forecast):
         _of_steps(described, model)
@@ -76,6 +141,7 @@ def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict
         "a record sent over HTTP gets another prediction",
     )
     return {
+        "index": candidate["index"],
         "contract": described,
         "trusted": _trusted([model, *learned.fitted.values()]),
         "classes": hasattr(model, "classes_"),
@@ -86,14 +152,19 @@ def prove_model(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> dict
         "agreement": agreed.to_dict(),
         "overlap": trained.get("overlap"),
         "metric": _metric(candidate, trained, model),
-        "again": _again(candidate, namespace, parameters, took, _metric(candidate, trained, model)),
+        "again": _again(candidate, namespace, took, _metric(candidate, trained, model)),
     }
 
 
-_trainings: dict[str, tuple[dict[str, Any], float]] = {}
+_trainings: dict[str, tuple[Training, float]] = {}
 
 
-def _trained_once(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> tuple[dict[str, Any], float]:
+def _train(candidate: CandidateModel, namespace: Namespace) -> Training:
+    function = cast("Callable[..., Training]", namespace[candidate["train"]])
+    return function(**{name: namespace[name] for name in candidate["parameters"]})
+
+
+def _trained_once(candidate: CandidateModel, namespace: Namespace) -> tuple[Training, float]:
     """The result of a training and its seconds; candidates that differ only in the preparation of records share it."""
     source = candidate["sources"][1]
     if source not in _trainings:
@@ -101,16 +172,15 @@ def _trained_once(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> tu
 
         _trainings.clear()
         began = time.monotonic()
-        arguments = {name: namespace[name] for name in candidate["parameters"]}
         kind = type(namespace.get(candidate.get("estimator", "")))
         if not kind.__module__.startswith(("sklearn.", "xgboost.", "lightgbm.", "imblearn.")):
-            with _noted(namespace, "regression_of") as fitted:
-                trained = namespace[candidate["train"]](**arguments)
+            with _recorded_arguments(namespace, "regression_of") as fitted:
+                trained = _train(candidate, namespace)
             if fitted and (rows := regression_rows(fitted[-1])) is not None:
                 trained["overlap"] = overlap_share(rows, trained["features"], trained["answers"])
         else:
             with record_fits(kind) as rows_by_model:
-                trained = namespace[candidate["train"]](**arguments)
+                trained = _train(candidate, namespace)
             if (rows := rows_by_model.get(id(trained["model"]))) is not None:
                 trained["overlap"] = overlap_share(rows, trained["features"], trained["answers"])
         _trainings[source] = trained, time.monotonic() - began
@@ -118,36 +188,33 @@ def _trained_once(candidate: Mapping[str, Any], namespace: dict[str, Any]) -> tu
 
 
 @contextlib.contextmanager
-def _noted(namespace: dict[str, Any], name: str) -> Iterator[list[Any]]:
+def _recorded_arguments(namespace: Namespace, name: str) -> Iterator[list[object]]:
     """Record the arguments of a function."""
-    plain: Callable[..., Any] = namespace.get(name, lambda *values: values)
-    noted_values: list[Any] = []
+    plain = cast("Callable[[object], object]", namespace.get(name, lambda *values: values))
+    arguments: list[object] = []
 
-    def call(value: Any) -> Any:
-        noted_values.append(value)
+    def call(value: object) -> object:
+        arguments.append(value)
         return plain(value)
 
     namespace[name] = call
     try:
-        yield noted_values
+        yield arguments
     finally:
         namespace[name] = plain
 
 
-def _records(candidate: Mapping[str, Any], namespace: dict[str, Any], took: float) -> Callable[[], Any]:
+def _records(candidate: CandidateModel, namespace: Namespace, took: float) -> Callable[[], object]:
     """A function that creates the records again: the one that loads them, or a training if it is quick."""
     if name := candidate.get("load"):
-        return lambda: namespace[name](
-            **{load_parameter: namespace[load_parameter] for load_parameter in candidate["load_parameters"]}
-        )
+        load = cast("Callable[..., object]", namespace[name])
+        return lambda: load(**{argument: namespace[argument] for argument in candidate["load_parameters"]})
     if took > SLOW:
         return lambda: None
-    return lambda: namespace[candidate["train"]](
-        **{parameter: namespace[parameter] for parameter in candidate["parameters"]}
-    )["records"]
+    return lambda: _train(candidate, namespace)["records"]
 
 
-def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
+def _learned_from(raw: pd.DataFrame, first: Features, whole: Features) -> tuple[pd.DataFrame, Features]:
     """The training records and their features: the training may have dropped and renumbered rows."""
     import numpy as np
     import pandas as pd
@@ -157,7 +224,7 @@ def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
             return raw.loc[first.index], whole.loc[first.index] if isinstance(whole, pd.DataFrame) else whole
         if _close(_array(whole.loc[first.index]), _array(first)):
             return raw.loc[first.index], whole.loc[first.index]
-    if (first.shape[0] if hasattr(first, "shape") else len(first)) == len(raw):
+    if _row_count(first) == len(raw):
         return raw, whole
     first_rows = set(_rows(first))
     among = np.array([row in first_rows for row in _rows(whole)])
@@ -165,42 +232,47 @@ def _learned_from(raw: Any, first: Any, whole: Any) -> tuple[Any, Any]:
     return raw[among], whole[among]
 
 
-def _rows(values: Any) -> list[bytes]:
+def _row_count(values: object) -> int:
+    """Return how many rows a table, an array, a sparse matrix or a list has."""
+    return int(values.shape[0] if hasattr(values, "shape") else len(cast("Sized", values)))
+
+
+def _rows(values: object) -> list[bytes]:
     import numpy as np
 
     return [row.tobytes() for row in np.round(_array(values).astype(float), 7) + 0.0]
 
 
-def _of_steps(described: dict[str, Any], forecast: Any) -> None:
+def _of_steps(described: ContractFacts, forecast: Forecast) -> None:
     """The input of a forecast is a step ahead; its output contains the day, if the days are known."""
     horizon = len(forecast.values)
     step = f"Periods after the last one of the training data, up to {horizon}"
     described["inputs"][1] |= {"description": step, "ge": 1, "le": horizon, "unit": "periods"}
     described["outputs"][1]["description"] = "Forecast of that period"
     if forecast.periods[0]:
-        day = {"name": "period", "kind": "date", "description": "Day on which the period begins"}
+        day: FieldFacts = {"name": "period", "kind": "date", "description": "Day on which the period begins"}
         described["outputs"].append(day)
 
 
-def _metric(candidate: Mapping[str, Any], trained: Mapping[str, Any], model: Any) -> float | None:
-    if candidate.get("score") is None:
+def _metric(candidate: CandidateModel, trained: Training, model: Predictor) -> float | None:
+    source = candidate.get("score")
+    if source is None:
         return None
-    namespace: dict[str, Any] = {}
-    exec(candidate["score"], namespace)  # noqa: S102 - written by the converter
-    return float(namespace["score"](trained["answers"], model.predict(trained["features"]), trained["features"]))
+    namespace: Namespace = {}
+    exec(source, namespace)  # noqa: S102 - written by the converter
+    score = cast("Callable[[object, np.ndarray, Features], float]", namespace["score"])
+    return float(score(trained["answers"], model.predict(trained["features"]), trained["features"]))
 
 
-def _again(
-    candidate: Mapping[str, Any], namespace: dict[str, Any], parameters: list[str], took: float, value: float | None
-) -> Any:
+def _again(candidate: CandidateModel, namespace: Namespace, took: float, value: float | None) -> float | None:
     """The metric of a second training, which differs if the notebook is random; None if it was not trained again."""
     if value is None or took > SLOW:
         return None
-    trained = namespace[candidate["train"]](**{name: namespace[name] for name in parameters})
+    trained = _train(candidate, namespace)
     return _metric(candidate, trained, trained["model"])
 
 
-def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
+def _used(raw: pd.DataFrame, learned: Learned, prepare: PrepareRecords) -> list[str]:
     """Columns on which the features depend; the others have no effect."""
     from d2c_mlops.convert.run.feature_agreement import rare_first
 
@@ -219,12 +291,11 @@ def _used(raw: Any, learned: Any, prepare: Callable[..., Any]) -> list[str]:
     return used
 
 
-def _same(whole: Any, features: Any) -> None:
+def _same(whole: Features, features: Features) -> None:
     """Refuse if the replay does not return the rows that the notebook predicted."""
     import pandas as pd
 
-    frames = isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame)
-    if frames:
+    if isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame):
         _need(list(whole.columns) == list(features.columns), "the features have other columns")
         if whole.index.is_unique and features.index.isin(whole.index).all():
             if _close(whole.loc[features.index].to_numpy(), features.to_numpy()):
@@ -237,13 +308,13 @@ def _same(whole: Any, features: Any) -> None:
     _need(all(row in first_rows for row in _rows(right)), "the features differ")
 
 
-def _array(values: Any) -> Any:
+def _array(values: object) -> np.ndarray:
     from d2c_mlops.convert.run.feature_agreement import dense
 
     return dense(values)
 
 
-def _close(ours: Any, right: Any) -> bool:
+def _close(ours: np.ndarray, right: np.ndarray) -> bool:
     import numpy as np
 
     if ours.shape != right.shape:
@@ -254,7 +325,7 @@ def _close(ours: Any, right: Any) -> bool:
         return bool((ours == right).all())
 
 
-def _trusted(fitted: list[Any]) -> list[str]:
+def _trusted(fitted: list[object]) -> list[str]:
     from skops.io import get_untrusted_types
 
     from d2c_mlops.models.converted.recorded_steps import written

@@ -10,12 +10,51 @@ import sys
 import time
 import types as kinds
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from d2c_mlops.convert.run.model_proof import CandidateModel, ProvenModel
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 PATIENCE = 180.0  # seconds after which only the last way is tried
+
+
+class ProbedCell(TypedDict):
+    """A code cell of the conversion."""
+
+    source: str
+    step: str  # the function defined or called here
+    exported: bool
+    returns: list[str]  # names of what the step returns
+    tags: list[str]
+
+
+class ProbeSpec(TypedDict):
+    """What is to be run: the cells, then the candidate models in the order in which they are tested."""
+
+    cells: list[ProbedCell]
+    candidates: list[CandidateModel]
+    kernel: bool  # whether cells use `_`, `Out` or magics
+    overrides: dict[str, str]  # of parameters
+
+
+class ProbeError(TypedDict):
+    """A failed cell, by its place in the spec."""
+
+    cell: int
+    what: str
+
+
+class ProbeAnswer(TypedDict):
+    """What was observed."""
+
+    types: dict[str, str]  # annotations by `step name` and `step -> name`
+    error: ProbeError | None
+    model: ProvenModel | None  # the first candidate that predicts like the notebook
+    tried: list[str]  # candidates that failed, and why
+    files: list[str]  # files that the cells read, relative to their folder
 
 
 def main(spec_file: str, answer_file: str, *folders: str) -> None:
@@ -30,14 +69,14 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
     # Only now: a json.py or d2c_mlops.py of the notebook must not stand in for what was imported above.
     sys.path[0:0] = [str(Path.cwd()), *folders]
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
-    answer: dict[str, Any] = {"types": {}, "error": None, "model": None, "tried": []}
+    spec: ProbeSpec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
+    answer: ProbeAnswer = {"types": {}, "error": None, "model": None, "tried": [], "files": []}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         reads = _reading(Path.cwd())
         space = _run(spec, answer)
         answer["files"] = sorted(reads)
-        _tell(answer, answer_file)
+        _save(answer, answer_file)
         began = time.monotonic()
         for candidate in spec["candidates"] if answer["error"] is None else []:
             last = candidate is spec["candidates"][-1]
@@ -46,12 +85,12 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
             if time.monotonic() - began > PATIENCE and not last:
                 continue
             try:
-                answer["model"] = {"index": candidate["index"], **prove_model(candidate, space)}
+                answer["model"] = prove_model(candidate, space)
                 break
             except BaseException as error:  # whatever the author's code raises, the next way is tried
                 answer["tried"].append(f"{candidate['start']}: {type(error).__name__}: {str(error)[:300]}")
-                _tell(answer, answer_file)
-    _tell(answer, answer_file)
+                _save(answer, answer_file)
+    _save(answer, answer_file)
 
 
 def _reading(folder: Path) -> set[str]:
@@ -60,7 +99,7 @@ def _reading(folder: Path) -> set[str]:
     there = {path for path in base.rglob("*") if path.is_file()}
     files_read: set[str] = set()
 
-    def opened(event: str, arguments: tuple[Any, ...]) -> None:
+    def opened(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             place = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 - resolve() follows links
             if place in there and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
@@ -70,19 +109,19 @@ def _reading(folder: Path) -> set[str]:
     return files_read
 
 
-def _tell(answer: Mapping[str, Any], answer_file: str) -> None:
+def _save(answer: ProbeAnswer, answer_file: str) -> None:
     """Write the results so far, so that the steps can be written even after a timeout."""
     draft = Path(f"{answer_file}.draft")
     draft.write_text(json.dumps(answer, default=str), encoding="utf-8")
     draft.replace(answer_file)
 
 
-def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+def _run(spec: ProbeSpec, answer: ProbeAnswer) -> dict[str, object]:
     module = kinds.ModuleType("__main__")
     sys.modules["__main__"] = module
     space = module.__dict__
     space["display"] = lambda *args, **kwargs: None
-    types: dict[str, str] = answer["types"]
+    types = answer["types"]
     execute = _kernel(module) if spec.get("kernel") else lambda source, name: exec(compile(source, name, "exec"), space)  # noqa: S102
     for number, cell in enumerate(spec["cells"]):
         try:
@@ -93,7 +132,7 @@ def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         if "parameters" in cell["tags"]:
             space.update(spec["overrides"])
         if "in_data" in space and not hasattr(space["in_data"], "plain"):
-            space["in_data"] = _noting(space["in_data"])
+            space["in_data"] = _opening_files(space["in_data"])
         if cell["exported"] and cell["step"] in space:
             space[cell["step"]] = _watched(space[cell["step"]], cell["step"], cell["returns"], types)
         if "plt" in space and hasattr(space["plt"], "close"):
@@ -101,10 +140,10 @@ def _run(spec: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     return space
 
 
-def _noting(in_data: Callable[..., Any]) -> Callable[..., Any]:
+def _opening_files(in_data: Callable[..., object]) -> Callable[..., object]:
     """Open each file that is looked up once, so that files are recorded which a library opens in C code."""
 
-    def look_up(folder: str, path: Any) -> Any:
+    def look_up(folder: str, path: object) -> object:
         place = in_data(folder, path)
         for file_or_folder in [place] if isinstance(place, str | Path) else []:
             files = (
@@ -137,12 +176,14 @@ def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:
     return execute
 
 
-def _watched(function: Callable[..., Any], step: str, returns: list[str], types: dict[str, str]) -> Callable[..., Any]:
+def _watched(
+    function: Callable[..., object], step: str, returns: list[str], types: dict[str, str]
+) -> Callable[..., object]:
     if not isinstance(function, kinds.FunctionType):
         return function
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
             types[f"{step} {name}"] = merged_annotation(types.get(f"{step} {name}"), annotation(value))
         result = function(*args, **kwargs)
@@ -163,7 +204,7 @@ def merged_annotation(before: str | None, now: str) -> str:
     return "float" if both == {"int", "float"} else "Any"
 
 
-def annotation(value: Any) -> str:
+def annotation(value: object) -> str:
     """Return how the type of a value is written."""
     import numpy as np
     import pandas as pd
@@ -184,7 +225,7 @@ def annotation(value: Any) -> str:
         return "float"
     if isinstance(value, str):
         return "str"
-    if kind in (list, set) and value:
+    if isinstance(value, list | set) and kind in (list, set) and value:
         inner = {annotation(element) for element in value}
         single = next(iter(inner)) if len(inner) == 1 else "Any"
         return f"{kind.__name__}[{single if single in ('int', 'float', 'str') else 'Any'}]"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict, cast
 
 from d2c_mlops.convert.run.child_control import KEY_SIZE, MAC_SIZE
 from d2c_mlops.convert.run.containers import PREFIX
@@ -24,15 +24,77 @@ from d2c_mlops.convert.run.isolation import TRUSTED
 CHILD_SOURCE = "from d2c_mlops.convert.run.child import main; main()"
 
 
+class CodePlace(TypedDict):
+    """A place in a cell: lines from 1, columns in bytes."""
+
+    cell: int
+    line: int
+    end_line: int
+    column: int | None
+    end_column: int | None
+    function: str
+
+
+class CellError(TypedDict):
+    """The facts of an exception that a cell raised, as the child sends them."""
+
+    kind: str
+    bases: list[str]
+    message: str
+    arguments: list[int | str]
+    name: str  # the attribute or module that was not there
+    holder: str  # class of the object without that attribute
+    filename: str
+    frames: list[CodePlace]
+    library: list[str]  # innermost functions of libraries, as file:function
+    strings: dict[str, str]
+    kinds: dict[str, str]
+    line: int | None
+
+
+class CellAnswer(TypedDict):
+    """The child's answer after a cell; `count` is the number in its prompt."""
+
+    count: int
+    seconds: float
+    outputs: list[dict[str, object]]
+    error: CellError | None
+    chained: list[CodePlace]
+
+
+Form = TypedDict(
+    "Form",
+    {
+        "t": Required[str],  # the kind, on which the other keys depend
+        "v": float | str | None,  # of a number or a text
+        "why": str,  # of a value that is not compared
+        "key": int,  # place of an array in the list of all arrays
+        "class": str,  # of a fitted object
+        "names": Sequence[str | None],
+        "parts": list["Form"],
+    },
+    total=False,
+)  # as `capture` writes a value; a call, because `class` is a keyword
+ArrayLine = tuple[str, list[int], int]  # of an array: dtype, shape, bytes
+
+
+class SnapshotHead(TypedDict):
+    """The first line of a snapshot; the bytes of the arrays follow it in their order."""
+
+    forms: dict[str, Form]
+    arrays: list[ArrayLine]
+    replaced: list[str]  # functions of Python and its libraries that were replaced
+
+
 @dataclass(frozen=True)
 class CellRun:
     """The result of one cell: nbformat 4 outputs, and the facts of its error."""
 
     index: int
     seconds: float
-    outputs: tuple[dict[str, Any], ...]
-    error: Mapping[str, Any] | None
-    chained: tuple[Mapping[str, Any], ...] = ()
+    outputs: tuple[dict[str, object], ...]
+    error: CellError | None
+    chained: tuple[CodePlace, ...] = ()
     count: int = 0
 
 
@@ -78,7 +140,7 @@ class Session(Child):
 
     def run(self, index: int, source: str) -> CellRun:
         """Run one cell; raises Stopped if the child ended before it answered."""
-        answer = self.ask({"do": "cell", "index": index, "source": source})
+        answer = cast("CellAnswer", self.ask({"do": "cell", "index": index, "source": source}))
         return CellRun(
             index,
             float(answer["seconds"]),
@@ -90,13 +152,13 @@ class Session(Child):
 
     def kinds(self, expressions: Sequence[str]) -> dict[str, str]:
         """Return the classes of the values of expressions in the child; empty if they have no value."""
-        return dict(self.ask({"do": "kinds", "names": list(expressions)}))
+        return cast("dict[str, str]", self.ask({"do": "kinds", "names": list(expressions)}))
 
     def snapshot(self, names: Sequence[str]) -> bytes:
         """Return the values of names as the child reads them from memory: a line of JSON, then the bytes of all arrays."""
         return self.exchange(b"snapshot " + ",".join(names).encode("utf-8"))
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, object]) -> dict[str, object]:
         """Send one request and wait for its answer, watching the limits."""
         try:
             answer = json.loads(self.exchange(json.dumps(request).encode("ascii")))

@@ -9,26 +9,33 @@ import datetime
 import json
 import random
 import time
+from collections.abc import Mapping
 from datetime import date, timedelta
 from datetime import datetime as moment
-from types import FunctionType, ModuleType
-from typing import Any
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING
 
 import numpy
 import pandas
 from pandas import DataFrame, Index, Series
 
+if TYPE_CHECKING:
+    Namespaces = tuple[Mapping[str, object], ...]
+    Watched = tuple[
+        str, Namespaces, str, object, CodeType | None
+    ]  # label, namespaces, name, object, code of a function
+
 if "." in __name__:  # imported, not executed in the child's namespace, which has these names already
     from d2c_mlops.convert.run.memory_reads import MISSING, code_of, is_a, mro_of, namespace_of
 
 
-def watched() -> list[tuple[str, tuple[Any, ...], str, Any, Any]]:
+def watched() -> list[Watched]:
     """Return the objects that a notebook must not replace: label, namespaces, name, object, and the code of a function.
 
     A name is looked up in the namespaces in turn: those of a class and of its bases, or the one of a module.
     """
     modules: list[ModuleType] = [builtins, time, datetime, random, json, numpy, numpy.random, numpy.linalg, pandas]
-    places: list[tuple[str, tuple[Any, ...]]] = [
+    places: list[tuple[str, Namespaces]] = [
         *((module.__name__, (vars(module),)) for module in modules),
         *(
             (f"pandas.{kind.__name__}", tuple(namespace_of(base) for base in mro_of(kind)))
@@ -36,7 +43,7 @@ def watched() -> list[tuple[str, tuple[Any, ...], str, Any, Any]]:
         ),
     ]
     clock = (moment, date, timedelta)
-    rows = []
+    rows: list[Watched] = []
     for label, namespaces in places:
         of_class = len(namespaces) > 1
         for name in dict.fromkeys(name for namespace in namespaces for name in namespace):
@@ -51,7 +58,7 @@ def watched() -> list[tuple[str, tuple[Any, ...], str, Any, Any]]:
     return rows
 
 
-def look_up(namespaces: tuple[Any, ...], name: str) -> Any:
+def look_up(namespaces: Namespaces, name: str) -> object:
     """Return the value of a name in the first namespace that has it."""
     for namespace in namespaces:
         if name in namespace:
@@ -59,7 +66,7 @@ def look_up(namespaces: tuple[Any, ...], name: str) -> Any:
     return MISSING
 
 
-def replaced(rows: list[tuple[str, tuple[Any, ...], str, Any, Any]]) -> list[str]:
+def replaced(rows: list[Watched]) -> list[str]:
     """Return the labels of objects that were replaced after the first cell began."""
     changed = []
     for label, namespaces, name, value, code in rows:

@@ -9,11 +9,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 LARGEST = 1 << 30  # bytes of one file
@@ -38,6 +38,15 @@ class Download:
     final: str
 
 
+class Lookup(Protocol):
+    """Resolves a host name, as socket.getaddrinfo does."""
+
+    def __call__(
+        self, host: str, port: int, /, *, type: int
+    ) -> Sequence[tuple[object, int, int, str, Sequence[object]]]:
+        """Return the addresses of a host."""
+
+
 def download(
     url: str,
     target: Path,
@@ -45,7 +54,7 @@ def download(
     allowed: Collection[str] = (),  # HOST or HOST:PORT that may have a private or loopback address
     largest: int = LARGEST,  # bytes
     seconds: float = SECONDS,
-    lookup: Any = socket.getaddrinfo,
+    lookup: Lookup = socket.getaddrinfo,
 ) -> Download:
     """Download an address to `target`, completely or not at all; raises NotFetched.
 
@@ -89,7 +98,7 @@ def is_public(number: str) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
-def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Any) -> list[tuple[str, int]]:
+def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Lookup) -> list[tuple[str, int]]:
     """Return the numbers and ports to connect to; every number that the name has must be allowed."""
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     try:

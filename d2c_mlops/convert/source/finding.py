@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Literal, TypedDict, TypeGuard
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -40,6 +40,23 @@ class Hit:
     edits: tuple[Edit, ...] = ()  # an exact fix that preserves the meaning
 
 
+class FindingFacts(TypedDict):
+    """A Finding as JSON values; `cell` counts from 1, null for the whole notebook."""
+
+    rule: str
+    name: str
+    severity: Severity
+    notebook: str
+    cell: int | None
+    cell_id: str
+    line: int
+    column: int
+    message: str
+    why: str
+    fix: str
+    autofix: bool
+
+
 @dataclass(frozen=True)
 class Finding:
     """One finding in one notebook; `cell` counts from 0 among all cells, `line` and `column` from 1 within the cell."""
@@ -67,7 +84,7 @@ class Finding:
         """The place as a reader counts: cells, lines and columns from 1."""
         return "notebook" if self.cell is None else f"cell {self.cell + 1}, line {self.line}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FindingFacts:
         """Return the finding as plain JSON values; `cell` counts from 1, null for the whole notebook."""
         return {
             "rule": self.rule,

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from d2c_mlops.convert.source.magics import Magic, split_magics
 from d2c_mlops.errors import DataRefused, UsageError
@@ -100,7 +99,7 @@ class Notebook:
     language: str  # python, r, julia, ...; lower case
     kernel: str
     nbformat: int
-    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    metadata: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def code(self) -> tuple[Cell, ...]:
@@ -137,11 +136,11 @@ def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Not
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     language = _language(metadata, cells)
-    speaks = language in ("python", "ipython")
+    is_python = language in ("python", "ipython")
     spec = _mapping(metadata.get("kernelspec"))
     return Notebook(
         path=path,
-        cells=tuple(_cell(number, cell, speaks) for number, cell in enumerate(cells)),
+        cells=tuple(_cell(number, cell, is_python) for number, cell in enumerate(cells)),
         language=language,
         kernel=str(spec.get("name") or ""),
         nbformat=major,
@@ -149,11 +148,19 @@ def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Not
     )
 
 
-def code_cell(index: int, source: str, **options: Any) -> Cell:
+def code_cell(
+    index: int,
+    source: str,
+    *,
+    tags: tuple[str, ...] = (),
+    outputs: tuple[Output, ...] = (),
+    id: str = "",
+    execution_count: int | None = None,
+) -> Cell:
     """Build a code cell from its source: without magics, parsed, with a syntax problem instead of an exception."""
     python, magics = split_magics(source)
     tree, problem = _parsed(python)
-    return Cell(index, "code", source, python=python, magics=magics, tree=tree, problem=problem, **options)
+    return Cell(index, "code", source, python, magics, tags, execution_count, outputs, id, tree, problem)
 
 
 def decoded(raw: bytes | str, path: Path) -> str:
@@ -173,7 +180,7 @@ def decoded(raw: bytes | str, path: Path) -> str:
         ) from None
 
 
-def json_document(text: str, path: Path) -> dict[str, Any]:
+def json_document(text: str, path: Path) -> dict[str, object]:
     """Parse a notebook's JSON; raises DataRefused with the actual kind of the file."""
     start = text.lstrip()[:200].lower()
     again = f"download {path.name} again"
@@ -207,7 +214,7 @@ def json_document(text: str, path: Path) -> dict[str, Any]:
     return document
 
 
-def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+def json_cells(document: Mapping[str, object], path: Path) -> list[dict[str, object]]:
     """Return the cells of a notebook's JSON, of all worksheets in nbformat 3; raises DataRefused if it has none."""
     cells = document.get("cells")
     if not isinstance(cells, list):
@@ -229,27 +236,28 @@ def json_cells(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     return [cell for cell in cells if isinstance(cell, dict)]
 
 
-def _language(metadata: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
+def _language(metadata: Mapping[str, object], cells: Sequence[Mapping[str, object]]) -> str:
     """The kernel's language, from the first place of the metadata that has it."""
     spec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
     for language in (info.get("name"), spec.get("language"), metadata.get("language")):
         if isinstance(language, str) and language.strip():
-            return _spoken(language)
+            return _plain_language(language)
     for cell in cells:
-        if isinstance(cell.get("language"), str):
-            return _spoken(cell["language"])
+        language = cell.get("language")
+        if isinstance(language, str):
+            return _plain_language(language)
     name = str(spec.get("name") or spec.get("display_name") or "")
-    return _spoken(name) if re.match(r"(?i)(ir|r|julia.*|scala.*|.*spylon.*)$", name) else "python"
+    return _plain_language(name) if re.match(r"(?i)(ir|r|julia.*|scala.*|.*spylon.*)$", name) else "python"
 
 
-def _spoken(language: str) -> str:
+def _plain_language(language: str) -> str:
     language = language.strip().lower()
     if language in ("ir", "r"):
         return "r"
     return "julia" if language.startswith("julia") else "python" if language.startswith("python") else language
 
 
-def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
+def _cell(number: int, raw: Mapping[str, object], is_python: bool) -> Cell:
     kind = raw.get("cell_type")
     metadata = _mapping(raw.get("metadata"))
     tags = metadata.get("tags")
@@ -267,12 +275,13 @@ def _cell(number: int, raw: Mapping[str, Any], speaks: bool) -> Cell:
     saved = (
         tuple(_output(output) for output in outputs if isinstance(output, dict)) if isinstance(outputs, list) else ()
     )
-    options: dict[str, Any] = {"tags": names, "outputs": saved, "id": cell_id}
-    options["execution_count"] = count if isinstance(count, int) and not isinstance(count, bool) else None
-    return code_cell(number, source, **options) if speaks else Cell(number, "code", source, **options)
+    count = count if isinstance(count, int) and not isinstance(count, bool) else None
+    if is_python:
+        return code_cell(number, source, tags=names, outputs=saved, id=cell_id, execution_count=count)
+    return Cell(number, "code", source, tags=names, execution_count=count, outputs=saved, id=cell_id)
 
 
-def _output(raw: Mapping[str, Any]) -> Output:
+def _output(raw: Mapping[str, object]) -> Output:
     kind = {
         "stream": "stream",
         "error": "error",
@@ -322,11 +331,11 @@ def _problem(python: str, error: SyntaxError) -> SyntaxProblem:
     return SyntaxProblem("invalid", message, line, max(1, error.offset or 1))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Join nbformat's lists of lines; lone surrogates become replacement marks, so that every text can be encoded."""
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from d2c_mlops.convert.repair.saving import save
 from d2c_mlops.convert.run.capture import IN_MEMORY
 from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, lies_below, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
-from d2c_mlops.convert.run.session import CellRun, Session
+from d2c_mlops.convert.run.session import CellRun, Form, Session, SnapshotHead
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.write.file_parameters import FOLDERS
 from d2c_mlops.convert.write.writing import AlignedCells, WrittenNotebook
@@ -31,7 +31,35 @@ SAVED_RTOL = 2e-3  # outputs are rounded
 MOST_FIGURES = 2000
 AT_ONCE = 2  # executions side by side
 AGAIN = 4  # further runs of the original where a difference was found
-Forms = dict[str, Any]
+
+
+class ComparedFacts(TypedDict):
+    """A ComparedName as JSON values."""
+
+    name: str
+    cell: int
+    status: str
+    values: int
+    difference: str
+
+
+class SavedFigures(TypedDict, total=False):
+    """How many cells have figures in their saved outputs, how many give the same ones, and the other cells, from 1."""
+
+    cells: int
+    same: int
+    other: list[int]
+
+
+class VerdictFacts(TypedDict):
+    """A Verdict as JSON values."""
+
+    status: str
+    reason: str
+    items: list[ComparedFacts]
+    saved: SavedFigures
+    tolerance: str
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -52,13 +80,22 @@ class Verdict:
     status: str
     reason: str
     items: tuple[ComparedName, ...] = ()
-    saved: dict[str, Any] = field(default_factory=dict)  # cells whose figures are those of the saved outputs
+    saved: SavedFigures = field(
+        default_factory=lambda: SavedFigures()
+    )  # of the outputs with which the original was saved
     tolerance: str = f"relative {RTOL:g}, absolute {ATOL:g}"
     runs: int = 0  # times that the two notebooks were run, in all
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> VerdictFacts:
         """Return the verdict as JSON values."""
-        return asdict(self)
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "items": [cast("ComparedFacts", asdict(item)) for item in self.items],
+            "saved": self.saved,
+            "tolerance": self.tolerance,
+            "runs": self.runs,
+        }
 
 
 class Incomparable(Exception):
@@ -254,8 +291,8 @@ class Runner:
 class Snapshot:
     """Comparable forms of named values, with their arrays; read without running anything of the child's."""
 
-    forms: Forms
-    arrays: Sequence[Any]
+    forms: Mapping[str, Form]
+    arrays: Sequence[np.ndarray]
     folders: tuple[str, ...] = ()  # where it ran: paths below them are compared from there
     replaced: tuple[str, ...] = ()  # functions of Python and its libraries that were replaced
 
@@ -264,7 +301,7 @@ class Snapshot:
         """Read the child's answer; raises Incomparable if it cannot be read."""
         line, _, payload = data.partition(b"\n")
         try:
-            head = json.loads(line)
+            head: SnapshotHead = json.loads(line)
             arrays, start = [], 0
             for dtype, shape, size in head["arrays"]:
                 arrays.append(_array(dtype, shape, payload[start : start + size]))
@@ -281,7 +318,7 @@ class Snapshot:
         return text
 
 
-def _array(dtype: str, shape: Sequence[int], data: bytes) -> Any:
+def _array(dtype: str, shape: Sequence[int], data: bytes) -> np.ndarray:
     """Return an array of its bytes; one of texts is a JSON list."""
     if dtype == "text":
         return np.array(json.loads(data), dtype=str).reshape(shape)
@@ -308,7 +345,7 @@ def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> Co
     return ComparedName(name, cell, "equal" if values else "not compared", values, why)
 
 
-def _compare(first: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int, str]:
+def _compare(first: Snapshot, a: Form, right: Snapshot, b: Form) -> tuple[int, str]:
     """Return how many values were compared, and the first difference."""
     if a["t"] != b["t"]:
         return 0, f"a {a['t']} became a {b['t']}"
@@ -318,7 +355,7 @@ def _compare(first: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int,
         same = first.plain(str(a["v"])) == right.plain(str(b["v"]))
         return 1, "" if same else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
     if a["t"] == "number":
-        close = bool(np.isclose(a["v"], b["v"], rtol=RTOL, atol=ATOL))
+        close = bool(np.isclose(cast("float", a["v"]), cast("float", b["v"]), rtol=RTOL, atol=ATOL))
         return 1, "" if close else f"{a['v']} became {b['v']}"
     if a["t"] == "array":
         return _compare_arrays(_placed(first, a["key"]), _placed(right, b["key"]))
@@ -331,12 +368,12 @@ def _compare(first: Snapshot, a: Forms, right: Snapshot, b: Forms) -> tuple[int,
         count, difference = _compare(first, part, right, counterpart)
         total += count
         if difference:
-            inside = a["names"][index] if a.get("names") else index
+            inside = a["names"][index] if a.get("names") else str(index)
             return total, f"{inside}: {difference}"
     return total, ""
 
 
-def _placed(snapshot: Snapshot, key: str) -> Any:
+def _placed(snapshot: Snapshot, key: int) -> np.ndarray:
     """An array of a snapshot, paths in it as seen from the data's folder."""
     array = snapshot.arrays[int(key)]
     if array.dtype.kind != "U" or not snapshot.folders:
@@ -344,7 +381,7 @@ def _placed(snapshot: Snapshot, key: str) -> Any:
     return np.array([snapshot.plain(value) for value in array.ravel().tolist()], dtype=str).reshape(array.shape)
 
 
-def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
+def _compare_arrays(a: np.ndarray, b: np.ndarray) -> tuple[int, str]:
     if a.shape != b.shape:
         return 0, f"shape {a.shape} became {b.shape}"
     if a.dtype.kind in "biufc" and b.dtype.kind in "biufc":
@@ -357,7 +394,7 @@ def _compare_arrays(a: Any, b: Any) -> tuple[int, str]:
     return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
 
 
-def _saved(repair: RepairResult) -> dict[str, Any]:
+def _saved(repair: RepairResult) -> SavedFigures:
     """How the figures that the original showed when it was saved compare with those of the repaired run."""
     assert repair.notebook is not None
     then, now = read_notebook(repair.original), read_notebook(repair.notebook)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
@@ -52,9 +51,9 @@ class CellSource:
         return self.source.startswith("#| export")
 
 
-def exported(source: str, **options: Any) -> CellSource:
+def exported(source: str, *, cells: Sequence[int] = (), names: Sequence[str] = (), step: str = "") -> CellSource:
     """Return an exported code cell."""
-    return CellSource("code", f"#| export\n{source}", **options)
+    return CellSource("code", f"#| export\n{source}", list(cells), list(names), step=step)
 
 
 def notebook_cells(

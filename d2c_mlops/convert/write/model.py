@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import ModelChoice, RecordEntry, learned_before_entry
@@ -17,8 +17,17 @@ from d2c_mlops.convert.source.source_edits import indent_source, with_return
 from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.document import CellSource, exported
 from d2c_mlops.convert.write.functions import call_source, line_source
-from d2c_mlops.convert.write.model_text import class_source, contract_source, metric_and_baseline, model_texts
+from d2c_mlops.convert.write.model_text import (
+    check_cells,
+    class_source,
+    contract_source,
+    metric_and_baseline,
+    model_texts,
+)
 from d2c_mlops.convert.write.parameter_list import CodeParameters
+
+if TYPE_CHECKING:
+    from d2c_mlops.convert.run.model_proof import CandidateModel, ProvenModel
 
 TRAININGS = ("train", "train_model", "train_again", "train_the_model")  # names for the function that trains
 NEEDS = """from datetime import date
@@ -60,7 +69,7 @@ class ModelSource:
         """Source of the author's functions that use values learned in the training."""
         return self.way.replay.functions if self.way is not None else []
 
-    def spec(self, index: int, name: str, score: str | None) -> dict[str, Any]:
+    def spec(self, index: int, name: str, score: str | None) -> CandidateModel:
         """The values that the probe needs to test the candidate."""
         return {"seen": self.seen, "index": index, "name": name, "start": self.way.start if self.way else "features", "train": self.name,
                 "prepare": "prepare_records", "parameters": list(self.parameters), "score": score, "estimator": self.estimator,
@@ -256,26 +265,24 @@ def model_cells(
     name: str,
     chosen: ModelChoice,
     candidate: ModelSource,
-    probe_result: Mapping[str, Any],
+    proven: ProvenModel,
     parameters: CodeParameters,
-    day: str,
 ) -> list[CellSource]:
     """Return the cells of the model, its assertions included."""
-    words = model_texts(name, chosen, candidate, probe_result)
+    texts = model_texts(chosen, candidate, proven)
     helper = [exported(candidate.load)] if candidate.load else []
     cells = [
-        CellSource("markdown", words["head"]),
+        CellSource("markdown", texts["head"]),
         *helper,
         exported(candidate.train),
-        CellSource("markdown", words["prepare"]),
+        CellSource("markdown", texts["prepare"]),
         *(exported(function) for function in candidate.functions),
         exported(candidate.prepare),
-        CellSource("markdown", words["contract"]),
-        *[exported(part) for part in contract_source(name, probe_result["contract"])],
-        CellSource("markdown", words["charter"]),
-        exported(charter_source(*metric_and_baseline(chosen, probe_result["classes"]))),
-        CellSource("markdown", words["model"]),
-        exported(class_source(name, chosen, candidate, probe_result, parameters)),
+        CellSource("markdown", texts["contract"]),
+        *[exported(part) for part in contract_source(name, proven["contract"])],
+        CellSource("markdown", texts["charter"]),
+        exported(charter_source(*metric_and_baseline(chosen, proven["classes"]))),
+        CellSource("markdown", texts["model"]),
+        exported(class_source(name, chosen, candidate, proven, parameters)),
     ]
-    checks: list[CellSource] = words["checks"](parameters, candidate, probe_result, day)
-    return cells + checks
+    return cells + check_cells(name, chosen, parameters, candidate, proven)

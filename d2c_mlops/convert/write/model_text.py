@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from d2c_mlops.convert.plan.model_plan import ModelChoice
 from d2c_mlops.convert.write.document import CellSource
@@ -12,6 +11,8 @@ from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.scores import score_source
 
 if TYPE_CHECKING:
+    from d2c_mlops.convert.run.inferred_contract import ContractFacts, FieldFacts
+    from d2c_mlops.convert.run.model_proof import ProvenModel
     from d2c_mlops.convert.write.model import ModelSource
 
 A_CELL = 25  # columns of a contract in one cell
@@ -23,9 +24,9 @@ def class_name(name: str) -> str:
     return class_title if class_title.endswith("Model") else f"{class_title}Model"
 
 
-def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
+def contract_source(name: str, described: ContractFacts) -> list[str]:
     """Return the cells that build the contract."""
-    fields: Sequence[Mapping[str, Any]] = described["inputs"]
+    fields = described["inputs"]
     parts = [fields[start : start + A_CELL] for start in range(0, len(fields), A_CELL)]
     cells, names = [], []
     for number, part in enumerate(parts):
@@ -41,14 +42,18 @@ def contract_source(name: str, described: Mapping[str, Any]) -> list[str]:
     return [*cells, outputs + "\n" + whole]
 
 
-def _field(field: Mapping[str, Any]) -> str:
+def _field(field: FieldFacts) -> str:
     arguments = [repr(field["kind"]), repr(field["description"])]
     arguments += [f"{key}={value!r}" for key, value in field.items() if key not in ("name", "kind", "description")]
     return f"{field['name']!r}: column({', '.join(arguments)})"
 
 
 def class_source(
-    name: str, chosen: ModelChoice, candidate: ModelSource, probe_result: Mapping[str, Any], parameters: CodeParameters
+    name: str,
+    chosen: ModelChoice,
+    candidate: ModelSource,
+    proven: ProvenModel,
+    parameters: CodeParameters,
 ) -> str:
     """Return the model's class."""
 
@@ -59,14 +64,14 @@ def class_source(
     ]
     sets = [f"        self.{words[parameter]} = {words[parameter]}" for parameter in own_parameters] or ["        pass"]
     handed = ", ".join(f"{parameter}=self.{words[parameter]}" for parameter in own_parameters)
-    key = probe_result["contract"]["key"]
+    key = proven["contract"]["key"]
     answers = [f'            "{key}": records["{key}"].to_numpy(),',
                '            "prediction": steady(self.estimator.predict(features)),']  # fmt: skip
-    if probe_result["probability"]:
+    if proven["probability"]:
         answers.append('            "probability": steady(self.estimator.predict_proba(features)[:, 1]),')
-    if any(field["name"] == "period" for field in probe_result["contract"]["outputs"]):
+    if any(field["name"] == "period" for field in proven["contract"]["outputs"]):
         answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
-    need = [f["name"] for f in probe_result["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
+    need = [f["name"] for f in proven["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
     load = "self.estimator.records()" if chosen.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
         candidate.load_name, ", ".join(f"{load_parameter}=self.{words[load_parameter]}" for load_parameter in candidate.load_parameters)
     )  # fmt: skip
@@ -77,11 +82,11 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_about(chosen, probe_result["estimator"], len(probe_result["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
+        f'    """{_about(chosen, proven["estimator"], len(proven["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
-        f"    trusted: ClassVar[list[str]] = {probe_result['trusted']!r}",
+        f"    trusted: ClassVar[list[str]] = {proven['trusted']!r}",
         "",
         f"    def __init__(self{', ' if inner else ''}{', '.join(inner)}) -> None:",
         *sets,
@@ -104,7 +109,7 @@ def class_source(
         "        }",
         "        return self.contract.check_outputs(pd.DataFrame(answers))",
         "",
-        *_evaluate(chosen, probe_result["classes"], f"{candidate.name}({handed})"),
+        *_evaluate(chosen, proven["classes"], f"{candidate.name}({handed})"),
         "",
         "    def write(self, folder: Path) -> None:",
         '        save_fitted(self.estimator, folder / "estimator.skops")',
@@ -190,12 +195,20 @@ def _baseline(chosen: ModelChoice, score: str, classes: bool) -> list[str]:
     ]
 
 
-def model_texts(
-    name: str, chosen: ModelChoice, candidate: ModelSource, probe_result: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the words between the cells."""
-    estimator = probe_result["estimator"]
-    unused = probe_result["unused"]
+class ModelTexts(TypedDict):
+    """The prose before the parts of a model, as Markdown."""
+
+    head: str
+    prepare: str
+    contract: str
+    charter: str
+    model: str
+
+
+def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel) -> ModelTexts:
+    """Return the prose between the cells."""
+    estimator = proven["estimator"]
+    unused = proven["unused"]
     if chosen.kept == "forecast":
         enter = (
             "A record is a step ahead: 1 is the first period after the data ends. The forecast of the next "
@@ -222,7 +235,7 @@ def model_texts(
             "is too good: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
         )
     inferred = (
-        f"Inferred from {probe_result['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
+        f"Inferred from {proven['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
         "only chance."
     )
     if chosen.kept == "forecast":
@@ -234,30 +247,27 @@ def model_texts(
         "contract": f"### Inputs and outputs\n{inferred}",
         "charter": "### Charter\nThe owner of the model fills in the empty fields; the gate requires them before the model goes live.",
         "model": f"### The class\n{judged}",
-        "checks": lambda parameters, candidate, probe_result, day: _checks(
-            name, chosen, parameters, candidate, probe_result, day
-        ),
     }
 
 
-def _checks(
+def check_cells(
     name: str,
     chosen: ModelChoice,
     parameters: CodeParameters,
     candidate: ModelSource,
-    probe_result: Mapping[str, Any],
-    day: str,
+    proven: ProvenModel,
 ) -> list[CellSource]:
+    """Return the cells that assert what the model predicts, and the one that registers it."""
     argument_names = {
         parameter: ("data" if parameter == parameters.folder else parameter) for parameter in candidate.parameters
     }
     handed = ", ".join(f"{word}={parameter}" for parameter, word in argument_names.items())
     listed = ", ".join(f'"{word}": {parameter}' for parameter, word in argument_names.items())
     unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in argument_names)
-    value = probe_result.get("metric")
-    tolerance = _tolerance(value, probe_result["again"]) if value is not None else 0.0
+    value = proven.get("metric")
+    tolerance = _tolerance(value, proven["again"]) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
-    last = repr(chosen.name)
+
     intro = "For known records, the model returns the predictions of the notebook, one per record."
     if chosen.kept == "forecast":
         intro = "For a step ahead, the model returns the forecast of the notebook."
@@ -265,7 +275,7 @@ def _checks(
         CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
         CellSource("markdown", intro),
         CellSource("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
-            f'assert answers["{probe_result["contract"]["key"]}"].tolist() == asked["{probe_result["contract"]["key"]}"].tolist()\n'
+            f'assert answers["{proven["contract"]["key"]}"].tolist() == asked["{proven["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
         CellSource("markdown", f"## Registration\n`d2c run` on this notebook registers the fitted model as a version of `{name}`; in JupyterLab, nothing is registered."),
         CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
@@ -274,7 +284,7 @@ def _checks(
             f"    fitted = new_model(\"{name}\", settings, {{{listed}}}).fit(Tables({{}}), {MODEL_NAME}.as_of)\n"
             f"    version = register(\"{name}\", fitted, evaluation, settings=settings, as_of={MODEL_NAME}.as_of, run_id=run_id())\n"
             "    record(version=version.version)"),
-    ] if last else []  # fmt: skip
+    ]  # fmt: skip
 
 
 _KEPT = (

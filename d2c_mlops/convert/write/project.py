@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nbformat
 
@@ -23,6 +22,7 @@ from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
 from d2c_mlops.convert.write.document import CellSource
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 
+Attachments = dict[str, dict[str, str]]  # pictures of a cell by name, each as MIME type and base64
 PYPROJECT = """[build-system]
 requires = ["setuptools>=80"]
 build-backend = "setuptools.build_meta"
@@ -180,7 +180,7 @@ def _same_content(first: Path, right: Path) -> bool:
     )
 
 
-def attachments(path: Path) -> dict[int, Any]:
+def attachments(path: Path) -> dict[int, Attachments]:
     """Return the pictures pasted into the prose of a notebook, by the index of their cell."""
     try:
         cells = json.loads(path.read_bytes()).get("cells", [])
@@ -189,7 +189,7 @@ def attachments(path: Path) -> dict[int, Any]:
     return {number: cell["attachments"] for number, cell in enumerate(cells) if cell.get("attachments")}
 
 
-def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, Any]) -> None:
+def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, Attachments]) -> None:
     """Write the cells as a notebook and let ruff set it; the file appears whole or not at all."""
     document = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         metadata={
@@ -198,8 +198,8 @@ def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, A
         }
     )
     for number, cell in enumerate(cells):
-        kind: Any = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
-        fresh = kind(cell.source, id=f"c{number:03d}")
+        new_cell = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        fresh = new_cell(cell.source, id=f"c{number:03d}")  # type: ignore[no-untyped-call]
         if cell.tags:
             fresh.metadata["tags"] = list(cell.tags)
         if cell.kind == "markdown" and (

@@ -7,10 +7,10 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
@@ -38,6 +38,11 @@ from d2c_mlops.convert.write.scores import score_source
 from d2c_mlops.convert.write.shared_steps import share_equal_steps
 from d2c_mlops.errors import Failure, NotebookFailed
 
+if TYPE_CHECKING:
+    from d2c_mlops.convert.run.feature_agreement import AgreementFigures
+    from d2c_mlops.convert.run.model_proof import CandidateModel, ProvenModel
+    from d2c_mlops.convert.run.probe import ProbeAnswer, ProbedCell, ProbeSpec
+
 TRAININGS = 3  # the cells are run once, then a model is trained and trained again
 
 
@@ -47,6 +52,38 @@ class AlignedCells(TypedDict):
     converted: int
     original: list[int]
     names: list[str]
+
+
+class NotebookStructure(TypedDict):
+    """Counts of the original and of the conversion: cells, code cells, functions, parameters, exports."""
+
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class PlainCell(TypedDict):
+    """A cell that stays as it is, and why."""
+
+    what: str
+    where: str
+
+
+class WrittenFacts(TypedDict):
+    """A WrittenNotebook as JSON values."""
+
+    notebook: str
+    module: str
+    module_file: str
+    model: str
+    no_model: str
+    parameters: list[str]
+    functions: list[str]
+    alignment: list[AlignedCells]
+    plain: list[PlainCell]
+    dropped: list[str]
+    structure: NotebookStructure
+    tried: list[str]
+    agreement: AgreementFigures | None
 
 
 @dataclass(frozen=True)
@@ -63,13 +100,14 @@ class WrittenNotebook:
     alignment: tuple[AlignedCells, ...]
     plain: tuple[Failure, ...]  # cells that stay as they are, and why
     dropped: tuple[str, ...]  # magics left out
-    structure: Mapping[str, Any] = field(default_factory=dict)
+    structure: NotebookStructure | None = None
     tried: tuple[str, ...] = ()  # ways to build the model that did not hold
-    agreement: Mapping[str, Any] = field(default_factory=dict)  # records that were asked alone and in pairs
+    agreement: AgreementFigures | None = None  # records that were asked alone and in pairs
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> WrittenFacts:
         """Return the result as JSON values."""
-        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+        values = asdict(self) | {"structure": self.structure or {}, "agreement": self.agreement or {}}
+        return cast("WrittenFacts", json.loads(json.dumps(values, default=str)))
 
 
 def write(
@@ -96,7 +134,7 @@ def write(
     types: dict[tuple[str, str], str] = {}
     model: list[CellSource] = []
     tried: list[str] = []
-    built: Mapping[str, Any] | None = None
+    proven: ProvenModel | None = None
     share_equal_steps(all_blocks, plan, parameters)
     if run:
         cells = notebook_cells(plan, all_blocks, parameters, types, module)
@@ -108,16 +146,16 @@ def write(
         overrides = {parameters.folder: "."} if parameters.folder and data is not None else {}
         answer = probe(cells, all_blocks, specs, data, timeout, overrides, packages, memory, isolation)
         types = _types(answer["types"], plan)
-        parameters.files += answer.get("files", [])
-        tried, built = answer["tried"], answer["model"]
-        if built is not None:
-            way, _, chosen_fit = ways[built["index"]]
-            if built.get("overlap") and chosen_fit.fit.kind != "clusterer":
+        parameters.files += answer["files"]
+        tried, proven = answer["tried"], answer["model"]
+        if proven is not None:
+            way, _, chosen_fit = ways[proven["index"]]
+            if proven.get("overlap") and chosen_fit.fit.kind != "clusterer":
                 chosen_fit.held_out = False
             if chosen_fit.kept != "estimator":
-                built = {**built, "estimator": chosen_fit.fit.path.rpartition(".")[2]}
+                proven = {**proven, "estimator": chosen_fit.fit.path.rpartition(".")[2]}
             way = _settled(way, chosen_fit, plan, all_blocks, parameters)
-            chosen, model = chosen_fit, model_cells(name, chosen_fit, way, built, parameters, day)
+            chosen, model = chosen_fit, model_cells(name, chosen_fit, way, proven, parameters)
             parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, stored with the model"))
         elif isinstance(chosen, ModelChoice):
             what = chosen.fit.path.rpartition(".")[2]
@@ -125,10 +163,10 @@ def write(
             chosen = f"no verified way to predict records with {what} was found" + (f": {why}" if why else "")
             if refused:
                 chosen = f"{what} cannot predict raw records: {advice(refused[-1].skipped)}"
-        if built is None:
+        if proven is None:
             limit_outputs(all_blocks, None)
     cells = with_guard(join_short_cells(notebook_cells(plan, all_blocks, parameters, types, module)), parameters)
-    cells = _with_model(cells, model, chosen, built)
+    cells = _with_model(cells, model, chosen, proven)
     if local is not None:
         cells[2:2] = [CellSource("code", copy_local_modules(project, local))]
     if keep and data is not None:
@@ -156,7 +194,7 @@ def write(
         dropped=tuple(plan.dropped),
         structure=_structure(plan, cells, parameters),
         tried=tuple(tried),
-        agreement=built["agreement"] if built is not None else {},
+        agreement=proven["agreement"] if proven is not None else None,
     )  # fmt: skip
 
 
@@ -202,14 +240,14 @@ def _settled(
 def probe(
     cells: list[CellSource],
     all_blocks: list[Block],
-    specs: list[dict[str, Any]],
+    specs: list[CandidateModel],
     data: Path | None,
     timeout: float,
     overrides: Mapping[str, str],
     packages: Sequence[Path] = (),
     memory: int = ChildLimits.memory,
     isolation: str = "",
-) -> dict[str, Any]:
+) -> ProbeAnswer:
     """Run the cells in a separate process and return the observed types and models; raises NotebookFailed if one fails."""
     returns = {block.name: block.outputs for block in all_blocks if block.kind == "step" and block.like is None}
     code = [
@@ -217,7 +255,7 @@ def probe(
         for cell in cells
         if cell.kind == "code" and not cell.source.startswith(("#| default_exp", "#| eval: false"))
     ]
-    listed = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
+    listed: list[ProbedCell] = [{"source": c.source, "step": c.step, "exported": c.exported, "returns": returns.get(c.step, []), "tags": c.tags}
               for c in code]  # fmt: skip
     with TemporaryDirectory() as name:
         home = Path(name, "home")
@@ -226,10 +264,8 @@ def probe(
         kernel = any(
             re.search(r"get_ipython\(|\b(_|__|_\d+|In|CellSource)\b", cell.source) for cell in code if not cell.exported
         )
-        spec.write_text(
-            json.dumps({"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}),
-            encoding="utf-8",
-        )
+        request: ProbeSpec = {"cells": listed, "candidates": specs, "kernel": kernel, "overrides": dict(overrides)}
+        spec.write_text(json.dumps(request), encoding="utf-8")
         command = [
             sys.executable,
             "-P",
@@ -249,10 +285,10 @@ def probe(
         if answer_bytes is None:
             raise NotebookFailed(f"{ended.says}: {ended.output.strip()[-200:]}", where="the converted notebook",
                                  next="d2c convert --no-run writes the conversion without running it")  # fmt: skip
-        found_out: dict[str, Any] = json.loads(answer_bytes)
+        probed: ProbeAnswer = json.loads(answer_bytes)
     if ended.status in ("timeout", "memory"):
-        found_out["tried"].append(f"while a model was tested: {ended.says}")
-    if error := found_out["error"]:
+        probed["tried"].append(f"while a model was tested: {ended.says}")
+    if error := probed["error"]:
         cell = code[error["cell"]]
         number = cell.cells[0] + 1 if cell.cells else 0
         raise NotebookFailed(
@@ -261,7 +297,7 @@ def probe(
             next="d2c convert --no-run writes the conversion without running it",
             cell=number,
         )
-    return found_out
+    return probed
 
 
 def _types(seen_types: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], str]:
@@ -278,11 +314,11 @@ def _types(seen_types: Mapping[str, str], plan: Plan) -> dict[tuple[str, str], s
 
 
 def _with_model(
-    cells: list[CellSource], model: list[CellSource], chosen: ModelChoice | str, built: Mapping[str, Any] | None
+    cells: list[CellSource], model: list[CellSource], chosen: ModelChoice | str, proven: ProvenModel | None
 ) -> list[CellSource]:
     """Add the model and its imports; separate exported imports from those that only the notebook's cells need."""
-    if model and isinstance(chosen, ModelChoice) and built is not None:
-        _, _, _, line = score_source(chosen, built["classes"])
+    if model and isinstance(chosen, ModelChoice) and proven is not None:
+        _, _, _, line = score_source(chosen, proven["classes"])
         extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
     else:
         extra = ""
@@ -329,7 +365,7 @@ def _alignment(cells: list[CellSource]) -> list[AlignedCells]:
     return [entry for entry in entries.values() if entry["names"]]
 
 
-def _structure(plan: Plan, cells: list[CellSource], parameters: CodeParameters) -> dict[str, Any]:
+def _structure(plan: Plan, cells: list[CellSource], parameters: CodeParameters) -> NotebookStructure:
     before = plan.notebook
     return {
         "before": {
