@@ -203,10 +203,10 @@ def _saved_figures(saved: SavedFigures) -> str:
     """Compare the numbers of the saved outputs with those of the new run."""
     if not saved.get("cells"):
         return ""
-    different_cells = ", ".join(map(str, saved["other"]))
-    differences = f" They differ (library versions or randomness) in cell {different_cells}." if different_cells else ""
+    cells = ", ".join(map(str, saved["other"]))
+    differences = f" The numbers of these cells differ (library versions or randomness): {cells}." if cells else ""
     return (
-        f"<p>Of {saved['cells']} cells with figures in their saved outputs, {saved['same']} give the same figures today."
+        f"<p>Of {saved['cells']} cells with numbers in their saved outputs, {saved['same']} reproduce them."
         f"{differences}</p>"
     )
 

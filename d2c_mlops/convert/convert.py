@@ -120,7 +120,7 @@ class Conversion:
                 lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
                 if saved := self.verdict.saved.get("cells"):
                     same = self.verdict.saved["same"]
-                    lines.append(f"saved     {same} of {saved} cells give the figures of their saved outputs")
+                    lines.append(f"saved     {same} of {saved} cells reproduce the numbers in their saved outputs")
         lines += [f"fetched   {source.text}" for source in (self.repair.fetched if self.repair else ())]
         if self.isolation:
             lines.append(f"isolation {mode(self.isolation).summary}")

@@ -69,7 +69,7 @@ def sources(subject: Subject) -> Iterator[AddressSource]:
         if url_node is None or not _WEB.match(url):
             continue
         words = {word.arg for word in call.keywords} & set(_ASKED_WITH) if not _TABLE.match(path) else set()
-        refusal = f"it is asked for with {', '.join(sorted(map(str, words)))}" if words else ""
+        refusal = f"it is requested with {', '.join(sorted(map(str, words)))}" if words else ""
         if path.endswith((".urlopen", ".Request")) and len(call.args) > 1:
             refusal = "it is requested with POST data"
         output = _retrieved(subject.inference, call) if path.endswith(".urlretrieve") else ""

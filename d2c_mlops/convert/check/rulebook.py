@@ -22,11 +22,11 @@ _GROUPS = {
 }
 _HEAD = """# Rules
 
-What `d2c check` looks for. A rule says why the finding breaks production and how to fix it; `--select` and `--ignore`
-take its id, the start of an id (`D2C5`), or its name. An *error* stops a run or makes its result wrong. A *warning* makes
-it unsafe, an *info* makes it harder to keep.
+The rules of `d2c check`. Each rule states why the finding is a problem in production and how to fix it. `--select` and
+`--ignore` accept an id, the start of an id (`D2C5`), or a name. An *error* stops a run or makes its result wrong. A
+*warning* makes the notebook unsafe to run. An *info* makes it harder to maintain.
 
-This page is made from the rules: `python -m d2c_mlops.convert.check.rulebook > docs/rules.md`.
+This page is generated from the rules: `python -m d2c_mlops.convert.check.rulebook > docs/rules.md`.
 """
 
 

@@ -120,7 +120,7 @@ def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
                 continue
             if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
                 line.kind = "plain"
-                line.reason = "it is in the middle of a figure"
+                line.reason = "it stands between statements that draw the same figure"
         ordered.append(line)
     return ordered
 

@@ -165,7 +165,7 @@ def _why(block: Block, lines: Sequence[tuple[str, Block | None]]) -> str:
     """Return the reason why the code of a step is repeated instead of called."""
     text = "\n".join(line for line, plan_line in lines if plan_line is block)
     whys = dict.fromkeys(why for sign, why in _WHY if sign in text)
-    return f"Same as {block.name}, {' and '.join(whys)}" if whys else f"Of {block.name}, what a record needs"
+    return f"Same as {block.name}, {' and '.join(whys)}" if whys else f"The part of {block.name} that a record needs"
 
 
 def _living(lines: Sequence[tuple[str, Block | None]], features: str) -> list[tuple[str, Block | None]]:

@@ -196,6 +196,6 @@ def advice(row_sites: Sequence[LearningSite]) -> str:
         f" and {len(row_sites) - 4} more" if len(row_sites) > 4 else ""
     )
     return (
-        f"{listed} learns from all rows at once, so a single record would get other features than in training; "
+        f"{listed} learns from all rows at once, so a single record would get different features from those in training; "
         "fit it once on the training rows in a separate cell, and only apply it to other rows"
     )

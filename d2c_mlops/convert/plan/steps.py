@@ -145,7 +145,7 @@ def _leave_asides(all_blocks: Sequence[Block]) -> None:
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
         readers = [reader for name in names for reader in _readers(name, all_blocks[place + 1 :])]
         if readers and all(_looks(*reader) for reader in readers):
-            block.kind, block.reasons = "plain", [*block.reasons, "only outputs use it"]
+            block.kind, block.reasons = "plain", [*block.reasons, "only displayed outputs use it"]
             for line in block.lines:
                 line.kind = "show"
 

@@ -29,7 +29,10 @@ def missing_module_refusal(
         why = f"`{module}` is not available; its name is typical of a local package, so no package is installed from an index"
         step = "pass the folder that contains it: --data FOLDER (the root of the repository)"
     elif name in tried:
-        why, step = f"`{module}` is missing and {name} cannot be installed: {tried[name]}", "replace the package"
+        why, step = (
+            f"`{module}` is missing and {name} cannot be installed: {tried[name]}",
+            f"use another package than `{module}` in the notebook",
+        )
     elif image:
         why, step = f"the image {image} does not contain `{module}`", f"add {name} to the image and convert again"
     else:

@@ -249,7 +249,7 @@ def executed(number: int, spec: RunSpec, channel: Channel, state: ContainerState
     try:
         unrestored = unrestored or state.restore()
     except (OSError, ValueError, RecursionError) as error:
-        unrestored = f"its state cannot be told: {error}"
+        unrestored = f"its state cannot be determined: {error}"
     channel.send(b"X", number, json.dumps({"code": run.code, "left": unrestored}).encode())
 
 

@@ -167,7 +167,7 @@ def prepared_image(image: str) -> ContainerImage:
     holding = [engine for engine in running if _ask(engine, "image", "inspect", image).returncode == 0]
     if not holding:
         raise UsageError(
-            f"{' and '.join(running)} {'hold' if len(running) > 1 else 'holds'} no image {image}",
+            f"the image {image} is not available in {' and '.join(running)}",
             where=f"--container {image}", next=f"{running[0]} pull {image}, or build it: {BUILD}",
         )  # fmt: skip
     engine = holding[0]

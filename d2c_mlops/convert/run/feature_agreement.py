@@ -135,7 +135,7 @@ def _compare(prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[in
     expected = _rows_of(whole, rows)
     if isinstance(features, pd.DataFrame) and isinstance(expected, pd.DataFrame):
         if list(features.columns) != list(expected.columns):
-            raise Disagreement(f"record {rows[0] + 1} {grouping} has other columns than in the whole table")
+            raise Disagreement(f"record {rows[0] + 1} {grouping} has different columns from those in the whole table")
     ours, right = dense(features), dense(expected)
     if ours.shape != right.shape:
         raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {ours.shape}, not {right.shape}")

@@ -110,7 +110,7 @@ def best_mode() -> Mode:
         if mode_works(mode.name):
             return mode
     raise UsageError(
-        "this system cannot isolate untrusted code: a notebook could read, change and send all that you can",
+        "this system cannot isolate untrusted code: a notebook could read, change and send everything that you can access",
         where="isolation",
         next="pass --container IMAGE (docker or podman), install bubblewrap (Linux), or pass --trust if you trust its author",
     )

@@ -121,7 +121,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
         alone = model.predict(
             prepare(used_records.iloc[[row]].reset_index(drop=True), learned)
         )  # numbered anew, as they come
-        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets another prediction")
+        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets a different prediction")
     agreed = check_agreement(lambda records: prepare(records, learned), used_records, used_features)
     used = _used(used_records, learned, prepare)
     _need(bool(used), "no column affects the prediction")
@@ -138,7 +138,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
     _need(
         _close(np.asarray(model.predict(served)), np.asarray(answers)[rows]),
-        "a record sent over HTTP gets another prediction",
+        "a record sent over HTTP gets a different prediction",
     )
     return {
         "index": candidate["index"],
@@ -296,12 +296,12 @@ def _same(whole: Features, features: Features) -> None:
     import pandas as pd
 
     if isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame):
-        _need(list(whole.columns) == list(features.columns), "the features have other columns")
+        _need(list(whole.columns) == list(features.columns), "the features have different columns")
         if whole.index.is_unique and features.index.isin(whole.index).all():
             if _close(whole.loc[features.index].to_numpy(), features.to_numpy()):
                 return
     ours, right = _array(whole), _array(features)
-    _need(ours.ndim == right.ndim and ours.shape[1:] == right.shape[1:], "the features have another shape")
+    _need(ours.ndim == right.ndim and ours.shape[1:] == right.shape[1:], "the features have a different shape")
     if ours.shape == right.shape and _close(ours, right):
         return
     first_rows = set(_rows(ours))

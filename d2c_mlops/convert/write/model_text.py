@@ -93,11 +93,11 @@ def class_source(
         "",
         "    def fit(self, tables: Tables, as_of: date) -> Self:",
         '        """Fit on the files of the notebook. They have no time column, so `as_of` is only stored."""',
-        f"        done = {candidate.name}({handed})",
-        "        self.estimator, self.as_of, self.learned = done[\"model\"], as_of, Learned()",
-        "        for name, value in done[\"given\"].items():",
+        f"        trained = {candidate.name}({handed})",
+        "        self.estimator, self.as_of, self.learned = trained[\"model\"], as_of, Learned()",
+        "        for name, value in trained[\"given\"].items():",
         "            self.learned.give(name, value)",
-        "        prepare_records(done[\"records\"], self.learned)",
+        "        prepare_records(trained[\"records\"], self.learned)",
         "        self.learned.learning = False",
         "        return self",
         "",
@@ -159,8 +159,8 @@ def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
         return [
             head,
             '        """Return the mean absolute error one step ahead in sample; the baseline carries the last value forward."""',
-            f"        done = {training}",
-            '        table = done["model"]',
+            f"        trained = {training}",
+            '        table = trained["model"]',
             '        baselines = {"last value": table.naive}',
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
@@ -170,9 +170,9 @@ def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
     return [
         head,
         f'        """Return the {plain} {rows}."""',
-        f"        done = {training}",
-        '        features, answers = done["features"], done["answers"]',
-        '        predicted = done["model"].predict(features)',
+        f"        trained = {training}",
+        '        features, answers = trained["features"], trained["answers"]',
+        '        predicted = trained["model"].predict(features)',
         f"        value = {score}",
         *_baseline(chosen, score, classes),
         f'        return Evaluation("{metric}", float(value), {{baseline: float(lazy)}}, {lower}, {{"rows": len(features)}})',
@@ -216,8 +216,8 @@ def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel
         )
     elif candidate.way is None:
         enter = (
-            "A record is a row of features, already prepared: between the files and the features the steps above look at "
-            "many rows at once (or read other files), which cannot be replayed on a single record."
+            "A record is a row of features, already prepared: between the files and the features, the steps above use "
+            "many rows at once (or read other files), which cannot be repeated for a single record."
         )
     else:
         enter = f"A record is a row of `{candidate.way.start}` before the steps above prepare it. {_learned(candidate.prepare)}"
@@ -226,17 +226,17 @@ def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel
         enter += (
             f" No prediction depends on {shown}, so a record does not contain {'them' if len(unused) > 1 else 'it'}."
         )
-    judged_on = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too good)"
-    figure = "the author's own metric" if chosen.score else "the usual figure for its kind"
+    judged_on = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too optimistic)"
+    figure = "the author's own metric" if chosen.score else "the usual metric for its kind"
     judged = f"It is evaluated by {figure} on the rows that were {judged_on}, and compared with a baseline that needs no model."
     if chosen.kept == "forecast":
         judged = (
             "It is evaluated by its one-step-ahead error in sample, compared with the last value carried forward. That "
-            "is too good: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
+            "is too optimistic: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
         )
     inferred = (
-        f"Inferred from {proven['rows']} rows at conversion: types, categories, nullable columns. Relax what was "
-        "only chance."
+        f"Inferred from {proven['rows']} rows at conversion: types, categories, nullable columns. Relax what holds "
+        "only for this data."
     )
     if chosen.kept == "forecast":
         inferred = "The input is the number of periods ahead; the output is the forecast, with the first day of its period where the data has days."
@@ -274,9 +274,9 @@ def check_cells(
     return [
         CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
         CellSource("markdown", intro),
-        CellSource("code", f"asked = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\nanswers = {MODEL_NAME}.predict(asked)\n"
-            f'assert answers["{proven["contract"]["key"]}"].tolist() == asked["{proven["contract"]["key"]}"].tolist()\n'
-            f"assert {MODEL_NAME}.predict(asked.iloc[[0]])[\"prediction\"].tolist() == answers[\"prediction\"].tolist()[:1]{measured}\nanswers.head()"),
+        CellSource("code", f"example_records = {MODEL_NAME}.records(Tables({{}}), {MODEL_NAME}.as_of)\npredictions = {MODEL_NAME}.predict(example_records)\n"
+            f'assert predictions["{proven["contract"]["key"]}"].tolist() == example_records["{proven["contract"]["key"]}"].tolist()\n'
+            f"assert {MODEL_NAME}.predict(example_records.iloc[[0]])[\"prediction\"].tolist() == predictions[\"prediction\"].tolist()[:1]{measured}\npredictions.head()"),
         CellSource("markdown", f"## Registration\n`d2c run` on this notebook registers the fitted model as a version of `{name}`; in JupyterLab, nothing is registered."),
         CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
             "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
@@ -299,7 +299,7 @@ def _learned(prepare: str) -> str:
     """Return what a preparation keeps of the training data, as a sentence."""
     effects = [what for sign, what in _KEPT if re.search(sign, prepare)]
     if not effects:
-        return "No value of the training data is needed for this."
+        return "This needs no value of the training data."
     listed = " and ".join([", ".join(effects[:-1]), effects[-1]]) if len(effects) > 1 else effects[0]
     return f"Where a step learns from the training data, a record is prepared with {listed} from training."
 

@@ -96,7 +96,7 @@ def test_what_learns_is_repeated_with_the_reason_and_no_second_name() -> None:
     _, chosen, _ = model_of(LOAD, RENAME, SPLIT, SCALE, FIT)
     way = chosen.ways[0].replay
     assert way.lines[1:] == [
-        "# Of split_train_test, what a record needs\nX = df[['price', 'qty']]",
+        "# The part of split_train_test that a record needs\nX = df[['price', 'qty']]",
         "# Same as scale_features, with the fitted values\nX = learned['scaler'].transform(X)",
     ]
     assert way.features == "X" and way.given == ["scaler"]

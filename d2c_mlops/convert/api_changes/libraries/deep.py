@@ -76,21 +76,21 @@ CHANGES: tuple[ApiChange, ...] = (
         "keras",
         "keras.layers.CuDNNLSTM",
         "3.0",
-        "keras.layers.LSTM, which uses the GPU by itself",
+        "keras.layers.LSTM, which uses the GPU automatically",
         to="keras.layers.LSTM",
     ),
     _moved(
         "keras",
         "keras.layers.CuDNNGRU",
         "3.0",
-        "keras.layers.GRU, which uses the GPU by itself",
+        "keras.layers.GRU, which uses the GPU automatically",
         to="keras.layers.GRU",
     ),
     *(
         _method("keras", f"{start}.models", "Sequential", method, "3.0", instead, to=to)
         for start in ("keras", "tensorflow.keras")
         for method, instead, to in (
-            ("fit_generator", ".fit, which takes generators", "fit"),
+            ("fit_generator", ".fit, which accepts generators", "fit"),
             ("evaluate_generator", ".evaluate", "evaluate"),
             ("predict_generator", ".predict", "predict"),
             ("predict_classes", ".predict(X).argmax(axis=-1), or > 0.5 for one output", ""),
@@ -122,7 +122,7 @@ CHANGES: tuple[ApiChange, ...] = (
             ("Session", "eager execution, or tf.compat.v1.Session"),
             ("placeholder", "arguments of a tf.function, or tf.compat.v1.placeholder"),
             ("set_random_seed", "tf.random.set_seed"),
-            ("global_variables_initializer", "nothing: variables are initialised when made"),
+            ("global_variables_initializer", "nothing: variables are initialised when they are created"),
             ("get_default_graph", "tf.compat.v1.get_default_graph"),
         )
     ),

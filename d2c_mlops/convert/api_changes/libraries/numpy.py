@@ -55,7 +55,7 @@ CHANGES = (
     _gone("source", "2.0", "inspect.getsource"),
     _gone("issubclass_", "2.0", "issubclass", text="issubclass"),
     _gone("typeDict", "1.24", "np.sctypeDict", to="numpy.sctypeDict"),
-    _gone("lookfor", "2.0", "the search of numpy.org"),
+    _gone("lookfor", "2.0", "the search on numpy.org"),
     *(
         ApiChange(
             "numpy",

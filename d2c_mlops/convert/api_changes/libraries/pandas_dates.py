@@ -100,7 +100,7 @@ CHANGES: tuple[ApiChange, ...] = (
             f"pandas.{holder}.astype",
             "2.0",
             "value",
-            "a unit that pandas keeps (s, ms, us, ns); for whole days use .dt.days, for dates .dt.normalize()",
+            "a unit that pandas supports (s, ms, us, ns); for whole days use .dt.days, for dates .dt.normalize()",
             f"{_START}x = {start}.astype('{old}')",
             argument="dtype",
             position=0,

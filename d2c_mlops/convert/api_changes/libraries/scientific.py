@@ -20,7 +20,7 @@ def _keyword(
 
 _COX = "lifelines.CoxPHFitter"
 _FITTED = "from lifelines import CoxPHFitter\nc = CoxPHFitter()\nx = c."
-_OLD_ARIMA = "the model of statsmodels.tsa.arima.model or SARIMAX; .fit(disp=...) and the forecast's tuple are gone too"
+_OLD_ARIMA = "the model of statsmodels.tsa.arima.model or SARIMAX; .fit(disp=...) and the tuple returned by forecast() were removed too"
 CHANGES: tuple[ApiChange, ...] = (
     *(
         ApiChange("lifelines", f"{_COX}.{old}", "0.25", "gone", f".{new}", f"{_FITTED}{old}", to=f"{_COX}.{new}")
@@ -40,7 +40,7 @@ CHANGES: tuple[ApiChange, ...] = (
         )
     ),
     _moved("scipy", "scipy.misc.imresize", "1.3", "PIL.Image.resize"),
-    _moved("scipy", "scipy.misc.derivative", "1.12", "a central difference of your own, or scipy.differentiate"),
+    _moved("scipy", "scipy.misc.derivative", "1.12", "your own central difference, or scipy.differentiate"),
     *(
         _moved("scipy", f"scipy.{name}", since, f"numpy.{new}", to=f"numpy.{new}")
         for name, since, new in (
@@ -71,9 +71,9 @@ CHANGES: tuple[ApiChange, ...] = (
         "scipy",
         "scipy.stats.median_absolute_deviation",
         "1.9",
-        "scipy.stats.median_abs_deviation, on another scale",
+        "scipy.stats.median_abs_deviation, which has another default scale",
     ),
-    _moved("scipy", "scipy.stats.signaltonoise", "1.0", "mean over standard deviation"),
+    _moved("scipy", "scipy.stats.signaltonoise", "1.0", "the mean divided by the standard deviation"),
     *(
         _moved(
             "scipy",

@@ -187,7 +187,7 @@ CHANGES: tuple[ApiChange, ...] = (
             f"sklearn.linear_model.{name}",
             "n_alphas",
             "1.9",
-            "alphas=, which takes a number too",
+            "alphas=, which also accepts a number",
             to="alphas",
             value="50",
         )
@@ -208,7 +208,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "sklearn.ensemble.AdaBoostClassifier",
         "algorithm",
         "1.8",
-        "nothing: SAMME is the only one",
+        "nothing: SAMME is the only algorithm",
         droppable=("SAMME",),
         value="'SAMME.R'",
     ),
@@ -241,7 +241,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "sklearn.cluster.KMeans",
         "n_jobs",
         "1.0",
-        "nothing: threads are used by themselves",
+        "nothing: threads are used automatically",
         droppable=(1, -1, None),
         value="-1",
     ),
@@ -335,7 +335,7 @@ CHANGES: tuple[ApiChange, ...] = (
             f"sklearn.feature_extraction.text.{name}.get_feature_names",
             "1.2",
             "gone",
-            ".get_feature_names_out(), which gives an array",
+            ".get_feature_names_out(), which returns an array",
             f"from sklearn.feature_extraction.text import {name}\nv = {name}()\nx = v.get_feature_names()",
         )
         for name in _VECTORIZERS
@@ -346,7 +346,7 @@ CHANGES: tuple[ApiChange, ...] = (
             f"sklearn.{module}.{name}.get_feature_names",
             "1.2",
             "gone",
-            ".get_feature_names_out(), which gives an array",
+            ".get_feature_names_out(), which returns an array",
             f"from sklearn.{module} import {name}\nv = {name}()\nx = v.get_feature_names()",
         )
         for module, name in (

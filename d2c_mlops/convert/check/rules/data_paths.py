@@ -143,7 +143,7 @@ def _plain(name: str) -> str:
     "D2C204",
     "file-of-another-type",
     "error",
-    why="the name says text but the content is a spreadsheet, so the reader fails or returns garbage",
+    why="the name says text but the content is a spreadsheet, so the reader fails or returns wrong data",
     fix="read it with pd.read_excel, or export it again as CSV",
     bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}),
     good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}),

@@ -83,7 +83,7 @@ def _holds(binding: Binding, fit: Fit) -> bool:
     "D2C701",
     "fitted-before-the-split",
     "warning",
-    why="the scaler, imputer or selector was fitted on the test rows, so the score is too good",
+    why="the scaler, imputer or selector was fitted on the test rows, so the score is too optimistic",
     fix="split first and fit on the training rows only; a Pipeline does this automatically",
     bad=example(
         _START + _XY + "X = StandardScaler().fit_transform(X)\n" + _PARTS,
@@ -107,7 +107,7 @@ def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
     "D2C702",
     "resampled-before-the-split",
     "error",
-    why="copies of the same row are in both the training and the test set, so the score is too good",
+    why="copies of the same row are in both the training and the test set, so the score is too optimistic",
     fix="split first and resample the training rows only",
     bad=example(
         _START

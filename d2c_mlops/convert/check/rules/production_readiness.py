@@ -107,7 +107,7 @@ def no_baseline(subject: Subject) -> Iterator[Hit]:
     "D2C805",
     "silenced-warnings",
     "warning",
-    why="warnings about coming breaking changes are hidden",
+    why="warnings about future breaking changes are hidden",
     fix="remove the line, or ignore one category where it occurs",
     bad=example("import warnings\nwarnings.filterwarnings('ignore')"),
     good=example("import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"),

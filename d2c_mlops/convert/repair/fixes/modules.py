@@ -181,7 +181,7 @@ def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | Non
                     f"{imported.name} as {imported.asname}" if imported.asname else imported.name
                     for imported in node.names
                 )
-                return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} hands it out")
+                return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} provides it")
             package = package.rpartition(".")[0]
     return None
 

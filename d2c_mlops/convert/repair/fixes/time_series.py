@@ -237,6 +237,6 @@ def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | No
         new = IMPORTED.get(f"{node.module}.{name}")
         if new is not None:
             return Proposal(
-                (replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module is gone"
+                (replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module was removed"
             )
     return None

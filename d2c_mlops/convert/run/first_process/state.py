@@ -115,7 +115,7 @@ class ContainerState:
                     if path not in entries and os.lstat(path).st_dev == os.lstat(point).st_dev:
                         remove(path)
             if listed(point) != entries:
-                return f"{point} is not as it was"
+                return f"{point} was not restored"
         for kind, calls in (("shm", (LIBC.shmctl, 0)), ("msg", (LIBC.msgctl, 0))):
             for number in queues().get(kind, []):
                 calls[0](int(number), calls[1], None)
@@ -124,5 +124,5 @@ class ContainerState:
         for what, differs in (("objects of System V", queues() != self.queues), ("sockets", sockets() != self.sockets),
                            ("mounts", places() != self.mounts), ("properties of its first process", facts() != self.facts)):  # fmt: skip
             if differs:
-                return f"{what} are not as they were"
+                return f"{what} were not restored"
         return ""
