@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-SIGNS = r"[=+\-@\t\r\n\x00\uff1d\uff0b\uff0d\uff20]"  # with the wide forms, which spreadsheets read alike
+# Signs with their wide and small forms, which spreadsheets read alike; blanks and invisible marks before them are dropped by some.
+SIGNS = r"(?:[\t\r\n\x00]|[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])"
 FORMULA, ESCAPED = re.compile(f"'*{SIGNS}"), re.compile(f"'+{SIGNS}")
-NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
+NUMBER = re.compile(r" *[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)? *")
 
 
 def no_formula(text: str) -> str:
@@ -42,7 +43,7 @@ def _changed(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     def cell(value: Any) -> Any:
         return change(value) if isinstance(value, str) else value
 
-    kinds = ("object", "str", "string", "category")
-    texts = [name for name in frame.columns if str(frame[name].dtype).startswith(kinds)]
+    numbers = ("int", "uint", "Int", "UInt", "float", "Float", "double", "bool", "datetime", "timedelta")
+    texts = [name for name in frame.columns if not str(frame[name].dtype).startswith(numbers)]
     changed: pd.DataFrame = frame.assign(**{name: frame[name].astype(object).map(cell) for name in texts})
     return changed.rename(columns=cell)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.forgetting.person import REMOVED, Person
+from d2c_mlops.memory_limit import memory_limit
 from d2c_mlops.serving.log.files import intact_lines
 
 SQLITE = b"SQLite format 3\0"
@@ -44,6 +45,11 @@ UNREADABLE = (
     b"BZh",
     b"\xfd7zXZ",
 )  # first bytes of compressed formats
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError,
+    UnicodeDecodeError,
+)  # fmt: skip
+SMALL_MEMORY, GROWTH = 2**31, 2_000  # bytes of memory that any file may take, and bytes for each byte of a file
 DUCKDB = b"DUCK"  # at byte 8
 APPENDED = (".log", ".out", ".err")  # other processes may append to these files, so their length does not change
 Content = tuple[bytes | None, int]  # new content, None to remove the file; and the number of occurrences of the person
@@ -66,7 +72,21 @@ def is_sqlite(path: Path) -> bool:
 
 
 def scrub_content(name: str, content: bytes, person: Person) -> Content:
-    """Return the content of a file without the person. Raises ValueError if the file names the person and cannot be changed."""
+    """Return the content of a file without the person.
+
+    Raises ValueError if the file names the person and cannot be changed, or cannot be searched: it is damaged, encrypted, nested too
+    deeply, or unpacks to far more memory than a file of its size may take.
+    """
+    try:
+        with memory_limit(max(SMALL_MEMORY, GROWTH * len(content))):
+            return _scrub(name, content, person)
+    except MemoryError:
+        raise ValueError("a file that unpacks to more memory than a file of its size may take") from None
+    except RecursionError:
+        raise ValueError("a file that is nested too deeply to be searched") from None
+
+
+def _scrub(name: str, content: bytes, person: Person) -> Content:
     suffix = Path(name).suffix.lower()
     if suffix in PACKED:
         return _scrub_packed(name, content, person, *PACKED[suffix])
@@ -152,10 +172,16 @@ def _check_binary(content: bytes, person: Person) -> Content:
 
 
 def _check_archive(content: bytes, person: Person) -> Content:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for member in archive.infolist():
-            if person.is_named_in(member.filename) or scrub_content(member.filename, archive.read(member), person)[1]:
-                raise ValueError(f"an archive, {member.filename}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.infolist():
+                if (
+                    person.is_named_in(member.filename)
+                    or scrub_content(member.filename, archive.read(member), person)[1]
+                ):
+                    raise ValueError(f"an archive, {member.filename}")
+    except ARCHIVE_ERRORS as error:
+        raise ValueError(f"an archive that cannot be searched ({error})") from error
     return content, 0
 
 
@@ -231,7 +257,10 @@ def _scrub_csv(content: bytes, person: Person) -> Content:
 
 
 def _scrub_parquet(content: bytes, person: Person) -> Content:
-    table = pq.read_table(pa.BufferReader(content))
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except OSError as error:
+        raise ValueError("a damaged Parquet file that cannot be searched") from error
     columns = {}
     hits = [False] * len(table)
     for name in table.column_names:

@@ -157,7 +157,7 @@ def kind_of_file(path: Path) -> str:
         try:
             with zipfile.ZipFile(path) as archive:
                 return "xlsx" if any(member.startswith("xl/") for member in archive.namelist()) else "zip"
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError):
             return "unknown"
     for mark, kind in ((b"\xd0\xcf\x11\xe0", "xls"), (b"PAR1", "parquet"), (b"\x1f\x8b", "gzip")):
         if start.startswith(mark):

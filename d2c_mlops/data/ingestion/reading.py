@@ -16,7 +16,7 @@ from ..sources.files import FileFormat, Part, Parts, existing_path, file_part, f
 from .joining import join, with_unique_labels
 from ..layouts.discovery import Layout, layouts
 from ..origin import Origin
-from ..sources.fetch import find_source, without_password, sources, split_location
+from ..sources.fetch import find_source, limited_memory, without_password, sources, split_location
 from ...errors import UsageError
 
 # %% auto #0
@@ -29,9 +29,16 @@ BUILT_IN = ("csv", "parquet", "zip")
 def parts_at(location: str, form: FileFormat, only: Sequence[str] | None = None) -> Parts:
     """Return the rows of each file or table at a location, and the names of the files there that nothing reads.
 
-    `only` names files of a folder, in the order of time. Raises UsageError where nothing reads the location.
+    `only` names files of a folder, in the order of time. Raises UsageError where nothing reads the location, DataRefused where its files
+    take far more memory together than files of their size may.
     """
     path = Path(split_location(location)[0]).expanduser()
+    files = [path / name for name in files_below(path)] if path.is_dir() else [path] if path.is_file() else []
+    with limited_memory(sum(file.stat().st_size for file in files if file.is_file()), location):
+        return _parts(path, location, form, only)
+
+
+def _parts(path: Path, location: str, form: FileFormat, only: Sequence[str] | None) -> Parts:
     plugin = next((s for n, s in sources().items() if n not in BUILT_IN and s.matches(location)), None)
     if plugin is None and path.is_dir():
         read = Parts()

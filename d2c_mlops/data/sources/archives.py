@@ -119,6 +119,7 @@ def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]
         RuntimeError,
         EOFError,
         OSError,
+        UnicodeDecodeError,
     ) as error:
         raise DataRefused(f"the archive cannot be read ({error})", where=where, next="export it again") from error
 
@@ -166,8 +167,13 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
                 where=file,
                 next="unpack it, and ingest the folder" if any(map(is_archive, shown)) else "export CSV or Parquet",
             )
-        check_size(sum(shown[label][0] for label in chosen), path.stat().st_size, file)
-        parts = [member_part(prefix + label, shown[label][1](), f"{file}/{label}", form) for label in chosen]
+        packed, total = path.stat().st_size, 0
+        check_size(sum(shown[label][0] for label in chosen), packed, file)
+        parts = []
+        for label in chosen:
+            part, size = member_part(prefix + label, shown[label][1](), f"{file}/{label}", form, packed)
+            parts.append(part)
+            check_size(total := total + size, packed, file)
         return Parts(parts, [prefix + label for label in shown if label not in readable_tables])
 
 
@@ -180,15 +186,18 @@ def check_size(total: int, packed: int, where: str) -> None:
         )
 
 
-def member_part(name: str, content: bytes, where: str, form: FileFormat) -> Part:
-    """Return the rows of a CSV or Parquet file in an archive."""
+def member_part(name: str, content: bytes, where: str, form: FileFormat, packed: int) -> tuple[Part, int]:
+    """Return the rows of a CSV or Parquet file in an archive of `packed` bytes, and its size when it is unpacked."""
     suffix = PurePosixPath(name).suffix.lower()
     if kind_of(name) == "csv" and suffix not in OPENERS:
-        return csv_part(name, content, where, form)
+        return csv_part(name, content, where, form), len(content)
     with TemporaryDirectory(prefix="d2c-archive-") as folder:
         path = Path(folder, f"table{suffix}")
         path.write_bytes(content)
-        return csv_part(name, read_bytes(path), where, form) if suffix in OPENERS else file_part(path, name, form)
+        if suffix not in OPENERS:
+            return file_part(path, name, form), len(content)
+        unpacked = read_bytes(path, packed)
+        return csv_part(name, unpacked, where, form), len(unpacked)
 
 # %% ../../../nbs/data/sources/archives.ipynb #77676732
 class ZipSource:

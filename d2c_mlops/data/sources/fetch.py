@@ -25,10 +25,11 @@ from .frames import arrow_frame, frame_of_rows
 from ..schemas import SCHEMAS
 from .text_encoding import OPENERS
 from ...errors import D2CError, DataRefused, Temporary, UsageError
+from ...memory_limit import memory_limit
 
 # %% auto #0
 __all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'SECRET', 'URL', 'Source', 'extensions',
-           'sources', 'CsvSource', 'ParquetSource', 'check_parquet', 'read_parquet', 'split_location',
+           'sources', 'CsvSource', 'ParquetSource', 'check_parquet', 'limited_memory', 'read_parquet', 'split_location',
            'without_password', 'engine_of', 'sql_trouble', 'SqlSource', 'read_query', 'chosen_tables', 'SampleSource',
            'find_source']
 
@@ -114,18 +115,38 @@ def check_parquet(path: Path) -> None:
     """Raise DataRefused, before a row is read, for a file whose rows take far more memory than a table of its size may."""
     about, packed = pq.read_metadata(path), path.stat().st_size
     cells = about.num_rows * about.num_columns
-    size = max(8 * cells, sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)))
+    groups = [about.row_group(i) for i in range(about.num_row_groups)] if about.num_columns <= COLUMNS else []
+    cells = max(cells, sum(group.column(i).num_values for group in groups for i in range(group.num_columns)))
+    size = max(8 * cells, sum(group.total_byte_size for group in groups))
     rows = f"{about.num_rows:,} rows of {about.num_columns:,} columns"
     if about.num_columns > COLUMNS or size > MEMORY or (size > PARQUET_SMALL and size > PARQUET_GROWTH * packed):
         what = f"the file says that it has {rows} in {packed:,} bytes, which take {size / 2**30:.1f} GiB of memory"
         raise DataRefused(what, where=str(path), next="look at the file; split it where it is right")
 
+# %% ../../../nbs/data/sources/fetch.ipynb #b8a7f48c
+@contextmanager
+def limited_memory(packed: int, where: str) -> Iterator[None]:
+    """Raise DataRefused where reading files of `packed` bytes takes more memory than tables of that size may, or than this machine has."""
+    most = min(MEMORY, 2 * max(PARQUET_SMALL, PARQUET_GROWTH * packed))
+    pa.default_memory_pool().release_unused()  # memory that is kept free would not count
+    try:
+        with memory_limit(most):
+            yield
+    except MemoryError:
+        what = f"its {packed:,} bytes take more than {most / 2**30:.1f} GiB of memory"
+        raise DataRefused(what, where=where, next="look at the file; split it where it is right") from None
+
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Return a Parquet file as a frame that keeps every digit of its numbers; raises DataRefused where it is broken."""
+    """Return a Parquet file as a frame that keeps every digit of its numbers.
+
+    Raises DataRefused where it is broken, or takes far more memory than a table of its size may: a dictionary or the encodings of a
+    column repeat a long text a million times in a few hundred bytes, which the description of the file does not tell.
+    """
     try:
         check_parquet(path)
-        return arrow_frame(pq.read_table(path, partitioning=None))
+        with limited_memory(path.stat().st_size, str(path)):
+            return arrow_frame(pq.read_table(path, partitioning=None))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataRefused(
             f"the file cannot be read as Parquet ({error})", where=str(path), next="export it again"

@@ -38,13 +38,16 @@ def check_growth(size: int, packed: int, where: str) -> None:
         raise DataRefused(what, where=where, next="look at the file; if it is right, unpack it yourself")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, unpacked where its suffix is .gz, .bz2 or .xz; raises DataRefused where that fails."""
+def read_bytes(path: Path, packed: int | None = None) -> bytes:
+    """Return the content of a file, unpacked where its suffix is .gz, .bz2 or .xz; raises DataRefused where that fails.
+
+    `packed` is the size of the archive that holds the file, against which its growth is measured: without it, the file's own.
+    """
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
         return path.read_bytes()
     try:
-        content, packed = bytearray(), path.stat().st_size
+        content, packed = bytearray(), path.stat().st_size if packed is None else packed
         with opener(path) as file:
             while len(content) <= MOST_BYTES and (piece := file.read(PIECE)):
                 content += piece

@@ -1,9 +1,12 @@
 """Files and addresses that mean harm: bombs, formulas, links out of a folder, passwords in addresses, an emptied file of keys."""
 
+import base64
 import gzip
 import io
 import lzma
 import random
+import resource
+import sys
 import tarfile
 import time
 import zipfile
@@ -15,13 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from d2c_mlops.convert.repair.data_files import kind_of_file
+from d2c_mlops.data.ingestion.reading import parts_at
 from d2c_mlops.data.sources import fetch as parquet
 from d2c_mlops.data.sources import text_encoding
 from d2c_mlops.data.sources.archives import ZipSource
 from d2c_mlops.data.sources.fetch import read_parquet, without_password
+from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.forgetting.files import scrub_content
+from d2c_mlops.forgetting.person import Person
 from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
+from d2c_mlops.memory_limit import memory_limit
 from d2c_mlops.runs.history import _write_csv
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.batch.sinks import _File
@@ -154,6 +163,126 @@ def test_parquet_that_repeats_itself_within_reason_is_read(tmp_path: Path) -> No
     assert len(read_parquet(file)) == 500_000
 
 
+# Written by pyarrow: a dictionary of one text, DELTA_BYTE_ARRAY, a list of zeros; each with zstd.
+BOMBS = {
+    "a text of a megabyte 40,000 times": (
+        "UEFSMRUEFYiJehVsTBUCFQASAAAotS/9gEhEQg8AbAAAKEBCDwB4AQD4/znQAgIAEHgCABB4AgAQeAIAEHgCABB4AgAQeCMSCngV"
+        "ABUaFSwsFcC4AhUQFQYVBhw2AAAAACi1L/0gDWkAAAQAAADAuAIBAcC4AgAVABUaFSwsFcC4AhUQFQYVBhw2AAAAACi1L/0gDWkA"
+        "AAQAAADAuAIBAcC4AgAVBBksNQAYBnNjaGVtYRUCABUMJQIYCG9yZGVyX2lkJQBMHAAAABaA8QQZHBkcJgAcFQwZNQAGEBkYCG9y"
+        "ZGVyX2lkFQwWgPEEFriKehbAAiaUASYIHDYAABksFQQVABUCABUAFRAVBAA8FoDA/IKqAhkGGSYAgPEEAAAAFriKehaA8QQmCBbA"
+        "AgAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjUuMC4xGRwcAAAAsgAAAFBBUjE="
+    ),
+    "3,000 texts with the same 300,000 letters": (
+        "UEFSMRUAFcbZJBXGASwV8C4VDhUGFQYcNgAAAAAotS/9oGOWBAB8AgDEAwMAAADwLgGAAQS4FwAAEwAAAOCTBACAAQS4F8DPJL/P"
+        "JBMTExMAAACfJPgkwScJPknwSYJPEnyS4JMEeAQAef14LpB/paAXNtUHR4EmAgAQeBuzBHgVBBksNQAYBnNjaGVtYRUCABUMJQIY"
+        "AWElAEwcAAAAFvAuGRwZHCYAHBUMGSUGDhkYAWEVDBbwLhb42SQW+AEmCDw2AAAZHBUAFQ4VAgA8FsDPJBkGGSYA8C4AAAAW+Nkk"
+        "FvAuJggW+AEAKCBwYXJxdWV0LWNwcC1hcnJvdyB2ZXJzaW9uIDI1LjAuMRkcHAAAAJIAAABQQVIx"
+    ),
+    "a row with a list of 300 million numbers": (
+        "UEFSMRUEFQgVGkwVAhUAEgAAKLUv/SAEIQAAAAAAABUAFToVTCwVgIyNngIVEBUGFQYcGAQAAAAAGAQAAAAAFgAoBAAAAAAYBAAA"
+        "AAAREQAAACi1L/0gHekAAAgAAAAD/vCLjZ4CAQYAAACAjI2eAgMBgIyNngIAFQQZTDUAGAZzY2hlbWEVAgA1AhgBYRUCFQZMPAAA"
+        "ADUEGARsaXN0FQIAFQIlAhgHZWxlbWVudCUeTKwTCBEAAAAWAhkcGRwmABwVAhk1AAYQGTgBYQRsaXN0B2VsZW1lbnQVDBaAjI2e"
+        "AhbEARboASY+JggcGAQAAAAAGAQAAAAAFgAoBAAAAAAYBAAAAAAREQAZLBUEFQAVAgAVABUQFQIAPCkmjp4C8u2KngIZRgAAAICM"
+        "jZ4CAAAAFsQBFgImCBboAQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjUuMC4xGRwcAAAA7QAAAFBBUjE="
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process can be limited on Linux only")
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_few_bytes_of_parquet_that_describe_little_and_hold_much_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, packed: bool
+) -> None:
+    monkeypatch.setattr(parquet, "PARQUET_SMALL", 2**27)
+    file = tmp_path / "a.parquet"
+    file.write_bytes(base64.b64decode(BOMBS[name]))
+    assert file.stat().st_size < 400
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
+            pack.write(file, "a.parquet")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(DataRefused, match=r"GiB of memory"):
+        parts_at(str(tmp_path / ("a.zip" if packed else "a.parquet")), FileFormat())
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process can be limited on Linux only")
+def test_files_that_are_small_each_and_too_large_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "PARQUET_SMALL", 2**27)
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 150, pa.int32()), pa.array(["x" * 10**6]))
+    for number in range(8):
+        pq.write_table(pa.table({"a": texts}), tmp_path / f"{number}.parquet", compression="zstd", store_schema=False)
+    assert len(read_parquet(tmp_path / "0.parquet")) == 150
+    with pytest.raises(DataRefused, match=r"GiB of memory"):
+        parts_at(str(tmp_path), FileFormat())
+
+
+def test_a_limit_of_memory_ends_with_its_block_and_holds_for_inner_ones() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with memory_limit(2**27):
+        outer = resource.getrlimit(resource.RLIMIT_DATA)
+        with memory_limit(2**40):
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] <= outer[0]
+        with pytest.raises(MemoryError):
+            bytearray(2**28)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before and len(bytearray(2**28)) == 2**28
+
+
+def test_a_packed_file_in_an_archive_is_measured_against_the_archive(small: None, tmp_path: Path) -> None:
+    inner = gzip.compress(b"0" * 6 * 2**20, 1)
+    assert len(inner) * 300 > 6 * 2**20
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as pack:
+        pack.writestr("orders.csv.gz", inner)
+    assert (tmp_path / "a.zip").stat().st_size * 300 < 6 * 2**20
+    with pytest.raises(DataRefused, match="more than 300 times its size"):
+        ZipSource().read(str(tmp_path / "a.zip"))
+
+
+def test_packed_files_in_an_archive_count_together(small: None, tmp_path: Path) -> None:
+    inner = gzip.compress(b"id\n" + b"0" * 3 * 2**20, 1)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as pack:
+        for number in range(60):
+            pack.writestr(f"{number}.csv.gz", inner)
+    with pytest.raises(DataRefused, match="more than 300 times its size"):
+        ZipSource().read(str(tmp_path / "a.zip"))
+
+
+def damaged_zip(offset: int, value: bytes, flags: bytes = b"\0\0") -> bytes:
+    """Return a zip file of one CSV file with bytes of its central directory replaced."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as pack:
+        pack.writestr("orders.csv", "id\n1\n")
+    data = bytearray(out.getvalue())
+    at = data.index(b"PK\x01\x02")
+    data[at + 8 : at + 10] = flags
+    data[at + offset : at + offset + len(value)] = value
+    return bytes(data)
+
+
+DAMAGED = {
+    "a version of the future": damaged_zip(6, b"\xff\0"),
+    "a name that is no UTF-8": damaged_zip(46, b"\xff\xfe", b"\0\x08"),
+    "an unknown method": damaged_zip(10, b"\x63\0"),
+    "an encrypted file": damaged_zip(8, b"\x01\0", b"\x01\0"),
+    "a size that is a lie": damaged_zip(24, b"\x02\0\0\0"),
+    "a place that is a lie": damaged_zip(42, b"\xf0\xff\xff\x7f"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_zip_file_that_lies_is_refused_and_says_what_it_is(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "a.zip"
+    file.write_bytes(DAMAGED[name])
+    assert kind_of_file(file) in ("zip", "unknown")
+    with pytest.raises(DataRefused, match="cannot be read"):
+        ZipSource().read(str(file))
+    with pytest.raises(ValueError, match="cannot be searched"):
+        scrub_content("a.zip", DAMAGED[name], Person.of(["C-1"], b"k", erased=True))
+
+
 # --- formulas
 
 FORMULAS = [
@@ -170,8 +299,17 @@ FORMULAS = [
     "=",
     "-",
     "+49 30 1234",
+    " =1",
+    "\u00a0\u3000@SUM(A1)",
+    "\ufeff=1",
+    "\u200b+1+1",
+    "' =1",
+    " \t -2+3",
+    "－2+3",
+    "﹦1",
+    "+٣",
 ]
-PLAIN = ["", "a=b", "'", "'a", " =1", "5", "-5", "+5.20", "-1e-3", "mail@example.com", "2026-01-01"]
+PLAIN = ["", "a=b", "'", "'a", "5", "-5", " -5", "+5.20", "-1e-3 ", "mail@example.com", "2026-01-01", " a", "\u00a0"]
 
 
 def test_a_text_is_no_formula_in_a_csv_file_and_comes_back_as_it_was() -> None:
@@ -180,7 +318,7 @@ def test_a_text_is_no_formula_in_a_csv_file_and_comes_back_as_it_was() -> None:
     assert [with_formula(no_formula(text)) for text in FORMULAS + PLAIN] == FORMULAS + PLAIN
 
 
-@pytest.mark.parametrize("kind", ["object", "str", "category"])
+@pytest.mark.parametrize("kind", ["object", "str", "category", pd.ArrowDtype(pa.large_string())])
 def test_the_csv_sink_writes_no_formula_and_numbers_stay_numbers(tmp_path: Path, kind: str) -> None:
     frame = pd.DataFrame({"name": FORMULAS, "score": [-1.5] * len(FORMULAS), "count": [-3] * len(FORMULAS)})
     frame["name"] = frame["name"].astype(kind)
@@ -194,7 +332,7 @@ def test_the_csv_sink_writes_no_formula_and_numbers_stay_numbers(tmp_path: Path,
     assert with_formulas(read)["name"].tolist() == FORMULAS
     assert read["score"].tolist() == [-1.5] * len(FORMULAS) and read["count"].dtype == "int64"
     assert "\n-" not in (tmp_path / "scored.csv").read_text() and ",-1.5,-3," in (tmp_path / "scored.csv").read_text()
-    assert list(no_formulas(pd.DataFrame({"=a": [1]}))) == ["'=a"]
+    assert list(no_formulas(pd.DataFrame({"=a": [1], " @b": [2], "c": [3]}))) == ["'=a", "' @b", "c"]
 
 
 def test_runs_that_are_exported_hold_no_formula(tmp_path: Path) -> None:
