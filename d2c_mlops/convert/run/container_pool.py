@@ -101,12 +101,16 @@ class RunningContainer:
         self.run: ContainerRun | None = None
         self.errors = bytearray()
         self.sending = threading.Lock()
+        # Engines leave files in their working folder: conmon, which podman starts, an empty `oom`.
+        self.folder = tempfile.TemporaryDirectory(prefix="d2c-engine-", ignore_cleanup_errors=True)
         # It ends when its standard input is closed, with this process too: no signal is needed, which would come at a thread's end.
         self.process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        for work in (self._listen, self._read_errors):
-            threading.Thread(target=work, daemon=True).start()
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            cwd=self.folder.name,
+        )  # fmt: skip
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        for thread in (self.listener, threading.Thread(target=self._read_errors, daemon=True)):
+            thread.start()
 
     def send(self, kind: bytes, run: int, data: bytes = b"") -> None:
         """Send a frame; a container that is gone is noticed when its answer is missing."""
@@ -135,6 +139,7 @@ class RunningContainer:
             if self.run is not None and self.run.number == number:
                 self.run.take(kind, data)
         code = self.process.wait()
+        self.folder.cleanup()
         if self.run is not None:
             self.run.output += self.errors
             self.run.finish(code or 1, "the container has ended")

@@ -210,6 +210,21 @@ def test_a_program_that_does_not_end_is_ended(trusted: ChildLimits, tmp_path: Pa
     assert ended.status == "timeout" and time.monotonic() - began < 15
 
 
+def test_what_an_engine_leaves_in_its_working_folder_is_not_left_in_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    note = tmp_path / "elsewhere" / "note"
+    note.parent.mkdir()
+    line = ["sh", "-c", f"touch oom; pwd > {note}; cat > /dev/null"]
+    container = container_pool.RunningContainer(line, "notebook", lambda name: None)
+    container.close(10.0)
+    container.listener.join(10.0)
+    folder = Path(note.read_text().strip())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere"] and folder != tmp_path
+    assert not folder.exists()
+
+
 class FirstProcess:
     """The first process of a container, in namespaces of processes, memory and the network of its own."""
 
