@@ -42,7 +42,11 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
 def known_host(host: bytes, hosts: tuple[str, ...]) -> bool:
     """Return whether a Host header names this machine: by address, as localhost, by its own name or one of `hosts`."""
     text = host.decode("latin-1").lower()
-    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0].rstrip(".")
+    name = text.partition(":")[0].rstrip(".")
+    if text.startswith("["):
+        name, _, port = text[1:].partition("]")
+        if port and not port.startswith(":"):
+            return False  # a name that begins like an address: [::1].example.org
     if name == "localhost" or name.endswith(".localhost") or not {text, name}.isdisjoint(map(str.lower, hosts)):
         return True
     try:

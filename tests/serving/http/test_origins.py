@@ -201,6 +201,7 @@ def test_a_body_that_is_called_json_is_taken(media: str) -> None:
         "127.0.0.1.nip.io",
         "evil.example#localhost",
         "notlocalhost",
+        "[::1].evil.example",
         "0x7f.1",
     ],
 )
