@@ -217,7 +217,7 @@ def _instead(magic: Magic, indent: str) -> str:
         call_arguments = repr(magic.command) if magic.kind == "shell" else f"{magic.name!r}, {magic.argument!r}"
         return f"{magic.target} = get_ipython().{call}({call_arguments})"
     if magic.kind == "line" and magic.name in STATEMENT_MAGICS:
-        statement = re.sub(r"^(?:-\w+\s*\d*\s+)*", "", magic.argument)
+        statement = re.sub(r"^(?:-\w+(?:\s+\d+)?\s+)*", "", magic.argument)
         if statement and _parses(statement):
             return statement
     return "pass" if indent else ""

@@ -247,7 +247,9 @@ def _language(metadata: Mapping[str, object], cells: Sequence[Mapping[str, objec
         if isinstance(language, str):
             return _plain_language(language)
     name = str(spec.get("name") or spec.get("display_name") or "")
-    return _plain_language(name) if re.match(r"(?i)(ir|r|julia.*|scala.*|.*spylon.*)$", name) else "python"
+    kernel = name.strip().lower()
+    is_other = kernel in ("ir", "r") or kernel.startswith(("julia", "scala")) or "spylon" in kernel
+    return _plain_language(name) if is_other else "python"
 
 
 def _plain_language(language: str) -> str:
