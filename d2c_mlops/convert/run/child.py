@@ -394,7 +394,7 @@ def serve(source: int, sink: int, plots: bool, extra: list[str], proof: bool) ->
     request_lock.acquire()
     answered.acquire()
     start = cast("Start", private("child_control")["start"])
-    start(source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, tools)
+    start(source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, shell, tools)
     del tools
     sys.path[0:0] = ["", *extra]
     os.environ["PYTHONPATH"] = os.pathsep.join([*extra, os.environ["PYTHONPATH"]])

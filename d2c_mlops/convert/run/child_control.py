@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from d2c_mlops.convert.run.session import ArrayLine, Form
-    from d2c_mlops.convert.run.tampering import Watched
+    from d2c_mlops.convert.run.tampering import Parts, Watched
 
     class Tools(TypedDict):
         """What is used of the namespace of `capture` and `tampering`."""
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         plain_json: Callable[[dict[str, object]], str]
         watched: Callable[[], list[Watched]]
         replaced: Callable[[list[Watched]], list[str]]
+        watched_shell: Callable[[object], tuple[list[Watched], Parts]]
+        replaced_of_shell: Callable[[object, Parts], list[str]]
 
-    Start = Callable[[int, int, list[bytes], LockType, LockType, dict[str, object], Tools | None], None]
+    Start = Callable[[int, int, list[bytes], LockType, LockType, dict[str, object], object, Tools | None], None]
 
 KEY_SIZE = 32
 MAC_SIZE = 32
@@ -50,6 +52,7 @@ def start(
     request_lock: LockType,  # lock that is released when a request lies in the mailbox
     answered: LockType,  # lock that is released when an answer does
     names: dict[str, object],  # the notebook's names
+    shell: object,  # IPython's shell, which runs the cells
     tools: Tools | None,  # the namespace of `capture` and `tampering`; None where nothing is to be proved
 ) -> None:
     """Read the key, record the objects that must not be replaced, and serve in a separate thread."""
@@ -83,6 +86,7 @@ def start(
 
     if tools is not None:
         snapshot, encode, replaced, rows = tools["snapshot"], tools["plain_json"], tools["replaced"], tools["watched"]()
+        replaced_of_shell, (shell_rows, shell_parts) = tools["replaced_of_shell"], tools["watched_shell"](shell)
         sys.addaudithook(forbid())
 
     def look(wanted_names: list[str]) -> bytes:
@@ -92,7 +96,8 @@ def start(
         try:
             values = {name: value for name, value in dict.items(names) if type(name) is str and name in wanted_names}
             forms, lines, parts = snapshot(values)
-            head = encode({"forms": forms, "arrays": lines, "replaced": replaced(rows)})
+            changed = [*replaced(rows), *replaced(shell_rows), *replaced_of_shell(shell, shell_parts)]
+            head = encode({"forms": forms, "arrays": lines, "replaced": changed})
             return b"".join([head.encode("ascii"), b"\n", *parts])
         finally:
             if was:

@@ -26,7 +26,7 @@ from d2c_mlops.convert.write.file_parameters import FOLDERS
 from d2c_mlops.convert.write.writing import AlignedCells, WrittenNotebook
 
 RTOL, ATOL = 1e-6, 1e-9
-_PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[\d*\w+\])?")
+_PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[[0-9]*[A-Za-z]+\])?")
 SAVED_RTOL = 2e-3  # outputs are rounded
 MOST_FIGURES = 2000
 AT_ONCE = 2  # executions side by side

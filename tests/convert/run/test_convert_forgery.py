@@ -104,6 +104,22 @@ from d2c_mlops.convert.run import child
 private = child.private
 child.private = lambda *names: (space := private(*names)) | ({"replaced": lambda rows: []} if "replaced" in space else {})
 """
+SHELL_UNWATCHED = """
+from d2c_mlops.convert.run import child
+private = child.private
+def shell_unwatched(*names):
+    space = private(*names)
+    return space | {"replaced_of_shell": lambda shell, before: []} if "replaced_of_shell" in space else space
+child.private = shell_unwatched
+"""
+SHELL_METHODS_UNWATCHED = """
+from d2c_mlops.convert.run import child
+private = child.private
+def methods_unwatched(*names):
+    space = private(*names)
+    return space | {"watched_shell": lambda shell: ([], space["watched_shell"](shell)[1])} if "watched_shell" in space else space
+child.private = methods_unwatched
+"""
 FOLDERS_FIRST = """
 import sys
 sys.path[0:0] = sys.argv[6:]
@@ -123,6 +139,8 @@ real_scalar, real_bytes, forged_total = {0}["scalar"], {0}["object_bytes"], tota
 {0}["scalar"] = lambda value: real_scalar(3 if value is forged_total else value)
 {0}["object_bytes"] = lambda array: real_bytes(array - 6)
 """
+PLANTED = "total, table, array = 3, pd.DataFrame({'a': [1.0, 2.0]}), np.array([1.0, 2.0])\nshell = get_ipython()\n"
+OTHERWISE = "\nshell.run_cell('total = 4; array = array + 6; print(total)')"
 # Each is appended to a cell that computes other values than the original, and makes them look the same: with the child's
 # source before it, which lacks the defence against it.
 FORGERIES = {
@@ -213,6 +231,40 @@ for payload in (done, head + b''.join(arrays)):
     for number in answers:
         os.write(number, len(payload).to_bytes(8, 'big') + bytes(32) + payload)
 time.sleep(9)"""),
+    "the names that cells use": (SHELL_UNWATCHED, PLANTED + "shell.user_ns = dict(shell.user_ns)" + OTHERWISE),
+    "the module that cells run in": (SHELL_UNWATCHED, PLANTED + """import types
+module = types.ModuleType('other')
+module.__dict__.update(shell.user_ns)
+shell.user_module, shell.user_ns = module, module.__dict__""" + OTHERWISE),
+    "names that lie when they are read": (SHELL_UNWATCHED, PLANTED + """class Names(dict):
+    def __getitem__(self, name):
+        return 4 if name == 'total' else dict.__getitem__(self, name)
+shell.user_ns = Names(shell.user_ns)
+shell.run_cell('print(total)')"""),
+    "the display hook": (SHELL_UNWATCHED, """
+def hook(value):
+    globals().update(total=3, table=pd.DataFrame({'a': [1.0, 2.0]}), array=np.array([1.0, 2.0]))
+get_ipython().displayhook = hook
+import sys
+sys.displayhook = hook
+total"""),
+    "what is called after a cell": (SHELL_UNWATCHED, """
+def plant(*_):
+    globals().update(total=3, table=pd.DataFrame({'a': [1.0, 2.0]}), array=np.array([1.0, 2.0]))
+get_ipython().events.register('post_run_cell', plant)"""),
+    "the source of later cells": (SHELL_UNWATCHED, PLANTED + """
+shell.input_transformers_post.append(lambda lines: [line.replace('total', 'hidden') for line in lines])""" + OTHERWISE.replace("; array = array + 6", "")),
+    "the syntax tree of later cells": (SHELL_UNWATCHED, PLANTED + """
+import ast
+class Hidden(ast.NodeTransformer):
+    def visit_Name(self, node):
+        node.id = 'hidden' if node.id == 'total' else node.id
+        return node
+shell.ast_transformers.append(Hidden())""" + OTHERWISE.replace("; array = array + 6", "")),
+    "a method of the shell, on the shell": (SHELL_UNWATCHED, PLANTED + "shell.run_cell = lambda *a, **k: None"),
+    "a method of the shell, on its class": (SHELL_METHODS_UNWATCHED, PLANTED + """
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell.run_ast_nodes = lambda *a, **k: None"""),
     "a module of the author that runs at the start": (FOLDERS_FIRST, "table, array = pd.DataFrame({'a': [1.0, 2.0]}), np.array([1.0, 2.0])"),
 }  # fmt: skip
 # Both notebooks replace what makes their results differ; the values are equal, and prove nothing.
@@ -265,7 +317,17 @@ def test_a_forgery_succeeds_without_the_defence_against_it(
 
 def test_there_are_at_least_ten_forgeries_against_all_defences() -> None:
     sources = {source for source, _ in FORGERIES.values()}
-    assert sources == {LATE, SHARED, BY_METHODS, IN_A_MODULE, UNWATCHED, "", FOLDERS_FIRST}
+    assert sources == {
+        LATE,
+        SHARED,
+        BY_METHODS,
+        IN_A_MODULE,
+        UNWATCHED,
+        "",
+        FOLDERS_FIRST,
+        SHELL_UNWATCHED,
+        SHELL_METHODS_UNWATCHED,
+    }
     assert len(FORGERIES) >= 10
 
 
@@ -369,3 +431,15 @@ def test_usual_ways_of_working_replace_nothing(proving: Session) -> None:
     assert proving.run(1, source).error is None
     found = Snapshot.read(proving.snapshot(["x"]))
     assert found.replaced == () and len(found.arrays[0]) == 3
+
+
+def test_usual_magics_and_settings_of_the_shell_replace_nothing(proving: Session) -> None:
+    cells = (
+        "from IPython.core.interactiveshell import InteractiveShell\nInteractiveShell.ast_node_interactivity = 'all'",
+        "%load_ext autoreload\n%autoreload 2\n%matplotlib inline\n%precision 3\n%config InlineBackend.figure_format = 'retina'",
+        "%%capture shown\nprint(1)", "%%time\nx = 1", "%timeit -n1 -r1 1", "%who\n%pwd", "1 / 0",
+        "from IPython.display import display\ndisplay(x)\nx",
+    )  # fmt: skip
+    for number, cell in enumerate(cells, 1):
+        proving.run(number, cell)
+    assert Snapshot.read(proving.snapshot(["x"])).replaced == ()
