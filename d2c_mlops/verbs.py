@@ -83,15 +83,24 @@ def ingest(
     dates: str = "",  # "dmy", "mdy" or "ymd"
     replace: str = "period",  # which rows of an existing dataset: those of the period that is read, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; default: that of settings.ini, else that of the times
+    known: Sequence[str] = (),  # columns of a sales file that are known ahead; default: those of settings.ini
     settings: Settings | None = None,
 ) -> IngestResult:
     """Read a source into the canonical tables of dataset `name`; see `d2c ingest`."""
     resolved = settings or load()
-    zone = zone or resolved.dataset_zone(name)
+    zone, known = zone or resolved.dataset_zone(name), known or resolved.known_columns(name)
     form = FileFormat(encoding, decimal, dates)
     now = datetime.now(UTC)
     return _ingest(
-        source, name, store=resolved.store, layout=layout, form=form, replace=replace, zone=zone, created_at=now
+        source,
+        name,
+        store=resolved.store,
+        layout=layout,
+        form=form,
+        replace=replace,
+        zone=zone,
+        known=known,
+        created_at=now,
     )
 
 

@@ -272,5 +272,8 @@ def pack_totals(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     keys = pd.Series(texts[codes], index=frame.index, dtype="str")
     notes = [f"sales_totals: {summary}; series by {', '.join(names)}: {len(unique):,}"]
     if unused := [str(name) for name in frame.columns if name not in (*KNOWN, *names)]:
-        notes.append(f"sales_totals: columns left out, they do not name a series: {', '.join(unused)}")
+        notes.append(
+            f"sales_totals: columns left out, they do not name a series: {', '.join(unused)}; "
+            f"if they are known ahead, ingest again with --known {','.join(unused)}"
+        )
     return pd.DataFrame({"keys": keys, **columns, **value_columns}), notes
