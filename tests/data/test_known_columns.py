@@ -133,3 +133,27 @@ def test_the_plan_of_each_day_is_that_of_the_file(tmp_path: Path) -> None:
     number = np.arange(84)
     assert np.array_equal(plan.values["promo"], np.repeat((number // 7 % 2)[:, None], 2, axis=1))
     assert np.array_equal(plan.closed[:, 0], number % 7 == 6)
+
+
+def test_visitors_without_a_future_are_left_out_and_said(tmp_path: Path) -> None:
+    rows = [line.split(",") for line in stores(ahead=0).splitlines()]
+    draws = np.random.default_rng(3)
+    visitors = ["visitors", *(f"{int(row[2]) * 1.5 + draws.normal(0, 9):.0f}" for row in rows[1:])]
+    text = "\n".join(",".join([*row, number]) for row, number in zip(rows, visitors, strict=True)) + "\n"
+    tables, _ = ingested(tmp_path, text, "promo", "visitors", "open")
+    model = DemandForecaster(by="store_id", horizon=14).fit(tables, date(2024, 3, 10))
+    assert [note.split(":")[0] for note in model.notes if "left out of the forecast" in note] == ["promo", "visitors"]
+    assert all("no value for any step ahead" in note for note in model.notes if "left out" in note)
+
+
+def test_visitors_that_tell_the_sales_are_used_neither_in_forecast_nor_backtest(tmp_path: Path) -> None:
+    draws = np.random.default_rng(3)
+    lines = ["store_id,date,units,visitors"]
+    for number, day in enumerate(pd.date_range("2024-01-01", periods=100)):
+        units = draws.poisson(40)
+        lines.append(f"1,{day:%Y-%m-%d},{units if number < 86 else ''},{units * 3}")
+    tables, _ = ingested(tmp_path, "\n".join(lines) + "\n", "visitors")
+    model = DemandForecaster(by="store_id", horizon=14, cutoffs=2)
+    assert model.evaluate(tables, date(2024, 3, 26)).value > 0.08  # the noise of a Poisson distribution
+    model.fit(tables, date(2024, 3, 26))
+    assert any("moves with the sales of the same step" in note for note in model.notes)

@@ -83,7 +83,7 @@ def test_a_list_of_promotions_means_none_between_its_rows_and_nothing_outside() 
     )
     known = known_future(tables, panel("mug"), 4, "product_id")
     assert seen(known, "a") == [None, None, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, None, None]
-    assert any("2024-01-12" in note and "plan_until" in note for note in known.notes)
+    assert any("2024-01-12" in note and "plan_days" in note for note in known.notes)
     said = known_future(tables, panel("mug"), 4, "product_id", plan_until=date(2024, 1, 13))
     assert seen(said, "a")[-3:] == [1, 0, None]
 

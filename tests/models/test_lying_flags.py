@@ -41,6 +41,23 @@ def test_a_promotion_that_doubles_sales_is_no_lie() -> None:
     assert reasons("flag", with_future(flag), sold) == []
 
 
+def test_a_promotion_that_sells_eight_times_as_much_is_no_lie() -> None:
+    flag = (RNG.random(SOLD.shape) < 0.3).astype(float)
+    assert reasons("flag", with_future(flag), np.where(flag == 1, RNG.poisson(6.4, SOLD.shape), SOLD)) == []
+
+
+def test_a_promotion_on_weekdays_alone_is_no_lie_where_sundays_sell_nothing() -> None:
+    weekday = np.arange(len(SOLD)) % 7
+    flag = np.broadcast_to(((np.arange(len(SOLD)) // 7 % 2 == 0) & (weekday < 5))[:, None], SOLD.shape).astype(float)
+    sold = np.where((weekday == 6)[:, None], 0, RNG.poisson(30, SOLD.shape)).astype(float)
+    assert reasons("flag", with_future(flag), sold) == []
+
+
+def test_a_discount_that_explains_nearly_all_sales_is_no_lie() -> None:
+    discount = RNG.choice([0.0, 0.1, 0.3], SOLD.shape)
+    assert reasons("number", with_future(discount), 100 * (1 + 3 * discount) + RNG.normal(0, 1, SOLD.shape)) == []
+
+
 def test_a_price_that_is_empty_where_nothing_was_sold_is_found_and_a_planned_one_is_not() -> None:
     price = RNG.uniform(1, 2, SOLD.shape)
     assert "empty where nothing was sold" in reasons("price", with_future(np.where(SOLD > 0, price, np.nan)))[0]

@@ -60,6 +60,7 @@ class Model(ABC):
     contract: ClassVar[Contract]
     charter: ClassVar[Charter]
     zone: str = "UTC"  # of the tables that it learned from: its days are days there
+    notes: tuple[str, ...] = ()  # what a person must know of the last fit, such as data that was left out
     quick: ClassVar[bool | None] = None  # True: every answer takes less than 2.5 ms; False: may wait; None: measured
 
     # what every model must do

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -29,8 +29,9 @@ from ..core.contract import Contract, column
 from .forecasts import BASES, LearnedDemand
 from .forecast_inputs import ForecastInputs, from_plan
 from .intervals import VALUES
-from .known_future import known_future
+from .known_future import KnownFuture, known_future
 from .ladder import climb
+from .lying_flags import lying_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, columns_of, panel_of
 from .periods import USUAL, Freq, ends_after
@@ -100,6 +101,7 @@ class DemandForecaster(Model):
 
     contract: ClassVar[Contract] = demand_contract()
     charter: ClassVar[Charter] = DEMAND_CHARTER
+    notes: tuple[str, ...] = ()  # of the last fit: which plans were missing, and which columns were left out
     _learned: LearnedDemand | None = None
     _position: dict[str, int]
 
@@ -115,27 +117,45 @@ class DemandForecaster(Model):
         top: int = 0,  # keep only the series that sold most; 0 = all
         country: str = "",  # whose public holidays count, as in DE; "" = none
         region: str = "",  # part of the country, as in BY; "" = the holidays of all parts
+        plan_days: int = 0,  # days after as_of for which promotions and events are listed in full; 0 = up to the last one listed
         contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
-        check_parameters(freq, by, horizon=(horizon, 0), history=(history, 1), cutoffs=(cutoffs, 1), top=(top, 0))
+        check_parameters(
+            freq,
+            by,
+            horizon=(horizon, 0),
+            history=(history, 1),
+            cutoffs=(cutoffs, 1),
+            top=(top, 0),
+            plan_days=(plan_days, 0),
+        )
         usual = USUAL[freq]
         self.freq: Freq = "D" if freq == "D" else "W" if freq == "W" else "M"
         self.by, self.history, self.cutoffs, self.top = by, history, cutoffs, top
         self.horizon, self.min_history = horizon or usual, min_history or usual
         self.country, self.region, self.contract_version = country, region, contract_version
+        self.plan_days = plan_days
         self.contract = contract_with_parameters(type(self).contract, self.freq, self.horizon, contract_version)  # type: ignore[misc]
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
         self.zone = tables.zone
         panel = self.panel(tables, as_of)
-        self.take(forecasts.learn(panel, self.horizon, self.min_history, self.inputs(tables, panel)))
+        plan = self.plan(tables, panel)
+        refused = lying_flags(plan, panel)
+        self.notes = plan_notes(plan, panel, refused)
+        inputs = from_plan(panel, plan.without({failure.where for failure in refused}))
+        self.take(forecasts.learn(panel, self.horizon, self.min_history, inputs))
         return self
 
-    def inputs(self, tables: Tables, panel: Panel) -> ForecastInputs:
-        """Return a panel with what was known of its steps and of the horizon at its end."""
-        plan = known_future(tables.before(panel.as_of), panel, self.horizon, self.by, self.country, self.region)
-        return from_plan(panel, plan)
+    def inputs(self, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
+        """Return a panel with what was known at its end of its steps and of the horizon, but for the names in `without`."""
+        return from_plan(panel, self.plan(tables, panel).without(without))
+
+    def plan(self, tables: Tables, panel: Panel) -> KnownFuture:
+        """Return what was known at the end of a panel of its steps and of the horizon."""
+        until = panel.as_of + timedelta(days=self.plan_days) if self.plan_days else None
+        return known_future(tables.before(panel.as_of), panel, self.horizon, self.by, self.country, self.region, until)
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
         """Return the panel that the model learns from, or that of the series named in `only`."""
@@ -236,8 +256,7 @@ def suited_to_totals(tables: Tables) -> dict[str, Any]:
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #d087d9d0
 def same_weeks_last_year(panel: Panel, horizon: int) -> Array:
     """Return the same periods of last year, or the weekday mean where there is none: units [horizon, series]."""
-    then = last_year(panel, horizon)
-    return weekday_mean(panel, horizon) if then is None else then
+    return weekday_mean(panel, horizon) if (then := last_year(panel, horizon)) is None else then
 
 
 METHODS: dict[str, Forecaster] = {
@@ -250,6 +269,8 @@ METHODS: dict[str, Forecaster] = {
 def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Backtest]:
     """Return the backtests of the model ("forecast") and of the baselines by name, each from the same days."""
     panel = model.panel(tables, as_of)
+    plan = model.plan(tables, panel)
+    telling = {failure.where for failure in lying_flags(plan, panel)} - without_plan(plan, panel)
     past: dict[date, Panel] = {}
 
     def known(day: date) -> Panel:
@@ -258,7 +279,7 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
         return past[day]
 
     def ours(panel: Panel, horizon: int) -> Array:
-        inputs = model.inputs(tables, panel)
+        inputs = model.inputs(tables, panel, telling)
         return climb(inputs.at(inputs.origin, horizon)).answers
 
     return {

@@ -5,7 +5,7 @@
 # %% ../../../nbs/models/forecasting/known_future.ipynb #a4bf1925
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -59,6 +59,11 @@ class KnownFuture:
         return replace(
             self, dates=self.dates[:last], values=values, closed=self.closed[:last], open_share=self.open_share[:last]
         )
+
+    def without(self, names: Collection[str]) -> KnownFuture:
+        """Return all but the values of these names."""
+        values = {name: value for name, value in self.values.items() if name not in names}
+        return replace(self, values=values, kinds={name: self.kinds[name] for name in values})
 
     def only(self, columns: NDArray[np.bool_]) -> KnownFuture:
         """Return what is known of the series marked in `columns`."""
@@ -139,9 +144,9 @@ def plan_end(plan: PlanRows, steps: PanelSteps, until: date | None) -> Iterator[
     """Yield what was assumed about the days after the last row of a list."""
     last = steps.first + np.timedelta64(plan.last, "D")
     if until is not None and plan.last < min(reach(plan, steps, until), steps.days - 1):
-        yield f"{plan.name}: the last row ends on {last}; days after it up to {until} (plan_until) count as 0"
+        yield f"{plan.name}: the last row ends on {last}; days after it up to {until} count as 0 (plan_days)"
     elif until is None and steps.starts[steps.time] <= plan.last + 1 < steps.days:
-        yield f"{plan.name}: the last row ends on {last}; if it was planned beyond that day, say until when: plan_until"
+        yield f"{plan.name}: the last row ends on {last}; if it was planned beyond that day, say for how many days after as_of: plan_days"
 
 # %% ../../../nbs/models/forecasting/known_future.ipynb #12380827
 def known_future(

@@ -5,7 +5,7 @@
 # %% ../../../nbs/models/forecasting/lying_flags.ipynb #fab2c320
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from .panel import Panel
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['Mask', 'EXPECTED', 'SELDOM', 'EMPTY', 'TELLING', 'lying_flags']
+__all__ = ['Mask', 'EXPECTED', 'SELDOM', 'EMPTY', 'TELLING', 'FEW', 'lying_flags', 'without_plan', 'plan_notes']
 
 # %% ../../../nbs/models/forecasting/lying_flags.ipynb #2985e22c
 Mask = NDArray[np.bool_]
@@ -24,19 +24,37 @@ EXPECTED = 12.0  # zeros expected under a flag from which on their absence is no
 SELDOM = 0.05  # of the expected zeros that a lying flag may have
 EMPTY = 0.95  # share of the steps without sales on which a column is empty
 TELLING = 0.95  # correlation with the sales of the same step
+FEW = 20  # different values that a planned number may have, whatever its correlation
 
 
 def lying_flags(future: KnownFuture, panel: Panel) -> list[Failure]:
     """Return the names that must not be used as known ahead, with the reason and what to do."""
-    units = panel.units
+    units = np.where(future.closed[: len(panel.units)], np.nan, panel.units)
     return [
         Failure(reason, name)
         for name, value in future.values.items()
-        for reason in _reasons(future.kinds[name], np.asarray(value), units)
+        for reason in _reasons(future.kinds[name], np.asarray(value), units, panel.period)
     ]
 
 
-def _reasons(kind: str, value: Array, units: Array) -> Iterator[str]:
+def without_plan(future: KnownFuture, panel: Panel) -> set[str]:
+    """Return the names that have no value for any step after the panel."""
+    ahead = {name: np.asarray(value)[len(panel.dates) :] for name, value in future.values.items()}
+    return {name for name, value in ahead.items() if len(value) and np.isnan(value).all()}
+
+
+def plan_notes(future: KnownFuture, panel: Panel, refused: Sequence[Failure]) -> tuple[str, ...]:
+    """Return what a person must know of the plan behind a forecast: what is missing, and which columns were left out."""
+    unplanned = without_plan(future, panel)
+    left_out = [
+        f"{failure.where}: left out of the forecast, it {failure.what}"
+        + ("; the backtest knew it, so that it is better than this forecast" if failure.where in unplanned else "")
+        for failure in refused
+    ]
+    return (*future.notes, *left_out)
+
+
+def _reasons(kind: str, value: Array, units: Array, period: int) -> Iterator[str]:
     """Yield the first reason against a column."""
     past, ahead = value[: len(units)], value[len(units) :]
     sales, zero = units > 0, units == 0
@@ -45,23 +63,39 @@ def _reasons(kind: str, value: Array, units: Array) -> Iterator[str]:
         yield "has no value for any step ahead, so it is not known ahead: leave it out, or ingest its plan"
     elif zero.sum() >= EXPECTED and empty[zero].mean() >= EMPTY and empty[sales].mean() <= 1 - EMPTY:
         yield "is empty where nothing was sold and only there, so it tells the answer: take it from the plan, not from receipts"
-    elif kind == "flag" and (count := _absent_zeros(past, zero, sales)):
+    elif kind == "flag" and (count := _absent_zeros(past, units, period)):
         yield (
             f"is set only where something was sold: {count[0]:,} zeros under it, about {count[1]:,.0f} expected; "
             "it tells the answer: take it from the plan, not from receipts"
         )
-    elif (r := _correlation(past, units)) > TELLING:
+    elif kind == "number" and len(np.unique(past[~empty])) > FEW and (r := _correlation(past, units)) > TELLING:
         yield f"moves with the sales of the same step (correlation {r:.2f}), which no plan does: leave it out"
 
 
-def _absent_zeros(past: Array, zero: Mask, sales: Mask) -> tuple[int, float] | None:
+def _absent_zeros(past: Array, units: Array, period: int) -> tuple[int, float] | None:
     """Return how many zeros a flag has and how many are expected; None where there are about as many, or few are expected."""
+    zero, sales = units == 0, units > 0
     on, off = past >= 0.5, past < 0.5
-    without = (off & (zero | sales)).sum(axis=0)
-    share = (off & zero).sum(axis=0) / np.maximum(without, 1)
-    expected = float((share * (on & (zero | sales)).sum(axis=0)).sum())
+    by_weekday = np.zeros(units.shape[1])
+    for day in range(period):
+        rows = slice(day, None, period)
+        without = (off & (zero | sales))[rows].sum(axis=0)
+        share = (off & zero)[rows].sum(axis=0) / np.maximum(without, 1)
+        by_weekday += share * (on & (zero | sales))[rows].sum(axis=0)
+    expected = float(np.minimum(by_weekday, _zeros_of_poisson(units, on & sales)).sum())
     zeros = int((on & zero).sum())
     return (zeros, expected) if expected >= EXPECTED and zeros <= SELDOM * expected else None
+
+
+def _zeros_of_poisson(units: Array, sold: Mask) -> Array:
+    """Return how many zeros [series] a Poisson distribution has beside the sales above zero that are marked in `sold`."""
+    count = sold.sum(axis=0)
+    mean = np.where(sold, units, 0.0).sum(axis=0) / np.maximum(count, 1)
+    rate = np.maximum(mean, 1e-9)
+    for _ in range(50):  # mean = rate / (1 - exp(-rate))
+        rate = np.maximum(mean * -np.expm1(-rate), 1e-9)
+    none = np.exp(-rate)
+    return np.asarray(count * none / (1 - none))
 
 
 def _correlation(past: Array, units: Array) -> float:
