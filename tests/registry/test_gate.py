@@ -23,7 +23,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, contract_from_dict, contract_to_dict
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
-from d2c_mlops.models.forecasting.forecasting import demand_contract
+from d2c_mlops.models.forecasting.demand_contract import demand_contract
 from d2c_mlops.registry.clean_process import invalid_intervals
 from d2c_mlops.registry.evaluators import EvaluationTrial, Metric, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator

@@ -6,94 +6,41 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import date, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import orjson
 import pandas as pd
-import pandera.pandas as pa
 from matplotlib.axes import Axes
 
 from ...data.simulate import shop
 from ...data.tables import Tables
-from ...errors import Failure, UsageError
+from ...errors import UsageError
 from . import forecasts
 from .backtest import Backtest, Forecaster, backtest, by_step, summary
 from .baselines import last_year, seasonal_naive, weekday_mean
 from ..core.charter import Charter
-from ..core.contract import Contract, column
-from .forecasts import BASES, LearnedDemand
+from ..core.contract import Contract
+from d2c_mlops.models.forecasting.demand_contract import (
+    DEMAND_CHARTER,
+    check_parameters,
+    contract_with_parameters,
+    demand_contract,
+)
+from .forecasts import LearnedDemand
 from .forecast_inputs import ForecastInputs, from_plan
-from .intervals import VALUES
 from .known_future import KnownFuture, known_future
 from .ladder import climb
 from .lying_flags import lying_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
-from .panel import Panel, columns_of, panel_of
+from .panel import Panel, panel_of
 from .periods import USUAL, Freq, ends_after
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['DEMAND_CHARTER', 'METHODS', 'demand_contract', 'DemandForecaster', 'contract_with_parameters', 'check_parameters',
-           'horizon_records', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
-
-# %% ../../../nbs/models/forecasting/forecasting.ipynb #03729c21
-def _units(description: str) -> pa.Column:
-    return column("number", description, unit="units", ge=0, nullable=True)
-
-
-@lru_cache
-def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0.0") -> Contract:
-    """Return what goes into the demand forecast and what comes out, per series and day (or week)."""
-    series = column(
-        "string", "the values of the columns that name a series, joined with |", max_length=500, example="tea"
-    )
-    day = column(
-        "date",
-        "a day of the shop after as_of within the horizon; for forecasts by weeks or months any day of them",
-        example="2023-08-05",
-    )
-    bounds = {
-        name: _units(f"{name.split('_')[0]} end of the {name.split('_')[1]} % interval")
-        for name in VALUES
-        if name != "forecast"
-    }
-    answers = {
-        "series": series,
-        "date": day,
-        "forecast": _units("net units expected on that day (in that week or month), never below 0"),
-        **bounds,
-    }
-    basis = column("string", "what the forecast rests on", choices=BASES)
-    return Contract(
-        name="demand",
-        version=version,
-        key="series",
-        inputs=pa.DataFrameSchema({"series": series, "date": day}, name="demand inputs"),
-        outputs=pa.DataFrameSchema({**answers, "basis": basis}, name="demand outputs"),
-        frequency=frequency,
-        horizon=horizon,
-    )
-
-# %% ../../../nbs/models/forecasting/forecasting.ipynb #9186b13d
-DEMAND_CHARTER = Charter(
-    owner="Head of Supply",
-    decision="how much to reorder each week",
-    users="the supply planner, in the reorder sheet, every Monday",
-    baseline="weekday_mean_8w",
-    metric="wape",
-    break_even=0.6,
-    right_value=4.0,
-    wrong_cost=6.0,
-    currency="EUR",
-    budget=300.0,
-    kill="not better than the weekday mean of 8 weeks in four weeks running",
-    review=date(2027, 3, 31),
-)
+__all__ = ['METHODS', 'DemandForecaster', 'horizon_records', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
 class DemandForecaster(Model):
@@ -216,28 +163,6 @@ class DemandForecaster(Model):
         self.take(forecasts.read(folder))
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
-def contract_with_parameters(contract: Contract, frequency: str, horizon: int, version: str = "") -> Contract:
-    """Return the contract of a class with the frequency, the horizon and the version that a model's parameters give it."""
-    version = version or contract.version
-    if contract is DemandForecaster.contract:
-        return demand_contract(frequency, horizon, version)
-    return replace(contract, frequency=frequency, horizon=horizon, version=version)
-
-
-def check_parameters(freq: str, by: str, **limits: tuple[int, int]) -> None:
-    """Raise UsageError with every parameter that is out of range; `limits` are pairs of value and least value."""
-    failures = [
-        Failure(f"must be at least {least}, got {value}", name)
-        for name, (value, least) in limits.items()
-        if value < least
-    ]
-    if freq not in USUAL:
-        failures.append(Failure(f"{freq!r} is none of D (days), W (weeks) and M (months)", "freq"))
-    if failures:
-        raise UsageError("parameters of the demand forecast are out of range", failures=failures)
-    columns_of(by)
-
-
 def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
     """Return every series on the last day of every step of the horizon; it begins where the panel ends, `as_of` or before."""
     days = ends_after(learned.as_of, len(learned.answers), learned.panel.freq).astype("datetime64[us]")
