@@ -83,12 +83,12 @@ def ingest(
     dates: str = "",  # "dmy", "mdy" or "ymd"
     replace: str = "period",  # which rows of an existing dataset: those of the period that is read, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; default: that of settings.ini, else that of the times
-    known: Sequence[str] = (),  # columns of a sales file that are known ahead; default: those of settings.ini
+    planned: Sequence[str] = (),  # columns of a sales file that are known ahead; default: those of settings.ini
     settings: Settings | None = None,
 ) -> IngestResult:
     """Read a source into the canonical tables of dataset `name`; see `d2c ingest`."""
     resolved = settings or load()
-    zone, known = zone or resolved.dataset_zone(name), known or resolved.known_columns(name)
+    zone, planned = zone or resolved.dataset_zone(name), planned or resolved.planned_columns(name)
     form = FileFormat(encoding, decimal, dates)
     now = datetime.now(UTC)
     return _ingest(
@@ -99,7 +99,7 @@ def ingest(
         form=form,
         replace=replace,
         zone=zone,
-        known=known,
+        planned=planned,
         created_at=now,
     )
 

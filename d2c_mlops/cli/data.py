@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "d2c ingest sample --as sample",
     "d2c ingest exports/ --as shop --zone America/Los_Angeles",
     "d2c ingest exports.zip --as shop --encoding cp1252 --decimal , --dates dmy",
-    "d2c ingest sales.csv --as stores --known promo,open",
+    "d2c ingest sales.csv --as stores --planned promo,open",
     "d2c ingest postgresql+psycopg://me@db/shop --as shop",
     "d2c ingest simulated:seed=7,days=730,script=drift.ini --as shop",
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     help="Time zone of the shop, in which days are counted; default: derived from the timestamps.",
 )
 @click.option(
-    "--known",
+    "--planned",
     default="",
     metavar="COLUMNS",
     help="Columns of a sales file that are known ahead, separated by commas, as in promo,open,offer=discount.",
@@ -59,7 +59,7 @@ def ingest(
     dates: str | None,
     replace: str,
     zone: str | None,
-    known: str,
+    planned: str,
     as_json: bool,
 ) -> None:
     """Read SOURCE into canonical tables.
@@ -76,7 +76,7 @@ def ingest(
     Days are counted in the shop's time zone: --zone, else settings.ini ([data:NAME] zone, [d2c] zone), else the zone of the previous
     ingest, else the zone that matches the UTC offsets of the timestamps. Timestamps without an offset are UTC.
 
-    Columns of a file of sales by day, week or month that are known ahead are named with --known, or in settings.ini ([data:NAME] known). A
+    Columns of a file of sales by day, week or month that are known ahead are named with --planned, or in settings.ini ([data:NAME] planned). A
     column called open, price or discount means that; `offer=discount` says it of another name; every other column is an event of the
     calendar. Rows at the end without units are plans alone.
     """
@@ -87,7 +87,7 @@ def ingest(
 
     config = settings()
     zone = zone or config.dataset_zone(name)
-    columns = tuple(part.strip() for part in known.split(",") if part.strip()) or config.known_columns(name)
+    columns = tuple(part.strip() for part in planned.split(",") if part.strip()) or config.planned_columns(name)
     form = FileFormat(encoding, decimal or "", dates or "")
     now = datetime.now(UTC)
     result = read(
@@ -98,7 +98,7 @@ def ingest(
         form=form,
         replace=replace,
         zone=zone,
-        known=columns,
+        planned=columns,
         created_at=now,
     )
     manifest = result.manifest

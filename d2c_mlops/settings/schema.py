@@ -49,7 +49,7 @@ class DataSettings:
 
     name: str
     zone: str = option("", "time zone in which its days are counted; default: [d2c] zone")
-    known: str = option("", "columns of a file of sales that are known ahead, separated by commas, as in promo,open")
+    planned: str = option("", "columns of a file of sales that are known ahead, separated by commas, as in promo,open")
 
 
 @dataclass(frozen=True)
@@ -237,10 +237,10 @@ class Settings:
         dataset = self.datasets.get(name)
         return (dataset.zone if dataset else "") or self.zone or None
 
-    def known_columns(self, name: str) -> tuple[str, ...]:
+    def planned_columns(self, name: str) -> tuple[str, ...]:
         """Return the columns of a dataset's sales file that are known ahead."""
         dataset = self.datasets.get(name)
-        return tuple(part.strip() for part in (dataset.known if dataset else "").split(",") if part.strip())
+        return tuple(part.strip() for part in (dataset.planned if dataset else "").split(",") if part.strip())
 
     def guards(self, name: str) -> RolloutSettings:
         """Return the limits of a model's rollouts."""

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from d2c_mlops.models.forecasting.known_future import KnownFuture
-from d2c_mlops.models.forecasting.lying_flags import lying_flags
+from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
+from d2c_mlops.models.forecasting.plans.lying_flags import lying_flags
 from d2c_mlops.models.forecasting.panel import Panel
 
 BAKERY = Path(__file__).parents[3] / "shared/data/bakery.parquet"

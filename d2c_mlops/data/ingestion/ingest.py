@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..sources.files import FileFormat
 from ..layouts.discovery import find_layout
-from ..layouts.known_columns import split_known
+from ..layouts.planned_columns import split_plans
 from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from .overlap import MODES, RowChanges, compare, covered_period, replace_period
 from .reading import Reading, read_location
@@ -30,7 +30,7 @@ from ...errors import DataRefused, UsageError
 from ...suppression import leave_out
 
 # %% auto #0
-__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'with_known', 'map_reading', 'without_forgotten', 'may_keep_rows',
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'with_plans', 'map_reading', 'without_forgotten', 'may_keep_rows',
            'join_stored', 'news_of', 'ingest']
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #81524eab
@@ -65,11 +65,11 @@ def map_tables(
     return map_reading(read_location(location, layout, form), layout, zone, without_password(location))
 
 
-def with_known(reading: Reading, known: Sequence[str]) -> Reading:
+def with_plans(reading: Reading, planned: Sequence[str]) -> Reading:
     """Return a reading in which the columns of a sales file that are known ahead are plans."""
-    if not known:
+    if not planned:
         return reading
-    frames, notes = split_known(reading.frames, known)
+    frames, notes = split_plans(reading.frames, planned)
     files = {**{name: () for name in frames}, **reading.files}
     return replace_fields(reading, frames=frames, files=files, notes=(*reading.notes, *notes))
 
@@ -185,7 +185,7 @@ def ingest(
     form: FileFormat | None = None,  # what is declared about text files
     replace: str = "period",  # of an older version of the dataset: its rows of the same period, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
-    known: Sequence[str] = (),  # columns of a sales file that are known ahead
+    planned: Sequence[str] = (),  # columns of a sales file that are known ahead
     created_at: datetime,  # with a time zone
 ) -> IngestResult:
     """Read, map, check and write a location as dataset `name`; the same content again changes nothing.
@@ -196,7 +196,7 @@ def ingest(
     former = read_manifest(store, name) if name in list_datasets(store) else None
     if former is not None and former.zone_from == "set":
         zone = zone or former.zone
-    reading = with_known(read_location(location, layout, form), known)
+    reading = with_plans(read_location(location, layout, form), planned)
     where = without_password(location)
     mapped = without_forgotten(map_reading(reading, layout, zone, where), store, name)
     frames = mapped.frames

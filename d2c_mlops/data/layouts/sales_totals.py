@@ -274,6 +274,6 @@ def pack_totals(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if unused := [str(name) for name in frame.columns if name not in (*KNOWN, *names)]:
         notes.append(
             f"sales_totals: columns left out, they do not name a series: {', '.join(unused)}; "
-            f"if they are known ahead, ingest again with --known {','.join(unused)}"
+            f"if they are known ahead, ingest again with --planned {','.join(unused)}"
         )
     return pd.DataFrame({"keys": keys, **columns, **value_columns}), notes

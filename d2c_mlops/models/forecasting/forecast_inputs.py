@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .known_future import KnownFuture
+from .plans.known_future import KnownFuture
 from .periods import Days, Freq, ends_after
 from .panel import Panel
 from .smoothing import Array

@@ -31,9 +31,9 @@ from d2c_mlops.models.forecasting.demand_contract import (
 )
 from .forecasts import LearnedDemand
 from .forecast_inputs import ForecastInputs, from_plan
-from .known_future import KnownFuture, known_future
+from .plans.known_future import KnownFuture, known_future
 from .ladder import climb
-from .lying_flags import lying_flags, plan_notes, without_plan
+from .plans.lying_flags import lying_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, panel_of
 from .periods import USUAL, Freq, ends_after

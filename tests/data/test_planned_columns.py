@@ -13,16 +13,16 @@ from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
-from d2c_mlops.models.forecasting.known_future import known_future
+from d2c_mlops.models.forecasting.plans.known_future import known_future
 
 NOW = datetime(2024, 4, 1, tzinfo=UTC)
 
 
-def ingested(folder: Path, text: str, *known: str) -> tuple[Tables, IngestResult]:
+def ingested(folder: Path, text: str, *planned: str) -> tuple[Tables, IngestResult]:
     """Ingest a file of sales with columns that are known ahead."""
     path = folder / "sales.csv"
     path.write_text(text, encoding="utf-8")
-    result = ingest(str(path), "shop", store=folder / "store", zone="UTC", known=known, created_at=NOW)
+    result = ingest(str(path), "shop", store=folder / "store", zone="UTC", planned=planned, created_at=NOW)
     return Tables.open(folder / "store", "shop"), result
 
 
@@ -48,10 +48,10 @@ def test_promotion_open_days_and_price_reach_the_forecast(tmp_path: Path) -> Non
     assert week[0, :6].mean() < 35 < 45 < week[1, :6].mean()  # the second week is promoted
 
 
-def test_without_known_the_note_says_how_to_use_the_columns(tmp_path: Path) -> None:
+def test_without_planned_the_note_says_how_to_use_the_columns(tmp_path: Path) -> None:
     rows = [line for line in stores(ahead=0).splitlines()]
     _, result = ingested(tmp_path, "\n".join(rows) + "\n")
-    assert any("--known open,promo,price" in note for note in result.notes)
+    assert any("--planned open,promo,price" in note for note in result.notes)
 
 
 def test_days_of_the_same_value_are_one_row_and_a_value_of_all_stores_one_plan(tmp_path: Path) -> None:
@@ -95,16 +95,18 @@ def test_an_empty_cell_between_sales_is_no_plan_and_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("known", "told"),
+    ("column", "message"),
     [("promos", "did you mean 'promo'"), ("promo=offer", "'offer' is none of"), ("weather", "no column of the sales")],
 )
-def test_a_wrong_name_is_refused_with_the_columns_there_are(tmp_path: Path, known: str, told: str) -> None:
+def test_a_wrong_name_is_refused_with_the_columns_there_are(tmp_path: Path, column: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        ingested(tmp_path, stores(), known)
-    assert told in str(refusal.value.failures) and "store_id, date, units, open, promo, price" in str(refusal.value.next)
+        ingested(tmp_path, stores(), column)
+    assert message in str(refusal.value.failures) and "store_id, date, units, open, promo, price" in str(
+        refusal.value.next
+    )
 
 
-def test_known_columns_without_a_sales_file_are_refused(tmp_path: Path) -> None:
+def test_planned_columns_without_a_sales_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="belong to a file of sales"):
         ingested(tmp_path, "lead_id,scored_at,outcome\n1,2024-01-01,won\n", "promo")
 
@@ -120,7 +122,7 @@ def test_a_plan_file_beside_the_sales_joins_their_columns(tmp_path: Path) -> Non
     folder.mkdir()
     (folder / "sales_totals.csv").write_text(stores(), encoding="utf-8")
     (folder / "calendar.csv").write_text("date,event\n2024-02-14,valentine\n", encoding="utf-8")
-    ingest(str(folder), "shop", store=tmp_path / "store", zone="UTC", known=("promo",), created_at=NOW)
+    ingest(str(folder), "shop", store=tmp_path / "store", zone="UTC", planned=("promo",), created_at=NOW)
     tables = Tables.open(tmp_path / "store", "shop")
     assert set(tables["calendar"]["event"]) == {"promo", "valentine"}
 
