@@ -15,8 +15,8 @@ from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import check_table, validate
 from d2c_mlops.errors import UsageError
-from d2c_mlops.models.forecasting.plans.known_future import KnownFuture, known_future
 from d2c_mlops.models.forecasting.panel import Panel
+from d2c_mlops.models.forecasting.plans.known_future import KnownFuture, known_future
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 START = np.datetime64("2024-01-01")

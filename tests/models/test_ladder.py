@@ -20,9 +20,9 @@ from d2c_mlops.models.forecasting.forecast_inputs import (
     moving_level,
     without_absurd,
 )
-from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.ladder import Climb, climb, combine_weights, corrections, prior_of, simple_forecasts
 from d2c_mlops.models.forecasting.panel import Freq, Panel
+from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.seasonal import last_year_with_growth, smoothed_level
 from d2c_mlops.models.forecasting.smoothing import Array
 from support.panels import panel

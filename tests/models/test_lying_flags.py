@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.plans.lying_flags import lying_flags
-from d2c_mlops.models.forecasting.panel import Panel
 
 BAKERY = Path(__file__).parents[3] / "shared/data/bakery.parquet"
 RNG = np.random.default_rng(7)

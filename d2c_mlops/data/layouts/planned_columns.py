@@ -84,7 +84,7 @@ def intervals(packed: pd.DataFrame, value: pd.Series[Any]) -> pd.DataFrame:
         {"keys": packed["keys"], "first_day": packed["date"], "last_day": packed["last_day"], "value": value}
     ).dropna(subset=["value"])
     same_for_all = ~rows.duplicated(["first_day", "value"]) == ~rows.duplicated("first_day")
-    if rows["keys"].nunique() > 1 and same_for_all.all():
+    if same_for_all.all() and len(rows["keys"].unique()) > 1:
         rows = rows.drop_duplicates("first_day").assign(keys="{}")
     rows = rows.sort_values(["keys", "first_day"], kind="stable")
     before = rows.shift()
