@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-engines bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -164,6 +164,14 @@ test-s3: $(READY)  ## outputs of runs on a real S3-speaking server
 		--disable-pip-version-check -r .bench/s3/lock.txt "s3fs==2026.9.0" "aiobotocore==3.10.*" "botocore==1.43.117" "boto3==1.43.117" \
 		"moto[server]==5.2.*" && .bench/s3/bin/python -m pip install -q --no-deps -e .; }
 	.bench/s3/bin/python -m pytest -q -n 0 tests/runs/execution/test_history.py -k s3 -rs
+
+test-engines: $(READY)  ## one panel on loky, Dask, Ray and Spark: the same forecasts to 1e-9, also when a worker is killed (OPTIONS="loky dask" for some)
+	@command -v java >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless; }
+	@test -x .bench/engines/bin/ray || { $(PYTHON) -m venv .bench/engines && \
+		grep -E '^[a-z0-9]' requirements.lock | sed 's/ \\$$//' > .bench/engines/lock.txt && .bench/engines/bin/python -m pip install -q \
+		--disable-pip-version-check -r .bench/engines/lock.txt "distributed==2026.8.*" "ray==2.60.*" "pyspark==4.0.*" "joblibspark==0.6.*" \
+		&& .bench/engines/bin/python -m pip install -q --no-deps -e .; }
+	.bench/engines/bin/python bench/engines.py $(OPTIONS)
 
 bench-serving: $(READY)  ## our service beside bare FastAPI, plain BentoML and mlflow models serve, in one run
 	@test -x .bench/serving/bin/mlflow || { $(PYTHON) -m venv .bench/serving && .bench/serving/bin/python -m pip install -q \

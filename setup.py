@@ -17,7 +17,10 @@ def requirements(key: str) -> list[str]:
 
 
 url, branch = package["url"], package["branch"]
-extras = {name: requirements(f"{name}_requirements") for name in ("lab", "notify", "s3", "secrets", "convert", "dev")}
+extras = {
+    name: requirements(f"{name}_requirements")
+    for name in ("lab", "notify", "s3", "secrets", "dask", "ray", "spark", "convert", "dev")
+}
 
 setup(
     name=package["name"],

@@ -30,6 +30,7 @@ from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.runs.execution.execute import run as _run
 from d2c_mlops.runs.execution.records import Run
+from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
 from d2c_mlops.serving.batch.score import BatchResult
 from d2c_mlops.serving.batch.score import score as _score
 from d2c_mlops.serving.local.loadtest import LoadResult
@@ -259,9 +260,11 @@ def score(
     """Predict every record of `source` and write the predictions to `sink`; see `d2c score`."""
     resolved = settings or load()
     both = share_rollout(Ledger.of(resolved), model, resolved) if version is None else None
-    form = FileFormat(encoding, decimal, dates)
+    form, registered = FileFormat(encoding, decimal, dates), _version(model, version, resolved)
+    if is_parts_sink(sink):
+        return score_parts(registered, source, sink, resolved, reasons=reasons, rollout_and_challenger=both)
     return _score(
-        _version(model, version, resolved),
+        registered,
         source,
         sink,
         resolved,

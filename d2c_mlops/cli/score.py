@@ -15,6 +15,7 @@ from d2c_mlops.errors import DataRefused
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
     "d2c score price products.parquet ledger:",
+    "D2C_BACKEND=loky:8 d2c score demand records/ forecasts/",
     "d2c score lead_scoring postgresql+psycopg://user@host/crm::leads https://crm.example/hooks/scores",
 )
 @section("Live")
@@ -43,7 +44,7 @@ def score(
 
     The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
     Encoding, decimal mark and order of dates of a text file are detected; if they are ambiguous, the file is refused until the option
-    is given. SINK is one of: a file (replaced as a whole); URL::TABLE (one row per key and version; equal rows are not rewritten); the
+    is given. SINK is one of: a file (replaced as a whole); a folder, FOLDER/ (replaced as a whole; SOURCE is then a folder of Parquet files, each a job of `[d2c] backend`); URL::TABLE (one row per key and version; equal rows are not rewritten); the
     URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; refused records are saved as dead letters); or `ledger:`, from which
     `d2c decisions run` creates decisions.
 
@@ -54,6 +55,7 @@ def score(
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.history import share_rollout
 
@@ -70,8 +72,19 @@ def score(
 
         both = share_rollout(ledger, model, config) if number is None else None
         form = FileFormat(encoding, decimal or "", dates or "")
-        report = answer(
-            version, source, sink, config, form=form, reasons=reasons, rollout_and_challenger=both, progress=progress
+        report = (
+            score_parts(version, source, sink, config, reasons=reasons, rollout_and_challenger=both, progress=progress)
+            if is_parts_sink(sink)
+            else answer(
+                version,
+                source,
+                sink,
+                config,
+                form=form,
+                reasons=reasons,
+                rollout_and_challenger=both,
+                progress=progress,
+            )
         )
     if as_json:
         show(report.to_dict())

@@ -246,6 +246,10 @@ class Tables(Mapping[str, pd.DataFrame]):
             self._seen[name] = _frame(self, name)
         return self._seen[name].copy(deep=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was read from the store: another process reads it there itself."""
+        return self.__dict__ | ({"_seen": {}} if self._store is not None else {})
+
     def __contains__(self, name: object) -> bool:
         return name in self._names
 

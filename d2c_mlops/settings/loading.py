@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.errors import Failure, SettingsError
-from d2c_mlops.settings.parsing import age, hints, is_size, time_zone, typed
+from d2c_mlops.settings.parsing import age, backend_of, hints, is_size, time_zone, typed
 from d2c_mlops.settings.schema import (
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
@@ -78,6 +78,10 @@ def load(
     if values.get("run_memory") and not is_size(values["run_memory"]):
         failures.append(Failure(f"{values['run_memory']!r} is not a size such as 512MB or 2GB", "[d2c] run_memory"))
     failures += _zone_failures(values.get("zone", ""), "[d2c] zone")
+    try:
+        backend_of(values.get("backend", "sequential"))
+    except ValueError as error:
+        failures.append(Failure(str(error), "[d2c] backend"))
     service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
     rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
     where = "[decisions]"

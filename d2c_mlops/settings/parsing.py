@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 from zoneinfo import ZoneInfo, available_timezones
 
 from d2c_mlops.errors import Failure
@@ -98,6 +98,41 @@ def age(text: str) -> float:
     if len(number) > 10 or int(number) * UNITS[unit] > LONGEST:
         raise ValueError(f"{text!r} is longer than 100 years")
     return float(int(number) * UNITS[unit])
+
+
+BACKENDS = ("sequential", "threading", "loky", "dask", "ray", "spark")
+CLUSTERS = ("dask", "ray", "spark")  # that may be elsewhere
+
+
+class Backend(NamedTuple):
+    """Where independent jobs run."""
+
+    name: str = "sequential"
+    workers: int = 0  # 0 = one for each core, or all of a cluster
+    address: str = ""  # of a cluster; empty: started on this machine
+
+
+def backend_of(text: str) -> Backend:
+    """Return a backend such as loky, loky:4 or dask:tcp://host:8786. Raises ValueError."""
+    name, _, place = text.strip().partition(":")
+    if name not in BACKENDS:
+        near = get_close_matches(name, BACKENDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(BACKENDS)}"
+        raise ValueError(f"{text!r} is not a backend; {hint}")
+    if not place and not text.strip().endswith(":"):
+        return Backend(name)
+    if place.isdecimal() and 0 < int(place) <= MOST_WORKERS and name != "sequential":
+        return Backend(name, int(place))
+    if name in CLUSTERS and place and not place.isdecimal():
+        return Backend(name, 0, place)
+    places = f"a number of workers up to {MOST_WORKERS:,}" + (
+        " or the address of a cluster" if name in CLUSTERS else ""
+    )
+    allowed = "nothing" if name == "sequential" else places
+    raise ValueError(f"{text!r}: after {name} follows {allowed}, as in loky:4 or dask:tcp://host:8786")
+
+
+MOST_WORKERS = 10_000
 
 
 OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?")

@@ -196,6 +196,10 @@ class Settings:
     run_slots: int = option(2, "maximum number of parallel runs of one scheduler")
     run_memory: str = option("", "resident memory at which a run is stopped, such as 2GB; empty: no limit")
     run_cpus: int = option(0, "CPUs that a run may use; 0: all")
+    backend: str = option(
+        "sequential",
+        "where independent parts of a forecast or a batch run: sequential, threading, loky, dask, ray or spark; with workers or an address, such as loky:4 or dask:tcp://host:8786",
+    )
     cpu_hour_price: float = option(0.0, "price of one CPU hour, for the cost of runs")
     outputs: str = option("", "fsspec URL for outputs of runs, such as s3://bucket/runs; default: the store")
     base_image: str = option("", "base image of `d2c package --containerize`; default: Python's slim image")

@@ -13,16 +13,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from ...errors import DataRefused
 from .intervals import LEVELS
 from .panel import Panel, is_selling
 from .periods import WORDS
 from .smoothing import Array
+from ...parallel import run_jobs
 
 # %% auto #0
-__all__ = ['Forecaster', 'LABELS', 'Backtest', 'backtest', 'cutoff_steps', 'align', 'wape', 'bias', 'rmsse', 'coverage',
-           'summary', 'by_step', 'plot_metric', 'plot_coverage', 'plot_cutoffs']
+__all__ = ['Forecaster', 'LABELS', 'Backtest', 'backtest', 'backtests', 'cutoff_steps', 'align', 'wape', 'bias', 'rmsse',
+           'coverage', 'summary', 'by_step', 'plot_metric', 'plot_coverage', 'plot_cutoffs']
 
 # %% ../../../nbs/models/forecasting/backtest.ipynb #c4907587
 Forecaster = Callable[[Panel, int], Array]
@@ -53,25 +55,52 @@ def backtest(
     known: Callable[[date], Panel] | None = None,  # what was known on a day; by default the panel cut off there
 ) -> Backtest:
     """Forecast from several days of the past. Raises DataRefused when there is no history to go back to."""
+    return backtests(panel, {"forecast": forecaster}, horizon, cutoffs, least, known)["forecast"]
+
+
+def backtests(
+    panel: Panel,
+    forecasters: Mapping[str, Forecaster],
+    horizon: int,
+    cutoffs: int = 4,
+    least: int = 28,
+    panel_on: Callable[[date], Panel] | None = None,
+) -> dict[str, Backtest]:
+    """Return the backtest of each forecaster by name, from the same days; arguments as those of `backtest`, `panel_on` is its `known`."""
     ends = cutoff_steps(panel, horizon, cutoffs, least)
-    shape = (len(ends), horizon, len(panel.series))
-    actual, predicted = np.full(shape, np.nan), np.full(shape, np.nan)
-    bounds, scale = np.full((*shape, 2 * len(LEVELS)), np.nan), np.full((shape[0], shape[2]), np.nan)
-    for i, end in enumerate(ends):
-        day = pd.Timestamp(panel.dates[end - 1]).date()
-        past = panel.until(end) if known is None else align(known(day), panel.series)
-        scored = is_selling(past, least)
-        if not scored.any():
-            continue
-        past = past.only(scored)
-        answer = forecaster(past, horizon)
-        answer = answer[..., None] if answer.ndim == 2 else answer
-        actual[i][:, scored] = panel.came(end, horizon)[:, scored]
-        predicted[i][:, scored] = answer[..., 0]
-        bounds[i][:, scored, : answer.shape[2] - 1] = answer[..., 1:]
-        scale[i, scored] = _changes(past.units)
+    past = [panel.until(end) if panel_on is None else panel.until(0) for end in ends]
     days = tuple(pd.Timestamp(panel.dates[end - 1]).date() for end in ends)
-    return Backtest(days, actual, predicted, bounds, scale)
+    jobs = [
+        (at, panel.series, day, dict(forecasters), horizon, least, panel_on) for at, day in zip(past, days, strict=True)
+    ]
+    shape = (len(ends), horizon, len(panel.series))
+    actual, scale = np.full(shape, np.nan), np.full((shape[0], shape[2]), np.nan)
+    predicted = {name: np.full((*shape, 1 + 2 * len(LEVELS)), np.nan) for name in forecasters}
+    for i, (scored, answers, changes) in enumerate(run_jobs(_from_cutoff, jobs)):
+        actual[i][:, scored] = panel.came(ends[i], horizon)[:, scored]
+        scale[i, scored] = changes
+        for name, answer in answers.items():
+            predicted[name][i][:, scored, : answer.shape[2]] = answer
+    return {name: Backtest(days, actual, values[..., 0], values[..., 1:], scale) for name, values in predicted.items()}
+
+
+def _from_cutoff(
+    past: Panel,
+    series: tuple[str, ...],
+    day: date,
+    forecasters: Mapping[str, Forecaster],
+    horizon: int,
+    least: int,
+    panel_on: Callable[[date], Panel] | None,
+) -> tuple[NDArray[np.bool_], dict[str, Array], Array]:
+    """Return which series are scored on a day, their answers [horizon, series, values] by forecaster, and their mean squared change."""
+    past = past if panel_on is None else align(panel_on(day), series)
+    scored = is_selling(past, least)
+    if not scored.any():
+        return scored, {}, np.zeros(0)
+    past = past.only(scored)
+    answers = {name: forecaster(past, horizon) for name, forecaster in forecasters.items()}
+    return scored, {name: a[..., None] if a.ndim == 2 else a for name, a in answers.items()}, _changes(past.units)
 
 # %% ../../../nbs/models/forecasting/backtest.ipynb #07328606
 def cutoff_steps(panel: Panel, horizon: int, cutoffs: int, least: int) -> list[int]:

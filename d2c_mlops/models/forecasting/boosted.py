@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from .forecast_inputs import ForecastInputs, level_of, mean_of
 from .smoothing import Array
+from ...parallel import run_jobs
 
 # %% auto #0
-__all__ = ['ROWS', 'SERIES', 'ORIGINS', 'YEARS', 'LEAST_ROWS', 'HIGHEST', 'SETTINGS', 'ROUNDS', 'Simple', 'features',
+__all__ = ['ROWS', 'SERIES', 'ORIGINS', 'YEARS', 'LEAST_ROWS', 'HIGHEST', 'SETTINGS', 'ROUNDS', 'PART', 'Simple', 'features',
            'recent_features', 'last_year_features', 'calendar_features', 'plan_features', 'Boosted', 'training_origins',
            'training_rows', 'simple_at', 'fit_boosted', 'predict_boosted']
 
@@ -111,6 +112,7 @@ SETTINGS = {
     "bagging_freq": 1, "lambda_l2": 1.0, "max_bin": 63, "seed": 1, "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
 ROUNDS = 80
+PART = 5  # origins whose simple forecasts are one job
 Simple = Callable[[ForecastInputs], Array]  # other forecasts [forecast, horizon, series]
 
 
@@ -154,10 +156,18 @@ def training_rows(
 def simple_at(inputs: ForecastInputs, sampled: ForecastInputs, origins: Sequence[int], simple: Simple) -> list[Array]:
     """Return the simple forecasts of the sampled series after each origin; a second tree on the same inputs shares those of the first."""
     memo = inputs.past_forecasts
-    for origin in origins:
-        if (simple, origin) not in memo:
-            memo[simple, origin] = simple(sampled.at(origin, inputs.horizon))
+    new = [origin for origin in origins if (simple, origin) not in memo]
+    parts = [new[first : first + PART] for first in range(0, len(new), PART)]
+    forecasts = run_jobs(_simple_after, [(sampled, part, simple) for part in parts])
+    memo.update(
+        {(simple, o): f for part, fs in zip(parts, forecasts, strict=True) for o, f in zip(part, fs, strict=True)}
+    )
     return [memo[simple, origin] for origin in origins]
+
+
+def _simple_after(sampled: ForecastInputs, origins: Sequence[int], simple: Simple) -> list[Array]:
+    """Return the simple forecasts after some origins."""
+    return [simple(sampled.at(origin, sampled.horizon)) for origin in origins]
 
 
 def fit_boosted(inputs: ForecastInputs, origins: Sequence[int], simple: Simple, quantiles: Array) -> Boosted | None:

@@ -19,7 +19,7 @@ from ...data.simulate import shop
 from ...data.tables import Tables
 from ...errors import UsageError
 from . import forecasts
-from .backtest import Backtest, Forecaster, backtest, by_step, summary
+from .backtest import Backtest, Forecaster, backtests, by_step, summary
 from .baselines import last_year, seasonal_naive, weekday_mean
 from ..core.charter import Charter
 from ..core.contract import Contract
@@ -207,10 +207,8 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
         inputs = model.inputs(tables, panel, telling)
         return climb(inputs.at(inputs.origin, horizon)).answers
 
-    return {
-        name: backtest(panel, method, model.horizon, model.cutoffs, model.min_history, known)
-        for name, method in {"forecast": ours, **METHODS}.items()
-    }
+    methods = {"forecast": ours, **METHODS}
+    return backtests(panel, methods, model.horizon, model.cutoffs, model.min_history, known)
 
 
 def judge(model: DemandForecaster, tables: Tables, as_of: date) -> Evaluation:
