@@ -21,8 +21,7 @@ from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
 from d2c_mlops.models.forecasting.ladder import simple_forecasts
 from d2c_mlops.parallel import Backend, backend_of, current_backend, run_jobs, use_backend
 from d2c_mlops.settings import load
-from models.test_ladder import promoted
-from support.panels import panel
+from support.panels import panel, promoted
 
 
 def square(number: int, folder: str = "") -> int:

@@ -25,19 +25,10 @@ from d2c_mlops.models.forecasting.panel import Freq, Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.seasonal import last_year_with_growth, smoothed_level
 from d2c_mlops.models.forecasting.smoothing import Array
-from support.panels import panel
+from support.panels import panel, promoted
 
 NAN = float("nan")
 NESTED = [5, 3, 1, 0, 2, 4, 6]  # lower_95, lower_80, lower_50, forecast, upper_50, upper_80, upper_95
-
-
-def promoted(steps: int, count: int, horizon: int, lift: float = 2.5, seed: int = 1) -> tuple[ForecastInputs, Array]:
-    """Return weekly inputs with a planned promotion, and the units that came after the origin."""
-    rng = np.random.default_rng(seed)
-    promotion = (rng.random((steps + horizon, count)) < 0.25).astype(float)
-    sold = rng.poisson(20 * np.where(promotion > 0, lift, 1.0)).astype(float)
-    inputs = from_panel(panel(sold[:steps], "W"), horizon)
-    return replace(inputs, flags={"promotion": promotion}), sold[steps:]
 
 
 @pytest.fixture(autouse=True)
