@@ -59,8 +59,11 @@ test-wheel: $(READY)  ## build the wheel, install it in an empty environment, ru
 bench-runs: $(READY)  ## 1,000 jobs and 100,000 past runs; `d2c run` beside bare papermill
 	$(BIN)/python bench/runs.py $(OPTIONS)
 
-bench-forecast: $(READY)  ## forecaster against baselines and statsmodels
-	$(BIN)/python bench/forecast.py
+bench-forecast: $(READY)  ## forecaster beside planners' methods, statsforecast, mlforecast, LightGBM and Prophet, and 100 to 1,000 simulated products (FULL=1: 20,000)
+	@test -x .bench/forecasters/bin/python || { $(PYTHON) -m venv .bench/forecasters && .bench/forecasters/bin/python -m pip install -q \
+		--disable-pip-version-check "statsforecast==2.1.1" "mlforecast==1.1.*" "pandas<3" "lightgbm==4.7.*" pyarrow; \
+		.bench/forecasters/bin/python -m pip install -q --disable-pip-version-check prophet || echo "left out: Prophet does not install"; }
+	$(BIN)/python bench/forecast.py --peers .bench/forecasters/bin/python $(OPTIONS)
 
 bench-features: $(READY)  ## customer features of ten million order lines beside the pandas groupby
 	$(BIN)/python bench/features.py
