@@ -160,6 +160,12 @@ def register(
                 where=class_path(type(model)),
                 next="define the class in a module, not in a notebook cell, and run check_model on it",
             ) from err
+        if links := sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()):
+            raise DataRefused(
+                f"the saved model contains links: {', '.join(links[:5])}",
+                where=class_path(type(model)),
+                next="let `save` write files: what a link points to is not part of the version",
+            )
         digest = folder_digest(folder)
         contract, charter = contract_to_dict(model.contract), model.charter.to_dict()
         documents = {"contract.json": contract, "charter.json": charter, "evaluation.json": evaluation.to_dict()}

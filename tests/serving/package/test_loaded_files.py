@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.core.model import MODEL_FILE, load, model_class_at
+from d2c_mlops.models.core.model import MODEL_FILE, Model, load, model_class_at
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import run_task
 from d2c_mlops.registry.versions import files_of, load_version
@@ -52,6 +52,25 @@ def test_a_class_outside_of_the_projects_packages_is_refused_before_it_is_import
         with pytest.raises(UsageError):
             load(folder, packages)
     assert not Path("imported").exists() and "evil" not in sys.modules and "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("target", ["secret", "../../secret", "model.json"])
+def test_a_saved_model_with_a_link_is_not_registered(
+    target: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("PRIVATE")
+    kind = versions.model_class("mean_units", settings)
+    plain = kind.save
+
+    def save(model: Model, folder: Path) -> None:
+        plain(model, folder)
+        (folder / "more").mkdir()
+        (folder / "more" / "key").symlink_to(tmp_path / target if target == "secret" else target)
+
+    monkeypatch.setattr(kind, "save", save)
+    with pytest.raises(DataRefused, match="contains links: more/key"):
+        train(settings)
+    assert not list((settings.store / "mlartifacts").rglob("key"))
 
 
 def test_what_is_imported_already_is_still_no_model_where_it_is_none(settings: Settings) -> None:
