@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ ASK, DECIDE, PROBE = SCOPES = (
     "decide",
     "probe",
 )  # ask: predict; decide: cause and make decisions; probe: predict with synthetic records
+HASH = re.compile(r"[0-9a-f]{64}")
 LOOK = 1.0  # seconds between two checks of the file
 
 
@@ -69,15 +71,24 @@ def read_keys(file: Path) -> dict[str, Key]:
     """Return the keys of a file by id; none when there is no file. Raises UsageError when it is not an API key file."""
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))["keys"]
-        lists = ("models", "scopes")
-        return {
-            entry["id"]: Key(**entry | {name: tuple(entry[name]) for name in lists if name in entry})
-            for entry in listed
-        }
+        return {entry["id"]: _checked_key(entry) for entry in listed}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise UsageError(f"this is not an API key file ({err})", where=str(file)) from None
+
+
+def _checked_key(entry: dict[str, Any]) -> Key:
+    """Return a key of the file; raises ValueError or TypeError for values that would fail, or permit more than they say, when it is used."""
+    lists = {name: entry[name] for name in ("models", "scopes") if name in entry}
+    for name, texts in lists.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{name} of key {entry['id']} is not a list of texts")
+    key = Key(**entry | {name: tuple(texts) for name, texts in lists.items()})
+    if not HASH.fullmatch(key.sha256):
+        raise ValueError(f"sha256 of key {key.id} is not a digest")
+    key.state(datetime.now(UTC))
+    return key
 
 
 def create(
@@ -143,7 +154,8 @@ class Keyring:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.looked, self.stamp = 0.0, (0, 0)
+        self.looked = 0.0
+        self.stamp: tuple[int, ...] = ()  # of the file that was read
         self.keys: dict[str, Key] = {}
         self.damaged = False
         self.there = False  # whether a file existed: if it is empty now, every caller is refused
@@ -170,10 +182,11 @@ class Keyring:
         try:
             status = self.file.stat()
         except FileNotFoundError:
-            self.stamp = (0, 0)
+            self.stamp = ()
+            self.there = self.there or self.file.is_symlink()  # a link to nothing: its file is not mounted yet
             return
         self.there = True
-        stamp = (status.st_mtime_ns, status.st_ino)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
         if stamp != self.stamp:
             self.keys, self.stamp = read_keys(self.file), stamp
         self.damaged = False
