@@ -164,7 +164,7 @@ def ingest_new(
             former.zone,
         ):  # in another zone, times without an offset are other instants
             memory = SourceState.load(memory_file)
-        if memory.source not in ("", without_password(location)):
+        if memory.source and without_password(memory.source) != without_password(location):
             memory = SourceState()
         fresh = new_files(location, memory) if Path(location).expanduser().is_dir() else {}
         whole = same_source(location, fresh, memory, former)

@@ -28,10 +28,10 @@ from ...errors import D2CError, DataRefused, Temporary, UsageError
 from ...memory_limit import memory_limit
 
 # %% auto #0
-__all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'SECRET', 'URL', 'Source', 'extensions',
-           'sources', 'CsvSource', 'ParquetSource', 'check_parquet', 'limited_memory', 'read_parquet', 'split_location',
-           'without_password', 'engine_of', 'sql_trouble', 'SqlSource', 'read_query', 'chosen_tables', 'SampleSource',
-           'find_source']
+__all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'URL', 'ADDRESS', 'LIKE_TOKEN',
+           'SHOWN_OPTIONS', 'Source', 'extensions', 'sources', 'CsvSource', 'ParquetSource', 'check_parquet',
+           'limited_memory', 'read_parquet', 'split_location', 'without_password', 'engine_of', 'sql_trouble',
+           'SqlSource', 'read_query', 'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../../nbs/data/sources/fetch.ipynb #961a6d18
 class Source(Protocol):
@@ -153,8 +153,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
         ) from error
 
 # %% ../../../nbs/data/sources/fetch.ipynb #7e60777f
-SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|key|sig|signature|auth|credential)=)[^&#]*", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
+ADDRESS = re.compile(r"\s*(?:[a-z]{1,20}:)?[a-z][a-z0-9+_.-]{0,40}://", re.IGNORECASE)  # also of other programs, as jdbc:…
+LIKE_TOKEN = re.compile(r"(?=[^/]*[0-9])[^/]{12,}|[^/]{20,}")  # a part of a web address's path that looks like a secret
+SHOWN_OPTIONS = frozenset({
+    "account", "application_name", "charset", "client_encoding", "connect_timeout", "database", "dbname", "driver", "encoding",
+    "host", "mode", "port", "role", "schema", "service_name", "ssl", "sslmode", "timeout", "timezone", "uri", "user", "warehouse",
+})  # fmt: skip  # of a database; values of others may be secrets
 
 
 def split_location(location: str) -> tuple[str, str | None]:
@@ -164,18 +169,43 @@ def split_location(location: str) -> tuple[str, str | None]:
 
 
 def without_password(location: str) -> str:
-    """Return the location with its password hidden, fit for messages and manifests."""
-    if not URL.match(location):
+    """Return the location without its secrets, fit for messages and manifests.
+
+    Of a database's options those that are known to be public are shown, of a web address neither user, options nor parts that look
+    like a token.
+    """
+    address = ADDRESS.match(location)
+    if address is None:
         return location
     url, table = split_location(location)
     try:
-        hidden = sa.make_url(url).render_as_string(hide_password=True)
-        hidden = SECRET.sub(r"\1***", hidden)
+        hidden = sa.make_url(url).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     except (sa.exc.ArgumentError, ValueError):
-        hidden = URL.match(url)[0] + "***"  # type: ignore[index]
-    return hidden + (f"::{table}" if table else "")
+        hidden = address[0] + "***"
+    return _without_options(hidden, len(address[0])) + (f"::{_cut(table, '?')}" if table else "")
 
 
+def _without_options(url: str, start: int) -> str:
+    """Return a URL, whose password is hidden, without other secrets; its host begins at `start` or behind a user."""
+    plain, mark, query = url.partition("?")
+    scheme, place = plain[:start], plain[start:]
+    user, at, host = place.rpartition("@")
+    is_web = scheme.strip().lower() in ("http://", "https://")
+    if at and (is_web or "@" in user):
+        place = f"***@{host}"
+    if is_web:
+        place = "/".join("***" if LIKE_TOKEN.fullmatch(part) else part for part in _cut(place, "%23").split("/"))
+    options = [option.partition("=") for option in re.split("[&;]", query)]
+    shown = [name + equals + (text if name.lower() in SHOWN_OPTIONS and not is_web else "***") for name, equals, text in options]
+    return scheme + place + (mark + "&".join(shown) if mark else "")
+
+
+def _cut(text: str, mark: str) -> str:
+    """Return a text up to a mark, and stars instead of what is behind it."""
+    before, found, _ = text.partition(mark)
+    return before + (f"{found}***" if found else "")
+
+# %% ../../../nbs/data/sources/fetch.ipynb #a26a6b01
 def engine_of(location: str) -> sa.Engine:
     url = sa.make_url(split_location(location)[0])
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
@@ -230,11 +260,15 @@ def _clash(reason: str, where: str) -> D2CError:
 
 
 def _scrubbed(text: str, location: str) -> str:
+    """Return the text of an error without the secrets of a location."""
     try:
-        password = sa.make_url(split_location(location)[0]).password
+        url = sa.make_url(split_location(location)[0])
     except (sa.exc.ArgumentError, ValueError):
         return text
-    return text.replace(password, "***") if password else text
+    options = [value for name in url.query if name.lower() not in SHOWN_OPTIONS for value in url.normalized_query[name]]
+    for secret in sorted(filter(None, (url.password, *(value for value in options if len(value) > 3))), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 # %% ../../../nbs/data/sources/fetch.ipynb #d7ebc4bd
 class SqlSource:

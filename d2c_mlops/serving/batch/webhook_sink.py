@@ -7,7 +7,6 @@ import email.utils
 import http.client
 import json
 import os
-import re
 import sqlite3
 import time
 import urllib.error
@@ -24,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 
+from d2c_mlops.data.sources.fetch import LIKE_TOKEN
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.private_files import private_file, private_folder
@@ -32,7 +32,6 @@ from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
 AT_ONCE = 500  # answers in one call
 TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 30.0  # attempts, and seconds between them: doubled each time
 TIMEOUT = 30.0  # seconds for one call
-RANDOM = re.compile(r"(?=[^/]*\d)[^/]{12,}|[^/]{20,}")  # a part of a path that looks like a token
 AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 TOKEN = "D2C_WEBHOOK_TOKEN"  # noqa: S105 - the name of the variable with the bearer token
 
@@ -249,7 +248,7 @@ def shown_hook(url: str) -> str:
     except ValueError:
         return url.partition("://")[0] + "://***"
     place = f"[{host}]" if ":" in host else host
-    path = "/".join("***" if RANDOM.fullmatch(part) else part for part in parts.path.split("/"))
+    path = "/".join("***" if LIKE_TOKEN.fullmatch(part) else part for part in parts.path.split("/"))
     return f"{parts.scheme}://{place}{f':{port}' if port else ''}{path}"
 
 

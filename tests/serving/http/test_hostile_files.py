@@ -3,7 +3,9 @@
 import base64
 import gzip
 import io
+import json
 import lzma
+import os
 import random
 import resource
 import sys
@@ -414,6 +416,37 @@ def test_an_open_line_is_refused_without_the_password() -> None:
         assert "Winter" not in without_password(f"https://x.example/a?a=1&{name}=Winter-2019")
 
 
+LEAKS = [
+    "https://u:a@S3cr3tZ@h/p", "https://u:a/S3cr3tZ@h/p", "https://S3cr3tZ@h/p", "https://h/p?code=S3cr3tZ", "https://h/p?S3cr3tZ",
+    "https://h/p#S3cr3tZ", "https://h/services/T00/S3cr3tZ-12345", " https://u:S3cr3tZ@h/p", "HTTPS://u:S3cr3tZ@h/p",
+    "postgresql://u:a@S3cr3tZ@h/d", "postgresql://h/d?options=S3cr3tZ", "snowflake://h/d?private_key_passphrase=S3cr3tZ",
+    "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3DS3cr3tZ", "mssql+pyodbc:///?odbc_connect=DRIVER=x;UID=u;PWD=S3cr3tZ",
+    "bigquery://p/d?credentials_base64=S3cr3tZ", "postgresql://u:x@h/d::orders?token=S3cr3tZ", "postgresql://u:S3cr3tZ@[::1/d",
+    "jdbc:postgresql://h/d?user=u&password=S3cr3tZ", "postgresql://h/d?PASSWORD=S3cr3tZ", "s3://AKIA:S3cr3tZ@bucket/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", LEAKS)
+def test_no_form_of_an_address_shows_its_secret(url: str) -> None:
+    shown = without_password(url)
+    assert "S3cr3tZ" not in shown and "S3cr3tZ" not in shown_hook(url)
+    assert without_password(shown) == shown
+
+
+def test_what_is_public_of_an_address_is_shown() -> None:
+    address = "postgresql+psycopg://ann:***@db.example/shop?application_name=d2c&sslmode=require::eu.orders"
+    assert without_password(address.replace("***", "Winter-2019")) == address
+    assert without_password("https://hooks.example/take") == "https://hooks.example/take"
+    assert without_password("postgresql://ann@db/shop") == "postgresql://ann@db/shop"
+    assert without_password("data/orders.csv") == "data/orders.csv"
+
+
+def test_an_error_of_a_driver_is_repeated_without_the_secrets_of_the_address() -> None:
+    location = "postgresql://u:Winter-2019@h/d?sslpassword=Summer-2020&sslmode=require"
+    text = parquet._scrubbed("invalid: Winter-2019 and Summer-2020, mode require", location)
+    assert text == "invalid: *** and ***, mode require"
+
+
 # --- keys
 
 
@@ -442,3 +475,50 @@ def test_a_service_that_starts_with_an_emptied_file_of_keys_lets_nobody_in(tmp_p
     file.write_text('{"keys": []}')
     client = asking(ServiceContext(keyring=keys.Keyring(file)))
     assert client.post("/predict", json={"records": [ASK]}).status_code == 401
+
+
+def ring_with_key(folder: Path) -> tuple[keys.Keyring, Path, str]:
+    file = folder / "keys.json"
+    token = keys.create(file, "crm", ("leads",), now=datetime.now(UTC))[1]
+    return keys.Keyring(file), file, token
+
+
+def test_a_link_to_a_file_of_keys_that_is_not_there_yet_lets_nobody_in(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.symlink_to(tmp_path / "mounted later" / "keys.json")
+    assert keys.Keyring(file).requires_keys()
+    assert not keys.Keyring(tmp_path / "none.json").requires_keys()
+
+
+def test_a_file_of_keys_that_is_replaced_at_its_former_time_is_read_again(tmp_path: Path) -> None:
+    ring, file, token = ring_with_key(tmp_path)
+    before = file.stat()
+    file.write_text('{"keys": []}')
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    ring.reload_if_changed()
+    assert ring.key_of_token(token, datetime.now(UTC)) == (None, "wrong key") and ring.requires_keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models": "*"}, {"scopes": "decide"}, {"models": [None]}, {"sha256": None}, {"sha256": "\u00e9" * 64}, {"sha256": ""},
+        {"expires_at": "soon"}, {"expires_at": "2027-01-01T00:00:00"}, {"revoked_at": 5}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_key_that_would_fail_or_permit_more_than_it_says_is_refused_when_it_is_read(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    ring, file, token = ring_with_key(tmp_path)
+    (entry,) = json.loads(file.read_text())["keys"]
+    file.write_text(json.dumps({"keys": [entry | change]}))
+    with pytest.raises(UsageError, match="not an API key file"):
+        keys.Keyring(file)
+    ring.reload_if_changed()
+    assert ring.damaged and ring.key_of_token(token, datetime.now(UTC))[1] is None
+
+
+def test_a_deeply_nested_file_of_keys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text('{"keys": ' + "[" * 200_000)
+    with pytest.raises(UsageError, match="not an API key file"):
+        keys.Keyring(tmp_path / "keys.json")
