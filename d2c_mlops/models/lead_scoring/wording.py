@@ -23,7 +23,7 @@ __all__ = ['WINDOW', 'ALIKE', 'plain_label', 'Word', 'read_words', 'words_from_d
            'value_range', 'range_text', 'phrases', 'words_for']
 
 # %% ../../../nbs/models/lead_scoring/wording.ipynb #c1734af8
-WINDOW = re.compile(r"^(.*?)_?(\d+)_?d(?:ays)?$")
+WINDOW = re.compile(r"^(.*?)_?(?<!\d)(\d+)_?d(?:ays)?$")
 
 
 def plain_label(name: str) -> str:

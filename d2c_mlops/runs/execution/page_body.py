@@ -32,7 +32,7 @@ REMOTE = re.compile(r"""^["']?\s*(?:https?:|ftp:)?//""", re.I)
 WRITTEN = re.compile(
     r"""(\bsrc\s*=\s*)(["'])(?=(?:https?:)?//)""", re.I
 )  # in code that is shown, after all tags are clean
-STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*["']?\s*(?:https?:)?//[^)<]*\)?""", re.I)
+STYLED = re.compile(r"""@import\s+[^;]*;?|url\(\s*(?:["']\s*)?(?:https?:)?//[^)<]*\)?""", re.I)
 RULED = re.compile(r"-{9,}|\w+\s+Traceback \(most recent call last\)")
 COUNTED = re.compile(r"Cell(?:\x1b\[[\d;]*m|\s)+In\[(\d+)\]")  # IPython's themes colour each word
 TEMPLATE = """

@@ -19,12 +19,18 @@ from d2c_mlops.convert.plan.naming import name_from_command
 from d2c_mlops.convert.repair.fixes.python2 import python_3_line
 from d2c_mlops.convert.repair.fixes.session_state import _MISMATCH
 from d2c_mlops.convert.source.magics import split_magics
+from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.source.sections import sectioned, title_of
 from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _lines
 from d2c_mlops.data.ingestion.joining import plain_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
+from d2c_mlops.data.sources.fetch import without_password
+from d2c_mlops.formulas import no_formula, with_formula
+from d2c_mlops.models.lead_scoring.wording import plain_label
 from d2c_mlops.runs.execution.cell_output import CONTROL
 from d2c_mlops.runs.execution.page_body import without_external_resources
+from d2c_mlops.serving.http.origins import known_host
+from d2c_mlops.serving.package.container.builders import STEP
 
 
 def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int = 15_000) -> float:
@@ -53,6 +59,12 @@ def grows(work: Callable[[str], object], seed: str, tail: str = "", length: int 
     finally:
         gc.enable()
     return large / max(small, 1e-9) if large > 0.1 else 1.0
+
+
+def _language_of_kernel(name: str) -> object:
+    """The language of a notebook whose kernel has this name."""
+    cells = {"cells": [], "metadata": {"kernelspec": {"name": name}}, "nbformat": 4, "nbformat_minor": 5}
+    return parse_notebook(json.dumps(cells).encode(), Path("a.ipynb"))
 
 
 def notebook(text: str, kind: str = "code") -> bytes:
@@ -139,6 +151,18 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "tags with single quotes": (without_external_resources, "<b'", ""),
     "tags with both quotes": (without_external_resources, "<b'\"", "'>"),
     "addresses in styles": (without_external_resources, "url(//", ""),
+    "blanks of an address in a style": (lambda text: without_external_resources(f"<p style='a:url({text}"), " ", ""),
+    "options of a magic": (lambda text: split_magics(f"%time -a{text}"), "1", ""),
+    "the name of a kernel": (_language_of_kernel, "spylon", "\n\nx"),
+    "days in the name of a column": (lambda text: plain_label(f"visits_{text}"), "1", ""),
+    "steps of a build": (STEP.match, "STEP 1/1]                              ", "\n"),
+    "blanks of a step": (lambda text: STEP.match(f"STEP 1/1]{text}"), " ", "\n"),
+    "blanks of a stage": (lambda text: STEP.match(f"[stage{text}"), " ", ""),
+    "a cell that begins like a formula": (no_formula, " \u00a0", ""),
+    "a cell of apostrophes": (with_formula, "'", " "),
+    "options of an address": (without_password, "https://a?b&", ""),
+    "users of an address": (lambda text: without_password(f"https://{text}"), "a@", ""),
+    "hosts": (lambda text: known_host(text.encode(), ()), "[::1]", ""),
     "sources in tags": (without_external_resources, "<b src='", ">"),
     "commands that install": (_INSTALL.match, "python", ""),
     "dates of a message": (_MISMATCH.search, "time data 'a' ", ""),
@@ -181,4 +205,10 @@ def test_patterns_find_what_they_found() -> None:
         "1/2/17",
         "%d-%m-%y",
     )
+    assert [plain_label(name) for name in ("visits_30d", "visits_7_days", "x7")] == [
+        "visits in the last 30 days", "visits in the last 7 days", "x7",
+    ]  # fmt: skip
+    step = STEP.match("#12 [stage-1 3/7] : RUN pip install")
+    assert step is not None and step.groups() == ("3", "7", "RUN pip install")
+    assert STEP.match("STEP 2/5: COPY a b").groups() == ("2", "5", "COPY a b")
     assert title_of("# --- 2. Features ---") == "Features" and title_of("##### Model #####") == "Model"

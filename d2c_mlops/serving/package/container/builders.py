@@ -16,7 +16,7 @@ from d2c_mlops.serving.package.container.prepare import REFUSED
 
 BUILD_SECONDS = 3600
 INSTALL = "apt-get install buildah (or podman, or docker), then run the same command again"
-STEP = re.compile(r"^(?:#\d+ )?(?:STEP |Step |\[(?:[\w-]+ +)?)\s*(\d+)/(\d+)[\]:]*\s*:?\s*(\S.*)")
+STEP = re.compile(r"^(?:#\d+ )?(?:STEP |Step |\[(?:[\w-]+ )?)\s*(\d+)/(\d+)[\]:]*\s*(?::\s*)?(\S.*)")
 FULL = "no space left"
 
 
