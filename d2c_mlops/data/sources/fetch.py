@@ -154,7 +154,9 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 # %% ../../../nbs/data/sources/fetch.ipynb #7e60777f
 URL = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
-ADDRESS = re.compile(r"\s*(?:[a-z]{1,20}:)?[a-z][a-z0-9+_.-]{0,40}://", re.IGNORECASE)  # also of other programs, as jdbc:…
+ADDRESS = re.compile(
+    r"\s*(?:[a-z]{1,20}:)?[a-z][a-z0-9+_.-]{0,40}://", re.IGNORECASE
+)  # also of other programs, as jdbc:…
 LIKE_TOKEN = re.compile(r"(?=[^/]*[0-9])[^/]{12,}|[^/]{20,}")  # a part of a web address's path that looks like a secret
 SHOWN_OPTIONS = frozenset({
     "account", "application_name", "charset", "client_encoding", "connect_timeout", "database", "dbname", "driver", "encoding",
@@ -196,14 +198,17 @@ def _without_options(url: str, start: int) -> str:
     if is_web:
         place = "/".join("***" if LIKE_TOKEN.fullmatch(part) else part for part in _cut(place, "%23").split("/"))
     options = [option.partition("=") for option in re.split("[&;]", query)]
-    shown = [name + equals + (text if name.lower() in SHOWN_OPTIONS and not is_web else "***") for name, equals, text in options]
+    shown = [
+        name + equals + (text if name.lower() in SHOWN_OPTIONS and not is_web else "***")
+        for name, equals, text in options
+    ]
     return scheme + place + (mark + "&".join(shown) if mark else "")
 
 
 def _cut(text: str, mark: str) -> str:
     """Return a text up to a mark, and stars instead of what is behind it."""
-    before, found, _ = text.partition(mark)
-    return before + (f"{found}***" if found else "")
+    shown, separator, _ = text.partition(mark)
+    return shown + (f"{separator}***" if separator else "")
 
 # %% ../../../nbs/data/sources/fetch.ipynb #a26a6b01
 def engine_of(location: str) -> sa.Engine:
@@ -266,7 +271,9 @@ def _scrubbed(text: str, location: str) -> str:
     except (sa.exc.ArgumentError, ValueError):
         return text
     options = [value for name in url.query if name.lower() not in SHOWN_OPTIONS for value in url.normalized_query[name]]
-    for secret in sorted(filter(None, (url.password, *(value for value in options if len(value) > 3))), key=len, reverse=True):
+    for secret in sorted(
+        filter(None, (url.password, *(value for value in options if len(value) > 3))), key=len, reverse=True
+    ):
         text = text.replace(secret, "***")
     return text
 
