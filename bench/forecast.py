@@ -49,7 +49,7 @@ from d2c_mlops.models.forecasting.backtest import Backtest, align, backtest, bac
 from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs
 from d2c_mlops.models.forecasting.forecasting import METHODS, DemandForecaster
 from d2c_mlops.models.forecasting.forecasts import learn
-from d2c_mlops.models.forecasting.ladder import climb, volume_class
+from d2c_mlops.models.forecasting.ladder import ladder_forecast, volume_class
 from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.seasonal import smoothed_level
 
@@ -113,7 +113,7 @@ def replayed(model: DemandForecaster, tables: Tables, as_of: date, panel: Panel)
         return at.at(at.origin, horizon)
 
     methods = {
-        "forecast": lambda panel, horizon: climb(inputs(panel, horizon)).answers,
+        "forecast": lambda panel, horizon: ladder_forecast(inputs(panel, horizon)).answers,
         "smoothing": lambda panel, horizon: smoothed_level(inputs(panel, horizon)),
         **METHODS,
     }

@@ -134,7 +134,7 @@ def running(settings: Settings) -> Iterator[list[str]]:
 
 def by(rollout: Rollout) -> Callable[[str], int]:
     """Return what says which version has to answer a key."""
-    return lambda key: (rollout.challenger or 0) if rollout.going and rollout.chooses(key) else rollout.champion
+    return lambda key: (rollout.challenger or 0) if rollout.in_progress and rollout.chooses(key) else rollout.champion
 
 
 def shares(settings: Settings) -> Iterator[Aim]:
@@ -215,7 +215,7 @@ def guarded(folder: Path, number: int, what: str, reason: str, **params: object)
     settings = trained(folder, MODEL, number - 1.0, **params)
     with running_after(settings) as urls, Hammer(urls) as clients:
         begun = time.monotonic()
-        while rollout_status(MODEL, settings).going and time.monotonic() - begun < 20:
+        while rollout_status(MODEL, settings).in_progress and time.monotonic() - begun < 20:
             time.sleep(0.1)
         seconds = time.monotonic() - begun
         time.sleep(2.0)

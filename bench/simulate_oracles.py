@@ -109,7 +109,7 @@ def changed_code(seed: int) -> Estimate:
 def price(seed: int) -> Estimate:
     """The change of expected lines of all products, by their elasticities."""
     shop, calm = shop_pair(seed, "price", 0.1)
-    sold = [sum(len(s.history.whole(day).happened.lines["number"]) for day in range(30, 90)) for s in (shop, calm)]
+    sold = [sum(len(s.history.full_day(day).happened.lines["number"]) for day in range(30, 90)) for s in (shop, calm)]
     expected = np.zeros(2)
     for day in range(30, 90):
         plan = shop.world.plan(day)
@@ -160,7 +160,7 @@ def fashion_turn(seed: int) -> Estimate:
     shop, calm = shop_pair(seed, "fashion_turn", 0.5, category="dresses", to="coats")
     counts = []
     for side in (shop, calm):
-        numbers = [side.history.whole(day).happened.lines for day in range(30, 90)]
+        numbers = [side.history.full_day(day).happened.lines for day in range(30, 90)]
         regular = [lines["product"][lines["number"] < 2**61] for lines in numbers]
         counts.append(sum(int((side.world.products.category[products] == 0).sum()) for products in regular))
     return 1 - counts[0] / counts[1], 0.5
@@ -211,7 +211,7 @@ def elasticity(seed: int) -> Estimate:
     for day in range(30, 90):
         plan = shop.world.plan(day)
         for side, one in enumerate((shop, calm)):
-            products = one.history.whole(day).happened.lines["product"]
+            products = one.history.full_day(day).happened.lines["product"]
             counts[side] += dresses[products].sum()
             prices = prices_of(shop.world, one.history.script, day)
             expected[side] += float(plan.lines[dresses] @ lift_of(shop.world, plan, prices)[dresses])

@@ -12,7 +12,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.check.addresses": {
         "shown": "without_secrets",
     },
-    "convert.check.magic": {
+    "convert.check.magic_commands": {
         "notebook_in_hand": "current_notebook",
     },
     "convert.check.rules.hidden_state": {
@@ -495,6 +495,13 @@ OBJECTS: dict[str, dict[str, str]] = {
     "models.forecasting.intervals": {
         "groups": "error_groups",
         "shape_of": "error_quantiles",
+    },
+    "models.forecasting.ladder": {
+        "Climb": "LadderForecast",
+        "climb": "ladder_forecast",
+    },
+    "models.forecasting.plans.leaking_flags": {
+        "lying_flags": "leaking_flags",
     },
     "models.forecasting.panel": {
         "alive": "is_selling",

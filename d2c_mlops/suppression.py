@@ -225,14 +225,14 @@ def _plain_fields(text: str, who: Forgotten) -> str:
         for name, value in fields_of(text).items()
         if who.mode(value, name) or not (isinstance(value, str) and PERSONAL.search(name))
     }
-    return json.dumps(_plain(plain, who), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_with_pseudonyms(plain, who), ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: Any, who: Forgotten, name: str = "") -> Any:
+def _with_pseudonyms(value: Any, who: Forgotten, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {member: _plain(inner, who, member) for member, inner in value.items()}
+        return {member: _with_pseudonyms(inner, who, member) for member, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner, who, name) for inner in value]
+        return [_with_pseudonyms(inner, who, name) for inner in value]
     return who.pseudonym(str(value)) if who.mode(value, name) else value
 
 
@@ -248,7 +248,7 @@ def _scrub_objects(frame: pd.DataFrame, column: str, who: Forgotten) -> Scrubbed
 
 
 def _plain_keys(text: str, who: Forgotten) -> str:
-    return json.dumps(_plain(fields_of(text), who), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_with_pseudonyms(fields_of(text), who), ensure_ascii=False, separators=(",", ":"))
 
 
 # Tables whose keys may name a person, such as a buying company.

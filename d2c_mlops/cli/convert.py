@@ -178,12 +178,12 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         console = Console(stderr=True)
         with console.status("") as status:
 
-            def hear(text: str) -> None:
+            def show_progress(text: str) -> None:
                 if not text.startswith("run "):
                     console.print(f"  {escape(text)}", highlight=False)
                 status.update(escape(text))
 
-            yield hear
+            yield show_progress
 
 
 @example("d2c eject ../plain")

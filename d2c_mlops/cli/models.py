@@ -149,7 +149,7 @@ def rollback(model: str, number: int | None, by: str | None, reason: str, as_jso
 
     promotion = back(model, settings(), number=number, by=by, reason=reason)
     status = rollout_status(model, settings(), wait=True)
-    count, behind = len(status.workers), len(status.behind)
+    count, behind = len(status.workers), len(status.workers_behind)
     if as_json:
         return show(promotion.to_dict() | {"workers": count, "behind": behind})
     click.echo(f"version {promotion.version} of {model} is champion again, instead of {promotion.previous}")

@@ -143,7 +143,7 @@ def _status_sentence(status: RolloutStatus) -> str:
     if now is None:
         return f"version {status.champion} serves all keys; there was no rollout yet"
     since = f"since {now.at[:19].replace('T', ' ')}Z, by {now.by}: {now.reason}"
-    if not now.going:
+    if not now.in_progress:
         return f"version {status.champion} serves all keys ({since})"
     if now.mode == "shadow":
         return f"version {now.champion} serves all keys, version {now.challenger} runs in shadow mode ({since})"
@@ -157,20 +157,22 @@ def _effect_lines(status: RolloutStatus) -> list[str]:
         cluster_hint = (
             f"for services in Kubernetes, run `d2c rollout {status.model} --to kubernetes | kubectl apply -f -`"
         )
-        return [local_hint, cluster_hint] if status.going else []
+        return [local_hint, cluster_hint] if status.in_progress else []
     lines = []
-    version = status.rollout.challenger if status.rollout and status.rollout.going else status.champion
-    unable = [worker for worker in status.behind if version not in worker["versions"]]
+    version = status.rollout.challenger if status.rollout and status.rollout.in_progress else status.champion
+    unable = [worker for worker in status.workers_behind if version not in worker["versions"]]
     after = f" after {status.seconds} s" if status.seconds is not None else ""
-    if in_effect := len(status.workers) - len(status.behind):
+    if in_effect := len(status.workers) - len(status.workers_behind):
         lines.append(f"in effect in {in_effect} worker{'s' * (in_effect > 1)}{after}")
     if unable:
         lines.append(
             f"{len(unable)} worker{'s' * (len(unable) > 1)} did not load version {version}: "
             f"restart the service, `d2c serve {status.model}`"
         )
-    elif status.behind:
-        lines.append(f"{len(status.behind)} worker{'s' * (len(status.behind) > 1)} did not apply the change yet")
+    elif status.workers_behind:
+        lines.append(
+            f"{len(status.workers_behind)} worker{'s' * (len(status.workers_behind) > 1)} did not apply the change yet"
+        )
     return lines
 
 

@@ -95,7 +95,9 @@ def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: boo
     if as_json:
         return show([slot_record.to_dict() for slot_record in ended])
     for slot_record in ended:
-        click.echo(f"{job} {job_of(config, job).shown(slot_record.slot)} {slot_record.status}: {slot_record.reason}")
+        click.echo(
+            f"{job} {job_of(config, job).local_time(slot_record.slot)} {slot_record.status}: {slot_record.reason}"
+        )
     if not ended:
         click.echo(f"{job}: nothing is due")
     return None

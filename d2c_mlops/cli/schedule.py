@@ -93,7 +93,9 @@ def list_jobs(as_json: bool) -> None:
             row["job"],
             row["run"],
             row["at"] or f"on new data of {', '.join(row['on'])}",
-            "paused" if row["paused"] else row["next"] and jobs[row["job"]].shown(datetime.fromisoformat(row["next"])),
+            "paused"
+            if row["paused"]
+            else row["next"] and jobs[row["job"]].local_time(datetime.fromisoformat(row["next"])),
             " ".join(marks[s.status] for s in last.get(row["job"], [])),
         )
         for row in rows
@@ -197,7 +199,7 @@ def _set_paused(job: str, paused: bool, as_json: bool) -> None:
 def _show_added(job: Job, added: list[datetime], as_json: bool) -> None:
     if as_json:
         return show({"job": job.name, "slots": [slot.isoformat() for slot in added]})
-    span = f", {job.shown(added[0])} to {job.shown(added[-1])}" if added else ""
+    span = f", {job.local_time(added[0])} to {job.local_time(added[-1])}" if added else ""
     click.echo(f"{job.name}: {len(added)} slot(s) added{span}")
     click.echo("`d2c schedule run` runs them")
     return None

@@ -51,7 +51,7 @@ def why(job: str, slot: str, as_json: bool) -> None:
         local = moment.astimezone(definition.cadence.zone)
         day = f"d2c schedule why {job} {local:%Y-%m-%d}"
         raise UsageError(
-            f"{job} has no slot {definition.shown(moment)} on record", next=f"`{day}` shows the slots of the day"
+            f"{job} has no slot {definition.local_time(moment)} on record", next=f"`{day}` shows the slots of the day"
         ) from None
     if as_json:
         return show({**record.to_dict(), "history": slots.slot_history(ledger, job, record.slot)})
@@ -81,14 +81,14 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
             if due[0] > datetime.now(UTC)
             else "not on record: no scheduler was running, or the job was not known"
         )
-        click.echo(f"{job.name}: {len(due)} slot(s) on {day}, from {job.shown(due[0])}, {when}")
+        click.echo(f"{job.name}: {len(due)} slot(s) on {day}, from {job.local_time(due[0])}, {when}")
         return None
     note = f"; {job.cadence.note}" if job.cadence.note else ""
     when = f" ({job.settings.at}, {job.settings.zone})" if job.settings.at else ""
     click.echo(f"{job.name} has no slot on {day}{when}{note}")
     if job.cadence.cron:
         click.echo(
-            f"previous slot: {job.shown(job.cadence.last(begin))}, next slot: {job.shown(job.cadence.next(begin))}"
+            f"previous slot: {job.local_time(job.cadence.last(begin))}, next slot: {job.local_time(job.cadence.next(begin))}"
         )
     return None
 
@@ -102,7 +102,7 @@ def _explain(job: Job, slot: Slot) -> None:
     ledger = ledger_here()
     jobs = readable_jobs(settings())[0]
     waits = unmet_dependency(jobs, ledger, slot) if slot.status == "waiting" and slot.job in jobs else None
-    click.echo(f"{job.name} {job.shown(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
+    click.echo(f"{job.name} {job.local_time(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
     for event in slots.slot_history(ledger, job.name, slot.slot):
         where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
         at = event["at"].astimezone(job.cadence.zone).isoformat(sep=" ", timespec="seconds")

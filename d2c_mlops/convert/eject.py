@@ -65,7 +65,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
         )
     nbs, lib = str(section.get("nbs_path", "nbs")), str(section.get("lib_path", project.name))
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
-    modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _plain(path)]
+    modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _without_marks(path)]
     pyproject = out / "pyproject.toml"
     pyproject.write_text(_without_nbdev(pyproject.read_text(encoding="utf-8")), encoding="utf-8")
     tests = []
@@ -86,7 +86,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     return Ejected(out, tuple(modules), tuple(tests), passed)
 
 
-def _plain(file: Path) -> bool:
+def _without_marks(file: Path) -> bool:
     """Take nbdev's marks off a module; return whether it had any."""
     text = file.read_text(encoding="utf-8")
     lines = text.split("\n")

@@ -161,7 +161,7 @@ def _apply_claimed(
     if outcome.absent:
         return _return_to_deciders(ledger, policy, claimed, now, outcome.what)
     if not outcome.what:
-        return _close_decision(ledger, claimed, now, "applied", target.shown)
+        return _close_decision(ledger, claimed, now, "applied", target.display_location)
     if not outcome.away or claimed.attempts >= policy.options.tries:
         return _close_decision(ledger, claimed, now, "failed", outcome.what)
     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(claimed.attempts - 1, 12))

@@ -46,7 +46,7 @@ class DecisionTarget(Protocol):
     """Interface of a target that decisions are applied to."""
 
     @property
-    def shown(self) -> str:
+    def display_location(self) -> str:
         """Location of the target, without secrets."""
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
@@ -93,7 +93,7 @@ class WebHookTarget:
     """A URL that takes a POST of JSON per decision."""
 
     url: str
-    shown: str
+    display_location: str
     key: str
     allow_new: bool = False
 
@@ -123,7 +123,7 @@ class SqlTableTarget:
     """
 
     location: str
-    shown: str
+    display_location: str
     allow_new: bool = False
     opened: tuple[sa.Engine, sa.Table, sa.Table] | None = None
 
@@ -137,7 +137,7 @@ class SqlTableTarget:
                         return ApplyOutcome()
                     if not self._update_or_insert(connection, target, decision, contract, naive):
                         connection.rollback()
-                        return ApplyOutcome(f"{self.shown} has no row for {decision.title}", absent=True)
+                        return ApplyOutcome(f"{self.display_location} has no row for {decision.title}", absent=True)
             except sa.exc.IntegrityError as err:
                 with engine.connect() as connection:  # another process may have taken over the claim
                     query = sa.select(notes.c.decision_id).where(notes.c.decision_id == decision.id)
@@ -186,7 +186,7 @@ class SqlTableTarget:
         table_ = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection)
         missing = [column for column in names if column not in table_.columns]
         if missing:
-            raise UsageError(f"the table has no column {', '.join(missing)}", where=self.shown)
+            raise UsageError(f"the table has no column {', '.join(missing)}", where=self.display_location)
         return table_
 
     def _record_applied(self, connection: sa.Connection, notes: sa.Table, id: str, now: datetime) -> bool:
@@ -202,7 +202,7 @@ class SqlTableTarget:
         """Update or insert the row; return False, without a change, if it is missing and must not be inserted."""
         kinds = {field.name: field.kind for field in (*contract.input_fields, *contract.output_fields)}
         key = {
-            name: _exact_key(target.c[name], _column_value(kinds[name], value), self.shown)
+            name: _exact_key(target.c[name], _column_value(kinds[name], value), self.display_location)
             for name, value in decision.about.items()
         }
         values = {decision.field: _column_value(kinds[decision.field], decision.value)}

@@ -77,7 +77,7 @@ class Ledger:
         self.engine.dispose()
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The URL without its password."""
         return make_url(self.url).render_as_string(hide_password=True)
 
@@ -119,17 +119,21 @@ class Ledger:
             raise self._error_of(err) from err
         except DatabaseError as err:
             if "file is not a database" in str(err.orig):
-                raise UsageError("this file is not a ledger", where=self.shown, next="move it away") from None
+                raise UsageError("this file is not a ledger", where=self.display_url, next="move it away") from None
             raise
 
     def _error_of(self, err: DBAPIError) -> D2CError:
         reason = str(err.orig).strip()
         if any(word in reason.lower() for word in LOCKED):
             what = f"the ledger was locked for {self.lock_wait:g} s by another process"
-            return Temporary(what, where=self.shown, next="try again, or raise [d2c] lock_wait")
+            return Temporary(what, where=self.display_url, next="try again, or raise [d2c] lock_wait")
         if any(word in reason.lower() for word in FULL):
-            return Temporary(f"the ledger cannot be written: {reason}", where=self.shown, next="free some disk space")
-        return Temporary(f"the ledger cannot be reached: {reason}", where=self.shown, next="check [d2c] ledger_url")
+            return Temporary(
+                f"the ledger cannot be written: {reason}", where=self.display_url, next="free some disk space"
+            )
+        return Temporary(
+            f"the ledger cannot be reached: {reason}", where=self.display_url, next="check [d2c] ledger_url"
+        )
 
 
 def insert_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Any]:

@@ -68,12 +68,12 @@ class PromotionCandidate:
         return next((metric for metric in usable if metric.name == judging), usable[0])
 
     @cached_property
-    def ours(self) -> MeasuredModel | None:
+    def own_measurement(self) -> MeasuredModel | None:
         """The measurement of the version; None if it is not possible."""
         return self._measured(OURS)
 
     @cached_property
-    def theirs(self) -> MeasuredModel | None:
+    def champion_measurement(self) -> MeasuredModel | None:
         """The measurement of the champion on the version's data and day; None if it is not possible."""
         return self._measured(THEIRS)
 

@@ -80,7 +80,12 @@ def model_rules_hold(candidate: PromotionCandidate) -> Iterator[Clause]:
 
 def population_is_covered(candidate: PromotionCandidate) -> Iterator[Clause]:
     """population"""
-    version, champion, ours, theirs = candidate.version, candidate.champion, candidate.ours, candidate.theirs
+    version, champion, ours, theirs = (
+        candidate.version,
+        candidate.champion,
+        candidate.own_measurement,
+        candidate.champion_measurement,
+    )
     if champion is None or candidate.evaluator is None:
         return
     was, now = ((version_side.inputs or [{"name": ""}])[0]["name"] for version_side in (champion, version))
@@ -127,7 +132,7 @@ def _zone_change(candidate: PromotionCandidate) -> str:
 
 def evaluation_is_measured(candidate: PromotionCandidate) -> Iterator[Clause]:
     """evaluation"""
-    version, ours, model = candidate.version, candidate.ours, candidate.version.model
+    version, ours, model = candidate.version, candidate.own_measurement, candidate.version.model
     if ours is None:
         evidence = candidate.evidence.get(OURS)
         if evidence is not None:
@@ -218,15 +223,17 @@ def _leakage_finding(candidate: PromotionCandidate, ours: MeasuredModel) -> Iter
 def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
     """baseline"""
     version, charter_baseline = candidate.version, candidate.version.case.baseline
-    pairs = candidate.ours.baselines() if candidate.ours is not None else _reported_baselines(version)
+    pairs = (
+        candidate.own_measurement.baselines() if candidate.own_measurement is not None else _reported_baselines(version)
+    )
     if not pairs:
         yield Clause("baseline", False, "there is no baseline to compare with")
         return
     strongest = min(pairs.values(), key=lambda pair: pair.strength)
-    if candidate.ours is not None:
+    if candidate.own_measurement is not None:
         others = ", ".join(f"{pair.name} {pair.reference:.4f}" for pair in pairs.values() if pair is not strongest)
         yield Clause("baseline", strongest.better, f"{strongest}" + (f" (the strongest; {others})" if others else ""))
-    if not charter_baseline or (charter_baseline in pairs and candidate.ours is not None):
+    if not charter_baseline or (charter_baseline in pairs and candidate.own_measurement is not None):
         if charter_baseline and pairs[charter_baseline] is not strongest:
             yield Clause(
                 "baseline", pairs[charter_baseline].better, f"{pairs[charter_baseline]}, the charter's baseline"
@@ -236,11 +243,11 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
         text = f"the charter's baseline {charter_baseline!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
         yield Clause("baseline", False, text)
         return
-    if candidate.ours is None:
+    if candidate.own_measurement is None:
         for name in [charter_baseline] if charter_baseline else sorted(pairs):
             yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as reported by evaluate()")
         return
-    measured, value = candidate.ours, version.score.baselines[charter_baseline]
+    measured, value = candidate.own_measurement, version.score.baselines[charter_baseline]
     if measured.metric.name != version.score.metric:
         text = f"evaluate() reports the charter's baseline {charter_baseline!r} as {version.score.metric}, the gate measures {measured.metric.name}"
         yield Clause("baseline", False, text)
@@ -251,7 +258,7 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
 
 def break_even_is_reached(candidate: PromotionCandidate) -> Iterator[Clause]:
     """break-even"""
-    version, ours, needed = candidate.version, candidate.ours, candidate.version.case.break_even
+    version, ours, needed = candidate.version, candidate.own_measurement, candidate.version.case.break_even
     if needed is None:
         return
     if candidate.example.uses_example("break_even"):
@@ -282,8 +289,12 @@ def not_worse_than_the_champion(candidate: PromotionCandidate) -> Iterator[Claus
         text = f"not compared with {name}: {candidate.incomparable}"
         yield Clause("champion", moved, text + _comparison_advice(candidate, moved))
         return
-    if candidate.ours is not None:
-        pair = candidate.ours.compared_with(candidate.theirs, name) if candidate.theirs is not None else None
+    if candidate.own_measurement is not None:
+        pair = (
+            candidate.own_measurement.compared_with(candidate.champion_measurement, name)
+            if candidate.champion_measurement is not None
+            else None
+        )
         if pair is not None:
             yield Clause("champion", not pair.worse, f"{pair}, on the same rows")
             return
@@ -331,7 +342,7 @@ def _reported_baselines(version: Version) -> Mapping[str, FigurePair]:
 
 def _metric_value(candidate: PromotionCandidate, name: str) -> tuple[Metric | None, float]:
     """Return the metric of a name and its value for the version; None if the gate does not measure it."""
-    version, ours = candidate.version, candidate.ours
+    version, ours = candidate.version, candidate.own_measurement
     if ours is None:
         return reported_metric(version.score, version.case.currency), version.score.value
     metrics = ours.evaluator.metrics(version.case, version.params)

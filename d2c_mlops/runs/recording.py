@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def record(**values: Any) -> None:
     """Record named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
-    plain = replace_texts({name: _plain(value, name) for name, value in values.items()}, encoded_forms(resolved()))
+    plain = replace_texts({name: _json_value(value, name) for name, value in values.items()}, encoded_forms(resolved()))
     append_event("values", plain)
     print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
 
@@ -44,15 +44,15 @@ def slot_key() -> str:
     return os.environ.get(SLOT_KEY, "")
 
 
-def _plain(value: Any, name: str) -> Any:
+def _json_value(value: Any, name: str) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(item, name) for key, item in value.items()}
+        return {str(key): _json_value(item, name) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, name) for item in value]
+        return [_json_value(item, name) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if hasattr(value, "isoformat"):

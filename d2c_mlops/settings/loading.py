@@ -200,10 +200,12 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
 
 def _environment(environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
     """Return the options of D2C_NAME variables; other variables with this prefix belong to running notebooks and services."""
-    return _given("D2C_", OPTIONS, environ, failures)
+    return _given_options("D2C_", OPTIONS, environ, failures)
 
 
-def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
+def _given_options(
+    prefix: str, names: Iterable[str], environ: Mapping[str, str], failures: list[Failure]
+) -> dict[str, str]:
     """Return the options from variables, or from files named by …_FILE variables (for secrets in containers)."""
     values = {}
     for name in names:
@@ -222,7 +224,7 @@ def _given(prefix: str, names: Iterable[str], environ: Mapping[str, str], failur
 
 def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
     """Return the typed options of [service]; the environment overrides the file."""
-    options = {**section, **_given(SERVICE, SERVICE_OPTIONS, environ, failures)}
+    options = {**section, **_given_options(SERVICE, SERVICE_OPTIONS, environ, failures)}
     values = typed(ServiceSettings, SERVICE_OPTIONS, options, "[service]", failures)
     if values.get("keep_majors", 0) < 0:
         failures.append(Failure(f"{values['keep_majors']} is less than 0", "[service] keep_majors"))

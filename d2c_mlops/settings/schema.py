@@ -18,7 +18,7 @@ def option(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
-def _nothing() -> Mapping[str, Any]:
+def _empty_mapping() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
@@ -30,11 +30,12 @@ class ModelSettings:
     model: str = option("", "name of the contract of the model's class; default: the section's name")
     data: str = option("", "training dataset, as named in `d2c ingest … --as`")
     service_port: int = option(3000, "port that `d2c serve` listens on")
-    params: Mapping[str, str] = option(_nothing, "params.NAME: keyword arguments of the model's class")
-    charter: Mapping[str, str] = option(_nothing, "charter.NAME: answers to the charter's questions")
-    rollout: Mapping[str, str] = option(_nothing, "rollout.NAME: limits of its rollouts; override [rollout]")
+    params: Mapping[str, str] = option(_empty_mapping, "params.NAME: keyword arguments of the model's class")
+    charter: Mapping[str, str] = option(_empty_mapping, "charter.NAME: answers to the charter's questions")
+    rollout: Mapping[str, str] = option(_empty_mapping, "rollout.NAME: limits of its rollouts; override [rollout]")
     sunset: Mapping[str, str] = option(
-        _nothing, "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors"
+        _empty_mapping,
+        "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors",
     )
 
     @property
@@ -64,7 +65,7 @@ class JobSettings:
     )
     zone: str = option("UTC", "time zone of the schedule")
     params: Mapping[str, str] = option(
-        _nothing,
+        _empty_mapping,
         "params.NAME: parameters; {slot:%Y-%m-%d}, {as_of}, {previous_success}, {slot_key} and {job} are replaced",
     )
     as_of_offset: int = option(
@@ -105,7 +106,9 @@ class PolicySettings:
     )
     allow_new: bool = option(False, "whether a missing row is added to the target table without approval")
     deciders: tuple[str, ...] = option((), "approvers: names of API keys and of people; empty: everybody")
-    notify: Mapping[str, str] = option(_nothing, "notify.NAME: apprise URL of an approver, who gets personal links")
+    notify: Mapping[str, str] = option(
+        _empty_mapping, "notify.NAME: apprise URL of an approver, who gets personal links"
+    )
     apply: str = option("", "target of decisions: a web hook, URL::TABLE, or secret:NAME with one of them; empty: none")
     sign: str = option("", "secret:NAME that signs calls of the web hook; empty: not signed")
     tries: int = option(10, "attempts to apply while the target system is unavailable, before it is a dead letter")
@@ -208,12 +211,12 @@ class Settings:
         "",
         "time zone in which days of datasets are counted, such as Europe/Berlin; default: derived from their timestamps",
     )
-    datasets: Mapping[str, DataSettings] = option(_nothing, "the [data:NAME] sections")
-    models: Mapping[str, ModelSettings] = option(_nothing, "the [model:NAME] sections")
-    jobs: Mapping[str, JobSettings] = option(_nothing, "the [schedule:NAME] sections")
+    datasets: Mapping[str, DataSettings] = option(_empty_mapping, "the [data:NAME] sections")
+    models: Mapping[str, ModelSettings] = option(_empty_mapping, "the [model:NAME] sections")
+    jobs: Mapping[str, JobSettings] = option(_empty_mapping, "the [schedule:NAME] sections")
     service: ServiceSettings = option(ServiceSettings, "the [service] section")
     rollout: RolloutSettings = option(RolloutSettings, "the [rollout] section")
-    policies: Mapping[str, PolicySettings] = option(_nothing, "the [decisions:NAME] sections")
+    policies: Mapping[str, PolicySettings] = option(_empty_mapping, "the [decisions:NAME] sections")
     decisions: DecisionsSettings = option(DecisionsSettings, "the [decisions] section")
 
     @property

@@ -184,7 +184,7 @@ def test_gaps_stay_gaps_and_zeros_zeros(tmp_path: Path) -> None:
     raw = raw[~(mug & (raw["date"] == "2023-01-11"))]
     found = panel_of(opened(tmp_path, raw), date(2023, 2, 10), "store,product_id")
     assert found.series[0] == "north|mug" and found.units[8, 0] == 0 and np.isnan(found.units[9, 0])
-    assert np.isnan(found.came(9, 1)[0, 0]) and found.came(8, 1)[0, 0] == 0
+    assert np.isnan(found.observed_units(9, 1)[0, 0]) and found.observed_units(8, 1)[0, 0] == 0
 
 
 def test_a_gap_is_not_scored(tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def test_nothing_planned_is_nothing_known_and_everything_open() -> None:
         and (known.open_share == 1).all()
         and not known.closed.any()
     )
-    assert known.until(5, 2).closed.shape == (7, 2) and known.only(np.array([True, False])).open_share.shape == (13, 1)
+    assert known.until(5, 2).closed.shape == (7, 2) and known.select_series(
+        np.array([True, False])
+    ).open_share.shape == (13, 1)
 
 
 def test_days_are_those_of_the_shop() -> None:

@@ -20,7 +20,14 @@ from d2c_mlops.models.forecasting.forecast_inputs import (
     moving_level,
     without_absurd,
 )
-from d2c_mlops.models.forecasting.ladder import Climb, climb, combine_weights, corrections, prior_of, simple_forecasts
+from d2c_mlops.models.forecasting.ladder import (
+    LadderForecast,
+    combine_weights,
+    corrections,
+    ladder_forecast,
+    prior_of,
+    simple_forecasts,
+)
 from d2c_mlops.models.forecasting.panel import Freq, Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.seasonal import last_year_with_growth, smoothed_level
@@ -49,14 +56,14 @@ def test_sales_after_an_origin_change_nothing_that_is_forecast_there() -> None:
     inputs, _ = promoted(130, 60, 8)
     changed = inputs.units.copy()
     changed[110:] = 9_999.0
-    before, after = (climb(i.at(110, 8)).answers for i in (inputs, replace(inputs, units=changed)))
+    before, after = (ladder_forecast(i.as_of_origin(110, 8)).answers for i in (inputs, replace(inputs, units=changed)))
     np.testing.assert_array_equal(before, after)
 
 
 def test_the_plan_after_the_origin_is_read() -> None:
     inputs, actual = promoted(130, 60, 8)
-    blind = climb(replace(inputs, flags={})).answers[..., 0]
-    assert error(climb(inputs).answers[..., 0], actual) < 0.7 * error(blind, actual)
+    blind = ladder_forecast(replace(inputs, flags={})).answers[..., 0]
+    assert error(ladder_forecast(inputs).answers[..., 0], actual) < 0.7 * error(blind, actual)
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -64,13 +71,13 @@ def test_the_order_of_series_changes_no_simple_forecast(order: int) -> None:
     inputs, _ = promoted(90, 12, 8)
     turned = np.random.default_rng(order).permutation(12)
     np.testing.assert_allclose(
-        simple_forecasts(inputs.only(turned)), simple_forecasts(inputs)[:, :, turned], rtol=0.02, atol=1e-6
+        simple_forecasts(inputs.select_series(turned)), simple_forecasts(inputs)[:, :, turned], rtol=0.02, atol=1e-6
     )
 
 
 def test_two_climbs_give_the_same_numbers() -> None:
     inputs, _ = promoted(130, 60, 8)
-    np.testing.assert_array_equal(climb(inputs).answers, climb(inputs).answers)
+    np.testing.assert_array_equal(ladder_forecast(inputs).answers, ladder_forecast(inputs).answers)
 
 
 # -- bad and odd histories
@@ -103,7 +110,7 @@ def test_every_history_has_finite_nested_answers(name: str, freq: Freq) -> None:
     )
     if freq == "D":
         history = replace(history, dates=np.datetime64("2024-01-01", "D") + np.arange(len(values)))
-    answers = climb(from_panel(history, 12)).answers
+    answers = ladder_forecast(from_panel(history, 12)).answers
     assert answers.shape == (12, 3, 7) and np.isfinite(answers).all() and (answers >= 0).all()
     assert (np.diff(answers[..., NESTED], axis=-1) >= 0).all()
     if name in ("all zeros", "all missing", "negative"):
@@ -115,7 +122,7 @@ def test_every_history_has_finite_nested_answers(name: str, freq: Freq) -> None:
 def test_one_absurd_order_becomes_no_certain_forecast() -> None:
     values = np.random.default_rng(2).poisson(10, (200, 3)).astype(float)
     values[-1, 0] = 100_000.0
-    answers = climb(from_panel(panel(values), 28)).answers[:, 0]
+    answers = ladder_forecast(from_panel(panel(values), 28)).answers[:, 0]
     assert answers[:, 0].max() < 40
     assert (answers[:, 4] - answers[:, 3] > 3).all()
 
@@ -250,7 +257,7 @@ def test_a_spread_with_past_promotions_is_narrowed_where_none_is_ahead() -> None
     flag[0:80:4] = 1.0
     sold = rng.poisson(20 * np.where(flag[:80] > 0, 3.0, 1.0)).astype(float)
     inputs = replace(from_panel(panel(sold, "W"), 8), flags={"promotion": flag})
-    answers = climb(inputs).answers
+    answers = ladder_forecast(inputs).answers
     assert (answers[..., 4] - answers[..., 3]).mean() < 30  # a spread of 20 to 60 without the plan is some 45 wide
     assert (answers[..., 3] <= 20).mean() > 0.8 and (answers[..., 4] >= 20).mean() > 0.8
 
@@ -264,7 +271,7 @@ def test_a_closed_step_is_said_to_be_closed() -> None:
     assert forecasts.forecast_reasons(learned, 0, 4) == ["closed that day, as planned: nothing is expected"]
 
 
-def coverage(answer: Climb, actual: Array) -> float:
+def coverage(answer: LadderForecast, actual: Array) -> float:
     return float(((actual >= answer.answers[..., 3]) & (actual <= answer.answers[..., 4])).mean())
 
 
@@ -273,7 +280,7 @@ def test_eighty_percent_intervals_hold_about_eighty_percent() -> None:
     shares = []
     for seed in range(4):
         inputs, actual = promoted(130, 60, 8, seed=seed)
-        shares.append(coverage(climb(inputs), actual))
+        shares.append(coverage(ladder_forecast(inputs), actual))
     assert 0.76 <= np.mean(shares) <= 0.86
 
 
@@ -297,7 +304,7 @@ def test_a_closed_step_sells_nothing_and_teaches_nothing() -> None:
     history = panel(sold)
     inputs = from_plan(history, plan_of(history, closed=shut))
     assert np.isnan(inputs.units[shut[:120]]).all()
-    answers = climb(inputs).answers
+    answers = ladder_forecast(inputs).answers
     assert (answers[4] == 0).all() and (answers[5, :, 0] > 5).all()
 
 
@@ -307,7 +314,7 @@ def test_a_step_that_is_half_open_sells_half() -> None:
     share[50:60:2] = share[63] = 0.5
     sold[50:60:2] = 10.0
     history = panel(sold, "W")
-    answers = climb(from_plan(history, plan_of(history, open_share=share))).answers[..., 0]
+    answers = ladder_forecast(from_plan(history, plan_of(history, open_share=share))).answers[..., 0]
     np.testing.assert_allclose(answers[3], 10.0, rtol=0.05)
     np.testing.assert_allclose(answers[4], 20.0, rtol=0.05)
 

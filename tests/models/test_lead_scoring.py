@@ -174,7 +174,7 @@ def test_the_score_is_the_sum_of_the_factors_that_are_told(model: LeadScorer, ta
     total = sheet.level + np.sum([t[c] for t, c in zip(sheet.tables, codes, strict=True)], axis=0)
     np.testing.assert_allclose(model.predict(asked)["score"], probability(total), atol=1e-6)
     assert set(model.predict(asked)["tier"]) <= {"A", "B", "C", "D"}
-    assert (model.predict(asked)["call"] == (total >= sheet.wanted)).all()
+    assert (model.predict(asked)["call"] == (total >= sheet.call_threshold)).all()
 
 
 def test_what_would_have_to_be_different_is_enough(model: LeadScorer, tables: Tables) -> None:
@@ -191,7 +191,7 @@ def test_what_would_have_to_be_different_is_enough(model: LeadScorer, tables: Ta
                 (c for c, p in enumerate(sheet.phrases[term]) if p == phrase), key=sheet.tables[term].__getitem__
             )
         changed += 1
-        assert sheet.level + sum(t[c] for t, c in zip(sheet.tables, codes, strict=True)) >= sheet.wanted - 1e-9
+        assert sheet.level + sum(t[c] for t, c in zip(sheet.tables, codes, strict=True)) >= sheet.call_threshold - 1e-9
     assert changed > 5
 
 

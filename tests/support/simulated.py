@@ -14,7 +14,7 @@ def digest_of(shop: Shop) -> str:
     """Return the digest of all integers of a shop's days: numbers, times, codes, money in minor units."""
     digest = hashlib.sha256()
     for number in range(shop.world.days):
-        day = shop.history.whole(number)
+        day = shop.history.full_day(number)
         for columns in (day.shown.orders, day.shown.lines, day.others.orders, day.sold.lost):
             for name in sorted(columns):
                 digest.update(np.ascontiguousarray(columns[name].astype("<i8")).tobytes())

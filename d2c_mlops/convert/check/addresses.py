@@ -64,7 +64,7 @@ def sources(subject: Subject) -> Iterator[AddressSource]:
     """Yield the URLs that can be inferred without running the notebook, in document order."""
     for cell, call, path in subject.calls:
         reads = any(pattern.match(path) for pattern in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
-        url_node = _given(call) if reads else None
+        url_node = _named_argument(call) if reads else None
         url = text_of(subject.inference, url_node) if url_node is not None else ""
         if url_node is None or not _WEB.match(url):
             continue
@@ -101,7 +101,7 @@ def text_of(inference: Inference, node: ast.expr | None, depth: int = 0) -> str:
     return ""
 
 
-def _given(call: ast.Call) -> ast.expr | None:
+def _named_argument(call: ast.Call) -> ast.expr | None:
     if call.args:
         return None if isinstance(call.args[0], ast.Starred) else call.args[0]
     keywords = {word.arg: word.value for word in call.keywords}
@@ -116,10 +116,10 @@ def _retrieved(inference: Inference, call: ast.Call) -> str:
         else next((word.value for word in call.keywords if word.arg == "filename"), None)
     )
     text = text_of(inference, url_node)
-    return text if _inside(text) else ""
+    return text if _lies_in_folder(text) else ""
 
 
-def _inside(path: str) -> bool:
+def _lies_in_folder(path: str) -> bool:
     """Whether a path lies in the notebook's folder."""
     parts = PurePosixPath(path).parts
     return (
@@ -153,7 +153,7 @@ def _of_shell(cell: Cell, magic: Magic) -> Iterator[AddressSource]:
     if magic.name == "curl" and not output and not {"-O", "--remote-name", "-LO", "-OL", "-sLO", "-JLO"} & set(words):
         plain = False  # it shows the file instead of writing it
     output = output or (base_name(urls[0]) if urls else "")
-    inside = _inside(output)
+    inside = _lies_in_folder(output)
     refusal = "" if plain and inside else f"`!{magic.name}` with these options is not supported"
     for url in urls:
         yield AddressSource(url, cell, magic.line, f"!{magic.name}", magic=magic, output=output, refusal=refusal)

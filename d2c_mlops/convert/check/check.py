@@ -32,7 +32,7 @@ def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequ
             what = f"the file cannot be read: {error.strerror}"
             raise UsageError(what, where=where, next=f"ls -l {notebook}") from error
         subject = subject_of(raw, notebook, notebook.parent)
-        findings.extend(_kept(examine(subject), select, ignore))
+        findings.extend(_selected_findings(examine(subject), select, ignore))
     return Report(tuple(map(str, notebooks)), tuple(findings))
 
 
@@ -60,7 +60,7 @@ def examine(subject: Subject) -> tuple[Finding, ...]:
         except Exception as error:
             subject.failed[rule.id] = f"{type(error).__name__}: {error}"
     findings.extend(linter.findings(lint))
-    return tuple(sorted(_distinct(findings), key=_place))
+    return tuple(sorted(_without_repeats(findings), key=_place))
 
 
 def _place(finding: Finding) -> tuple[int, int, int, int, str]:
@@ -86,7 +86,7 @@ def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
     )
 
 
-def _distinct(findings: Sequence[Finding]) -> Iterator[Finding]:
+def _without_repeats(findings: Sequence[Finding]) -> Iterator[Finding]:
     """Drop repeats, and ruff's findings on NumPy where one of our rules has a finding with an edit."""
     distinct: set[tuple[str, int | None, int, str]] = set()
     ours = {(finding.cell, finding.line) for finding in findings if finding.rule.startswith("D2C5")}
@@ -97,7 +97,9 @@ def _distinct(findings: Sequence[Finding]) -> Iterator[Finding]:
             yield candidate
 
 
-def _kept(findings: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None) -> Iterator[Finding]:
+def _selected_findings(
+    findings: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None
+) -> Iterator[Finding]:
     for finding in findings:
         if (not select or _matches(finding, select)) and not _matches(finding, ignore or ()):
             yield finding

@@ -48,7 +48,7 @@ class Report:
         counted = Counter(finding.severity for finding in self.findings)
         return {severity: counted[severity] for severity in SEVERITIES}
 
-    def of(self, notebook: str) -> tuple[Finding, ...]:
+    def findings_of(self, notebook: str) -> tuple[Finding, ...]:
         """Return the findings of one notebook."""
         return tuple(finding for finding in self.findings if finding.notebook == notebook)
 
@@ -56,7 +56,7 @@ class Report:
         """Return plain text, cell by cell, with the counts and the next command."""
         lines: list[str] = []
         for notebook in self.notebooks:
-            lines += [notebook, *_cell_by_cell(self.of(notebook)), ""]
+            lines += [notebook, *_cell_by_cell(self.findings_of(notebook)), ""]
         return "\n".join([*lines, *self._summary()]) + "\n"
 
     def _summary(self) -> Iterator[str]:

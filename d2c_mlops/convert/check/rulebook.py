@@ -48,15 +48,15 @@ def _rule(rule: Rule) -> Iterator[str]:
     yield f"### {rule.id} {rule.name}\n"
     yield f"*{rule.severity}* · {_sentence(rule.why)}\n"
     yield f"**Fix:** {_sentence(rule.fix)}\n"
-    yield f"Found:\n\n{_shown(rule.bad)}\n"
-    yield f"Fine:\n\n{_shown(rule.good)}\n"
+    yield f"Found:\n\n{_example_text(rule.bad)}\n"
+    yield f"Fine:\n\n{_example_text(rule.good)}\n"
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _shown(example: RuleExample) -> str:
+def _example_text(example: RuleExample) -> str:
     if example.raw:
         return f"```text\n{example.raw}\n```"
     shown = [_cell(example, index) for index in range(min(3, len(example.cells)))]
@@ -97,7 +97,7 @@ def _changes() -> Iterator[str]:
             change.since,
             f"`{_short(change)}`",
             change.instead,
-            "yes" if _mends(change) else "",
+            "yes" if _is_fixed_automatically(change) else "",
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -107,7 +107,7 @@ def _short(change: ApiChange) -> str:
     return title if len(title) < 110 else f"{change.path}({change.argument or change.position}=...)"
 
 
-def _mends(change: ApiChange) -> bool:
+def _is_fixed_automatically(change: ApiChange) -> bool:
     return bool(change.to or change.text or change.droppable or change.names or any(change.values.values()))
 
 

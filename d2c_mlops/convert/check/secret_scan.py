@@ -99,7 +99,7 @@ def _of_line(line: str, number: int) -> Iterator[Sighting]:
         if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(spans, start, end):
             spans.append((start, end))
             yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
-    for what, secret in () if spans else _detected(line):
+    for what, secret in () if spans else _detected_secrets(line):
         start = max(0, line.find(secret))
         if not _PLACEHOLDER.match(secret) and not _overlaps(spans, start, start + len(secret)):
             spans.append((start, start + len(secret)))
@@ -110,7 +110,7 @@ def _overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
     return any(start < other_end and other_start < end for other_start, other_end in spans)
 
 
-def _detected(line: str) -> list[tuple[str, str]]:
+def _detected_secrets(line: str) -> list[tuple[str, str]]:
     """Run the detectors of detect-secrets on a line with a text as long as a key."""
     if not _LONG_WORD.search(line):
         return []

@@ -101,15 +101,15 @@ def _changed(binding: Binding, inference: Inference, depth: int) -> Selection | 
     value = binding.value
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         if value.func.attr == "drop":
-            return _less(under, dropped_columns(value, inference))
+            return _selection_without(under, dropped_columns(value, inference))
         if value.func.attr == "pop" and value.args:
-            return _less(under, string_list(value.args[0], inference))
+            return _selection_without(under, string_list(value.args[0], inference))
         if value.func.attr in _PASS_THROUGH:
             return under
     return None
 
 
-def _less(under: Selection, gone: tuple[str, ...] | None) -> Selection | None:
+def _selection_without(under: Selection, gone: tuple[str, ...] | None) -> Selection | None:
     if gone is None:
         return None
     if under.only is not None:
@@ -145,7 +145,7 @@ def _call(node: ast.Call, inference: Inference, depth: int) -> Selection | None:
         return None
     if node.func.attr == "drop":
         under = column_selection(node.func.value, inference, depth + 1)
-        return _less(under, dropped_columns(node, inference)) if under is not None else None
+        return _selection_without(under, dropped_columns(node, inference)) if under is not None else None
     if node.func.attr == "pop" and node.args:
         under = column_selection(node.func.value, inference, depth + 1)
         names = string_list(node.args[0], inference)

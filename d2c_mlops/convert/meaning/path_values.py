@@ -19,7 +19,7 @@ class Values:
         self.folder = folder
         self.names: dict[str, str] = {}
 
-    def take(self, node: ast.stmt) -> None:
+    def record_assignment(self, node: ast.stmt) -> None:
         """Record the path that an assignment binds; a name that is bound to another value is removed."""
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             node = ast.Assign([node.target], node.value)
@@ -28,15 +28,15 @@ class Values:
         for target, value_node in ((target, node.value) for target in node.targets):
             if isinstance(target, ast.Tuple) and isinstance(value_node, ast.Tuple):
                 for part, part_value in zip(target.elts, value_node.elts, strict=False):
-                    self.take(ast.Assign([part], part_value))
+                    self.record_assignment(ast.Assign([part], part_value))
             if isinstance(target, ast.Name):
-                value = self.of(value_node)
+                value = self.path_of(value_node)
                 if value is None:
                     self.names.pop(target.id, None)
                 else:
                     self.names[target.id] = value
 
-    def of(self, node: ast.expr) -> str | None:
+    def path_of(self, node: ast.expr) -> str | None:
         """Return the path, relative if it is written as relative; None if it cannot be inferred."""
         if isinstance(node, ast.Constant):
             return node.value if isinstance(node.value, str) else None
@@ -45,7 +45,7 @@ class Values:
         if isinstance(node, ast.JoinedStr):
             return self._joined(node)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
-            left_value, right = self.of(node.left), self.of(node.right)
+            left_value, right = self.path_of(node.left), self.path_of(node.right)
             if left_value is None or right is None:
                 return None
             return left_value + right if isinstance(node.op, ast.Add) else os.path.join(left_value, right)  # noqa: PTH118 - as written
@@ -54,7 +54,7 @@ class Values:
         return self._call(node) if isinstance(node, ast.Call) else None
 
     def _joined(self, node: ast.JoinedStr) -> str | None:
-        parts = [self.of(value.value if isinstance(value, ast.FormattedValue) else value) for value in node.values]
+        parts = [self.path_of(value.value if isinstance(value, ast.FormattedValue) else value) for value in node.values]
         return None if any(part is None for part in parts) else "".join(part for part in parts if part is not None)
 
     def _attribute(self, node: ast.Attribute) -> str | None:
@@ -64,7 +64,7 @@ class Values:
             return "."
         if ast.unparse(node) in ("os.sep", "os.path.sep"):
             return "/"
-        value = self.of(node.value)
+        value = self.path_of(node.value)
         if node.attr == "parent" and value is not None:
             return str((self.folder / value).parent) if value in (".", "..", "") else str(Path(value).parent)
         return None
@@ -74,12 +74,12 @@ class Values:
         text = ast.unparse(node.func)
         if text in ("os.getcwd", "Path.cwd", "pathlib.Path.cwd"):
             return str(self.folder)
-        values = [self.of(argument) for argument in node.args]
+        values = [self.path_of(argument) for argument in node.args]
         if any(value is None for value in values):
             return None
         parts = [value for value in values if value is not None]
         if name in ("join", "joinpath") and not text.startswith("'"):
-            owner = self.of(node.func.value) if name == "joinpath" and isinstance(node.func, ast.Attribute) else ""
+            owner = self.path_of(node.func.value) if name == "joinpath" and isinstance(node.func, ast.Attribute) else ""
             return None if owner is None else os.path.join(owner, *parts) if parts else owner  # noqa: PTH118
         if name in ("Path", "PurePath", "PosixPath"):
             return os.path.join(*parts) if parts else "."  # noqa: PTH118 - as written
@@ -88,5 +88,5 @@ class Values:
         if name in _SAME and len(parts) == 1:
             return parts[0]
         if name in _SAME_METHODS and isinstance(node.func, ast.Attribute):
-            return self.of(node.func.value)
+            return self.path_of(node.func.value)
         return None

@@ -134,7 +134,7 @@ def structure(notebook: Notebook, inference: Inference) -> Structure:
     for cell in notebook.code:
         cell_fits = list(_fits(cell, inference))
         fits.extend(cell_fits)
-        plays = frozenset(_plays(cell, inference, cell_fits))
+        plays = frozenset(_roles_of(cell, inference, cell_fits))
         main = next((role for role in _PRIORITY if role in plays), "prepare")
         roles[cell.index] = CellRole(cell.index, main, plays)
     return Structure(roles, tuple(fits))
@@ -207,7 +207,7 @@ def construction(holder: ast.expr, inference: Inference) -> ast.Call | None:
     return holder if isinstance(holder, ast.Call) else None
 
 
-def _plays(cell: Cell, inference: Inference, fits: list[Fit]) -> Iterator[str]:
+def _roles_of(cell: Cell, inference: Inference, fits: list[Fit]) -> Iterator[str]:
     if cell.tree is None:
         return
     if any(fit.kind in ("model", "clusterer", "unknown") for fit in fits):

@@ -209,9 +209,9 @@ def join_blocks(blocks: list[Block], plan: Plan) -> list[Block]:
         last = joined[-1] if joined else None
         if last is not None and block.kind == last.kind == "step" and block.cells != last.cells:
             same = last.role == block.role == "prepare" and not block.lines[0].statement.comment
-            built = block.role == "fit" and last.size <= 6 and _builds(last, block)
+            built = block.role == "fit" and last.size <= 6 and _fits_estimator_of(last, block)
             apart = _begins_to_learn(last.lines, block.lines, plan)
-            if (same or built or _asks(last, block)) and last.size + block.size <= LONGEST and not apart:
+            if (same or built or _prepares_prediction(last, block)) and last.size + block.size <= LONGEST and not apart:
                 last.lines += block.lines
                 last.cells += [cell for cell in block.cells if cell not in last.cells]
                 last.role = block.role
@@ -220,7 +220,7 @@ def join_blocks(blocks: list[Block], plan: Plan) -> list[Block]:
     return joined
 
 
-def _asks(last: Block, block: Block) -> bool:
+def _prepares_prediction(last: Block, block: Block) -> bool:
     """Whether a few lines only prepare the rows that the next step predicts."""
     created = {name for line in last.lines for name in (*line.facts.binds, *line.facts.mutates)}
     used = {name for line in block.lines for name in line.facts.loads}
@@ -228,7 +228,7 @@ def _asks(last: Block, block: Block) -> bool:
     return roles and last.size <= 3 and created <= used and not created & block.lines[-1].live
 
 
-def _builds(last: Block, block: Block) -> bool:
+def _fits_estimator_of(last: Block, block: Block) -> bool:
     """Whether a block fits an estimator that the block before it only builds."""
     fits = any(
         isinstance(node, ast.Attribute) and node.attr.startswith("fit")

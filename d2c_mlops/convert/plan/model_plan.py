@@ -238,7 +238,7 @@ def _slice(all_blocks: Sequence[Block], needed: NeededColumns) -> list[Block] | 
                 if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
                     return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which is not converted to a function"
                 lines.insert(0, line)
-                needed.take(line.statement, line.facts)
+                needed.before_statement(line.statement, line.facts)
             if lines:
                 chosen.insert(0, Block("inline", block.cells, lines))
     return chosen
@@ -288,5 +288,5 @@ def learned_before_entry(plan: Plan, chosen: ModelChoice, way: RecordEntry | Non
         if needed.touches(line.statement, line.facts):
             if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):
                 lines.insert(0, line)
-            needed.take(line.statement, line.facts)
+            needed.before_statement(line.statement, line.facts)
     return learning_sites(lines, plan)

@@ -127,7 +127,7 @@ def read(notebook: Notebook) -> Plan:
         for statement in code_statements
     ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
-    _live(lines, _watched(lines, functions, free))
+    _set_live_names(lines, _names_read_later(lines, functions, free))
     _kinds(plan)
     plan.dropped = [
         f"cell {cell.number}: {magic.command}"
@@ -192,7 +192,9 @@ def _builds_model(statement: Statement, inference: Inference) -> bool:
     return isinstance(value, ast.Call) and is_model(inference.path(value.func))
 
 
-def _watched(lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], free: frozenset[str]) -> frozenset[str]:
+def _names_read_later(
+    lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], free: frozenset[str]
+) -> frozenset[str]:
     """Names that functions which stay in the notebook read when they are called."""
     watched: set[str] = set()
     names = {name for line in lines for name in line.facts.binds}
@@ -209,7 +211,7 @@ def _watched(lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], fr
     return frozenset(watched - free)
 
 
-def _live(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
+def _set_live_names(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
     live: frozenset[str] = watched
     for line in reversed(lines):
         line.live = live

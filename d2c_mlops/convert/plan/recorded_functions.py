@@ -21,7 +21,11 @@ def functions_of(plan: Plan, inner: bool) -> AuthorFunctions:
     }
     if not inner:
         return AuthorFunctions(extras)
-    names = {name for name, function in plan.functions.items() if not function.reason and _can(function.statement.node)}
+    names = {
+        name
+        for name, function in plan.functions.items()
+        if not function.reason and _can_be_rewritten(function.statement.node)
+    }
     served: dict[str, str] = {}
     while True:
         trial = AuthorFunctions(extras, {name: _name(name, plan) for name in served}, inner=True)
@@ -51,7 +55,7 @@ def _name(name: str, plan: Plan) -> str:
     return variable
 
 
-def _can(node: ast.AST) -> bool:
+def _can_be_rewritten(node: ast.AST) -> bool:
     """Whether a function can be written anew: a plain one, without a name that the new one needs."""
     if not isinstance(node, ast.FunctionDef) or node.decorator_list:
         return False
@@ -100,10 +104,10 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         """Return the function with its body rewritten."""
         served_copy = self.copied(node)
         assert isinstance(served_copy, ast.FunctionDef)
-        served_copy.body = [result for statement in served_copy.body for result in self._listed(self.visit(statement))]
+        served_copy.body = [result for statement in served_copy.body for result in self._as_list(self.visit(statement))]
         return served_copy
 
-    def _listed(self, result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+    def _as_list(self, result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
         if result is None:
             return []
         return list(result) if isinstance(result, list) else [result]  # type: ignore[list-item]
@@ -134,8 +138,8 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             node.test = self.kept(node.test)  # type: ignore[assignment]
         else:
             node.test = self.visit(node.test)
-        node.body = [result for statement in node.body for result in self._listed(self.visit(statement))]
-        node.orelse = [result for statement in node.orelse for result in self._listed(self.visit(statement))]
+        node.body = [result for statement in node.body for result in self._as_list(self.visit(statement))]
+        node.orelse = [result for statement in node.orelse for result in self._as_list(self.visit(statement))]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -153,7 +157,7 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             return self._parts(node, 1)
         if isinstance(function, ast.Attribute) and function.attr == "fit" and self._fits(function.value):
             return self._fit(node)
-        if not self.inside and self._chooses(node):
+        if not self.inside and self._selects_rows(node):
             self.generic_visit(node)
             assert isinstance(function, ast.Attribute)
             return call_of("rows", [copy.deepcopy(function.value), node])
@@ -192,7 +196,7 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         by_place = isinstance(node.value, ast.Attribute) and node.value.attr in ("iloc", "loc")
         return by_place or self.kinds.get(id(base), "") in (FRAME, SERIES, ARRAY)
 
-    def _chooses(self, node: ast.Call) -> bool:
+    def _selects_rows(self, node: ast.Call) -> bool:
         return table_of_rows(node) is not None
 
     def _fits(self, owner: ast.expr) -> bool:

@@ -60,11 +60,11 @@ def plan_replay(
         if line not in chosen and (stored := column_assignment(line.statement.node, plan.inference)) is not None
         for column in stored.columns
     )
-    builder, known_names = _Made(start, visible_names), {start, *functions.served.values()}
+    builder, known_names = _ReplayBuilder(start, visible_names), {start, *functions.served.values()}
     for block in blocks:
         needed_lines = [line for line in block.lines if line in chosen]
         if manner.words and block in called and needed_lines:
-            builder.add(ast.parse(manner.words(block)).body, known_names | {block.called})
+            builder.add_statements(ast.parse(manner.words(block)).body, known_names | {block.called})
             known_names |= set(block.outputs)
             continue
         for line in needed_lines:
@@ -73,12 +73,12 @@ def plan_replay(
             turned = RecordedTransforms(plan.inference, fitted, key, manner.every, gone, functions)
             statement = turned.statement(line)
             if statement is not None:
-                builder.add(statement, known_names, block)
+                builder.add_statements(statement, known_names, block)
                 known_names |= {name for name in line.facts.binds if name not in fitted}
     turned = RecordedTransforms(plan.inference, fitted, "features", manner.every, functions=functions)
     features_copy = turned.copied(ast.Expr(features))
     assert isinstance(features_copy, ast.Expr)
-    replay = builder.done(turned.visit(features_copy.value), known_names)
+    replay = builder.build(turned.visit(features_copy.value), known_names)
     if functions.served:
         replay.functions = served_sources("\n".join([*replay.lines, replay.features]), plan, functions)
     return replay
@@ -97,7 +97,7 @@ def _needed(lines: Sequence[PlanLine], needed: NeededColumns, called: Sequence[B
             if line.facts.opaque or line.kind == "definition":
                 return None
             chosen.insert(0, line)
-            needed.take(line.statement, line.facts)
+            needed.before_statement(line.statement, line.facts)
     return chosen
 
 
@@ -118,14 +118,14 @@ def _pure(line: PlanLine, plan: Plan, fitted: set[str], every: bool, functions: 
     return turned is not None and [ast.dump(node_part) for node_part in turned] == [ast.dump(node)]
 
 
-class _Made:
+class _ReplayBuilder:
     """Collects the statements of a replay, each with the step that it repeats."""
 
     def __init__(self, start: str, visible_names: frozenset[str]) -> None:
         self.replay, self.seen = ReplayPlan(start), visible_names
         self.lines: list[tuple[str, Block | None]] = []
 
-    def add(self, statements: Sequence[ast.stmt], known_names: set[str], block: Block | None = None) -> None:
+    def add_statements(self, statements: Sequence[ast.stmt], known_names: set[str], block: Block | None = None) -> None:
         """Add statements; names that they read and that no earlier statement binds come from the training."""
         turn = _Given(known_names, self.seen)
         turn.before(statements)
@@ -133,7 +133,7 @@ class _Made:
             self.lines.append((ast.unparse(ast.fix_missing_locations(turn.visit(statement))), block))
         self.replay.given += [name for name in turn.given if name not in self.replay.given]
 
-    def done(self, features: ast.AST, known_names: set[str]) -> ReplayPlan:
+    def build(self, features: ast.AST, known_names: set[str]) -> ReplayPlan:
         """Return the replay without unused statements and second names, with a comment on repeated code."""
         turn, replay = _Given(known_names, self.seen), self.replay
         text = ast.unparse(ast.fix_missing_locations(turn.visit(features)))

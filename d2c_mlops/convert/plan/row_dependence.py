@@ -80,7 +80,7 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
     if name in ("fit_transform", "fit_resample", "fit_sample"):
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.{name}"
     if name == "fit" and (
-        is_transformer(kind) or is_sampler(kind) or _transforms(owner, around) or _own(owner, inference)
+        is_transformer(kind) or is_sampler(kind) or _transforms(owner, around) or _is_author_class(owner, inference)
     ):
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit"
     if name == "fit_predict":
@@ -105,7 +105,7 @@ def _transforms(owner: ast.expr, around: ast.AST) -> bool:
     )
 
 
-def _own(owner: ast.expr, inference: Inference) -> bool:
+def _is_author_class(owner: ast.expr, inference: Inference) -> bool:
     """Whether an object is of a class of the author: `prep = Prep()`."""
     binding = inference.binding(owner) if isinstance(owner, ast.Name) else None
     built = binding.value if binding is not None else owner

@@ -58,10 +58,10 @@ class NeededColumns:
         if name not in self.seen:
             self.columns[name] = self.columns.get(name, NONE) | columns
 
-    def read(self, node: ast.AST, among: Collection[str] | None = None) -> None:
-        """Mark the names that a piece of code reads as needed; with `among` only these names."""
+    def read(self, node: ast.AST, limited_to: Collection[str] | None = None) -> None:
+        """Mark the names that a piece of code reads as needed; with `limited_to` only these names."""
         for name, columns in self.reads(node):
-            if among is None or name in among:
+            if limited_to is None or name in limited_to:
                 self.want(name, columns)
 
     def reads(self, node: ast.AST) -> Iterator[tuple[str, ColumnSet]]:
@@ -85,11 +85,13 @@ class NeededColumns:
         for child in ast.iter_child_nodes(node):
             yield from self.reads(child)
 
-    def touches(self, statement: Statement, facts: Facts | None = None, among: Collection[str] | None = None) -> bool:
-        """Whether a statement creates or changes a needed name; with `among` only of these names."""
+    def touches(
+        self, statement: Statement, facts: Facts | None = None, limited_to: Collection[str] | None = None
+    ) -> bool:
+        """Whether a statement creates or changes a needed name; with `limited_to` only of these names."""
         facts = facts or statement.facts
         touched = {*facts.binds, *facts.mutates} & set(self.columns)
-        touched = touched if among is None else touched & set(among)
+        touched = touched if limited_to is None else touched & set(limited_to)
         if self.every and rows_in_place(getattr(statement.node, "value", None)) is not None:
             return False
         stored = column_assignment(statement.node, self.inference)
@@ -97,7 +99,7 @@ class NeededColumns:
             return bool(touched)
         return bool(self.columns[stored.name] & stored.columns)
 
-    def take(self, statement: Statement, facts: Facts | None = None) -> None:
+    def before_statement(self, statement: Statement, facts: Facts | None = None) -> None:
         """Replace the names that a statement creates by the names that it reads."""
         facts = facts or statement.facts
         node, around = statement.node, {*facts.reads, *facts.mutates}
@@ -110,7 +112,7 @@ class NeededColumns:
             for part in stored.reads:
                 self.read(part, around)
             return
-        if (passed := self._passed(node)) is not None:
+        if (passed := self._passed_table(node)) is not None:
             target, source, gone = passed
             columns = self.columns.pop(target, NONE)
             self.want(source, columns - gone if self.every else columns | ColumnSet(gone))
@@ -132,7 +134,7 @@ class NeededColumns:
         for name in facts.mutates:
             self.want(name)
 
-    def _passed(self, node: ast.stmt) -> tuple[str, str, frozenset[str]] | None:
+    def _passed_table(self, node: ast.stmt) -> tuple[str, str, frozenset[str]] | None:
         """`a = b`, `a = b.copy()`, `a = b.drop(columns=…)`, `b.drop(…, inplace=True)`: the names, and the columns dropped."""
         if not isinstance(node, ast.Assign | ast.Expr):
             return None
@@ -251,7 +253,7 @@ def take_if_needed(block: Block, needed: NeededColumns) -> bool:
         return False
     before = set(needed.columns) - {name for line in block.lines for name in line.facts.binds}
     for line in reversed(block.lines):
-        needed.take(line.statement, line.facts)
+        needed.before_statement(line.statement, line.facts)
     for name in set(needed.columns) - before - set(block.inputs):
         del needed.columns[name]
     for name in set(block.inputs) - set(needed.columns):

@@ -113,11 +113,11 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
             inputs.setdefault(name)
     lost = [n for n in unsure if n not in before]
     if lost and any(n in live for n in lost):
-        yield from _plain(block, f"it may leave {', '.join(lost)} without a value")
+        yield from _as_plain_code(block, f"it may leave {', '.join(lost)} without a value")
         return
     outputs = [n for n in outputs if n not in lost]
     if not outputs:
-        yield from _plain(block, "its results are not used later")
+        yield from _as_plain_code(block, "its results are not used later")
         return
     contested = plan.imports.contested & set(inputs)
     block.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, block))]
@@ -132,7 +132,7 @@ def _supply(block: Block, earlier: Sequence[Block]) -> None:
         binders = [block for block in earlier if any(name in line.facts.binds for line in block.lines)]
         if binders and binders[-1].kind == "step" and name not in binders[-1].outputs:
             block.inputs, block.outputs, block.imports = [], [], []
-            list(_plain(block, f"{name} may be without a value before it"))
+            list(_as_plain_code(block, f"{name} may be without a value before it"))
             return
 
 
@@ -144,13 +144,13 @@ def _leave_asides(all_blocks: Sequence[Block]) -> None:
             continue
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
         readers = [reader for name in names for reader in _readers(name, all_blocks[place + 1 :])]
-        if readers and all(_looks(*reader) for reader in readers):
+        if readers and all(_only_displays(*reader) for reader in readers):
             block.kind, block.reasons = "plain", [*block.reasons, "only displayed outputs use it"]
             for line in block.lines:
                 line.kind = "show"
 
 
-def _looks(block: Block, line: PlanLine) -> bool:
+def _only_displays(block: Block, line: PlanLine) -> bool:
     """Whether a line only shows what it reads: it uses no model, evaluates none, and has no other reason to be kept."""
     judges = line.role in ("fit", "predict", "evaluate", "split")
     return block.kind == "plain" and not judges and not any(plan_line.reason for plan_line in block.lines)
@@ -166,7 +166,7 @@ def _readers(name: str, later: Sequence[Block]) -> Iterator[tuple[Block, PlanLin
                 return
 
 
-def _plain(block: Block, reason: str) -> Iterator[Block]:
+def _as_plain_code(block: Block, reason: str) -> Iterator[Block]:
     block.kind, block.reasons = "plain", [*block.reasons, reason]
     for line in block.lines:
         line.kind = "plain"

@@ -78,13 +78,13 @@ class DataFiles:
 
     def by_part(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the only table of the same kind whose name contains the reference's name, or is contained in it."""
-        stem, _, suffix = _plain(name).rpartition(".")
+        stem, _, suffix = _normalized_name(name).rpartition(".")
         if len(stem) < _LEAST_PART:
             return None
         for folder in self.searched:
             near: dict[str, Path] = {}
             for file in self.files(folder):
-                name_stem, _, kind = _plain(file.name).rpartition(".")
+                name_stem, _, kind = _normalized_name(file.name).rpartition(".")
                 if (
                     file.name not in results
                     and kind == suffix
@@ -119,7 +119,7 @@ def base_of(reference: str) -> str:
     return PurePosixPath(reference.replace("\\", "/")).name
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     """A name without case, separators and the ' (1)' of a second download."""
     stem, dot, suffix = name.lower().rpartition(".")
     stem = _COPY.sub("", stem if dot else suffix)
@@ -127,7 +127,7 @@ def _plain(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    plain = _plain(name)
+    plain = _normalized_name(name)
     stem, dot, suffix = plain.rpartition(".")
     return stem if dot and f".{suffix}" in _TABLES else ""
 
@@ -135,7 +135,7 @@ def _stem(name: str) -> str:
 _KEYS = (
     ("its name", lambda name: name),
     ("its name in another case", str.lower),
-    ("its name without separators and copy marks", _plain),
+    ("its name without separators and copy marks", _normalized_name),
     ("its name with another suffix", _stem),
 )
 

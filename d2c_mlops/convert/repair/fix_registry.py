@@ -18,7 +18,7 @@ from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell, Notebook, code_cell
 
 if TYPE_CHECKING:
-    from d2c_mlops.convert.run.session import CellError
+    from d2c_mlops.convert.run.session import CellError, CodePlace
 
 FIXES_PACKAGE = "d2c_mlops.convert.repair.fixes"
 Node = TypeVar("Node", bound=ast.AST)
@@ -62,18 +62,6 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A place in a cell that was being run: lines from 1, columns in bytes."""
-
-    cell: int
-    line: int
-    end_line: int
-    column: int | None
-    end_column: int | None
-    function: str
-
-
-@dataclass(frozen=True)
 class CellFailure:
     """The failure of a cell: exception, message, frames and nearby values."""
 
@@ -85,7 +73,7 @@ class CellFailure:
     name: str = ""  # the attribute or module that was not there
     holder: str = ""  # class of the object without that attribute
     filename: str = ""
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[CodePlace, ...] = ()  # of cells, outermost first
     library: tuple[str, ...] = ()
     strings: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +98,7 @@ def cell_failure(cell: int, error: CellError) -> CellFailure:
         error["name"],
         error["holder"],
         error["filename"],
-        tuple(Frame(**frame) for frame in error["frames"]),
+        tuple(error["frames"]),
         tuple(error["library"]),
         error["strings"],
         error["kinds"],
@@ -144,9 +132,9 @@ class RepairContext:
     def failing(self, failure: CellFailure, kind: type[Node]) -> Iterator[tuple[Cell, Node]]:
         """Yield the nodes of a kind at the place of the failure, most likely first, innermost frame first."""
         for frame in reversed(failure.frames):
-            if not 0 <= frame.cell < len(self.notebook.cells):
+            if not 0 <= frame["cell"] < len(self.notebook.cells):
                 continue
-            cell = self.cell(frame.cell)
+            cell = self.cell(frame["cell"])
             ranked = [(rank, node) for _, node in self.nodes(kind, cell) if (rank := _rank(frame, node)) < 9]
             for _, node in sorted(ranked, key=lambda pair: pair[0]):
                 yield cell, node
@@ -162,22 +150,23 @@ class RepairContext:
         yield from sorted(ran, key=lambda pair: -pair[0].index)
 
 
-def _rank(frame: Frame, node: ast.AST) -> int:
+def _rank(frame: CodePlace, node: ast.AST) -> int:
     """Return 0 for the node itself, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""
     line = getattr(node, "lineno", None)
     if line is None:
         return 9
-    end = getattr(node, "end_lineno", line) or line
-    column, end_column = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 0)
-    if frame.column is not None and frame.end_column is not None:
-        mine, its = (line, column, end, end_column), (frame.line, frame.column, frame.end_line, frame.end_column)
-        if mine == its:
+    last = getattr(node, "end_lineno", line) or line
+    column, end_column = frame["column"], frame["end_column"]
+    if column is not None and end_column is not None:
+        start, end = (line, getattr(node, "col_offset", 0)), (last, getattr(node, "end_col_offset", 0))
+        frame_start, frame_end = (frame["line"], column), (frame["end_line"], end_column)
+        if (start, end) == (frame_start, frame_end):
             return 0
-        if (frame.line, frame.column) <= (line, column) and (end, end_column) <= (frame.end_line, frame.end_column):
+        if frame_start <= start and end <= frame_end:
             return 1
-        if (line, column) <= (frame.line, frame.column) and (frame.end_line, frame.end_column) <= (end, end_column):
+        if start <= frame_start and frame_end <= end:
             return 2
-    return 3 if line <= frame.end_line and end >= frame.line else 9
+    return 3 if line <= frame["end_line"] and last >= frame["line"] else 9
 
 
 Find = Callable[[RepairContext], Iterator[Proposal]]

@@ -58,7 +58,7 @@ def leave_out_plot(context: RepairContext, failure: CellFailure) -> Omission | N
 
 def _statement(cell: Cell, failure: CellFailure) -> ast.stmt | None:
     """Return the statement of a cell that failed."""
-    lines = [frame.line for frame in failure.frames if frame.cell == failure.cell]
+    lines = [frame["line"] for frame in failure.frames if frame["cell"] == failure.cell]
     body = cell.tree.body if cell.tree is not None and lines else []
     return next((statement for statement in body if statement.lineno <= lines[0] <= (statement.end_lineno or 0)), None)
 

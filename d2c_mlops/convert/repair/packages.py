@@ -65,8 +65,8 @@ def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str
     plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), "--", *distributions]
     planned = _run(plan, folder)
     if planned.returncode:
-        return [], _last(planned.stderr)
-    requirements = [match for match in _MADE.findall(planned.stderr) if not _has(folder, match)]
+        return [], _failure_reason(planned.stderr)
+    requirements = [match for match in _MADE.findall(planned.stderr) if not _is_installed(folder, match)]
     if not requirements:
         return [], None
     process = _run(
@@ -84,7 +84,7 @@ def _install(distributions: Sequence[str], folder: Path) -> tuple[list[str], str
         ],
         folder,
     )
-    return (requirements, None) if process.returncode == 0 else ([], _last(process.stderr))
+    return (requirements, None) if process.returncode == 0 else ([], _failure_reason(process.stderr))
 
 
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -105,12 +105,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _has(folder: Path, requirement: str) -> bool:
+def _is_installed(folder: Path, requirement: str) -> bool:
     name, _, version = requirement.partition("==")
     return any(folder.glob(f"{name.replace('-', '_')}-{version}.dist-info"))
 
 
-def _last(text: str) -> str:
+def _failure_reason(text: str) -> str:
     """Return the part of an installer's message with the reason."""
     lines = [re.sub(r"^[\s│╰─▶××]+", "", line).strip() for line in text.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Using Python", "Resolved")))[:600]

@@ -72,5 +72,5 @@ def _advice(failure: CellFailure, left_out: str, fetched: Sequence[FetchedFacts]
         return "put the value into a parameters cell"
     if failure.kind == "NameError":
         return "define the name above this cell, or remove the cell"
-    where = next((f"line {frame.line}" for frame in reversed(failure.frames)), "the cell")
+    where = next((f"line {frame['line']}" for frame in reversed(failure.frames)), "the cell")
     return f"fix {where} of the cell and convert again"

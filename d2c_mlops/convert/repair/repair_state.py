@@ -115,7 +115,7 @@ class RepairState:
             return False
         self.seen.add(state)
         for fix, offer in offers:
-            self.note(fix, offer, old)
+            self.record_fix(fix, offer, old)
         for file, name in laid:
             place = self.folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class RepairState:
         self.data_files.forget()
         return True
 
-    def note(self, fix: Fix, offer: Proposal, old: Notebook) -> None:
+    def record_fix(self, fix: Fix, offer: Proposal, old: Notebook) -> None:
         """Record a fix with the changed lines, before and after."""
         cells = list(dict.fromkeys(edit.cell for edit in offer.edits))
         reason = offer.reason or fix.reason
@@ -134,13 +134,13 @@ class RepairState:
             was, now = _changed_lines(old.cells[index].source, new.source)
             if was == now:
                 continue
-            self.fixes.append(AppliedFix(self.at(index), fix.id, was, now, reason))
+            self.fixes.append(AppliedFix(self.original_index(index), fix.id, was, now, reason))
         for file, name in offer.files:
             self.fixes.append(
                 AppliedFix(None, fix.id, "", name, reason or f"{file.name} is copied beside the notebook")
             )
 
-    def at(self, index: int) -> int:
+    def original_index(self, index: int) -> int:
         """Return the index of a cell in the original."""
         return self.order[index]
 

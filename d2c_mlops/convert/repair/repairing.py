@@ -126,7 +126,9 @@ def fix_before_running(state: RepairState) -> None:
     if problem is not None and problem.problem is not None:
         why = f"line {problem.problem.line}: {problem.problem.message}"
         kind = "it is not valid Python" if problem.problem.kind == "invalid" else "it is Python 2 code"
-        raise RepairRefused(Refusal(state.at(problem.index), f"{kind}: {why}", "fix the cell by hand", "SyntaxError"))
+        raise RepairRefused(
+            Refusal(state.original_index(problem.index), f"{kind}: {why}", "fix the cell by hand", "SyntaxError")
+        )
     own_modules = [path.stem for folder in state.place.packages[:-1] for path in folder.iterdir()]
     state.missing = distributions_needed(state.context(None), state.folder, own_modules)
     if state.install and state.missing:

@@ -67,7 +67,7 @@ def run_once(state: RepairState) -> bool:
                 index += 1
                 continue
             failure = cell_failure(index, cell_run.error)
-            line = max((frame.line for frame in failure.frames if frame.cell == index), default=0)
+            line = max((frame["line"] for frame in failure.frames if frame["cell"] == index), default=0)
             if retried == index and line <= failed_line:
                 return False  # perhaps only because the cell ran twice
             state.results[index] = cell_run
@@ -97,7 +97,7 @@ def run_cell(state: RepairState, session: Session, cell: Cell) -> CellRun:
             "memory": "use a part of the data, or raise the limit: --memory GB",
         }
         step = steps.get(ended.status, "run the cell alone to see what ends the process")
-        raise RepairRefused(Refusal(state.at(cell.index), ended.says, step, ended.status)) from stopped
+        raise RepairRefused(Refusal(state.original_index(cell.index), ended.says, step, ended.status)) from stopped
     state.seconds += cell_run.seconds
     return cell_run
 
@@ -166,8 +166,10 @@ def move_definition(state: RepairState, failure: CellFailure) -> bool:
     if order_hash in state.seen:
         return False
     state.seen.add(order_hash)
-    why = f"`{failure.name}` is used in cell {state.at(target) + 1} and defined in cell {state.at(source) + 1}: the cells were run out of order"
-    state.fixes.append(AppliedFix(state.at(source), "order", f"cell {source + 1}", f"cell {target + 1}", why))
+    why = f"`{failure.name}` is used in cell {state.original_index(target) + 1} and defined in cell {state.original_index(source) + 1}: the cells were run out of order"
+    state.fixes.append(
+        AppliedFix(state.original_index(source), "order", f"cell {source + 1}", f"cell {target + 1}", why)
+    )
     state.order = order
     state.notebook = replace(state.notebook, cells=tuple(replace(cell, index=i) for i, cell in enumerate(cells)))
     return True
@@ -195,8 +197,14 @@ def refuse(state: RepairState, failure: CellFailure) -> None:
         state.missing = list(dict.fromkeys([*state.missing, distribution_of(module)]))
         image = state.limits.isolation.removeprefix(PREFIX) if state.limits.isolation.startswith(PREFIX) else ""
         raise RepairRefused(
-            missing_module_refusal(failure, state.at(failure.cell), module, state.missing, state.tried, image)
+            missing_module_refusal(
+                failure, state.original_index(failure.cell), module, state.missing, state.tried, image
+            )
         )
-    downloads = [download for download in state.fetched if download.cell == state.at(failure.cell) + 1] or state.fetched
+    downloads = [
+        download for download in state.fetched if download.cell == state.original_index(failure.cell) + 1
+    ] or state.fetched
     downloaded = [download.to_dict() for download in downloads] if state.fetch else None
-    raise RepairRefused(failed_cell_refusal(failure, state.at(failure.cell), state.left_out_text(), downloaded))
+    raise RepairRefused(
+        failed_cell_refusal(failure, state.original_index(failure.cell), state.left_out_text(), downloaded)
+    )

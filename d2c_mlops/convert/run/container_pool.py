@@ -47,7 +47,7 @@ class ContainerRun:
                 self.container.send(b"I", self.number, part)
         os.close(self.source)
 
-    def take(self, kind: bytes, data: bytes) -> None:
+    def receive(self, kind: bytes, data: bytes) -> None:
         """Take a frame of the container."""
         if kind == b"L":
             self.output += data
@@ -137,7 +137,7 @@ class RunningContainer:
             kind, number, size = HEAD.unpack(head)
             data = stream.read(size)
             if self.run is not None and self.run.number == number:
-                self.run.take(kind, data)
+                self.run.receive(kind, data)
         code = self.process.wait()
         self.folder.cleanup()
         if self.run is not None:
@@ -362,7 +362,7 @@ def borrow(
         inner = outer
     key = (engine, tuple(readable), tuple(inner), limits.memory, limits.processes)
     names = dict(zip(outer, inner, strict=True))
-    while not anew and (lease := _taken(key)) is not None:
+    while not anew and (lease := _waiting_lease(key)) is not None:
         lease.names = names
         if lease.container.process.poll() is None and all(
             path_text.lend(Path(path)) for path_text, path in zip(lease.folders, outer, strict=True)
@@ -377,7 +377,7 @@ def borrow(
     return Lease(key, RunningContainer(line, name, engine.remove), folders, names)
 
 
-def _taken(key: tuple[object, ...]) -> Lease | None:
+def _waiting_lease(key: tuple[object, ...]) -> Lease | None:
     with _lock:
         for lease in _waiting:
             if lease.key == key:

@@ -124,7 +124,7 @@ class ContainerImage:
         line += [f"--shm-size={SCRATCH}", f"--tmpfs=/tmp:rw,nosuid,nodev,size={SCRATCH}", "--log-driver=none"]
         line += ["--workdir=/", "--entrypoint=python3"]
         line += [
-            f"--ulimit={kind}={_ceiling(what)}"
+            f"--ulimit={kind}={_highest_limit(what)}"
             for kind, what in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
         ]
         line += [f"--env={variable}=" for proxy in PROXIES for variable in (proxy, proxy.lower())]
@@ -139,7 +139,7 @@ class ContainerImage:
             subprocess.run([self.engine, "rm", "--force", "--volumes", name], capture_output=True, timeout=PATIENCE)
 
 
-def _ceiling(what: int) -> str:
+def _highest_limit(what: int) -> str:
     """Return a limit that this machine can set: a machine that is itself a container may allow less than engines request."""
     hard = resource.getrlimit(what)[1]
     number = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)

@@ -145,8 +145,8 @@ def _compare(prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[in
         names = getattr(expected, "columns", None)
         column = str(names[where[-1]]) if names is not None else f"feature {where[-1] + 1}"
         raise Disagreement(
-            f"record {rows[where[0]] + 1} {grouping} gets {_shown(ours[where])} as {column}, "
-            f"{_shown(right[where])} in the whole table"
+            f"record {rows[where[0]] + 1} {grouping} gets {_value_text(ours[where])} as {column}, "
+            f"{_value_text(right[where])} in the whole table"
         )
 
 
@@ -187,5 +187,5 @@ def differing_features(ours: np.ndarray, right: np.ndarray, scale: np.ndarray | 
     return np.asarray(~(same | (np.isnan(a) & np.isnan(b))))
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)

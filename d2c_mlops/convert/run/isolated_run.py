@@ -165,7 +165,7 @@ class Child:
         view = IsolatedView(folder, (home,), (*extra, *readable))
         self.process: subprocess.Popen[bytes] | ContainerRun
         if self.box is not None:
-            self.process = self._contained(self.box, command, folder, home, view.to_read, variables, pipes)
+            self.process = self._start_in_container(self.box, command, folder, home, view.to_read, variables, pipes)
             return
         self.process = subprocess.Popen(
             view.command(self.mode.name, command),
@@ -184,7 +184,7 @@ class Child:
         """Name of the container."""
         return self.lease.container.name
 
-    def _contained(
+    def _start_in_container(
         self,
         box: ContainerImage,
         command: Sequence[str],
@@ -247,7 +247,7 @@ class Child:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         limit = time.monotonic() + _PATIENCE
-        while any(map(_lives, family)) and time.monotonic() < limit:
+        while any(map(_is_alive, family)) and time.monotonic() < limit:
             time.sleep(_SETTLE / 4)
         if self.mode.name != TRUSTED and code > 128:
             code = 128 - code  # launchers tell a signal as shells do
@@ -322,7 +322,7 @@ def _confine(limits: ChildLimits) -> None:
         score.write("1000")
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     """Return whether a process can still do something; one that waits to be collected by its parent cannot."""
     with contextlib.suppress(psutil.Error):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -46,7 +46,7 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
             roots += [upward for upward in (start, *start.parents) if upward.is_relative_to(top)]
             if (top / "src").is_dir():
                 roots.append(top / "src")
-    roots[1:1] = [path for path in _added(notebook, folder) if lies_below(path, limits)]
+    roots[1:1] = [path for path in _added_folders(notebook, folder) if lies_below(path, limits)]
     return [path for path in dict.fromkeys(roots) if is_folder(path) and path != Path(path.anchor)]
 
 
@@ -70,12 +70,12 @@ def imported(notebook: Notebook) -> dict[str, int]:
     """Return the top-level modules that a notebook imports, each with the first cell that does (from 1)."""
     first_cells: dict[str, int] = {}
     for cell in notebook.code:
-        for name in _tops(cell.tree) if cell.tree is not None else ():
+        for name in _imported_packages(cell.tree) if cell.tree is not None else ():
             first_cells.setdefault(name, cell.index + 1)
     return first_cells
 
 
-def _tops(tree: ast.AST) -> Iterator[str]:
+def _imported_packages(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -98,7 +98,7 @@ def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, LocalPacka
         files = [local.place] if local.place.is_file() else sorted(local.place.rglob("*.py"))[:500]
         for file in files:
             try:
-                todo += _tops(ast.parse(file.read_text(encoding="utf-8", errors="replace")))
+                todo += _imported_packages(ast.parse(file.read_text(encoding="utf-8", errors="replace")))
             except (SyntaxError, ValueError, OSError):
                 continue
     return dict(sorted(packages.items()))
@@ -114,32 +114,36 @@ def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
     No package index is queried for a local name.
     """
     try:
-        spec = PathFinder.find_spec(name, [entry for entry in sys.path if entry and not _among(Path(entry), roots)])
+        spec = PathFinder.find_spec(
+            name, [entry for entry in sys.path if entry and not _lies_in_roots(Path(entry), roots)]
+        )
     except (ImportError, ValueError):
         spec = None
     places = [spec.origin] if spec is not None and spec.origin else []
-    if places and not any(_among(Path(place), roots) for place in places):
+    if places and not any(_lies_in_roots(Path(place), roots) for place in places):
         return f"the installed {DISTRIBUTIONS.get(name, name)}"
     distributions = {**DISTRIBUTIONS, **TO_INSTALL}
-    if name in distributions or _plain(name) in {_plain(distribution) for distribution in distributions.values()}:
+    if name in distributions or _normalized_name(name) in {
+        _normalized_name(distribution) for distribution in distributions.values()
+    }:
         return f"{distributions.get(name, name)} on the package index"
-    for text, where in _asked(notebook, roots):
-        if _plain(name) in {_plain(re.split(r"[=<>!~\[; ]", word)[0]) for word in text.split()}:
+    for text, where in _installed_in_cells(notebook, roots):
+        if _normalized_name(name) in {_normalized_name(re.split(r"[=<>!~\[; ]", word)[0]) for word in text.split()}:
             return f"{name} on the package index, required by {where}"
     return ""
 
 
-def _among(place: Path, roots: Sequence[Path]) -> bool:
+def _lies_in_roots(place: Path, roots: Sequence[Path]) -> bool:
     resolved = place.resolve()
     inside = any(resolved == root or resolved.is_relative_to(root) for root in roots)
     return inside and "site-packages" not in resolved.parts
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return name.lower().replace("_", "-").partition("<")[0]
 
 
-def _asked(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
+def _installed_in_cells(notebook: Notebook, roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """The packages that the author installs, with the place of each command."""
     for cell in notebook.code:
         for magic in cell.magics:
@@ -205,7 +209,7 @@ def copy_packages(
     return sorted(path.name for path in packages)
 
 
-def _added(notebook: Notebook, folder: Path) -> list[Path]:
+def _added_folders(notebook: Notebook, folder: Path) -> list[Path]:
     """The folders that cells add to sys.path, or change into, as far as they are written down."""
     from d2c_mlops.convert.meaning.path_values import Values
 
@@ -216,7 +220,7 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
             if magic.name in ("%cd", "cd") and magic.argument:
                 folders.append(folder / magic.argument.strip("'\""))
         for statement in cell.tree.body if cell.tree is not None else ():
-            values.take(statement)
+            values.record_assignment(statement)
             for node in ast.walk(statement):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                     continue
@@ -229,6 +233,6 @@ def _added(notebook: Notebook, folder: Path) -> list[Path]:
                         else last_argument
                     )
                     for part in parts:
-                        if (value := values.of(part)) is not None:
+                        if (value := values.path_of(part)) is not None:
                             folders.append(folder / value)
     return [path.resolve() for path in folders if is_folder(path)]

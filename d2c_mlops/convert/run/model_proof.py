@@ -95,13 +95,13 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
         exec(compile(source, "<model>", "exec"), namespace)  # noqa: S102 - the child's purpose
     trained, took = _trained_once(candidate, namespace)
     raw, model, features = trained["records"], trained["model"], trained["features"]
-    _need(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the records are not a DataFrame")
-    _need(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are not strings")
-    _need(raw.columns.is_unique, "two columns of the records have the same name")
-    _need(
+    _require(isinstance(raw, pd.DataFrame) and len(raw) > 1, "the records are not a DataFrame")
+    _require(all(isinstance(name, str) and name.strip() for name in raw.columns), "column names are not strings")
+    _require(raw.columns.is_unique, "two columns of the records have the same name")
+    _require(
         raw.index.is_unique, "rows are resampled before the record is taken; resample the training rows after the split"
     )
-    _need(hasattr(model, "predict"), "the estimator cannot predict")
+    _require(hasattr(model, "predict"), "the estimator cannot predict")
     learned = Learned()
     for name, value in trained["given"].items():
         learned.give(name, value)
@@ -110,10 +110,10 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     learned.learning = False
     whole = prepare(raw.copy(), learned)
     count = _row_count(whole)
-    _need(count == len(raw), f"{len(raw)} records give {count} rows of features")
+    _require(count == len(raw), f"{len(raw)} records give {count} rows of features")
     if isinstance(whole, pd.DataFrame | pd.Series):
         whole.index = raw.index  # records are numbered anew
-    _same(whole, features)
+    _require_same_features(whole, features)
     used_records, used_features = _learned_from(raw, first, whole)
     answers = model.predict(used_features)
     rows = np.unique(np.linspace(0, len(used_records) - 1, 8).astype(int))
@@ -121,12 +121,12 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
         alone = model.predict(
             prepare(used_records.iloc[[row]].reset_index(drop=True), learned)
         )  # numbered anew, as they come
-        _need(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets a different prediction")
+        _require(_close(np.asarray(alone), np.asarray(answers)[[row]]), "a single record gets a different prediction")
     agreed = check_agreement(lambda records: prepare(records, learned), used_records, used_features)
-    used = _used(used_records, learned, prepare)
-    _need(bool(used), "no column affects the prediction")
+    used = _columns_with_effect(used_records, learned, prepare)
+    _require(bool(used), "no column affects the prediction")
     column = learned_column(_records(candidate, namespace, took), namespace, used)
-    _need(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
+    _require(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
     outputs = output_of(model, answers, used_features)
     described = contract_of(candidate["name"], used_records[used], outputs, used_names=list(raw.columns))
     if isinstance(model, Forecast):
@@ -136,7 +136,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     records = to_records(contract.input_fields, contract.check_inputs(sample))
     contract.request_list.validate_python(records)
     served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
-    _need(
+    _require(
         _close(np.asarray(model.predict(served)), np.asarray(answers)[rows]),
         "a record sent over HTTP gets a different prediction",
     )
@@ -152,7 +152,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
         "agreement": agreed.to_dict(),
         "overlap": trained.get("overlap"),
         "metric": _metric(candidate, trained, model),
-        "again": _again(candidate, namespace, took, _metric(candidate, trained, model)),
+        "again": _second_metric(candidate, namespace, took, _metric(candidate, trained, model)),
     }
 
 
@@ -168,7 +168,7 @@ def _trained_once(candidate: CandidateModel, namespace: Namespace) -> tuple[Trai
     """The result of a training and its seconds; candidates that differ only in the preparation of records share it."""
     source = candidate["sources"][1]
     if source not in _trainings:
-        from d2c_mlops.convert.run.held_out import overlap_share, record_fits, regression_rows
+        from d2c_mlops.convert.run.evaluation_overlap import overlap_share, record_fits, regression_rows
 
         _trainings.clear()
         began = time.monotonic()
@@ -228,7 +228,7 @@ def _learned_from(raw: pd.DataFrame, first: Features, whole: Features) -> tuple[
         return raw, whole
     first_rows = set(_rows(first))
     among = np.array([row in first_rows for row in _rows(whole)])
-    _need(bool(among.any()), "rows cannot be distinguished")
+    _require(bool(among.any()), "rows cannot be distinguished")
     return raw[among], whole[among]
 
 
@@ -264,7 +264,7 @@ def _metric(candidate: CandidateModel, trained: Training, model: Predictor) -> f
     return float(score(trained["answers"], model.predict(trained["features"]), trained["features"]))
 
 
-def _again(candidate: CandidateModel, namespace: Namespace, took: float, value: float | None) -> float | None:
+def _second_metric(candidate: CandidateModel, namespace: Namespace, took: float, value: float | None) -> float | None:
     """The metric of a second training, which differs if the notebook is random; None if it was not trained again."""
     if value is None or took > SLOW:
         return None
@@ -272,7 +272,7 @@ def _again(candidate: CandidateModel, namespace: Namespace, took: float, value: 
     return _metric(candidate, trained, trained["model"])
 
 
-def _used(raw: pd.DataFrame, learned: Learned, prepare: PrepareRecords) -> list[str]:
+def _columns_with_effect(raw: pd.DataFrame, learned: Learned, prepare: PrepareRecords) -> list[str]:
     """Columns on which the features depend; the others have no effect."""
     from d2c_mlops.convert.run.feature_agreement import rare_first
 
@@ -291,21 +291,21 @@ def _used(raw: pd.DataFrame, learned: Learned, prepare: PrepareRecords) -> list[
     return used
 
 
-def _same(whole: Features, features: Features) -> None:
+def _require_same_features(whole: Features, features: Features) -> None:
     """Refuse if the replay does not return the rows that the notebook predicted."""
     import pandas as pd
 
     if isinstance(whole, pd.DataFrame) and isinstance(features, pd.DataFrame):
-        _need(list(whole.columns) == list(features.columns), "the features have different columns")
+        _require(list(whole.columns) == list(features.columns), "the features have different columns")
         if whole.index.is_unique and features.index.isin(whole.index).all():
             if _close(whole.loc[features.index].to_numpy(), features.to_numpy()):
                 return
     ours, right = _array(whole), _array(features)
-    _need(ours.ndim == right.ndim and ours.shape[1:] == right.shape[1:], "the features have a different shape")
+    _require(ours.ndim == right.ndim and ours.shape[1:] == right.shape[1:], "the features have a different shape")
     if ours.shape == right.shape and _close(ours, right):
         return
     first_rows = set(_rows(ours))
-    _need(all(row in first_rows for row in _rows(right)), "the features differ")
+    _require(all(row in first_rows for row in _rows(right)), "the features differ")
 
 
 def _array(values: object) -> np.ndarray:
@@ -335,11 +335,11 @@ def _trusted(fitted: list[object]) -> list[str]:
     untrusted = sorted({name for estimator in fitted for name in get_untrusted_types(data=written(estimator))})
     foreign = [name for name in untrusted if not name.startswith(TRUSTED)]
     class_names = ", ".join(sorted({name.rpartition(".")[2] for name in foreign}))
-    _need(not foreign, f"the fitted objects contain functions or classes that cannot be saved without pickle ({class_names}); apply them "
+    _require(not foreign, f"the fitted objects contain functions or classes that cannot be saved without pickle ({class_names}); apply them "
                        "to the table before the estimator")  # fmt: skip
     return untrusted
 
 
-def _need(holds: bool, message: str) -> None:
+def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)

@@ -59,8 +59,8 @@ class ProbeAnswer(TypedDict):
 
 def main(spec_file: str, answer_file: str, *folders: str) -> None:
     """Run the spec, importing from this folder and from `folders`; the answer has `error` if a cell failed."""
+    import d2c_mlops.convert.run.evaluation_overlap
     import d2c_mlops.convert.run.feature_agreement
-    import d2c_mlops.convert.run.held_out
     import d2c_mlops.convert.run.inferred_contract
     import d2c_mlops.models.converted.recorded_steps
     import d2c_mlops.models.converted.statistical  # noqa: F401
@@ -73,7 +73,7 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
     answer: ProbeAnswer = {"types": {}, "error": None, "model": None, "tried": [], "files": []}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        reads = _reading(Path.cwd())
+        reads = _record_files_read(Path.cwd())
         space = _run(spec, answer)
         answer["files"] = sorted(reads)
         _save(answer, answer_file)
@@ -93,7 +93,7 @@ def main(spec_file: str, answer_file: str, *folders: str) -> None:
     _save(answer, answer_file)
 
 
-def _reading(folder: Path) -> set[str]:
+def _record_files_read(folder: Path) -> set[str]:
     """Record the files of a folder that are opened from now on, relative to it; without files that are created later."""
     base = folder.resolve()
     there = {path for path in base.rglob("*") if path.is_file()}
@@ -134,7 +134,7 @@ def _run(spec: ProbeSpec, answer: ProbeAnswer) -> dict[str, object]:
         if "in_data" in space and not hasattr(space["in_data"], "plain"):
             space["in_data"] = _opening_files(space["in_data"])
         if cell["exported"] and cell["step"] in space:
-            space[cell["step"]] = _watched(space[cell["step"]], cell["step"], cell["returns"], types)
+            space[cell["step"]] = _recording_types(space[cell["step"]], cell["step"], cell["returns"], types)
         if "plt" in space and hasattr(space["plt"], "close"):
             space["plt"].close("all")
     return space
@@ -176,7 +176,7 @@ def _kernel(module: kinds.ModuleType) -> Callable[[str, str], None]:
     return execute
 
 
-def _watched(
+def _recording_types(
     function: Callable[..., object], step: str, returns: list[str], types: dict[str, str]
 ) -> Callable[..., object]:
     if not isinstance(function, kinds.FunctionType):

@@ -196,14 +196,14 @@ class Session(Child):
         while len(self.rest) < size:
             ready, _, _ = select.select([self.source], [], [], LOOK)
             if ready:
-                self.take()
+                self.read_available()
             if not ready or len(self.rest) < size:
                 self.look()
         part = bytes(self.rest[:size])
         del self.rest[:size]
         return part
 
-    def take(self) -> None:
+    def read_available(self) -> None:
         """Read available data; at the end of the pipe wait briefly for the process to end."""
         try:
             part = os.read(self.source, 1 << 20)

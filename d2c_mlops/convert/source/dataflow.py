@@ -111,7 +111,7 @@ def trace(notebook: Notebook) -> Flow:
             for name in function.writes:
                 definers.setdefault(name, []).append(index)
     functions = {name: function for flow in cells.values() for name, function in flow.functions.items()}
-    edges, missing = _edges(cells, definers, functions, _unseen(notebook))
+    edges, missing = _edges(cells, definers, functions, _words_of_invalid_cells(notebook))
     frozen = {name: tuple(dict.fromkeys(where)) for name, where in definers.items()}
     return Flow(cells, tuple(edges), tuple(missing), execution_order(notebook), frozen, functions)
 
@@ -156,7 +156,7 @@ def _is_plain_load(name: str) -> bool:
     return name in ("reload_ext", "R")
 
 
-def _unseen(notebook: Notebook) -> frozenset[str]:
+def _words_of_invalid_cells(notebook: Notebook) -> frozenset[str]:
     """Words of cells that cannot be parsed: any of them may be a name that they bind."""
     broken = [cell.source for cell in notebook.code if cell.problem is not None]
     broken += [magic.argument for cell in notebook.code for magic in cell.magics if magic.kind != "help"]
@@ -176,7 +176,7 @@ def _edges(
     for index, flow in cells.items():
         opaque = opaque or flow.opaque
         defined_names = set(functions) & set(live) | set(flow.functions)
-        for name, use, via in _wanted(flow, functions, defined_names):
+        for name, use, via in _needed_names(flow, functions, defined_names):
             if name in live:
                 changed = name in flow.mutates and not via
                 edges.append(Edge(name, live[name], index, "mutate" if changed else "read", via))
@@ -190,7 +190,9 @@ def _edges(
     return edges, _without_repeats(missing)
 
 
-def _wanted(flow: CellFlow, functions: Mapping[str, Function], defined_names: set[str]) -> list[tuple[str, Use, str]]:
+def _needed_names(
+    flow: CellFlow, functions: Mapping[str, Function], defined_names: set[str]
+) -> list[tuple[str, Use, str]]:
     """Names that a cell needs from before: its own reads, and those of the functions that it mentions."""
     reads_by_name = {name: (name, use, "") for name, use in flow.reads.items()}
     todo = [(name, uses[0]) for name, uses in flow.loads.items() if name in defined_names]

@@ -95,24 +95,24 @@ def missing_member(module: str, member: str) -> str:
     for part in inner:
         if place.name != "__init__.py":
             return "" if _is_dynamic(place) or part in _read(place) else f"`{module}` is not a package"
-        step = _inside(place.parent, part)
+        step = _submodule_file(place.parent, part)
         if step is None:
             return (
                 ""
-                if _is_dynamic(place) or _says(place, part)
+                if _is_dynamic(place) or _mentions(place, part)
                 else f"`{module}` is not in the installed {distribution_of(top)}"
             )
         if step.suffix != ".py":
             return ""
         place = step
-    if not member or _is_dynamic(place) or _says(place, member):
+    if not member or _is_dynamic(place) or _mentions(place, member):
         return ""
-    if place.name == "__init__.py" and _inside(place.parent, member) is not None:
+    if place.name == "__init__.py" and _submodule_file(place.parent, member) is not None:
         return ""
     return f"`{member}` is not in `{module}` of the installed {distribution_of(top)}"
 
 
-def _inside(folder: Path, name: str) -> Path | None:
+def _submodule_file(folder: Path, name: str) -> Path | None:
     """The file behind a submodule; a folder without __init__ counts as itself."""
     if is_file(folder / name / "__init__.py"):
         return folder / name / "__init__.py"
@@ -122,7 +122,7 @@ def _inside(folder: Path, name: str) -> Path | None:
     return folder / name if is_folder(folder / name) else None
 
 
-def _says(place: Path, name: str) -> bool:
+def _mentions(place: Path, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", _read(place)) is not None
 
 

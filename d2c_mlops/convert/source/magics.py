@@ -64,7 +64,7 @@ def split_magics(source: str) -> tuple[str, tuple[Magic, ...]]:
     A magic leaves an empty line (`pass` inside a block), `%time x = f()` leaves `x = f()`, `a = !ls` leaves the call
     that IPython makes of it. A `%` inside brackets, strings or a continued line is Python.
     """
-    lines = _undressed(source.split("\n"))
+    lines = _without_prompts(source.split("\n"))
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     if lines[first].startswith("%%"):
         return _cell_magic(lines, first)
@@ -74,7 +74,7 @@ def split_magics(source: str) -> tuple[str, tuple[Magic, ...]]:
     return _line_magics(lines)
 
 
-def _undressed(lines: list[str]) -> list[str]:
+def _without_prompts(lines: list[str]) -> list[str]:
     """Take off prompts copied with the code, and the indentation of the first line, as IPython does."""
     first = next((line for line in lines if line.strip()), "")
     if _PROMPT.match(first):
@@ -146,7 +146,7 @@ def _read(lines: list[str], number: int) -> Magic | None:
             text = f"%{text}"
         name, argument = _named(text)
         return Magic(kind, name, argument, number + 1, last + 1)
-    help_object = _asked(line)
+    help_object = _object_of_help(line)
     if help_object and not _parses(line.strip()):
         return Magic("help", help_object, "", number + 1, number + 1)
     return None
@@ -163,7 +163,7 @@ def _assigned(line: str) -> tuple[str, str, str]:
     return target, sign, command
 
 
-def _asked(line: str) -> str:
+def _object_of_help(line: str) -> str:
     """Return the object of a help line such as `a.b[0]?`; an empty text for any other line."""
     if "?" not in line:
         return ""

@@ -332,7 +332,7 @@ def _parameters(arguments: ast.arguments) -> tuple[str, ...]:
 
 def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
     inner = names_in(node.body)
-    declared = {name for part in _own(node.body) if isinstance(part, ast.Global) for name in part.names}
+    declared = {name for part in _outside_functions(node.body) if isinstance(part, ast.Global) for name in part.names}
     local = ({use.name for use in inner.binds} | set(_parameters(node.args))) - declared
     every = {**inner.reads, **{name: use for name, use in inner.deferred.items() if name not in inner.reads}}
     reads = tuple(use for name, use in every.items() if name not in local)
@@ -346,7 +346,7 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
     )
 
 
-def _own(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
+def _outside_functions(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """Walk a body without entering the functions inside it."""
     todo = list(statements)
     while todo:

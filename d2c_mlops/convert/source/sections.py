@@ -30,7 +30,7 @@ def sectioned(source: str) -> tuple[tuple[str, ...], str]:
     above = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
     titles: list[str] = []
     for number in range(above):
-        title = title_of(lines[number]) or _boxed(lines[:above], number)
+        title = title_of(lines[number]) or _boxed_title(lines[:above], number)
         if title:
             titles.append(title)
             lines[number] = ""
@@ -39,7 +39,7 @@ def sectioned(source: str) -> tuple[tuple[str, ...], str]:
     return tuple(titles), "\n".join(lines)
 
 
-def _boxed(lines: list[str], number: int) -> str:
+def _boxed_title(lines: list[str], number: int) -> str:
     """A plain comment between two rules: `#####`, `# Title`, `#####`."""
     if not 0 < number < len(lines) - 1 or not (
         _RULE.match(lines[number - 1].strip()) and _RULE.match(lines[number + 1].strip())

@@ -35,14 +35,14 @@ def add_keyword_arguments(call: ast.Call, extras: Iterable[str], source: Sequenc
     words = ", ".join(f"{name}={name}" for name in extras)
     if arguments:
         last = max(arguments, key=lambda argument: (argument.end_lineno or 0, argument.end_col_offset or 0))
-        between = _between(source, last.end_lineno or 0, last.end_col_offset or 0, line, column)
+        between = _text_between(source, last.end_lineno or 0, last.end_col_offset or 0, line, column)
         bare = "".join(part.partition("#")[0] for part in between.split("\n"))
         if "," not in bare:
             words = f", {words}"
     return TextChange(line, column, line, column, words)
 
 
-def _between(lines: Sequence[str], line: int, column: int, end_line: int, end_column: int) -> str:
+def _text_between(lines: Sequence[str], line: int, column: int, end_line: int, end_column: int) -> str:
     part = [plan_line.encode() for plan_line in lines[line - 1 : end_line]]
     part[-1] = part[-1][:end_column]
     part[0] = part[0][column:]

@@ -140,14 +140,14 @@ class _Definite:
 
     def block(self, body: Sequence[ast.stmt], bound: frozenset[str]) -> frozenset[str]:
         for node in body:
-            bound = self.one(node, bound)
+            bound = self.statement(node, bound)
         return bound
 
     def read(self, names: Iterable[str], bound: frozenset[str]) -> None:
         for name in names:
             self.reads |= ({name} | self.extras.get(name, frozenset())) - bound
 
-    def plain(self, nodes: Iterable[ast.AST | None], bound: frozenset[str]) -> frozenset[str]:
+    def expressions(self, nodes: Iterable[ast.AST | None], bound: frozenset[str]) -> frozenset[str]:
         for node in nodes:
             if isinstance(node, ast.expr):
                 node = ast.copy_location(ast.Expr(node), node)
@@ -158,44 +158,44 @@ class _Definite:
                 self.read([name for name in names.loads if name in self.extras], bound)
         return bound
 
-    def one(self, node: ast.stmt, bound_names: frozenset[str]) -> frozenset[str]:
+    def statement(self, node: ast.stmt, bound_names: frozenset[str]) -> frozenset[str]:
         if isinstance(node, ast.If):
-            self.plain([node.test], bound_names)
+            self.expressions([node.test], bound_names)
             return self.block(node.body, bound_names) & self.block(node.orelse, bound_names)
         if isinstance(node, ast.For | ast.AsyncFor):
-            self.plain([node.iter], bound_names)
+            self.expressions([node.iter], bound_names)
             inside = bound_names | {name.id for name in target_names(node.target)}
-            self.plain([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], bound_names)
+            self.expressions([ast.copy_location(ast.Assign([node.target], ast.Constant(0)), node)], bound_names)
             bound_after = self.block(node.body, inside)
             self.block(node.orelse, bound_names)
             leaves = any(isinstance(child, ast.Break | ast.Continue) for child in ast.walk(node))
             return bound_after if _runs(node.iter) and not leaves else bound_names
         if isinstance(node, ast.While):
-            self.plain([node.test], bound_names)
+            self.expressions([node.test], bound_names)
             self.block(node.body, bound_names)
             self.block(node.orelse, bound_names)
             return bound_names
         if isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
-                self.plain([item.context_expr], bound_names)
+                self.expressions([item.context_expr], bound_names)
                 if item.optional_vars is not None:
                     bound_names = bound_names | {name.id for name in target_names(item.optional_vars)}
             return self.block(node.body, bound_names)
         if isinstance(node, ast.Try | ast.TryStar):
             bound_after = self.block([*node.body, *node.orelse], bound_names)
             for handler in node.handlers:
-                self.plain([handler.type], bound_names)
+                self.expressions([handler.type], bound_names)
                 caught = bound_names | ({handler.name} if handler.name else set())
                 bound_after &= self.block(handler.body, caught)
             return self.block(node.finalbody, bound_after)
         if isinstance(node, ast.Match):
-            self.plain([node.subject], bound_names)
+            self.expressions([node.subject], bound_names)
             for case in node.cases:
                 bound = {n for part in ast.walk(case.pattern) if (n := getattr(part, "name", None))}
-                self.plain([case.guard], bound_names | bound)
+                self.expressions([case.guard], bound_names | bound)
                 self.block(case.body, bound_names | bound)
             return bound_names
-        return self.plain([node], bound_names)
+        return self.expressions([node], bound_names)
 
 
 def _runs(iterated: ast.expr) -> bool:

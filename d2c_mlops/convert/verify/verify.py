@@ -358,7 +358,7 @@ def _compare(first: Snapshot, a: Form, right: Snapshot, b: Form) -> tuple[int, s
         close = bool(np.isclose(cast("float", a["v"]), cast("float", b["v"]), rtol=RTOL, atol=ATOL))
         return 1, "" if close else f"{a['v']} became {b['v']}"
     if a["t"] == "array":
-        return _compare_arrays(_placed(first, a["key"]), _placed(right, b["key"]))
+        return _compare_arrays(_array_of(first, a["key"]), _array_of(right, b["key"]))
     if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
         return 0, "different keys" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
     if len(a["parts"]) != len(b["parts"]):
@@ -373,7 +373,7 @@ def _compare(first: Snapshot, a: Form, right: Snapshot, b: Form) -> tuple[int, s
     return total, ""
 
 
-def _placed(snapshot: Snapshot, key: int) -> np.ndarray:
+def _array_of(snapshot: Snapshot, key: int) -> np.ndarray:
     """An array of a snapshot, paths in it as seen from the data's folder."""
     array = snapshot.arrays[int(key)]
     if array.dtype.kind != "U" or not snapshot.folders:
@@ -404,7 +404,7 @@ def _saved(repair: RepairResult) -> SavedFigures:
         at = repair.order[cell.index] if cell.index < len(repair.order) else cell.index
         old, new = _figures(then.cells[at]), _figures(cell)
         if old:
-            (same if _alike(old, new) else different).append(at + 1)
+            (same if _same_figures(old, new) else different).append(at + 1)
     return {"cells": len(same) + len(different), "same": len(same), "other": different}
 
 
@@ -437,5 +437,5 @@ def _lines(text: str) -> list[str]:
     return " ".join(line.strip() for line in lines).replace("</tr>", "\n").split("\n")
 
 
-def _alike(old: Sequence[float], new: Sequence[float]) -> bool:
+def _same_figures(old: Sequence[float], new: Sequence[float]) -> bool:
     return len(old) == len(new) and bool(np.allclose(old, new, rtol=SAVED_RTOL, atol=1e-9))

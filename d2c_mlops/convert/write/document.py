@@ -81,7 +81,7 @@ def notebook_cells(
 
 def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[CellSource]:
     """Return the cells with a check that refuses another data folder, if classes or functions read only the default one."""
-    folder = parameters.of(parameters.folder)
+    folder = parameters.find(parameters.folder)
     if folder is None or not parameters.fixed:
         return list(cells)
     names = ", ".join(dict.fromkeys(name for _, name in parameters.fixed))

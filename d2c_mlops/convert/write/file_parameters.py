@@ -38,11 +38,11 @@ class FileReads:
         self.values = Values(data or Path())
         self.written: set[str] = set()
         for line in plan.lines:
-            self.values.take(line.statement.node)
+            self.values.record_assignment(line.statement.node)
             for call in ast.walk(line.statement.node):
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _WRITERS:
                     arguments = [*call.args, *(word.value for word in call.keywords)]
-                    texts = [value for argument in arguments if (value := self.values.of(argument)) is not None]
+                    texts = [value for argument in arguments if (value := self.values.path_of(argument)) is not None]
                     self.written |= {PurePosixPath(text.replace("\\", "/")).name for text in texts}
 
     def put(self, blocks: Sequence[Block], parameters: CodeParameters, used_names: set[str], default: str) -> None:
@@ -100,7 +100,7 @@ class FileReads:
         for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
             path = self.plan.inference.path(call.func)
             name = call.func.id if isinstance(call.func, ast.Name) else ""
-            opens = name == "open" and not path and _reads(call)
+            opens = name == "open" and not path and _opens_for_reading(call)
             pattern = path in _PATTERNS
             if opens or pattern or (path.startswith(_READERS) and path not in _NO_FILES):
                 words = [word.value for word in call.keywords if word.arg in _WORDS]
@@ -108,7 +108,11 @@ class FileReads:
                     yield from self._site(path_node, pattern)
             elif isinstance(call.func, ast.Attribute) and call.func.attr in _PATH_METHODS and _is_path(path):
                 owner = call.func.value
-                if not isinstance(owner, ast.Constant) and self.values.of(owner) is not None and _reads(call):
+                if (
+                    not isinstance(owner, ast.Constant)
+                    and self.values.path_of(owner) is not None
+                    and _opens_for_reading(call)
+                ):
                     yield from self._site(owner, False)
 
     def _site(self, path_node: ast.expr, pattern: bool) -> Iterator[tuple[ast.expr, str, bool]]:
@@ -116,7 +120,7 @@ class FileReads:
             ("io.", "urllib.", "requests.")
         ):
             return
-        value = self.values.of(path_node)
+        value = self.values.path_of(path_node)
         text = (value or "").replace("\\", "/")
         if "://" in text or PurePosixPath(text).is_absolute() or PurePosixPath(text).name in self.written - {""}:
             return
@@ -130,7 +134,7 @@ class FileReads:
 
     def _files(self, node: ast.expr, file: str) -> list[str]:
         """Return the files of a path, as far as they can be inferred."""
-        text = file or (self.values.of(node) or "").replace("\\", "/")
+        text = file or (self.values.path_of(node) or "").replace("\\", "/")
         return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 
     def _change(self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int) -> TextChange:
@@ -150,7 +154,7 @@ def _is_path(path: str) -> bool:
     return not path or path.startswith("pathlib.")
 
 
-def _reads(call: ast.Call) -> bool:
+def _opens_for_reading(call: ast.Call) -> bool:
     """Whether `open` reads: no mode, or one that begins with r."""
     if isinstance(call.func, ast.Attribute) and call.func.attr != "open":
         return True

@@ -82,15 +82,15 @@ def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
 def function_source(block: Block, plan: Plan, parameters: CodeParameters, types: Types) -> str:
     """Return the function of a step."""
     arguments = [
-        f"{name}: {_type(block, name, parameters, types)}" for name in block.inputs if parameters.of(name) is None
+        f"{name}: {_type(block, name, parameters, types)}" for name in block.inputs if parameters.find(name) is None
     ]
     for name in own_parameters(block, parameters):
         arguments.append(f"{block.words.get(name, name)}: {_type(block, name, parameters, types)}")
     returned = [types.get((block.name, f"-> {name}"), "Any") for name in block.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
     sources = [line_source(line, plan, parameters, block.words).strip("\n") for line in block.lines]
-    description = _told(block, plan)
-    spoken, sources[0] = _spoken(sources[0], block, description)
+    description = _step_description(block, plan)
+    spoken, sources[0] = _comment_sentence(sources[0], block, description)
     sentence = _sentence(spoken or description or (block.quiet if block.spoken_above else block.base).replace("_", " "))
     body = [f'"""{sentence}"""', *block.imports]
     text = "\n".join(indent_source(part) for part in [*body, *with_return(sources, ", ".join(block.outputs))] if part)
@@ -103,18 +103,18 @@ def comment_above(block: Block) -> str:
     return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
-def _spoken(source: str, block: Block, fallback: str) -> tuple[str, str]:
+def _comment_sentence(source: str, block: Block, fallback: str) -> tuple[str, str]:
     """The sentence of a comment above a step that describes it, and the source without the comment."""
     spoken = block.lines[0].statement.comment
     if block.spoken_above:
         return "", source.removeprefix(comment_above(block)).lstrip("\n")
     alone = source.startswith("#") and not re.match(r"#[^\n]*\n#", source)
-    if alone and (_says(spoken) or (not fallback and len(spoken.split()) >= 2 and len(spoken) <= 100)):
+    if alone and (_describes_step(spoken) or (not fallback and len(spoken.split()) >= 2 and len(spoken) <= 100)):
         return spoken, source.split("\n", 1)[1].lstrip("\n")
     return "", source
 
 
-def _says(comment: str) -> bool:
+def _describes_step(comment: str) -> bool:
     """Whether a comment describes a step: a short sentence that begins with a verb."""
     words = re.sub(
         r"^\W*(\d+[.)]\s*)?(let'?s|now|then|first|next|finally)?\W*", "", comment, flags=re.IGNORECASE
@@ -129,19 +129,19 @@ def call_source(block: Block, parameters: CodeParameters) -> str:
 
 def call_text(block: Block, parameters: CodeParameters) -> str:
     """Return the call alone."""
-    words = [name for name in block.inputs if parameters.of(name) is None]
+    words = [name for name in block.inputs if parameters.find(name) is None]
     words += [f"{block.words.get(name, name)}={name}" for name in own_parameters(block, parameters)]
     return f"{block.called}({', '.join(words)})"
 
 
 def own_parameters(block: Block, parameters: CodeParameters) -> list[str]:
     """Return the parameters of the notebook that a step takes, after the values that go in."""
-    names = [name for name in block.inputs if parameters.of(name) is not None]
+    names = [name for name in block.inputs if parameters.find(name) is not None]
     return [*(name for name in block.parameters if name not in names), *names]
 
 
 def _type(block: Block, name: str, parameters: CodeParameters, types: Types) -> str:
-    parameter = parameters.of(name)
+    parameter = parameters.find(name)
     return parameter.annotation if parameter is not None else types.get((block.name, name), "Any")
 
 
@@ -151,7 +151,7 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _told(block: Block, plan: Plan) -> str:
+def _step_description(block: Block, plan: Plan) -> str:
     """A description of a step in addition to its name."""
     name = block.quiet if block.spoken_above else block.base
     return _file_read(block) or _fitted(name, block, plan) or naming.SENTENCES.get(name, "")

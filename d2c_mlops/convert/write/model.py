@@ -94,7 +94,7 @@ def model_sources(plan: Plan, chosen: ModelChoice, parameters: CodeParameters) -
 def _candidate(way: RecordEntry | None, plan: Plan, chosen: ModelChoice, parameters: CodeParameters) -> ModelSource:
     name = _training(plan)
     replay_names = list(way.replay.given) if way is not None else []
-    needed = [name for name in replay_names if parameters.of(name) is None]
+    needed = [name for name in replay_names if parameters.find(name) is None]
     body, used = _steps(plan, chosen, parameters, way)
     features = ast.unparse(chosen.features)
     answers = ast.unparse(chosen.answers) if chosen.answers is not None else "None"
@@ -139,11 +139,11 @@ def _loading(
     plan: Plan, chosen: ModelChoice, parameters: CodeParameters, way: RecordEntry
 ) -> tuple[str, str, list[str]]:
     """The function that returns the records, its name and its parameters; an existing step is used if it does just that."""
-    blocks = _leading(chosen, plan, way)
-    used = _used(blocks, parameters)
+    blocks = _record_blocks(chosen, plan, way)
+    used = _used_parameters(blocks, parameters)
     order = [p.name for p in parameters.every if p.name in used]
     if len(blocks) == 1 and blocks[0].kind == "step" and blocks[0].outputs == [way.start]:
-        if not [name for name in blocks[0].inputs if parameters.of(name) is None]:
+        if not [name for name in blocks[0].inputs if parameters.find(name) is None]:
             return "", blocks[0].called, order
     text = (
         f"def load_records({_signature(order, parameters)}) -> pd.DataFrame:\n"
@@ -153,7 +153,7 @@ def _loading(
     return text, "load_records", order
 
 
-def _leading(chosen: ModelChoice, plan: Plan, way: RecordEntry) -> list[Block]:
+def _record_blocks(chosen: ModelChoice, plan: Plan, way: RecordEntry) -> list[Block]:
     """The blocks that create the records."""
     needed = NeededColumns(plan.inference, exported_names(plan))
     needed.want(way.start)
@@ -164,7 +164,7 @@ def _leading(chosen: ModelChoice, plan: Plan, way: RecordEntry) -> list[Block]:
         else:
             is_needed = any(needed.touches(line.statement, line.facts) for line in block.lines)
             for line in reversed(block.lines) if is_needed else ():
-                needed.take(line.statement, line.facts)
+                needed.before_statement(line.statement, line.facts)
         if is_needed:
             leading.insert(0, block)
     return leading
@@ -220,7 +220,7 @@ def _steps(
     """The calls that lead to the model, and the parameters that they take."""
     blocks = list(chosen.blocks)
     if way is None:
-        return _lines(blocks, plan, parameters), _used(blocks, parameters)
+        return _lines(blocks, plan, parameters), _used_parameters(blocks, parameters)
     first, later = blocks[: way.after + 1], blocks[way.after + 1 :]
     load, name, order = _loading(plan, chosen, parameters, way)
     produced = {n for block in first for n in (block.outputs or [n for line in block.lines for n in line.facts.binds])}
@@ -230,9 +230,9 @@ def _steps(
     needed |= set(way.replay.given)
     if load and produced & needed <= {way.start}:
         begin = [f"{way.start} = {name}({', '.join(f'{parameter}={parameter}' for parameter in order)})"]
-        used = [*order, *_used(later, parameters)]
+        used = [*order, *_used_parameters(later, parameters)]
     else:
-        begin, used = _lines(first, plan, parameters), _used(blocks, parameters)
+        begin, used = _lines(first, plan, parameters), _used_parameters(blocks, parameters)
     return [*begin, f"records_seen = {way.start}.copy()", *_lines(later, plan, parameters)], used
 
 
@@ -246,19 +246,19 @@ def _lines(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> l
     return sources
 
 
-def _used(blocks: Sequence[Block], parameters: CodeParameters) -> list[str]:
+def _used_parameters(blocks: Sequence[Block], parameters: CodeParameters) -> list[str]:
     """The parameters that pieces take."""
     used: list[str] = []
     for block in blocks:
         if block.kind == "step":
-            used += [name for name in [*block.inputs, *block.parameters] if parameters.of(name) is not None]
+            used += [name for name in [*block.inputs, *block.parameters] if parameters.find(name) is not None]
         else:
-            used += [n for line in block.lines for n in line.facts.reads if parameters.of(n) is not None]
+            used += [n for line in block.lines for n in line.facts.reads if parameters.find(n) is not None]
     return used
 
 
 def _signature(names: Sequence[str], parameters: CodeParameters) -> str:
-    return ", ".join(str(parameters.of(name)).partition(" = ")[0] for name in names)
+    return ", ".join(str(parameters.find(name)).partition(" = ")[0] for name in names)
 
 
 def model_cells(

@@ -57,7 +57,7 @@ def class_source(
 ) -> str:
     """Return the model's class."""
 
-    own_parameters = {parameter: parameters.of(parameter) for parameter in candidate.parameters}
+    own_parameters = {parameter: parameters.find(parameter) for parameter in candidate.parameters}
     words = {parameter: ("data" if parameter == parameters.folder else parameter) for parameter in own_parameters}
     inner = [
         f"{words[parameter]}: {p.annotation} = {p.default}" for parameter, p in own_parameters.items() if p is not None
@@ -82,7 +82,7 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_about(chosen, proven["estimator"], len(proven["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
+        f'    """{_class_summary(chosen, proven["estimator"], len(proven["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
@@ -133,7 +133,7 @@ def class_source(
     ])  # fmt: skip
 
 
-def _about(chosen: ModelChoice, estimator: str, columns: int) -> str:
+def _class_summary(chosen: ModelChoice, estimator: str, columns: int) -> str:
     if chosen.kept == "forecast":
         return f"Forecast of the next {chosen.horizon} periods by {estimator}"
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"

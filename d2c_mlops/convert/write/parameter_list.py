@@ -35,15 +35,15 @@ class CodeParameters:
         default_factory=list
     )  # cell and name of what reads from the default folder only
 
-    def note(self, parameter: CodeParameter) -> None:
+    def add(self, parameter: CodeParameter) -> None:
         """Add a parameter; an existing one gets an additional note."""
-        listed = self.of(parameter.name)
+        listed = self.find(parameter.name)
         if listed is None:
             self.every.append(parameter)
         elif parameter.note and parameter.note not in listed.note.split(", "):
             self.every[self.every.index(listed)] = replace(listed, note=f"{listed.note}, {parameter.note}")
 
-    def of(self, name: str) -> CodeParameter | None:
+    def find(self, name: str) -> CodeParameter | None:
         """Return the parameter of a name."""
         return next((parameter for parameter in self.every if parameter.name == name), None)
 

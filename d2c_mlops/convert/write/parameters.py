@@ -75,7 +75,7 @@ def _constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> N
             literal = _scalar(value)
             if literal is None or line.kind not in ("work", "plain") or line.facts.opaque:
                 continue
-            note = line.statement.comment[:90] or _trailing(line)
+            note = line.statement.comment[:90] or _trailing_comment(line)
             parameters.every.append(CodeParameter(name, type(literal).__name__, repr(literal), note))
             block.lines.remove(line)
             block.outputs = [output for output in block.outputs if output != name]
@@ -106,7 +106,7 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _trailing(line: PlanLine) -> str:
+def _trailing_comment(line: PlanLine) -> str:
     last = line.statement.source.rstrip().split("\n")[-1]
     return last.rpartition("#")[2].strip()[:90] if "#" in last and "'" not in last and '"' not in last else ""
 
@@ -146,12 +146,12 @@ def _literals(
             kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
             owner = naming.estimator_name(path) if path else ""
             name = _named(word.arg, text, owner, names_by_literal, used_names)
-            parameters.note(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
+            parameters.add(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
             changes.append((name, replacing(word.value, name)))
         for part, name in _dates(call, path):
             text = repr(part.value)
             text_name = _named(name, text, "", names_by_literal, used_names)
-            if parameters.of(text_name) is None:
+            if parameters.find(text_name) is None:
                 parameters.every.append(CodeParameter(text_name, "str", text))
             changes.append((text_name, replacing(part, text_name)))
     return changes

@@ -28,7 +28,7 @@ def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParam
         exact = ast.dump(tree)
         key = "\n".join([_renamed(tree), *_comments(block)])
         first = firsts.setdefault(key, block)
-        if first is block or not _alike(first, block, exact, plan, parameters):
+        if first is block or not _are_equal_steps(first, block, exact, plan, parameters):
             continue
         block.like = first
         names = own_parameters(first, parameters)
@@ -46,14 +46,16 @@ def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParam
 def _words(block: Block, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
     """The parameter names of a function: the library's keywords, if each has one meaning in the function."""
     words = {
-        name: parameter.word or name for name in own_parameters(block, parameters) if (parameter := parameters.of(name))
+        name: parameter.word or name
+        for name in own_parameters(block, parameters)
+        if (parameter := parameters.find(name))
     }
     used = {name for line in block.lines for name in (*line.facts.loads, *line.facts.binds)} | set(plan.imports.paths)
     counts = Counter([*words.values(), *block.inputs])
     return {name: word for name, word in words.items() if word != name and counts[word] == 1 and word not in used}
 
 
-def _alike(first: Block, block: Block, exact: str, plan: Plan, parameters: CodeParameters) -> bool:
+def _are_equal_steps(first: Block, block: Block, exact: str, plan: Plan, parameters: CodeParameters) -> bool:
     tree = ast.parse(function_source(first, plan, parameters, {})).body[0]
     assert isinstance(tree, ast.FunctionDef)
     tree.name, tree.body = "f", tree.body[1:]

@@ -154,7 +154,7 @@ def write(
                 chosen_fit.held_out = False
             if chosen_fit.kept != "estimator":
                 proven = {**proven, "estimator": chosen_fit.fit.path.rpartition(".")[2]}
-            way = _settled(way, chosen_fit, plan, all_blocks, parameters)
+            way = _with_needed_outputs(way, chosen_fit, plan, all_blocks, parameters)
             chosen, model = chosen_fit, model_cells(name, chosen_fit, way, proven, parameters)
             parameters.every.append(CodeParameter("as_of", "str", repr(day), "day of the data, stored with the model"))
         elif isinstance(chosen, ModelChoice):
@@ -228,7 +228,7 @@ def _ways(
     return [(candidate, text, chosen) for candidate in model_sources(plan, chosen, parameters)]
 
 
-def _settled(
+def _with_needed_outputs(
     way: ModelSource, chosen: ModelChoice, plan: Plan, all_blocks: Sequence[Block], parameters: CodeParameters
 ) -> ModelSource:
     """The same candidate with steps that return only the needed outputs."""
@@ -333,12 +333,12 @@ def _with_model(
     place = next(i for i, cell in enumerate(cells) if cell.source.startswith("#| export\nfrom __future__"))
     lines = [*cells[place].source.split("\n")[3:], *extra.split("\n")]
     code = "\n".join(cell.source for i, cell in enumerate(cells) if cell.exported and i != place)
-    exported_imports = [line for line in dict.fromkeys(lines) if line.strip() and _needed(line, code, lines)]
+    exported_imports = [line for line in dict.fromkeys(lines) if line.strip() and _is_needed_import(line, code, lines)]
     plain_code = "\n".join(cell.source for cell in cells if cell.kind == "code" and not cell.exported)
     shown = [
         line
         for line in dict.fromkeys(lines)
-        if line.strip() and line not in exported_imports and _needed(line, plain_code, lines)
+        if line.strip() and line not in exported_imports and _is_needed_import(line, plain_code, lines)
     ]
     head = [CellSource("code", "\n".join(["#| export", "from __future__ import annotations", "", *exported_imports]))]
     if shown:
@@ -346,7 +346,7 @@ def _with_model(
     return [*cells[:place], *head, *cells[place + 1 :]]
 
 
-def _needed(line: str, code: str, lines: list[str]) -> bool:
+def _is_needed_import(line: str, code: str, lines: list[str]) -> bool:
     if line.startswith((" ", "try", "except", "else", "finally")) or "import *" in line:
         return True
     names = re.findall(r"\w+", line.partition(" as ")[2] or line.rpartition("import ")[2])

@@ -302,7 +302,7 @@ def join(
             if stem_of(members[0].name) not in frames
             else members[0].name
         )
-        frames[label], added_notes = _one(label, raw, members, ordered)
+        frames[label], added_notes = _joined_file(label, raw, members, ordered)
         files[label] = tuple(sorted((part.name for part in members), key=numbers.__getitem__))
         notes += added_notes
     return frames, files, notes
@@ -321,7 +321,7 @@ def totals_key(frame: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> tuple[str,
     return ()
 
 
-def _one(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool) -> tuple[pd.DataFrame, list[str]]:
+def _joined_file(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool) -> tuple[pd.DataFrame, list[str]]:
     if len(parts) == 1:
         return parts[0].frame, []
     notes = column_differences(name, raw, parts)

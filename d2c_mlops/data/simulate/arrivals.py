@@ -41,7 +41,7 @@ def day_number(history: History, day: date) -> int:
 def arrive(history: History, day: date) -> Arrivals:
     """Return the arrivals of a day."""
     number, world, script = day_number(history, day), history.world, history.script
-    days = [history.whole(earlier) for earlier in range(max(number - LATEST, 0), number + 1)]
+    days = [history.full_day(earlier) for earlier in range(max(number - LATEST, 0), number + 1)]
     happened, shown = [whole.facts for whole in days], [whole.exports for whole in days]
     exports = order_arrivals(world, script, number, happened, shown) | lead_arrivals(history, number)
     exports |= {
@@ -52,7 +52,7 @@ def arrive(history: History, day: date) -> Arrivals:
         "prices": lambda: prices_frame(world, prices_of(world, script, number), number),
         "products": lambda: catalogue_on(world, script, number),
     }
-    if not script.on(number, "renamed_column"):
+    if not script.active_on(number, "renamed_column"):
         return Arrivals(day, exports)
     return Arrivals(day, {name: partial(renamed, script, number, name, export) for name, export in exports.items()})
 
@@ -76,8 +76,8 @@ def lead_arrivals(history: History, number: int) -> dict[str, Callable[[], pd.Da
 def treatments_frame(history: History, number: int) -> pd.DataFrame:
     """Return which customers a campaign that starts on a day treats, and which it holds out."""
     parts = []
-    for planned in history.script.of("treatment"):
-        if planned.first(history.world.start) == number:
+    for planned in history.script.of_kinds("treatment"):
+        if planned.first_day(history.world.start) == number:
             audience = audience_of(history.world, planned)
             customers = customer_ids(audience.customer)
             parts.append(pa.table({"customer_id": customers, "treated": pa.array(audience.treated)}).to_pandas())

@@ -11,7 +11,7 @@ import numpy as np
 
 from .buying import CAMPAIGN, INTERNAL, INTERNAL_KIND, MIX, STAFF, TEST, TEST_KIND, TESTS
 from .buying import Columns, order_numbers, placed_orders, second_of_day
-from .world.draws import Bools, Floats, Ints, pick, poisson, uniforms
+from .world.draws import Bools, Floats, Ints, weighted_choice, poisson, uniforms
 from .script import Script
 from .world.world import DayPlan, World, lift_of
 from ...errors import UsageError
@@ -49,8 +49,8 @@ def chosen_products(world: World, script: Script, day: int, number: Ints, home: 
     plan, bounds, seed = world.plan(day), world.products.bounds, world.seed
     category = home.copy()
     elsewhere = uniforms(seed, "elsewhere", number) >= world.regime.home
-    category[elsewhere] = pick(plan.mix, uniforms(seed, "category", number[elsewhere]))
-    for planned in script.on(day, "fashion_turn"):
+    category[elsewhere] = weighted_choice(plan.mix, uniforms(seed, "category", number[elsewhere]))
+    for planned in script.active_on(day, "fashion_turn"):
         old, new = (category_code(world, planned.option(name)) for name in ("category", "to"))
         turned = (category == old) & (uniforms(seed, f"turn {planned.name}", number) < planned.size[0])
         category[turned] = new
@@ -73,7 +73,7 @@ def category_code(world: World, name: str) -> int:
 def prices_of(world: World, script: Script, day: int) -> Ints:
     """Return the list price of each product on a day after price events, in minor units of the main currency."""
     prices = world.plan(day).prices
-    for planned in script.on(day, "price"):
+    for planned in script.active_on(day, "price"):
         category = planned.option("category")
         there = world.products.category == category_code(world, category) if category else np.ones(len(prices), bool)
         changed = np.maximum(np.rint(prices * (1 + planned.size[0])), 1).astype(np.int64)

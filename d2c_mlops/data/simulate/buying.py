@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .world.draws import Bools, Floats, Ints, pick, poisson, uniforms
+from .world.draws import Bools, Floats, Ints, weighted_choice, poisson, uniforms
 from .script import PlannedEvent, Script
 from .world.world import DAY, World
 from ...errors import UsageError
@@ -110,7 +110,7 @@ class Audience(NamedTuple):
 
 def audience_of(world: World, campaign: PlannedEvent) -> Audience:
     """Return the audience of a campaign: all customers who are there on the day before it starts."""
-    people, first = world.customers, campaign.first(world.start)
+    people, first = world.customers, campaign.first_day(world.start)
     customer = np.flatnonzero((people.arrived < first) & (people.gone > first)).astype(np.int64)
     treated = uniforms(world.seed, f"treated {campaign.name}", customer) < float(campaign.option("share"))
     spread = 0.5 + uniforms(world.seed, f"response {campaign.name}", customer)
@@ -123,7 +123,7 @@ def campaign_buyers(world: World, day: int, origin: int, campaign: PlannedEvent)
     """Return the additional orders of a campaign on a day."""
     audience = audience_of(world, campaign)
     days = int(campaign.option("days"))
-    if not 0 <= day - campaign.first(world.start) < days or not audience.treated.any():
+    if not 0 <= day - campaign.first_day(world.start) < days or not audience.treated.any():
         return Buyers(np.empty(0, np.int64), np.empty(0, np.int64))
     who = audience.customer[audience.treated]
     cumulated = np.cumsum(audience.effect[audience.treated])
@@ -137,7 +137,7 @@ def campaign_buyers(world: World, day: int, origin: int, campaign: PlannedEvent)
 def first_summer(world: World, day: int, planned: PlannedEvent) -> float:
     """Return the share of orders that a first summer takes away on a day: a bell over its days."""
     days = float(planned.option("days"))
-    into = (day - planned.first(world.start) + 0.5) / days
+    into = (day - planned.first_day(world.start) + 0.5) / days
     return planned.size[0] * float(np.sin(np.pi * into) ** 2) if 0 <= into <= 1 else 0.0
 
 
@@ -149,13 +149,13 @@ def all_buyers(world: World, script: Script, day: int) -> Buyers:
         drawn_buyers(world, day, REPEAT, base),
         first_buyers(world, day),
     ]
-    for number, planned in enumerate(script.of("channel_new")):
-        if planned in script.on(day, "channel_new"):
+    for number, planned in enumerate(script.of_kinds("channel_new")):
+        if planned in script.active_on(day, "channel_new"):
             parts.append(drawn_buyers(world, day, CHANNEL + number, planned.size[0] * total))
-    for number, planned in enumerate(script.of("treatment")):
+    for number, planned in enumerate(script.of_kinds("treatment")):
         parts.append(campaign_buyers(world, day, CAMPAIGN + number, planned))
-    for number, planned in enumerate(script.of("customer_mix")):
-        if planned in script.on(day, "customer_mix"):
+    for number, planned in enumerate(script.of_kinds("customer_mix")):
+        if planned in script.active_on(day, "customer_mix"):
             parts.append(_mixed_in(world, day, MIX + number, planned, total))
     return Buyers(np.concatenate([p.number for p in parts]), np.concatenate([p.customer for p in parts]))
 
@@ -201,11 +201,11 @@ def placed_orders(world: World, script: Script, day: int) -> tuple[Columns, Ints
     number, customer = buyers.number, buyers.customer
     people, seed = world.customers, world.seed
     shares = np.array(world.regime.channels)
-    anywhere = pick(shares, uniforms(seed, "channel", number))
+    anywhere = weighted_choice(shares, uniforms(seed, "channel", number))
     preferred = uniforms(seed, "prefers", number) < PREFERS
     channel = np.where(preferred, people.channel[customer], anywhere)
     origin = number // 1_000_000 % 100
-    for code, planned in enumerate(script.of("channel_new")):
+    for code, planned in enumerate(script.of_kinds("channel_new")):
         channel[origin == CHANNEL + code] = 3 + script.new_channels.index(planned.option("channel"))
     stays = _stays(world, script, day, number, customer, channel)
     regular = number[origin < CHANNEL]
@@ -237,7 +237,7 @@ def _stays(world: World, script: Script, day: int, number: Ints, customer: Ints,
     """Return which orders drifts leave."""
     stays = np.ones(len(number), bool)
     origin = number // 1_000_000 % 100
-    for planned in script.on(day, "channel_lost", "first_summer", "customer_mix"):
+    for planned in script.active_on(day, "channel_lost", "first_summer", "customer_mix"):
         draws = uniforms(world.seed, f"stays {planned.name}", number)
         if planned.kind == "channel_lost":
             lost = (channel == channel_code(script, planned)) & (draws < planned.size[0])

@@ -20,10 +20,10 @@ from .world.world import DAY, World
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['hit', 'days_apart', 'exported', 'some_orders', 'catalogue_on', 'recoded', 'renamed']
+__all__ = ['affected_numbers', 'days_apart', 'exported', 'some_orders', 'catalogue_on', 'recoded', 'renamed']
 
 # %% ../../../nbs/data/simulate/faults.ipynb #6a375154
-def hit(world: World, planned: PlannedEvent, numbers: Ints) -> Bools:
+def affected_numbers(world: World, planned: PlannedEvent, numbers: Ints) -> Bools:
     """Return which numbers an event hits: a share of its size, drawn from its range."""
     low, high = planned.size
     share = low if low == high else low + (high - low) * uniforms(world.seed, f"size {planned.name}", numbers)
@@ -44,18 +44,18 @@ def exported(world: World, event_script: Script, happened: Demand) -> Demand:
     orders = dict(happened.orders)
     lines["ordered"] = orders["ordered"][lines["order"]]
     result = Demand(day, orders, lines)
-    for planned in event_script.on(day, "tracking"):
-        only = hit(world, planned, orders["number"]) & (orders["kind"] == SALE_KIND)
+    for planned in event_script.active_on(day, "tracking"):
+        only = affected_numbers(world, planned, orders["number"]) & (orders["kind"] == SALE_KIND)
         orders["channel"] = np.where(only, 0, orders["channel"])
         orders["guest"] = orders["guest"] | only
-    for planned in event_script.on(day, "date_bases"):
+    for planned in event_script.active_on(day, "date_bases"):
         apart = days_apart(world, planned, orders["number"])[lines["order"]]
         lines["ordered"] = lines["ordered"] + apart * DAY
-    for planned in event_script.on(day, "currency_swap", "unit_swap"):
+    for planned in event_script.active_on(day, "currency_swap", "unit_swap"):
         lines |= _swapped(world, planned, orders, lines)
-    for planned in event_script.of("returns_marked_sold"):
+    for planned in event_script.of_kinds("returns_marked_sold"):
         lines |= _marked_sold(world, event_script, planned, lines)
-    for planned in event_script.on(day, "over_represented"):
+    for planned in event_script.active_on(day, "over_represented"):
         result = _over_represented(world, planned, result)
     return result
 
@@ -87,10 +87,10 @@ def _swapped(world: World, planned: PlannedEvent, orders: Columns, lines: Column
 def _marked_sold(world: World, event_script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
     rows = np.flatnonzero(lines["back"] != NEVER)
     day = np.searchsorted(world.starts, lines["back"][rows], side="right") - 1
-    first = planned.first(event_script.start)
+    first = planned.first_day(event_script.start)
     last = (planned.until - event_script.start).days if planned.until else np.iinfo(np.int64).max
     rows = rows[(day >= first) & (day <= last)]
-    rows = rows[hit(world, planned, lines["number"][rows])]
+    rows = rows[affected_numbers(world, planned, lines["number"][rows])]
     changed = {name: lines[name].copy() for name in ("returned", "back", "refund")}
     changed["returned"][rows], changed["back"][rows], changed["refund"][rows] = 0, NEVER, 0
     return changed
@@ -118,18 +118,18 @@ def catalogue_on(world: World, event_script: Script, day: int) -> pd.DataFrame:
     """Return the canonical table of products as the export of a day has it."""
     frame = catalogue_frame(world.regime, world.products)
     names = np.array(world.regime.categories, object)
-    for planned in event_script.on(day, "stale_category"):
+    for planned in event_script.active_on(day, "stale_category"):
         code = category_code(world, planned.option("category"))
         kinds = len(world.products.bounds) - 1
         inside = np.flatnonzero(world.products.category == code)
-        stale = inside[hit(world, planned, inside)]
+        stale = inside[affected_numbers(world, planned, inside)]
         frame.loc[stale, "category"] = names[(code - 1) % kinds]
     return recoded(event_script, day, frame)
 
 
 def recoded(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame with codes changed that are written in another way on a day."""
-    for planned in event_script.on(day, "changed_code"):
+    for planned in event_script.active_on(day, "changed_code"):
         column = planned.option("column")
         if column in frame:
             old, new = planned.option("code"), planned.option("to")
@@ -140,6 +140,8 @@ def recoded(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame
 def renamed(event_script: Script, day: int, table: str, export: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Return an export with columns renamed that have another name on a day."""
     names = {
-        p.option("column"): p.option("to") for p in event_script.on(day, "renamed_column") if p.option("table") == table
+        p.option("column"): p.option("to")
+        for p in event_script.active_on(day, "renamed_column")
+        if p.option("table") == table
     }
     return export().rename(columns=names)

@@ -82,7 +82,7 @@ class History:
             self._leads = draw_leads(self.world, self.script)
         return self._leads
 
-    def whole(self, number: int) -> SimulatedDay:
+    def full_day(self, number: int) -> SimulatedDay:
         """Return a day by its number."""
         if number not in self._kept:
             self._kept[number] = compute_day(self.world, self.script, self._till, number)
@@ -105,7 +105,7 @@ def check_events(world: World, script: Script) -> None:
         if not planned.start <= last or (planned.until is not None and planned.until < world.start):
             what = f"the event holds on none of the shop's days, {world.start} to {last}"
             raise UsageError(what, where=f"[{planned.name}]", next="change its date, or the days of the shop")
-        channels = [p for p in script.of("channel_new") if p is not planned]
+        channels = [p for p in script.of_kinds("channel_new") if p is not planned]
         probe = Script(world.start, [replace(p, start=world.start, until=None) for p in (planned, *channels)])
         compute_day(world, probe, Till(world, probe), 0)
         overrides_frame(world, probe, 0)

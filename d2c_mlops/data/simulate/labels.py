@@ -93,7 +93,7 @@ def label_names(world: World, script: Script, column: str) -> list[str]:
         "country": list(dict.fromkeys(c for market in world.markets for c in market.countries)),
         "currency": list(dict.fromkeys(market.currency for market in world.markets)),
     }[column]
-    changed = [p.option("to") for p in script.of("changed_code") if p.option("column") == column]
+    changed = [p.option("to") for p in script.of_kinds("changed_code") if p.option("column") == column]
     return [*names, *(name for name in changed if name not in names)]
 
 
@@ -106,7 +106,7 @@ def labelled(world: World, script: Script, demand: Demand) -> Demand:
     codes["country_label"] = np.array(of_market, np.int64)[orders["market"], orders["country"]]
     currencies = np.array([names["currency"].index(market.currency) for market in world.markets], np.int64)
     codes["currency_label"] = currencies[orders["market"]]
-    for planned in script.on(demand.day, "changed_code"):
+    for planned in script.active_on(demand.day, "changed_code"):
         column, old = planned.option("column"), planned.option("code")
         if column in names and old in names[column]:
             code = codes[f"{column}_label"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from .buying import Columns
 from .labels import moments, padded
 from .script import Script
-from .world.draws import Floats, Ints, normals, pick, poisson, uniforms
+from .world.draws import Floats, Ints, normals, weighted_choice, poisson, uniforms
 from .world.world import DAY, World
 from ...errors import UsageError
 
@@ -46,7 +46,7 @@ def drawn_fields(world: World, number: Ints) -> Columns:
     """Return the fields of leads by their numbers."""
     seed = world.seed
     return {
-        "source": pick(SOURCE_SHARES, uniforms(seed, "lead source", number)),
+        "source": weighted_choice(SOURCE_SHARES, uniforms(seed, "lead source", number)),
         "industry": (uniforms(seed, "industry", number) * len(INDUSTRIES)).astype(np.int64),
         "employees": np.maximum(np.rint(np.exp(3 + 1.1 * normals(seed, "employees", number))), 1).astype(np.int64),
         "visits": poisson(uniforms(seed, "visits", number), 2.5),
@@ -72,12 +72,12 @@ def draw_leads(world: World, script: Script) -> Columns:
     """Return all leads: number, day, fields, poor, odds, won, and seconds of arrival and outcome."""
     parts = [_numbers(lead_counts(world, 0, 1.0), 0)]
     kinds = [np.zeros(len(parts[0][0]), np.int64)]
-    for place, planned in enumerate(script.of("lead_definition"), 1):
+    for place, planned in enumerate(script.of_kinds("lead_definition"), 1):
         if planned.option("team") not in TEAMS:
             what = f"there is no team {planned.option('team')!r}"
             raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(TEAMS)}")
         number, day = _numbers(lead_counts(world, place, planned.size[0] / len(TEAMS)), place)
-        holds = np.array([planned.holds(world.date(d)) for d in range(world.days)], bool)[day]
+        holds = np.array([planned.is_active(world.date(d)) for d in range(world.days)], bool)[day]
         parts.append((number[holds], day[holds]))
         kinds.append(np.full(int(holds.sum()), 1 + list(TEAMS).index(planned.option("team")), np.int64))
     number, day = (np.concatenate([part[i] for part in parts]) for i in (0, 1))

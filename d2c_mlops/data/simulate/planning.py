@@ -51,7 +51,7 @@ COLUMNS = ("date", "product_id", "proposed", "ordered", "reason")
 def overrides_frame(world: World, script: Script, day: int) -> pd.DataFrame:
     """Return the overrides of a day: date, product_id, proposed and ordered units, reason, expected units, whether it was right."""
     parts = []
-    for planned in script.on(day, "overrides"):
+    for planned in script.active_on(day, "overrides"):
         base, lifted, promoted = expected_week(world, day)
         rows = np.flatnonzero(overridden(world, planned, day, promoted))
         wrong = base * np.where(promoted, 0.5, 1.5)

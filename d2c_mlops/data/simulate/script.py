@@ -86,11 +86,11 @@ class PlannedEvent:
         """Return an option or its default."""
         return self.options.get(name, KINDS[self.kind].defaults.get(name, ""))
 
-    def holds(self, day: date) -> bool:
+    def is_active(self, day: date) -> bool:
         """Return whether the event holds on a day."""
         return self.start <= day and (self.until is None or day <= self.until)
 
-    def first(self, start: date) -> int:
+    def first_day(self, start: date) -> int:
         """Return the event's first day, counted from a shop's start."""
         return (self.start - start).days
 
@@ -202,14 +202,14 @@ class Script:
             twice = next(name for name in names if names.count(name) > 1)
             raise UsageError(f"two events are called {twice!r}", where="events", next="give each its own name")
 
-    def on(self, day: int, *kinds: str) -> list[PlannedEvent]:
+    def active_on(self, day: int, *kinds: str) -> list[PlannedEvent]:
         """Return the events of these kinds that hold on a day."""
         if not self.events:
             return []
         date_of_day = self.start + timedelta(days=day)
-        return [planned for planned in self.events if planned.kind in kinds and planned.holds(date_of_day)]
+        return [planned for planned in self.events if planned.kind in kinds and planned.is_active(date_of_day)]
 
-    def of(self, *kinds: str) -> list[PlannedEvent]:
+    def of_kinds(self, *kinds: str) -> list[PlannedEvent]:
         """Return all events of these kinds in the order of the script."""
         return [planned for planned in self.events if planned.kind in kinds]
 
@@ -224,4 +224,4 @@ class Script:
     @property
     def new_channels(self) -> list[str]:
         """Channels that events bring, in the order of the script."""
-        return list(dict.fromkeys(planned.option("channel") for planned in self.of("channel_new")))
+        return list(dict.fromkeys(planned.option("channel") for planned in self.of_kinds("channel_new")))

@@ -38,7 +38,7 @@ def demand_table(history: History) -> pd.DataFrame:
     """Return by day and product the units demanded, sold and lost, and since when the product was sold out."""
     ids, parts = pa.array(product_ids(len(history.world.products))), []
     for number, day in enumerate(history.dates):
-        sold = history.whole(number).sold
+        sold = history.full_day(number).sold
         lines = sold.demand.lines
         units = np.bincount(lines["product"], lines["quantity"], len(ids)).astype(np.int64)
         lost = np.bincount(sold.lost["product"], sold.lost["units"], len(ids)).astype(np.int64)
@@ -53,7 +53,7 @@ def demand_table(history: History) -> pd.DataFrame:
 def effects_table(history: History) -> pd.DataFrame:
     """Return of each campaign and customer it could reach: treated or not, and the additional orders if treated."""
     parts = []
-    for planned in history.script.of("treatment"):
+    for planned in history.script.of_kinds("treatment"):
         audience = audience_of(history.world, planned)
         frame = pd.DataFrame({"treated": audience.treated, "effect": audience.effect})
         frame.insert(0, "customer_id", customer_ids(audience.customer).to_pandas().astype("str"))
@@ -138,7 +138,7 @@ class Cells(NamedTuple):
 
 def wrong_orders(history: History, number: int) -> Iterator[pd.DataFrame]:
     """Yield the wrong cells of the orders and lines of a day; an order that is missing has the column `exported`."""
-    day = history.whole(number)
+    day = history.full_day(number)
     happened = labelled(history.world, history.script.without(), day.happened)
     shown = day.shown
     place = np.searchsorted(shown.orders["number"], happened.orders["number"])
@@ -219,7 +219,7 @@ def totals(history: History) -> dict[str, int]:
     sums = {"orders": 0, "units": 0, "revenue": 0, "margin": 0}
     rate = np.array([round(market.rate * 1000) for market in history.world.markets], np.int64)
     for number in range(history.world.days):
-        happened = history.whole(number).happened
+        happened = history.full_day(number).happened
         orders, lines = happened.orders, happened.lines
         stands = (orders["cancelled"] == NEVER)[lines["order"]]
         net = (lines["net"] - lines["refund"]) * 1000 // rate[orders["market"][lines["order"]]] * stands

@@ -147,7 +147,7 @@ class Learned:
 
     def give(self, name: str, value: Any) -> None:
         """Take over a fitted object or a plain value from the training."""
-        _take(self, name, value)
+        _store_value(self, name, value)
 
     def keep(self, key: str, learn: Callable[[], Any]) -> Any:
         """Return a statistic of the training data."""
@@ -243,7 +243,7 @@ def read_steps(steps: Learned, folder: Path, trusted: Sequence[str]) -> Learned:
     return steps
 
 
-def _take(steps: Learned, name: str, value: Any) -> None:
+def _store_value(steps: Learned, name: str, value: Any) -> None:
     if hasattr(value, "get_params"):
         steps.fitted[name] = value
     else:

@@ -77,7 +77,7 @@ def backtests(
     actual, scale = np.full(shape, np.nan), np.full((shape[0], shape[2]), np.nan)
     predicted = {name: np.full((*shape, 1 + 2 * len(LEVELS)), np.nan) for name in forecasters}
     for i, (scored, answers, changes) in enumerate(run_jobs(_from_cutoff, jobs)):
-        actual[i][:, scored] = panel.came(ends[i], horizon)[:, scored]
+        actual[i][:, scored] = panel.observed_units(ends[i], horizon)[:, scored]
         scale[i, scored] = changes
         for name, answer in answers.items():
             predicted[name][i][:, scored, : answer.shape[2]] = answer
@@ -98,7 +98,7 @@ def _from_cutoff(
     scored = is_selling(past, least)
     if not scored.any():
         return scored, {}, np.zeros(0)
-    past = past.only(scored)
+    past = past.select_series(scored)
     answers = {name: forecaster(past, horizon) for name, forecaster in forecasters.items()}
     return scored, {name: a[..., None] if a.ndim == 2 else a for name, a in answers.items()}, _changes(past.units)
 

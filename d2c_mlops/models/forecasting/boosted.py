@@ -138,10 +138,10 @@ def training_rows(
     chance = np.random.default_rng(1)
     count = inputs.units.shape[1]
     sample = np.sort(chance.choice(count, min(SERIES, count), replace=False))
-    sampled = inputs.only(sample) if len(sample) < count else inputs
+    sampled = inputs.select_series(sample) if len(sample) < count else inputs
     matrices, targets, weights = [], [], []
     for origin, forecasts in zip(origins, simple_at(inputs, sampled, origins, simple), strict=True):
-        matrix, level = features(sampled.at(origin, inputs.horizon), forecasts)
+        matrix, level = features(sampled.as_of_origin(origin, inputs.horizon), forecasts)
         actual = sampled.units[origin : origin + inputs.horizon]
         row, column = np.nonzero(~np.isnan(actual) & (level > 1e-8))
         if len(row) > (most := ROWS // len(origins)):
@@ -167,7 +167,7 @@ def simple_at(inputs: ForecastInputs, sampled: ForecastInputs, origins: Sequence
 
 def _simple_after(sampled: ForecastInputs, origins: Sequence[int], simple: Simple) -> list[Array]:
     """Return the simple forecasts after some origins."""
-    return [simple(sampled.at(origin, sampled.horizon)) for origin in origins]
+    return [simple(sampled.as_of_origin(origin, sampled.horizon)) for origin in origins]
 
 
 def fit_boosted(inputs: ForecastInputs, origins: Sequence[int], simple: Simple, quantiles: Array) -> Boosted | None:

@@ -80,7 +80,7 @@ def effects_of(inputs: ForecastInputs) -> Effects:
         return effects
     most = max(CELLS // steps, 1)
     sample = np.sort(np.random.default_rng(1).choice(series, min(most, series), replace=False))
-    sampled = inputs.only(sample) if len(sample) < series else inputs
+    sampled = inputs.select_series(sample) if len(sample) < series else inputs
     weekday = weekday_profile(sampled.units, sampled.period)[sampled.weekday[first : sampled.origin]]
     for _ in range(PASSES):
         part = Effects(names, effects.coefficients[:, sample], effects.reference[:, sample])

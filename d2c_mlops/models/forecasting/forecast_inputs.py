@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plans.known_future import KnownFuture
-from .periods import Days, Freq, ends_after
+from .periods import SEASON, Days, Freq, ends_after
 from .panel import Panel
 from .smoothing import Array
 
@@ -51,7 +51,7 @@ class ForecastInputs:
     @property
     def period(self) -> int:
         """Return the steps in a week: 7 days, or 1 for weeks and months."""
-        return 7 if self.freq == "D" else 1
+        return SEASON[self.freq]
 
     @property
     def year(self) -> int:
@@ -63,7 +63,7 @@ class ForecastInputs:
         steps = int(np.ceil(weeks * SPANS[self.freq]))
         return min(steps, 12) if self.freq == "M" else steps
 
-    def at(self, origin: int, horizon: int) -> ForecastInputs:
+    def as_of_origin(self, origin: int, horizon: int) -> ForecastInputs:
         """Return what was seen after the first `origin` steps, with the plan of `horizon` steps more."""
         end = origin + horizon
         return replace(
@@ -75,7 +75,7 @@ class ForecastInputs:
             open_share=self.open_share[:end],
         )
 
-    def only(self, series: NDArray[np.intp]) -> ForecastInputs:
+    def select_series(self, series: NDArray[np.intp]) -> ForecastInputs:
         """Return the series of these numbers."""
         return replace(
             self,

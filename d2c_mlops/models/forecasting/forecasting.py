@@ -32,8 +32,8 @@ from d2c_mlops.models.forecasting.demand_contract import (
 from .forecasts import LearnedDemand
 from .forecast_inputs import ForecastInputs, from_plan
 from .plans.known_future import KnownFuture, known_future
-from .ladder import climb
-from .plans.lying_flags import lying_flags, plan_notes, without_plan
+from .ladder import ladder_forecast
+from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, panel_of
 from .periods import USUAL, Freq, ends_after
@@ -89,10 +89,10 @@ class DemandForecaster(Model):
         self.zone = tables.zone
         panel = self.panel(tables, as_of)
         plan = self.plan(tables, panel)
-        refused = lying_flags(plan, panel)
+        refused = leaking_flags(plan, panel)
         self.notes = plan_notes(plan, panel, refused)
         inputs = from_plan(panel, plan.without({failure.where for failure in refused}))
-        self.take(forecasts.learn(panel, self.horizon, self.min_history, inputs))
+        self.use_learned(forecasts.learn(panel, self.horizon, self.min_history, inputs))
         return self
 
     def inputs(self, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
@@ -135,7 +135,7 @@ class DemandForecaster(Model):
             raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
         return self._learned
 
-    def take(self, learned: LearnedDemand) -> None:
+    def use_learned(self, learned: LearnedDemand) -> None:
         """Answer from `learned` from now on."""
         self._learned, self._position = learned, {name: i for i, name in enumerate(learned.panel.series)}
 
@@ -160,7 +160,7 @@ class DemandForecaster(Model):
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
-        self.take(forecasts.read(folder))
+        self.use_learned(forecasts.read(folder))
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
 def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
@@ -195,7 +195,7 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
     """Return the backtests of the model ("forecast") and of the baselines by name, each from the same days."""
     panel = model.panel(tables, as_of)
     plan = model.plan(tables, panel)
-    telling = {failure.where for failure in lying_flags(plan, panel)} - without_plan(plan, panel)
+    telling = {failure.where for failure in leaking_flags(plan, panel)} - without_plan(plan, panel)
     past: dict[date, Panel] = {}
 
     def known(day: date) -> Panel:
@@ -205,7 +205,7 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
 
     def ours(panel: Panel, horizon: int) -> Array:
         inputs = model.inputs(tables, panel, telling)
-        return climb(inputs.at(inputs.origin, horizon)).answers
+        return ladder_forecast(inputs.as_of_origin(inputs.origin, horizon)).answers
 
     methods = {"forecast": ours, **METHODS}
     return backtests(panel, methods, model.horizon, model.cutoffs, model.min_history, known)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...errors import DataRefused, Failure, UsageError
 from .forecast_inputs import ForecastInputs, from_panel
 from .intervals import LEVELS, VALUES
-from .ladder import climb
+from .ladder import ladder_forecast
 from .panel import Panel, is_selling
 from .periods import WORDS, ends_after, steps_after
 from .seasonal import smoothed
@@ -61,10 +61,10 @@ def learn(panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None 
     level, earlier, profile = np.zeros(count), np.zeros(count), np.ones((panel.period, count))
     planned = np.ones((horizon, count))
     if recent.any():
-        selling = (from_panel(panel, horizon) if inputs is None else inputs).only(np.flatnonzero(recent))
-        climbed = climb(selling)
-        usual = smoothed(selling, factors_of(selling, climbed.effects, slice(0, len(selling.dates))))
-        values[:, recent], planned[:, recent] = climbed.answers, climbed.factors
+        selling = (from_panel(panel, horizon) if inputs is None else inputs).select_series(np.flatnonzero(recent))
+        ladder = ladder_forecast(selling)
+        usual = smoothed(selling, factors_of(selling, ladder.effects, slice(0, len(selling.dates))))
+        values[:, recent], planned[:, recent] = ladder.answers, ladder.factors
         level[recent], earlier[recent], profile[:, recent] = usual.level, usual.earlier, usual.profile
     observations = (~np.isnan(panel.units)).sum(axis=0)
     last_weeks = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)

@@ -20,8 +20,8 @@ from .smoothing import Array
 
 # %% auto #0
 __all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'INNER', 'QUANTILES',
-           'simple_forecasts', 'combine_weights', 'prior_of', 'Climb', 'spread_of', 'raw_bounds', 'miss_quantiles',
-           'volume_class', 'corrections', 'with_bounds', 'inner_origins', 'climb']
+           'simple_forecasts', 'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds',
+           'miss_quantiles', 'volume_class', 'corrections', 'with_bounds', 'inner_origins', 'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -57,7 +57,7 @@ def prior_of(inputs: ForecastInputs, has_tree: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class Climb:
+class LadderForecast:
     """Forecasts with their intervals, and what they are made of."""
 
     answers: Array  # forecast and bounds in units [horizon, series, 7]; see VALUES
@@ -171,21 +171,22 @@ def _past_tree(inputs: ForecastInputs, inner: list[int]) -> tuple[Boosted | None
     return None, inner
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #90a18c9f
-def climb(inputs: ForecastInputs) -> Climb:
+def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
     """Forecast every series of a panel by all rungs, with weights and intervals from past origins."""
     inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
     horizon, group = inputs.horizon, volume_class(level_of(inputs, 13))
     inner = inner_origins(inputs)
     tree = fit_boosted(inputs, training_origins(inputs, inputs.origin), simple_forecasts, QUANTILES)
     past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
-    trials = [(_all_rungs(inputs.at(o, horizon), past_tree), inputs.units[o : o + horizon]) for o in inner]
+    trials = [(_all_rungs(inputs.as_of_origin(o, horizon), past_tree), inputs.units[o : o + horizon]) for o in inner]
     weights = prior_of(inputs, past_tree is not None)
     correction = np.zeros((CLASSES, 2 * len(LEVELS)))
     if trials:
         errors = np.array([np.nansum(np.abs(rungs - actual), axis=(1, 2)) for (rungs, *_), actual in trials])
         weights = combine_weights(errors.sum(axis=0), weights)
         parts = [
-            _bounds(inputs.at(o, horizon), *trial[:2], weights) for o, (trial, _) in zip(inner, trials, strict=True)
+            _bounds(inputs.as_of_origin(o, horizon), *trial[:2], weights)
+            for o, (trial, _) in zip(inner, trials, strict=True)
         ]
         actual = np.stack([actual for _, actual in trials])
         bounds, unit = (np.stack([part[number] for part in parts]) for number in (1, 2))
@@ -200,7 +201,7 @@ def climb(inputs: ForecastInputs) -> Climb:
     ahead = slice(inputs.origin, len(inputs.dates))
     open_share = inputs.open_share[ahead]
     answers *= open_share[..., None]
-    return Climb(answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects)
+    return LadderForecast(answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects)
 
 
 def _bounds(

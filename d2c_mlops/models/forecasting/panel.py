@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...data.tables import Tables
 from ...errors import DataRefused, Failure, UsageError
-from .periods import LENGTH, WORDS, Freq, ends_before, last_end, steps_after
+from .periods import LENGTH, SEASON, WORDS, Freq, ends_before, last_end, steps_after
 from .smoothing import Array
 
 # %% auto #0
@@ -75,7 +75,7 @@ class Panel:
     @property
     def period(self) -> int:
         """Return the length of the season in steps: 7 days, or 1 for weeks and months."""
-        return 7 if self.freq == "D" else 1
+        return SEASON[self.freq]
 
     @property
     def days(self) -> int:
@@ -91,7 +91,7 @@ class Panel:
         filled[closed_days(self.sold, self.period)] = np.nan
         return filled
 
-    def came(self, first: int, count: int) -> Array:
+    def observed_units(self, first: int, count: int) -> Array:
         """Return what came [steps, series] in the `count` steps from `first` on; NaN = not known."""
         sold = self.sold[first : first + count]
         return sold if self.gaps else np.nan_to_num(sold)
@@ -105,7 +105,7 @@ class Panel:
         """Return the panel as it was known after its first `steps` steps."""
         return replace(self, dates=self.dates[:steps], sold=self.sold[:steps])
 
-    def only(self, columns: NDArray[np.bool_]) -> Panel:
+    def select_series(self, columns: NDArray[np.bool_]) -> Panel:
         """Return the series marked in `columns`."""
         selected = tuple(name for name, keep in zip(self.series, columns, strict=True) if keep)
         return replace(self, series=selected, sold=self.sold[:, columns])
@@ -203,7 +203,7 @@ def _sums(row: NDArray[np.intp], column: NDArray[np.intp], units: Array, shape: 
 
 def _largest(panel: Panel, top: int) -> Panel:
     order = np.argsort(-np.nansum(panel.sold, axis=0), kind="stable")[:top]
-    return panel.only(np.isin(np.arange(len(panel.series)), order))
+    return panel.select_series(np.isin(np.arange(len(panel.series)), order))
 
 # %% ../../../nbs/models/forecasting/panel.ipynb #8da9f6e3
 COLUMNS = {

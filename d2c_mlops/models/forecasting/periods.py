@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'USUAL', 'month_of', 'ends_after', 'ends_before', 'day_before', 'steps_after',
-           'last_end']
+__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'SEASON', 'USUAL', 'month_of', 'ends_after', 'ends_before', 'day_before',
+           'steps_after', 'last_end']
 
 # %% ../../../nbs/models/forecasting/periods.ipynb #f7e37ba1
 Freq = Literal["D", "W", "M"]
 Days = NDArray[np.datetime64]
 WORDS = {"D": "day", "W": "week", "M": "month"}
 LENGTH = {"D": 1, "W": 7, "M": 30}  # days, of a month about
+SEASON = {"D": 7, "W": 1, "M": 1}  # steps in a season: the weekdays; 1 where a step is a week or longer
 USUAL = {"D": 28, "W": 8, "M": 6}  # periods that are forecast, and that a forecast needs, where nobody says so
 
 

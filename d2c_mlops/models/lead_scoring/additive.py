@@ -177,7 +177,7 @@ def fit_additive(
     return read_tables(booster, fields, terms, codes, float(level[-1]), weights)
 
 
-def _asked(booster: Any, fields: Sequence[Field], terms: Sequence[Term]) -> tuple[float, list[Floats]]:
+def _booster_effects(booster: Any, fields: Sequence[Field], terms: Sequence[Term]) -> tuple[float, list[Floats]]:
     """Return the booster's log-odds at a reference, and its difference from it at each code of each term."""
     blocks = [np.zeros((1, len(fields)), np.intp)]
     for term in terms:
@@ -194,7 +194,7 @@ def read_tables(
     weights: Floats | None,
 ) -> Additive:  # fmt: skip
     """Return the booster of an additive model as centred tables."""
-    reference, tables = _asked(booster, fields, terms)
+    reference, tables = _booster_effects(booster, fields, terms)
     level += reference
     for position in range(len(terms) - 1, -1, -1):  # pairs come last and hand over to their fields
         term = terms[position]

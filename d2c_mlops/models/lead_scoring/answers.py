@@ -82,7 +82,7 @@ class Sheet:
         return [float(logit(bar)) for bar in tier_bars(self.break_even)]
 
     @cached_property
-    def wanted(self) -> float:
+    def call_threshold(self) -> float:
         """Return the log-odds from which on to call."""
         return float(logit(max(self.bar, self.break_even)))
 
@@ -248,11 +248,11 @@ def _different(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[in
     """Return per lead below the bar what would have to be different."""
     if not any(sheet.changeable):
         return {}
-    below = np.flatnonzero(margin < sheet.wanted)
+    below = np.flatnonzero(margin < sheet.call_threshold)
     room = [np.full(len(below), -np.inf) for _ in range(2)]
     for entries, code in zip(sheet.rooms, codes, strict=True):
         insert_largest(room, entries.take(code[below]))
-    lack = sheet.wanted - margin[below]
+    lack = sheet.call_threshold - margin[below]
     terms = [tagged_term(np.where(np.isfinite(r), r, 0.0)) for r in room]
     terms = [np.minimum(t, len(sheet.tables) - 1) for t in terms]
     texts: dict[int, str] = {}

@@ -182,7 +182,7 @@ class LeadScorer(Model):
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Learn from the leads whose outcome was known at the end of `as_of`."""
-        self.take(learn_as_of(self.recipe(), tables, as_of, self.money, self.contract_version))
+        self.use_learned(learn_as_of(self.recipe(), tables, as_of, self.money, self.contract_version))
         self.zone = tables.zone
         return self
 
@@ -210,7 +210,7 @@ class LeadScorer(Model):
         """Return the look-ups."""
         return self.learned.sheet
 
-    def take(self, learned: LearnedLeads) -> None:
+    def use_learned(self, learned: LearnedLeads) -> None:
         """Answer from `learned` from now on."""
         self._learned = learned
         self.contract = learned.contract  # type: ignore[misc]
@@ -241,7 +241,7 @@ class LeadScorer(Model):
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
-        self.take(read_learned(folder))
+        self.use_learned(read_learned(folder))
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #5d07cc86
 def evaluate_profit(past: Replay, prepared: Prepared, money: Money, capacity: int = 0) -> Evaluation:

@@ -169,10 +169,12 @@ def learn(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
     if wanting:
         why = f"rate by source only: {wins} leads were won, a score of its own needs {recipe.min_wins}"
         sheet = _sheet(*_by_source(prepared), recipe, words, money, sample, why)
-        return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, None, why))
+        return LearnedLeads(
+            sheet, lead_contract(asked_for(prepared), recipe.words), _learned_facts(prepared, None, why)
+        )
     fitted = train(plan, sample)
     sheet = _sheet(plan, fitted, recipe, words, money, sample, "")
-    return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _about(prepared, fitted, ""))
+    return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _learned_facts(prepared, fitted, ""))
 
 
 def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> TrainingPlan:
@@ -195,7 +197,7 @@ def _by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
     return plan, FittedScore(model, level, spread, PACES[:1], 1.0)
 
 
-def _about(prepared: Prepared, fitted: FittedScore | None, why: str) -> dict[str, Any]:
+def _learned_facts(prepared: Prepared, fitted: FittedScore | None, why: str) -> dict[str, Any]:
     sample = prepared.sample
     about = {"leads": len(sample), "won": int(sample.won.sum()), "notes": [*prepared.notes, *([why] if why else [])]}
     if fitted:

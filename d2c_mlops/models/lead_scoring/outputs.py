@@ -38,11 +38,11 @@ def chances(margin: Floats, deviation: Floats, target: float) -> tuple[Floats, F
 
 def answers(sheet: Sheet, ids: pd.Series[str], scored: ScoredLeads) -> pd.DataFrame:
     """Return the answers to leads as a frame in the contract's types."""
-    values, sure = chances(scored.margin, scored.deviation, sheet.wanted)
+    values, sure = chances(scored.margin, scored.deviation, sheet.call_threshold)
     enough = scored.known >= sheet.least
     basis = np.where(enough, int(bool(sheet.baseline)), 2)
     tier = np.where(enough, 3 - np.searchsorted(sheet.cuts, scored.margin, side="right"), len(TIERS))
-    call = pd.array(scored.margin >= sheet.wanted, dtype="boolean")
+    call = pd.array(scored.margin >= sheet.call_threshold, dtype="boolean")
     call[~enough] = pd.NA
     return pd.DataFrame(
         {
@@ -85,12 +85,12 @@ def record_answer(sheet: Sheet, lead_id: str, parts: Parts) -> dict[str, Any]:
     """Return the answer to one lead as JSON values."""
     _, margin, deviation, known_fields = parts
     enough = known_fields >= sheet.least
-    chance, sure = chances(np.array([margin]), np.array([deviation]), sheet.wanted)
+    chance, sure = chances(np.array([margin]), np.array([deviation]), sheet.call_threshold)
     return {
         "lead_id": lead_id,
         "score": chance.item() if enough else None,
         "tier": TIERS[3 - bisect_right(sheet.cuts, margin)] if enough else None,
-        "call": margin >= sheet.wanted if enough else None,
+        "call": margin >= sheet.call_threshold if enough else None,
         "confidence": sure.item() if enough else None,
         "basis": BASES[int(bool(sheet.baseline)) if enough else 2],
     }
@@ -111,12 +111,12 @@ def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:
     top = [i for i in order[: -TOLD - 1 : -1] if summands[i] >= WEAK]
     low = [i for i in order[:TOLD] if summands[i] <= -WEAK]
     texts = [sheet.reason_lists[i][codes[i]] for i in top + low]
-    if margin < sheet.wanted and any(sheet.changeable):
+    if margin < sheet.call_threshold and any(sheet.changeable):
         room = [entries[code] for entries, code in zip(sheet.room_lists, codes, strict=True)]
         a, *others = sorted(range(len(room)), key=room.__getitem__, reverse=True)[:2]
         b = others[0] if others else a
         second = room[b] if others else -math.inf
-        texts.append(difference(sheet, sheet.wanted - margin, room[a], second, (a, codes[a]), (b, codes[b])))
+        texts.append(difference(sheet, sheet.call_threshold - margin, room[a], second, (a, codes[a]), (b, codes[b])))
     return [*texts, sheet.baseline] if sheet.baseline else texts
 
 

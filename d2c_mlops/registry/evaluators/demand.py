@@ -113,7 +113,7 @@ def _measure_cutoff(
     rows = pd.MultiIndex.from_product([range(1, horizon + 1), series], names=["step", "series"])
     first = int((sales.dates <= np.datetime64(history.as_of, "D")).sum())
     place = pd.Index(sales.series).get_indexer(pd.Index(series))
-    sold = sales.came(first, horizon)[:, place]
+    sold = sales.observed_units(first, horizon)[:, place]
     baselines = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean, "last_year": last_year}
     answers = {name: method(history, horizon) for name, method in baselines.items()}
     values = {BASELINE + name: units for name, units in answers.items() if units is not None}
@@ -147,7 +147,7 @@ def _history_at(tables: Tables, cutoff: date, by: str, freq: Freq) -> Panel | No
     except DataRefused:
         return None
     scored = is_selling(panel, LEAST[freq])
-    return panel.only(scored) if scored.any() else None
+    return panel.select_series(scored) if scored.any() else None
 
 
 def _series_columns(trial: EvaluationTrial, freq: Freq) -> str:

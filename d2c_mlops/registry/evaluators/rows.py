@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...errors import DataRefused
 from .outcomes import Outcome, outcome_of
-from .steps import RecordedTraining, Steps, StepSlot, dates_of, rows_at, rows_of
+from .steps import RecordedTraining, StepResult, Steps, dates_of, rows_at, rows_of
 
 WHEN = "(date)"  # column of the rows with the dates of their index
 
@@ -21,12 +21,12 @@ WHEN = "(date)"  # column of the rows with the dates of their index
 class RowSource:
     """A value returned by a step that contains some columns of the training rows."""
 
-    slot: StepSlot
+    step_result: StepResult
     columns: dict[Any, Any]  # name in the rows: name in a table, number in an array, None of a series
 
     def frame(self) -> pd.DataFrame:
         """Return these columns of the rows, numbered from 0."""
-        value = self.slot.value
+        value = self.step_result.value
         if isinstance(value, pd.Series):
             value = value.to_frame("(series)")
         parts = {
@@ -38,7 +38,7 @@ class RowSource:
 
     def of(self, places: Any, column: Any, values: pd.Series) -> Any:
         """Return the step's value with only some rows, and with other values in one column."""
-        value = rows_at(self.slot.value, places)
+        value = rows_at(self.step_result.value, places)
         if column not in self.columns:
             return value
         source_column = self.columns[column]
@@ -66,7 +66,7 @@ class PreparedRows:
     @property
     def load(self) -> str:
         """The step that returns the rows."""
-        return self.features.slot.step
+        return self.features.step_result.step
 
     def frame(self) -> pd.DataFrame:
         """Return all rows, numbered from 0, with the dates of their index if there are some."""
@@ -74,7 +74,7 @@ class PreparedRows:
         if self.outcomes is not self.features:
             outcomes = self.outcomes.frame()
             frame = frame.join(outcomes[[name for name in outcomes.columns if name not in frame]])
-        labels = getattr(self.features.slot.value, "index", None)
+        labels = getattr(self.features.step_result.value, "index", None)
         if isinstance(labels, pd.DatetimeIndex | pd.PeriodIndex):
             frame[WHEN] = dates_of(labels.to_frame())
         return frame
@@ -82,16 +82,20 @@ class PreparedRows:
     @contextmanager
     def loading(self, records: pd.DataFrame) -> Iterator[list[int]]:
         """Let the training learn only from these rows; the list grows each time a step returns them."""
-        places, whole = records.index.to_numpy(), rows_of(self.features.slot.value)
-        first = min(self.features.slot.call, self.outcomes.slot.call)
-        parts = {source.slot.position: source for source in (self.features, self.outcomes)}
+        places, whole = records.index.to_numpy(), rows_of(self.features.step_result.value)
+        first = min(self.features.step_result.call, self.outcomes.step_result.call)
+        parts = {source.step_result.position: source for source in (self.features, self.outcomes)}
         loads: list[int] = []
 
-        def restricted_value(slot: StepSlot) -> Any:
-            if slot.position in parts:
+        def restricted_value(step_result: StepResult) -> Any:
+            if step_result.position in parts:
                 loads.append(len(places))
-                return parts[slot.position].of(places, self.outcome.column, records[self.outcome.column])
-            return rows_at(slot.value, places) if slot.call >= first and rows_of(slot.value) == whole else slot.value
+                return parts[step_result.position].of(places, self.outcome.column, records[self.outcome.column])
+            return (
+                rows_at(step_result.value, places)
+                if step_result.call >= first and rows_of(step_result.value) == whole
+                else step_result.value
+            )
 
         with self.steps.watched(restricted_value):
             yield loads
@@ -113,25 +117,32 @@ def prepared_rows_of(recorded: RecordedTraining, steps: Steps, inputs: Sequence[
         records = records.loc[answers.index]
     input_columns = records[[name for name in records.columns if name in inputs]]
     why: DataRefused | None = None
-    before_fit = [slot for slot in recorded.slots if slot.call < _fit_call(recorded, result["model"])]
-    for slot in before_fit:
-        features = _feature_source(slot, input_columns)
+    before_fit = [
+        step_result for step_result in recorded.step_results if step_result.call < _fit_call(recorded, result["model"])
+    ]
+    for step_result in before_fit:
+        features = _feature_source(step_result, input_columns)
         if features is None:
             continue
         others = [
             candidate
             for candidate in before_fit
-            if candidate.position != slot.position and rows_of(candidate.value) == rows_of(slot.value)
+            if candidate.position != step_result.position and rows_of(candidate.value) == rows_of(step_result.value)
         ]
-        for outcome_slot in [slot, *sorted(others, key=lambda candidate: abs(candidate.call - slot.call))]:
-            outcomes = _outcome_source(outcome_slot, features if outcome_slot is slot else None, inputs)
+        for outcome_result in [
+            step_result,
+            *sorted(others, key=lambda candidate: abs(candidate.call - step_result.call)),
+        ]:
+            outcomes = _outcome_source(outcome_result, features if outcome_result is step_result else None, inputs)
             if outcomes is None:
                 continue
-            if outcome_slot is slot:
-                outcomes = RowSource(slot, features.columns | outcomes.columns)
-            rows = PreparedRows(steps, outcomes if outcome_slot is slot else features, outcomes, Outcome("", {}))
+            if outcome_result is step_result:
+                outcomes = RowSource(step_result, features.columns | outcomes.columns)
+            rows = PreparedRows(
+                steps, outcomes if outcome_result is step_result else features, outcomes, Outcome("", {})
+            )
             try:
-                return replace(rows, outcome=outcome_of(_with_labels(rows), answers, inputs, slot.step))
+                return replace(rows, outcome=outcome_of(_with_labels(rows), answers, inputs, step_result.step))
             except DataRefused as err:
                 why = why or err
     raise why or DataRefused(
@@ -142,36 +153,37 @@ def prepared_rows_of(recorded: RecordedTraining, steps: Steps, inputs: Sequence[
 
 def _fit_call(recorded: RecordedTraining, model: Any) -> int:
     """Return the number of the call that returns the fitted model; the number after all calls if no step does."""
-    calls = [slot.call for slot in recorded.slots if slot.value is model]
+    calls = [step_result.call for step_result in recorded.step_results if step_result.value is model]
     return min(
-        calls or [slot.call for slot in recorded.slots if hasattr(slot.value, "predict")], default=recorded.calls
+        calls or [step_result.call for step_result in recorded.step_results if hasattr(step_result.value, "predict")],
+        default=recorded.calls,
     )
 
 
 def _with_labels(rows: PreparedRows) -> pd.DataFrame:
     """Return the rows with the index of the steps' values, if features and outcomes have the same index."""
     frame = rows.frame()
-    values = [source.slot.value for source in (rows.features, rows.outcomes)]
+    values = [source.step_result.value for source in (rows.features, rows.outcomes)]
     labels = [value.index for value in values if isinstance(value, pd.DataFrame | pd.Series)]
     if len(labels) == 2 and labels[0].equals(labels[1]) and labels[0].is_unique:
         frame.index = labels[0]
     return frame
 
 
-def _feature_source(slot: StepSlot, input_columns: pd.DataFrame) -> RowSource | None:
+def _feature_source(step_result: StepResult, input_columns: pd.DataFrame) -> RowSource | None:
     """Return the source of features in a step's value, if it has the values of all input columns for each row."""
-    value = slot.value
+    value = step_result.value
     if rows_of(value) < len(input_columns):
         return None
     if isinstance(value, pd.DataFrame):
         if not value.columns.is_unique or not set(input_columns.columns) <= set(value.columns):
             return None
-        source = RowSource(slot, {name: name for name in input_columns.columns})
+        source = RowSource(step_result, {name: name for name in input_columns.columns})
     elif isinstance(value, np.ndarray) and value.ndim == 2:
         numbers = _matching_columns(value, input_columns)
         if numbers is None:
             return None
-        source = RowSource(slot, dict(zip(input_columns.columns, numbers, strict=True)))
+        source = RowSource(step_result, dict(zip(input_columns.columns, numbers, strict=True)))
     else:
         return None
     return source if _row_digests(input_columns).isin(_row_digests(source.frame())).all() else None
@@ -190,21 +202,21 @@ def _matching_columns(value: Any, input_columns: pd.DataFrame) -> list[int] | No
     return numbers
 
 
-def _outcome_source(slot: StepSlot, features: RowSource | None, inputs: Sequence[str]) -> RowSource | None:
+def _outcome_source(step_result: StepResult, features: RowSource | None, inputs: Sequence[str]) -> RowSource | None:
     """Return the columns of a step's value that are not features."""
-    value = slot.value
+    value = step_result.value
     if isinstance(value, pd.DataFrame):
         if not value.columns.is_unique:
             return None
         names = [name for name in value.columns if isinstance(name, str) and name not in inputs]
-        return RowSource(slot, {name: name for name in names}) if names else None
+        return RowSource(step_result, {name: name for name in names}) if names else None
     if features is None and value.ndim == 1:
         name = str(value.name) if isinstance(value, pd.Series) and value.name not in (None, *inputs) else "(outcome)"
-        return RowSource(slot, {name: None})
+        return RowSource(step_result, {name: None})
     if isinstance(value, np.ndarray) and value.ndim == 2:
         used = set(features.columns.values()) if features is not None else set()
         return (
-            RowSource(slot, {f"(column {n + 1})": n for n in range(value.shape[1]) if n not in used})
+            RowSource(step_result, {f"(column {n + 1})": n for n in range(value.shape[1]) if n not in used})
             if len(used) < value.shape[1]
             else None
         )

@@ -15,7 +15,7 @@ from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.periods import Freq
 from d2c_mlops.registry.evaluators import FACTOR
 from d2c_mlops.registry.evaluators.outcomes import FORMS, Outcome
-from d2c_mlops.registry.evaluators.steps import Change, RecordedTraining, StepSlot, dates_of, rows_of
+from d2c_mlops.registry.evaluators.steps import Change, RecordedTraining, StepResult, dates_of, rows_of
 
 FEWEST, MOST = 4, 1000  # periods of a series; series in one table of records
 PERIODS: Mapping[Freq, tuple[float, float]] = {
@@ -57,13 +57,17 @@ class FullSeries:
             return [f"period {number:06d}" for number in range(1, len(self.numbers) + 1)]
         return [f"{day:%Y-%m-%d}" if day == day.normalize() else day.isoformat() for day in self.dates]
 
-    def multiply(self, slot: StepSlot) -> Any:
+    def multiply(self, step_result: StepResult) -> Any:
         """Return a step's value with the numbers of the series multiplied."""
         if self.column is not None:
-            return _multiplied(slot.value, [self.column.name]) if slot.position == self.column.position else slot.value
-        if not self.dated or slot.position != self.dated[0]:
-            return slot.value
-        value = slot.value
+            return (
+                _multiplied(step_result.value, [self.column.name])
+                if step_result.position == self.column.position
+                else step_result.value
+            )
+        if not self.dated or step_result.position != self.dated[0]:
+            return step_result.value
+        value = step_result.value
         return _multiplied(value, list(value.select_dtypes("number")) if isinstance(value, pd.DataFrame) else [None])
 
     def as_multiplied_from(self, plain: FullSeries) -> FullSeries:
@@ -84,15 +88,19 @@ class FullSeries:
             bounds = [self.distinct[-holdout_length]]
         for texts in (True, False) if self.dated else ():
             for bound in bounds:
-                yield self._changing(lambda slot, bound=bound, texts=texts: _rows_before(slot.value, bound, texts))  # type: ignore[misc]
+                yield self._changing(
+                    lambda result, bound=bound, texts=texts: _rows_before(result.value, bound, texts)  # type: ignore[misc]
+                )
         if self.column is not None:
             where, rows = self.column.position, self.offset + length
-            yield self._changing(lambda slot: slot.value[:rows] if slot.position == where else slot.value)
+            yield self._changing(
+                lambda step_result: step_result.value[:rows] if step_result.position == where else step_result.value
+            )
 
     def _changing(self, change: Change) -> Change:
         if not self.larger:
             return change
-        return lambda slot: change(replace(slot, value=self.multiply(slot)))
+        return lambda step_result: change(replace(step_result, value=self.multiply(step_result)))
 
     def end_of(self, values: Array, dates: pd.DatetimeIndex | None, length: int) -> tuple[int | None, str]:
         """Return how many periods of this series lie before the end of another series, or the period in which the two differ.
@@ -147,14 +155,25 @@ def full_series_of(recorded: RecordedTraining) -> FullSeries:
             f"its series has {len(values)} periods, too few for a holdout", next="provide a longer series"
         )
     season = int(getattr(getattr(recorded.fitted[-1], "model", None), "seasonal_periods", 0) or 0)
-    with_dates = [(slot, dates_found) for slot in recorded.slots if (dates_found := dates_of(slot.value)) is not None]
-    dated = tuple(slot.position for slot, _ in with_dates)
+    with_dates = [
+        (step_result, dates_found)
+        for step_result in recorded.step_results
+        if (dates_found := dates_of(step_result.value)) is not None
+    ]
+    dated = tuple(step_result.position for step_result, _ in with_dates)
     distinct = tuple(with_dates[0][1].dropna().unique().sort_values()) if with_dates else ()
-    column = next((candidate for slot in recorded.slots if (candidate := _column_with(slot, values)) is not None), None)
+    column = next(
+        (
+            candidate
+            for step_result in recorded.step_results
+            if (candidate := _column_with(step_result, values)) is not None
+        ),
+        None,
+    )
     whole = FullSeries(values, dates, season, column, column.first_row if column else 0, dated, distinct)
     if column is None:
         return whole
-    value = next(slot.value for slot in recorded.slots if slot.position == column.position)
+    value = next(step_result.value for step_result in recorded.step_results if step_result.position == column.position)
     longer, days = _transformed(_column_numbers(value, column.name), column.form), dates_of(value)
     period_rows = slice(column.first_row, column.first_row + len(values))
     if len(longer) == period_rows.stop + 1:  # an incomplete last period, which a later step removes
@@ -232,11 +251,11 @@ def naive_forecasts_by_series(
     return forecasts
 
 
-def _column_with(slot: StepSlot, values: Array) -> SeriesColumn | None:
+def _column_with(step_result: StepResult, values: Array) -> SeriesColumn | None:
     """Return the column of a step's value that contains the values in a row."""
-    if rows_of(slot.value) < len(values):
+    if rows_of(step_result.value) < len(values):
         return None
-    value = slot.value
+    value = step_result.value
     names: list[Any] = list(value.columns) if isinstance(value, pd.DataFrame) else [None]
     if isinstance(value, np.ndarray):
         names = [None] if value.ndim == 1 else list(range(value.shape[1])) if value.ndim == 2 else []
@@ -247,7 +266,7 @@ def _column_with(slot: StepSlot, values: Array) -> SeriesColumn | None:
             starts = np.flatnonzero(_is_close(transformed[: len(transformed) - len(values) + 1], values[0]))
             for first in starts[::-1].tolist():
                 if _is_close(transformed[first : first + len(values)], values).all():
-                    return SeriesColumn(slot.position, name, form, first)
+                    return SeriesColumn(step_result.position, name, form, first)
     return None
 
 

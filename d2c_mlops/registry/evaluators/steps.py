@@ -21,7 +21,7 @@ NO_STEP = "as_frame"  # function of a converted module that only names feature c
 
 
 @dataclass(frozen=True)
-class StepSlot:
+class StepResult:
     """One value that a step returned: the call in the training, the step, and the place in its result."""
 
     call: int
@@ -39,18 +39,18 @@ class StepSlot:
 class RecordedTraining:
     """Record of a training: the values of its steps in order, its results, and the fitted objects of forecasts."""
 
-    slots: list[StepSlot] = field(default_factory=list)
+    step_results: list[StepResult] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     fitted: list[Any] = field(default_factory=list)
     calls: int = 0
 
 
-Change = Callable[[StepSlot], Any]
+Change = Callable[[StepResult], Any]
 
 
-def unchanged(slot: StepSlot) -> Any:
+def unchanged(step_result: StepResult) -> Any:
     """Return the step's value as it is."""
-    return slot.value
+    return step_result.value
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,16 @@ class Steps:
                 values = returned if isinstance(returned, tuple) else (returned,)
                 changed = []
                 for place, value in enumerate(values):
-                    slot = StepSlot(recorded.calls, name, place, _copy(value))
-                    changed.append(change(slot))
-                    recorded.slots.append(StepSlot(slot.call, name, place, _copy(changed[-1])))
+                    step_result = StepResult(recorded.calls, name, place, _copy(value))
+                    changed.append(change(step_result))
+                    recorded.step_results.append(StepResult(step_result.call, name, place, _copy(changed[-1])))
                 recorded.calls += 1
                 return tuple(changed) if isinstance(returned, tuple) else changed[0]
 
             return call
 
         def training(*args: Any, **kwargs: Any) -> Any:
-            recorded.slots.clear()
+            recorded.step_results.clear()
             recorded.calls = 0
             recorded.results.append(before[self.train](*args, **kwargs))
             return recorded.results[-1]

@@ -39,9 +39,9 @@ class PrintedStream:
             self.row = len(self.rows) - 1
         else:
             for part in CONTROL.split(text):
-                self._take(part)
+                self._print_text(part)
         if self.size > 2 * LIVE:
-            self._settle()
+            self._release_lines()
 
     @property
     def unfinished(self) -> bool:
@@ -58,7 +58,7 @@ class PrintedStream:
         omitted = self.left_out + max(0, len(tail) - HEAD)
         return f"{head}\n[{omitted:,} characters left out]\n{tail[-HEAD:]}" if omitted else head + tail
 
-    def _take(self, part: str) -> None:
+    def _print_text(self, part: str) -> None:
         if part.endswith("\n") and CONTROL.fullmatch(part):
             self.replace = False
             self.row += 1
@@ -69,13 +69,13 @@ class PrintedStream:
         elif part == "\b":
             self.rows[self.row] = self.rows[self.row][:-1]
         elif CONTROL.fullmatch(part):
-            self._move(part)
+            self._apply_cursor(part)
         elif part:
             fresh = "" if part.isspace() else part  # blanks wipe a bar off the screen
             self.rows[self.row] = fresh if self.replace else self.rows[self.row] + part
             self.replace = False
 
-    def _move(self, sequence: str) -> None:
+    def _apply_cursor(self, sequence: str) -> None:
         """Apply cursor movements up and down, and erased lines."""
         digits = sequence[2:-1]
         count = int(digits[:6]) if digits.isdecimal() and digits.isascii() else 1  # no screen has a million lines
@@ -86,7 +86,7 @@ class PrintedStream:
         elif sequence[-1] == "K" and (self.replace or sequence[2:-1] == "2"):
             self.rows[self.row] = ""
 
-    def _settle(self) -> None:
+    def _release_lines(self) -> None:
         """Release the lines that the cursor can no longer reach, with secrets removed."""
         cut = max(0, len(self.rows) - ROWS)
         lines = self.redaction.remove_secrets("\n".join(self.rows)).split("\n")
@@ -131,7 +131,7 @@ class CellOutput:
         """Merge a print with the previous one in the cell's outputs; `finish` sets the text."""
         if out is None or out.output_type != "stream" or len(outs) < 1 or outs[-1] is not out:
             return out
-        stream = self._before(outs, out)
+        stream = self._continued_output(outs, out)
         if stream is None:
             stream = out, PrintedStream(self.redaction)
             self.streams[id(out)] = stream
@@ -147,7 +147,7 @@ class CellOutput:
                 out.text = self.streams[id(out)][1].text
         self.streams.clear()
 
-    def _before(self, outs: list[Any], out: Any) -> tuple[Any, PrintedStream] | None:
+    def _continued_output(self, outs: list[Any], out: Any) -> tuple[Any, PrintedStream] | None:
         """Return the output that a print continues: the previous one, or the progress bar that it updates."""
         if len(outs) > 1 and (stream := self.streams.get(id(outs[-2]))) and stream[0].name == out.name:
             return stream

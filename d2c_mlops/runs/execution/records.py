@@ -110,7 +110,7 @@ def find_run(ledger: Ledger, run_id: str) -> Run:
         rows = [exact] if exact else connection.execute(query).all()
     if len(rows) != 1:
         reason = "several runs begin" if rows else "no run begins"
-        raise UsageError(f"{reason} with {run_id!r}", where=ledger.shown, next="`d2c runs` lists them")
+        raise UsageError(f"{reason} with {run_id!r}", where=ledger.display_url, next="`d2c runs` lists them")
     return Run(**rows[0]._mapping)
 
 

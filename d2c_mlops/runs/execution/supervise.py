@@ -211,13 +211,13 @@ def _stopped(stop: Stop) -> dict[str, Any] | None:
 
 
 def _recording_end(ended: RunEnding, on_event: Progress) -> Progress:
-    def take(event: dict[str, Any]) -> None:
+    def record_event(event: dict[str, Any]) -> None:
         if event["event"] == "done":
             ended.done = event
         else:
             on_event(event)
 
-    return take
+    return record_event
 
 
 def _error(kind: str, message: str) -> dict[str, Any]:

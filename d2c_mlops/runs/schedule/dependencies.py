@@ -20,7 +20,7 @@ def unmet_dependency(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tup
         if first is None:
             return name, f"waits for {name}, which has no slot yet"
         if first.status != "succeeded":
-            moment = jobs[name].shown(first.slot) if name in jobs else first.slot.isoformat()
+            moment = jobs[name].local_time(first.slot) if name in jobs else first.slot.isoformat()
             return name, f"waits for {name}, whose slot {moment} is {first.status}: {first.reason}"
     return None
 

@@ -41,7 +41,7 @@ class Job:
         placeholders["previous_success"] = previous.astimezone(zone) if previous else ""
         return {name: fill_placeholders(text, placeholders) for name, text in self.settings.params.items()}
 
-    def shown(self, moment: datetime) -> str:
+    def local_time(self, moment: datetime) -> str:
         """Return a time in the job's zone with its offset; commands accept this format."""
         return moment.astimezone(self.cadence.zone).isoformat(timespec="seconds" if moment.second else "minutes")
 

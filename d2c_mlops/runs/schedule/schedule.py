@@ -239,7 +239,7 @@ class Scheduler:
     def slot_text(self, slot: Slot) -> str:
         """Return the job of a slot and the slot's time in the job's zone."""
         job = self.jobs.get(slot.job) or self._begun.get(slot.key)
-        return f"{slot.job} {job.shown(slot.slot)}" if job else str(slot)
+        return f"{slot.job} {job.local_time(slot.slot)}" if job else str(slot)
 
     def _settings_of(self, slot: Slot) -> JobSettings:
         """Return the settings of a slot's job; if the job was removed, those at its start, else the defaults."""

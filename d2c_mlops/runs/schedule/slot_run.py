@@ -88,7 +88,7 @@ def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
 def _requested_slots(scheduler: Scheduler, name: str, slot_text: str) -> datetime:
     slot, now = slot_of(scheduler.jobs[name], slot_text, scheduler.ledger), scheduler.clock()
     if slot > now:
-        moment = scheduler.jobs[name].shown(slot)
+        moment = scheduler.jobs[name].local_time(slot)
         raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
     slots.add_slots(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
     return slot
@@ -122,7 +122,7 @@ def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, wait_for_slo
                 deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
                 continue
         if now >= max(deadline, slot.not_before):
-            shown = scheduler.jobs[name].shown(moment)
+            shown = scheduler.jobs[name].local_time(moment)
             waits = unmet_dependency(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
             what = "is running in another process" if slot.status == "running" else "waits"
             what = waits[1] if waits else f"{what}: {slot.reason}"

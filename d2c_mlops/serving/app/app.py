@@ -77,7 +77,7 @@ class App:
         self.metrics = Metrics()
         self.threads = ThreadPool()
         self.told: dict[str, int] = {}  # ids of accepted feedback with its content, oldest first
-        self.going = 0
+        self.running_requests = 0
         asks: dict[str, Handler] = {
             "/predict": partial(self.ask, reasons=False),
             "/explain": partial(self.ask, reasons=True),
@@ -131,9 +131,9 @@ class App:
             if self.settings.mode != "production" and scope["path"] not in OPEN:
                 check_origin(request, self.settings.hosts)
             if scope["method"] == "POST":
-                if self.going + self.threads.stuck >= self.settings.max_concurrency:
+                if self.running_requests + self.threads.stuck >= self.settings.max_concurrency:
                     return problem(503, "Concurrency limit reached", "retry later", {"retry_after": "1"})
-                self.going += 1
+                self.running_requests += 1
                 counted = True
             return await handler(request, self.served() if request.older is None else request.older.served)
         except HttpRefused as err:
@@ -147,7 +147,7 @@ class App:
         except Exception as err:
             return self._server_error(request, err)
         finally:
-            self.going -= counted
+            self.running_requests -= counted
 
     def _server_error(self, request: Request, err: Exception) -> HttpAnswer | None:
         LOG.error("failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": request.scope["path"]}})
@@ -202,7 +202,7 @@ class App:
     async def _predict_answer(
         self, request: Request, served: ServedModel, reasons: bool, body: bytes, batch: str
     ) -> HttpAnswer:
-        about = self.about(request)
+        about = self.log_metadata(request)
         start = perf_counter()
         work = partial(served.predict, body, batch, reasons, about)
         result: PredictionBatch = await self.run_model(work, served, (reasons, len(body)))
@@ -277,7 +277,7 @@ class App:
 
     # --- contract, health and metrics
 
-    def mark(self, request: Request, served: ServedModel) -> None:
+    def mark_probe(self, request: Request, served: ServedModel) -> None:
         """Mark in the answer whether the call counts as a probe; no caller is refused."""
         ring, mode = self.keeping.keyring, self.settings.mode
         if ring is not None and (ring.requires_keys() or mode == "production"):
@@ -287,7 +287,7 @@ class App:
             request.probe = request.header(PROBING) is not None and mode != "production" and is_local(request)
 
     async def contract(self, request: Request, served: ServedModel) -> HttpAnswer:
-        self.mark(request, served)
+        self.mark_probe(request, served)
         described = {**contract_to_dict(served.model.contract), "model": served.name, "model_version": served.version}
         if request.older is None and self.keeping.majors:
             described["older"] = [older.to_dict() for older in self.keeping.majors.values()]
@@ -332,7 +332,7 @@ class App:
         elif request.header(PROBING) is not None:
             request.probe = self.settings.mode != "production" and is_local(request)
 
-    def about(self, request: Request) -> dict[str, Any] | None:
+    def log_metadata(self, request: Request) -> dict[str, Any] | None:
         """Return the metadata that is logged with predictions; None when this request is not logged."""
         if self.keeping.logbook is None:
             return None

@@ -24,7 +24,7 @@ class NdjsonAnswer:
     def __init__(self, app: App, request: Request, served: ServedModel, reasons: bool) -> None:
         self.app, self.request, self.served, self.reasons = app, request, served, reasons
         self.batch = new_id()
-        self.about = app.about(request)
+        self.about = app.log_metadata(request)
         self.index = self.predict_batch = 0
         self.logged = self.about is not None
         self.later: list[Callable[[], None]] = []  # once a part is sent

@@ -58,7 +58,7 @@ def served() -> ServedModel:
     return loaded[0]
 
 
-def about(name: str = "version.json") -> dict[str, Any]:
+def version_metadata(name: str = "version.json") -> dict[str, Any]:
     """Return the metadata of the version from version.json."""
     described: dict[str, Any] = json.loads((FOLDER.parent / name).read_text(encoding="utf-8"))
     return described | {"files": FILES}
@@ -100,10 +100,10 @@ def versions() -> tuple[dict[int, ServedModel], dict[int, str]]:
 
     Returns the loaded versions, the champion first, and why a challenger was not loaded.
     """
-    champion = load_served_model(FOLDER, about())
+    champion = load_served_model(FOLDER, version_metadata())
     if not CHALLENGER.is_dir():
         return {champion.version: champion}, {}
-    described = about("challenger.json")
+    described = version_metadata("challenger.json")
     try:
         beside = load_served_model(CHALLENGER, described)
     except Exception as err:
@@ -116,7 +116,7 @@ def open_keyring() -> Keyring | None:
     """Return the API keys. Raises UsageError in production mode when there is none for this model."""
     ring = Keyring(Path(settings.keys)) if settings.keys else None
     if settings.mode == "production":
-        model = about()["model"]
+        model = version_metadata()["model"]
         if ring is None or not ring.any_for(model, datetime.now(UTC)):
             raise UsageError(
                 f"production mode requires an API key for {model}",

@@ -72,7 +72,7 @@ class _Predictions:
             contract.input_fields, self.asked.iloc[first : first + len(frame)].reset_index(drop=True)
         )
         output_records = to_records(contract.output_fields, frame)
-        inputs, outputs = self._plain(input_records), self._plain(output_records)
+        inputs, outputs = self._json_records(input_records), self._json_records(output_records)
         reasons = self._reasons(frame, input_records, output_records) if batch.reasons else [None] * len(frame)
         versions = frame["version"].tolist() if "version" in frame else [batch.version] * len(frame)
         variants = frame["variant"].tolist() if "variant" in frame else ["champion"] * len(frame)
@@ -101,7 +101,7 @@ class _Predictions:
             for why, *pair in zip(reasons, input_records, output_records, strict=True)
         ]
 
-    def _plain(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _json_records(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return json.loads(json.dumps(self.mask(records) if self.mask else records, default=str))  # type: ignore[no-any-return]
 
     def finish(self) -> WriteCounts:

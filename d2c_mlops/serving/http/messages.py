@@ -98,7 +98,7 @@ class Request:
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
             raise HttpRefused(too_large(limit))
-        message = await self._first(seconds)
+        message = await self._first_message(seconds)
         packed = self.header(b"content-encoding")
         if not message.get("more_body") and not packed:
             body = bytes(message.get("body", b""))
@@ -116,19 +116,19 @@ class Request:
 
     async def stream(self, limit: int, seconds: float) -> AsyncIterator[bytes]:
         """Yield the decompressed body in parts as they arrive; each part must arrive within `seconds`."""
-        message = await self._first(seconds)
+        message = await self._first_message(seconds)
         async for part in self._decompressed(message, limit, seconds):
             yield part
 
-    async def _first(self, seconds: float) -> MutableMapping[str, Any]:
+    async def _first_message(self, seconds: float) -> MutableMapping[str, Any]:
         """Return the first message; a timer is set only when it has not arrived yet."""
         going = self.receive().__await__()
         try:
             waits_for = going.send(None)
         except StopIteration as done:
-            return _whole(done.value)
+            return _raise_if_disconnected(done.value)
         async with _ReceiveTimeout(seconds):
-            return _whole(await resume_coroutine(going, waits_for))
+            return _raise_if_disconnected(await resume_coroutine(going, waits_for))
 
     async def _decompressed(
         self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
@@ -156,7 +156,7 @@ class Request:
             if not message.get("more_body"):
                 break
             async with _ReceiveTimeout(seconds and max(0.0, seconds - (monotonic() - since))):
-                message = _whole(await self.receive())
+                message = _raise_if_disconnected(await self.receive())
         if zipped is not None and not zipped.whole:
             raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
@@ -282,7 +282,7 @@ async def is_in_task() -> None:
         await asyncio.sleep(0)
 
 
-def _whole(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _raise_if_disconnected(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if message["type"] == "http.disconnect":
         raise ClientDisconnected
     return message

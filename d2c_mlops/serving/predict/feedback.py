@@ -36,7 +36,7 @@ class _Subject(BaseModel):
     at: Annotated[Moment, Field(description="When it happened; now when absent")] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> _Subject:
+    def _has_subject(self) -> _Subject:
         if self.prediction_id is None and self.key is None:
             raise ValueError("give prediction_id or key")
         return self

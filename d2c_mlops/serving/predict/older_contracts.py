@@ -47,11 +47,11 @@ class OlderContract:
             headers.append((b"sunset", format_datetime(self.sunset, usegmt=True).encode()))
         return headers
 
-    def over(self, now: datetime) -> bool:
+    def is_past_sunset(self, now: datetime) -> bool:
         """Whether its sunset has passed."""
         return self.served is None or (self.sunset is not None and now > self.sunset)
 
-    def gone(self) -> HttpAnswer:
+    def gone_answer(self) -> HttpAnswer:
         """Return the answer after its sunset: 410."""
         day = f" on {self.sunset:%Y-%m-%d}" if self.sunset is not None else ""
         see = f"its support ended{day}; GET /v{self.newest}/contract describes its successor"
@@ -85,8 +85,8 @@ def path_without_major(request: Request, served: Callable[[], ServedModel], majo
         old = request.older = majors.get(major)
         if old is None:
             return ""
-        if old.over(datetime.now(UTC)):
-            raise HttpRefused(old.gone())
+        if old.is_past_sunset(datetime.now(UTC)):
+            raise HttpRefused(old.gone_answer())
     request.path = path
     return path
 

@@ -42,7 +42,7 @@ def challenger_to_package(
             )
         return find_version(ledger, model, int(version_or_alias))
     now = current_rollout(ledger, model, settings)
-    if now is not None and now.going:
+    if now is not None and now.in_progress:
         return find_version(ledger, model, now.challenger)
     with suppress(UsageError, GateRefused):
         champion = live_version(ledger, model)
@@ -71,7 +71,7 @@ def rollout(
         raise UsageError(
             "the share must be above 0 and at most 100 percent", where="--percent", next="--abort ends a rollout"
         )
-    if begin and now is not None and now.going and (shadow or now.mode == "share"):
+    if begin and now is not None and now.in_progress and (shadow or now.mode == "share"):
         return rollout_status(model, settings, notes=["no change: a rollout is already in progress"])
     try:
         version = _chosen_challenger(ledger, champion, now, number)
@@ -81,7 +81,7 @@ def rollout(
             raise
         return rollout_status(model, settings, notes=[f"no change: {err.what}"])
     mode, part = ("shadow", 0.0) if shadow else ("share", float(share or 0.0))
-    same = now is not None and now.going and now.challenger == version.version
+    same = now is not None and now.in_progress and now.challenger == version.version
     if now and same and (now.mode, now.share) == (mode, part) and _guards_hold(model, now, settings):
         return rollout_status(model, settings, notes=["no change: the rollout is already in this state"])
     action = "shadow" if shadow else "start"
@@ -102,7 +102,7 @@ def abort(model: str, settings: Settings, *, by: str | None = None, reason: str 
     ledger = Ledger.of(settings)
     record_aborts(ledger, model, settings)
     champion, now = live_version(ledger, model), current_rollout(ledger, model, settings)
-    if now is None or not now.going:
+    if now is None or not now.in_progress:
         return rollout_status(model, settings, notes=["no change: no rollout is in progress"], wait=True)
     append_event(
         ledger, settings, model, "abort", reason or "by hand", by, champion=champion.version, challenger=now.challenger
@@ -119,7 +119,7 @@ def promote_challenger(
     ledger = Ledger.of(settings)
     record_aborts(ledger, model, settings)
     now = current_rollout(ledger, model, settings)
-    if now is None or not now.going:
+    if now is None or not now.in_progress:
         raise UsageError(
             f"no rollout of {model} is in progress", next=f"`d2c promote {model}` makes a version champion"
         )
@@ -177,7 +177,7 @@ def why_ended(ledger: Ledger, version: Version) -> str:
 def _chosen_challenger(ledger: Ledger, champion: Version, now: Rollout | None, number: int | None) -> Version:
     if number is not None:
         return find_version(ledger, champion.model, number)
-    if now is not None and now.going:
+    if now is not None and now.in_progress:
         return find_version(ledger, champion.model, now.challenger)
     newest = find_version(ledger, champion.model)
     if newest.version == champion.version:

@@ -78,7 +78,7 @@ def current_rollout(ledger: Ledger, model: str, settings: Settings, until: datet
         model, event.champion, event.challenger, event.mode, event.share, event.salt, event.stage,
         event.at.isoformat(), event.by, event.reason, settings.guards(model),
     )  # fmt: skip
-    if rollout.going and champion.version == rollout.champion:
+    if rollout.in_progress and champion.version == rollout.champion:
         return rollout
     return replace(ended_rollout(rollout), champion=champion.version)
 
@@ -87,7 +87,7 @@ def share_rollout(ledger: Ledger, model: str, settings: Settings) -> tuple[Rollo
     """Return the rollout and the challenger when a share of the keys is routed to the challenger."""
     record_aborts(ledger, model, settings)
     now = current_rollout(ledger, model, settings)
-    if now is None or not now.going or now.mode != "share" or now.challenger is None:
+    if now is None or not now.in_progress or now.mode != "share" or now.challenger is None:
         return None
     return now, find_version(ledger, model, now.challenger)
 

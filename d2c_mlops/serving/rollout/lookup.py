@@ -96,7 +96,7 @@ def version_and_variant(
     if champion is None:
         return None, "none"
     now = history.current_rollout(ledger, model, settings, at)
-    if now is not None and now.going and now.chooses(key):
+    if now is not None and now.in_progress and now.chooses(key):
         return now.challenger, "challenger"
     return champion.version, "champion"
 

@@ -41,7 +41,7 @@ class Rollout:
     guards: RolloutSettings = field(default_factory=RolloutSettings)
 
     @property
-    def going(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether a rollout is in progress."""
         return self.challenger is not None and self.mode != "off"
 

@@ -38,15 +38,15 @@ class RolloutStatus:
     file: str = ""  # state file of the services; in a container set by D2C_SERVICE_ROLLOUT
 
     @property
-    def going(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether a rollout is in progress."""
-        return self.rollout is not None and self.rollout.going
+        return self.rollout is not None and self.rollout.in_progress
 
     @property
-    def behind(self) -> list[dict[str, Any]]:
+    def workers_behind(self) -> list[dict[str, Any]]:
         """The workers that do not follow the current stage yet."""
         now = self.rollout
-        expected = (self.champion, now.challenger if now and now.going else None, now.stage if now else "")
+        expected = (self.champion, now.challenger if now and now.in_progress else None, now.stage if now else "")
         return [
             worker for worker in self.workers if (worker["champion"], worker["challenger"], worker["stage"]) != expected
         ]
@@ -54,9 +54,9 @@ class RolloutStatus:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         return {
-            "model": self.model, "champion": self.champion, "going": self.going,
+            "model": self.model, "champion": self.champion, "going": self.in_progress,
             "rollout": self.rollout.to_dict() if self.rollout else None, "figures": self.figures,
-            "workers": len(self.workers), "behind": len(self.behind), "seconds": self.seconds, "notes": self.notes, "file": self.file,
+            "workers": len(self.workers), "behind": len(self.workers_behind), "seconds": self.seconds, "notes": self.notes, "file": self.file,
             "gate": [clause.to_dict() for clause in self.gate], "history": [event.to_dict() for event in self.events],
         }  # fmt: skip
 
@@ -73,10 +73,10 @@ def rollout_status(model: str, settings: Settings, *, wait: bool = False, notes:
     if champion is None:
         find_version(ledger, model)
     status.workers = workers(model, settings)
-    while wait and status.behind and time.monotonic() - start < PATIENCE:
+    while wait and status.workers_behind and time.monotonic() - start < PATIENCE:
         time.sleep(0.1)
         status.workers = workers(model, settings)
-    if wait and status.workers and not status.behind:
+    if wait and status.workers and not status.workers_behind:
         status.seconds = round(time.monotonic() - start, 2)
     counted = [
         report["counts"]

@@ -92,13 +92,13 @@ class RolloutWatcher:
         rollout = self.rollout
         if (
             rollout is not None
-            and rollout.going
+            and rollout.in_progress
             and rollout.stage not in self.aborted
             and self._is_aborted(rollout.stage)
         ):
             self.aborted.add(rollout.stage)
         self._apply()
-        why = self.broken.get(rollout.challenger or 0) if rollout is not None and rollout.going else None
+        why = self.broken.get(rollout.challenger or 0) if rollout is not None and rollout.in_progress else None
         if rollout is not None and why and rollout.stage not in self.aborted:
             self._abort(rollout, f"load: version {rollout.challenger} cannot be loaded: {why}", {})
         if isinstance(self.applied[-1], RolloutCounters) and rollout is not None:
@@ -136,7 +136,7 @@ class RolloutWatcher:
         rollout = self.rollout
         champion = self.versions.get(rollout.champion if rollout else self.first) or self.versions[self.first]
         challenger = self.versions.get(rollout.challenger or 0) if rollout else None
-        going = rollout is not None and rollout.going and rollout.stage not in self.aborted
+        going = rollout is not None and rollout.in_progress and rollout.stage not in self.aborted
         if rollout is None or not going or challenger is None or challenger is champion:
             target: tuple[Any, ...] = (champion.version, None)
             if self.applied != target:

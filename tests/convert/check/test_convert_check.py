@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
 from d2c_mlops.convert.check.check import check, examine
-from d2c_mlops.convert.check.magic import d2c
+from d2c_mlops.convert.check.magic_commands import d2c
 from d2c_mlops.convert.check.report import Report
 from d2c_mlops.convert.check.rule import subject_of
 from d2c_mlops.convert.source.finding import SEVERITIES

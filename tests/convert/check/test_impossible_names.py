@@ -8,7 +8,7 @@ import pytest
 from d2c_mlops.convert.check.check import rules
 from d2c_mlops.convert.check.rule import subject_of
 from d2c_mlops.convert.run.local_packages import find_local
-from d2c_mlops.convert.source.environment import _inside
+from d2c_mlops.convert.source.environment import _submodule_file
 from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
 
 LONG = "n" * 300
@@ -47,4 +47,4 @@ def test_a_path_that_the_system_refuses_to_look_at_is_absent(tmp_path: Path) -> 
     assert is_file(tmp_path / "shop.py") and exists(tmp_path / "shop.py") and is_folder(tmp_path)
     for name in (LONG, "a\0b", "ä" * 200, "\ud800"):
         assert not (is_file(tmp_path / name) or is_folder(tmp_path / name) or exists(tmp_path / name))
-        assert find_local(name, [tmp_path]) is None and _inside(tmp_path, name) is None
+        assert find_local(name, [tmp_path]) is None and _submodule_file(tmp_path, name) is None

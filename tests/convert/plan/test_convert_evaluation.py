@@ -14,7 +14,7 @@ from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.plan.model_plan import ModelChoice, model_choices
 from d2c_mlops.convert.plan.plan import read
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.held_out import overlap_share, record_fits, regression_rows
+from d2c_mlops.convert.run.evaluation_overlap import overlap_share, record_fits, regression_rows
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.settings import load
 

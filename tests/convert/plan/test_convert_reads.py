@@ -18,7 +18,7 @@ from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, 
 from d2c_mlops.convert.plan.plan import Plan, read
 from d2c_mlops.convert.plan.slicing import ColumnSet, NeededColumns
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.model_proof import _learned_from, _same
+from d2c_mlops.convert.run.model_proof import _learned_from, _require_same_features
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.source.source_edits import with_return
 from d2c_mlops.convert.write.charter import charter_source
@@ -165,7 +165,7 @@ def test_what_an_author_function_reads_is_wanted_too() -> None:
     last = next(line for line in plan.lines if "net(df)" in line.statement.source)
     wanted = NeededColumns(plan.inference)
     wanted.want("df", ColumnSet(frozenset({"net"})))
-    wanted.take(last.statement, last.facts)
+    wanted.before_statement(last.statement, last.facts)
     assert "rate" in wanted.columns
 
 
@@ -192,7 +192,7 @@ def test_a_slice_computes_the_wanted_column_as_the_whole_program_does(program: l
     for line in reversed(plan.lines):
         if wanted.touches(line.statement, line.facts):
             kept.insert(0, line.statement.source)
-            wanted.take(line.statement, line.facts)
+            wanted.before_statement(line.statement, line.facts)
     whole: dict[str, Any] = {"pd": pd}
     part: dict[str, Any] = {"pd": pd}
     try:
@@ -202,7 +202,7 @@ def test_a_slice_computes_the_wanted_column_as_the_whole_program_does(program: l
     if column not in whole["df"]:
         return
     exec("\n".join(kept), part)
-    assert part["df"][column].tolist() == whole["df"][column].tolist(), kept
+    assert part["df"][column].to_numpy().tolist() == whole["df"][column].to_numpy().tolist(), kept
 
 
 def test_steps_that_differ_only_in_names_are_one_function() -> None:
@@ -395,9 +395,9 @@ def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> N
     assert kept["a"].tolist() == [1.0, 3.0, 4.0] and features["a"].tolist() == [2.0, 6.0, 8.0]
     kept, _ = _learned_from(raw, whole.drop(1).to_numpy(), whole)
     assert kept.index.tolist() == [0, 2, 3]
-    _same(whole, whole.drop(1).reset_index(drop=True))
+    _require_same_features(whole, whole.drop(1).reset_index(drop=True))
     with pytest.raises(ValueError, match="differ"):
-        _same(whole, whole + 1)
+        _require_same_features(whole, whole + 1)
 
 
 def test_a_name_that_is_taken_is_told_apart_by_what_it_gives() -> None:

@@ -144,7 +144,7 @@ e = unknown / 'x.csv'
 name = other()
 f = f'{name}.csv'"""
     for node in ast.parse(source).body:
-        values.take(node)
+        values.record_assignment(node)
     found = {each: values.names.get(each) for each in "abcdef"}
     assert found == {
         "a": "../data/x.csv",

@@ -102,7 +102,7 @@ def test_any_day_before_any_event_is_as_without_it(plain: Shop, kind: str, day: 
 def test_a_fault_changes_what_is_shown_and_not_what_happened(plain: Shop, kind: str) -> None:
     shop = Shop(**SMALL, events=[planted(kind, 3)])
     for number in range(8):
-        left, right = (s.history.whole(number).happened for s in (shop, plain))
+        left, right = (s.history.full_day(number).happened for s in (shop, plain))
         for name in right.lines:
             assert np.array_equal(left.lines[name], right.lines[name])
     assert shop.day(shop.dates[7]).payments.equals(plain.day(shop.dates[7]).payments)
@@ -129,7 +129,7 @@ def test_without_is_the_shop_that_never_had_the_event() -> None:
 def test_a_price_event_changes_only_lines_of_its_category() -> None:
     calm, dearer = (Shop(**SMALL, events=e, stock=False) for e in ([], [planted("price", 10)]))
     for number in (12, 30):
-        left, right = (s.history.whole(number).happened.lines for s in (calm, dearer))
+        left, right = (s.history.full_day(number).happened.lines for s in (calm, dearer))
         assert np.isin(right["number"], left["number"]).mean() > 0.9
         gone = ~np.isin(left["number"], right["number"])
         shoes = calm.world.products.category == calm.world.regime.categories.index("shoes")

@@ -147,7 +147,7 @@ def test_orders_equal_payments_less_refunds_to_the_cent(regime: str) -> None:
     got = signed.groupby(payments["order_id"]).sum()
     expected, settled = {}, shop.world.starts[15]
     for number in range(15):
-        happened = shop.history.whole(number).happened
+        happened = shop.history.full_day(number).happened
         orders, lines = happened.orders, happened.lines
         assert (np.where(orders["fulfilled"] == NEVER, 0, orders["fulfilled"]) < shop.world.starts[-1]).all()
         left = orders["net"] - np.bincount(lines["order"], lines["refund"], len(orders["net"]))

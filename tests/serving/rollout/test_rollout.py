@@ -457,11 +457,11 @@ def two(settings: Settings) -> tuple[Version, Version]:
 
 def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings) -> None:
     ledger = Ledger.of(settings)
-    assert not rollout_status("mean_units", settings).going
+    assert not rollout_status("mean_units", settings).in_progress
     rollouts.rollout("mean_units", settings, shadow=True, by="Jo", reason="look first")
     rollouts.rollout("mean_units", settings, share=0.1, by="Jo")
     told = rollouts.rollout("mean_units", settings, share=0.25, by="Jo")
-    assert told.going and told.rollout.share == 0.25 and told.rollout.salt == "2"
+    assert told.in_progress and told.rollout.share == 0.25 and told.rollout.salt == "2"
     file, _ = history.state_file_of("mean_units", settings)
     assert read_state(file).share == 0.25 and read_state(file).guards == settings.guards("mean_units")
     assert (
@@ -469,7 +469,7 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
         in rollouts.rollout("mean_units", settings, share=0.25).notes[0]
     )
     done = rollouts.promote_challenger("mean_units", settings, by="Jo", reason="better")
-    assert all(clause.holds for clause in done.gate) and not done.going and done.champion == 2
+    assert all(clause.holds for clause in done.gate) and not done.in_progress and done.champion == 2
     assert champion(ledger, "mean_units").version == 2 and (read_state(file).champion, read_state(file).mode) == (
         2,
         "off",
@@ -484,9 +484,9 @@ def test_an_abort_says_why_and_a_lost_file_is_made_again(two, settings: Settings
     rollouts.rollout("mean_units", settings, share=0.5)
     file, _ = history.state_file_of("mean_units", settings)
     file.write_text("torn")
-    assert rollout_status("mean_units", settings).going and read_state(file).share == 0.5
+    assert rollout_status("mean_units", settings).in_progress and read_state(file).share == 0.5
     told = rollouts.abort("mean_units", settings, by="Ann", reason="complaints")
-    assert not told.going and told.events[-1].reason == "complaints" and read_state(file).mode == "off"
+    assert not told.in_progress and told.events[-1].reason == "complaints" and read_state(file).mode == "off"
     assert "no rollout is in progress" in rollouts.abort("mean_units", settings).notes[0]
     with pytest.raises(UsageError, match="no rollout"):
         rollouts.promote_challenger("mean_units", settings)
@@ -499,7 +499,7 @@ def test_the_gate_holds_for_a_rollout_too(settings: Settings) -> None:
     rollouts.rollout("mean_units", settings, share=0.1)
     with pytest.raises(GateRefused, match="failed the gate"):
         rollouts.promote_challenger("mean_units", settings)
-    assert rollout_status("mean_units", settings).going
+    assert rollout_status("mean_units", settings).in_progress
 
 
 def test_a_challenger_that_is_the_champion_again_ends_its_rollout(settings: Settings) -> None:
@@ -508,7 +508,7 @@ def test_a_challenger_that_is_the_champion_again_ends_its_rollout(settings: Sett
     train(settings)
     rollouts.rollout("mean_units", settings, share=0.1)
     told = rollouts.promote_challenger("mean_units", settings)
-    assert not told.going and told.champion == 1 and [clause.name for clause in told.gate] == ["no change"]
+    assert not told.in_progress and told.champion == 1 and [clause.name for clause in told.gate] == ["no change"]
     assert "same data" in told.events[-1].reason
 
 
@@ -517,7 +517,7 @@ def test_promoting_another_version_ends_a_rollout(two, settings: Settings) -> No
     train(settings)
     rollouts.promote("mean_units", settings, number=3)
     told = rollout_status("mean_units", settings)
-    assert not told.going and (told.events[-1].action, told.champion) == ("end", 3)
+    assert not told.in_progress and (told.events[-1].action, told.champion) == ("end", 3)
 
 
 def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Settings) -> None:
@@ -533,7 +533,7 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     assert collect(ledger, folder.parents[1] / "log").new_aborts == 1
     assert collect(ledger, folder.parents[1] / "log").new_aborts == 0
     now = rollout_status("mean_units", settings)
-    assert not now.going and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
+    assert not now.in_progress and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
     assert now.events[-1].stage == told.rollout.stage and read_state(file).mode == "off"
     assert history.share_rollout(ledger, "mean_units", settings) is None
     with pytest.raises(
@@ -542,9 +542,9 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
         rollouts.rollout("mean_units", settings, share=0.1)
     assert "--version 2" in caught.value.next
     told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
-    assert not told.going and "aborted" in told.notes[0]
-    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).going
-    assert rollouts.rollout("mean_units", settings, share=0.2).going
+    assert not told.in_progress and "aborted" in told.notes[0]
+    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).in_progress
+    assert rollouts.rollout("mean_units", settings, share=0.2).in_progress
 
 
 def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two, settings: Settings) -> None:
@@ -552,8 +552,8 @@ def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two,
     rollback("mean_units", settings, by="Jo", reason="complaints")
     with pytest.raises(UsageError, match=r"version 1 replaced it as champion .* by Jo: complaints"):
         rollouts.rollout("mean_units", settings, share=0.1)
-    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
-    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).going
+    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).in_progress
+    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).in_progress
     rollouts.abort("mean_units", settings, reason="again")
     with pytest.raises(UsageError, match="again"):
         rollouts.rollout("mean_units", settings, shadow=True)
@@ -571,7 +571,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
     ledger = Ledger.of(settings)
     assert len(history.history(ledger, "mean_units")) == 3
     rollouts.promote_challenger("mean_units", settings)
-    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).going
+    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).in_progress
     train(settings, scale=2.0)
 
     def breaks(champion: Version, version: Version) -> None:
@@ -579,7 +579,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
 
     monkeypatch.setattr(rollouts, "check_compatible", breaks)
     told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
-    assert not told.going and told.notes == ["no change: another major"]
+    assert not told.in_progress and told.notes == ["no change: another major"]
     with pytest.raises(GateRefused):
         rollouts.rollout("mean_units", settings, shadow=True)
     with pytest.raises(UsageError, match="begin goes with"):
@@ -775,7 +775,7 @@ def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -
             time.sleep(0.1)
         until(urls, exactly(0.1))
         told = rollouts.rollout("mean_units", settings, share=0.4)
-        assert len(told.workers) == 3 and told.behind == [] and told.seconds < 5
+        assert len(told.workers) == 3 and told.workers_behind == [] and told.seconds < 5
         until(urls, exactly(0.4))
         assert rollouts.abort("mean_units", settings, reason="a test").seconds < 5
         until(urls, lambda said: set(said.values()) == {(1, "champion")})

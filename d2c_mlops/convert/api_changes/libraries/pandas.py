@@ -8,7 +8,7 @@ from d2c_mlops.convert.source.finding import Severity
 _START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 
 
-def _gone(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
+def _removed(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
     example = f"import pandas as pd\nx = pd.{name}{use}"
     return ApiChange("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
 
@@ -66,25 +66,25 @@ def _positional(path: str, position: int, names: str, use: str, since: str = "2.
 
 _BOTH = "DataFrame Series"
 CHANGES: tuple[ApiChange, ...] = (
-    _gone("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
-    _gone("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
-    _gone("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
-    _gone("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
-    _gone("scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"),
-    _gone("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
-    _gone("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
-    _gone("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
-    _gone("rolling_sum", "1.0", "series.rolling(n).sum()", use="(s, 3)"),
-    _gone("ewma", "1.0", "series.ewm(...).mean()", use="(s, 3)"),
-    _gone("value_counts", "3.0", "pd.Series(values).value_counts()", use="(s)"),
-    _gone("match", "1.0", "Index.get_indexer"),
-    _gone("Int64Index", "2.0", "pd.Index(..., dtype='int64')"),
-    _gone("Float64Index", "2.0", "pd.Index(..., dtype='float64')"),
-    _gone("UInt64Index", "2.0", "pd.Index(..., dtype='uint64')"),
-    _gone("datetools", "1.0", "pd.tseries.offsets"),
-    _gone("io.json.json_normalize", "2.0", "pd.json_normalize", to="pandas.json_normalize", use="(d)"),
-    _gone("util.testing", "2.0", "pd.testing", to="pandas.testing"),
-    _gone("core.algorithms.quantile", "2.0", "np.quantile"),
+    _removed("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
+    _removed("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
+    _removed("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
+    _removed("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
+    _removed("scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"),
+    _removed("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
+    _removed("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
+    _removed("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
+    _removed("rolling_sum", "1.0", "series.rolling(n).sum()", use="(s, 3)"),
+    _removed("ewma", "1.0", "series.ewm(...).mean()", use="(s, 3)"),
+    _removed("value_counts", "3.0", "pd.Series(values).value_counts()", use="(s)"),
+    _removed("match", "1.0", "Index.get_indexer"),
+    _removed("Int64Index", "2.0", "pd.Index(..., dtype='int64')"),
+    _removed("Float64Index", "2.0", "pd.Index(..., dtype='float64')"),
+    _removed("UInt64Index", "2.0", "pd.Index(..., dtype='uint64')"),
+    _removed("datetools", "1.0", "pd.tseries.offsets"),
+    _removed("io.json.json_normalize", "2.0", "pd.json_normalize", to="pandas.json_normalize", use="(d)"),
+    _removed("util.testing", "2.0", "pd.testing", to="pandas.testing"),
+    _removed("core.algorithms.quantile", "2.0", "np.quantile"),
     *_method(_BOTH, "append", "2.0", "pd.concat([a, b])", use="(other)"),
     *_method(_BOTH, "ix", "1.0", ".loc for labels, .iloc for positions", use="[0]"),
     *_method("DataFrame", "lookup", "2.0", ".loc with one label each, or melt and query", use="(r, c)"),

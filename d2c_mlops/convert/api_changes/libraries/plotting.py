@@ -18,7 +18,7 @@ STYLES |= {
 }
 
 
-def _gone(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
+def _removed(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
     return ApiChange("matplotlib", path, since, "gone", instead, example, to=to)
 
 
@@ -67,37 +67,39 @@ CHANGES: tuple[ApiChange, ...] = (
             ("matplotlib.pyplot.style.context", _PLOT, "plt.style.context"),
         )
     ),
-    _gone(
+    _removed(
         "matplotlib.cm.get_cmap",
         "3.9",
         "plt.get_cmap, or matplotlib.colormaps[name]",
         "import matplotlib.cm as cm\nx = cm.get_cmap('jet')",
         to="matplotlib.pyplot.get_cmap",
     ),
-    _gone(
+    _removed(
         "matplotlib.pyplot.cm.get_cmap",
         "3.9",
         "plt.get_cmap",
         f"{_PLOT}x = plt.cm.get_cmap('jet')",
         to="matplotlib.pyplot.get_cmap",
     ),
-    _gone(
+    _removed(
         "matplotlib.cm.register_cmap",
         "3.9",
         "matplotlib.colormaps.register",
         "import matplotlib.cm as cm\nx = cm.register_cmap(c)",
     ),
-    _gone(
+    _removed(
         "matplotlib.mlab.normpdf",
         "3.1",
         "scipy.stats.norm.pdf",
         "from matplotlib.mlab import normpdf",
         to="scipy.stats.norm.pdf",
     ),
-    _gone("matplotlib.finance", "2.2", "the package mplfinance", "import matplotlib.finance"),
-    _gone("matplotlib.pyplot.hold", "3.0", "nothing: new plots are always added to the axes", f"{_PLOT}plt.hold(True)"),
-    _gone("matplotlib.pyplot.plot_date", "3.11", "plt.plot, which supports dates", f"{_PLOT}plt.plot_date(x, y)"),
-    _gone(
+    _removed("matplotlib.finance", "2.2", "the package mplfinance", "import matplotlib.finance"),
+    _removed(
+        "matplotlib.pyplot.hold", "3.0", "nothing: new plots are always added to the axes", f"{_PLOT}plt.hold(True)"
+    ),
+    _removed("matplotlib.pyplot.plot_date", "3.11", "plt.plot, which supports dates", f"{_PLOT}plt.plot_date(x, y)"),
+    _removed(
         "matplotlib.dates.epoch2num",
         "3.8",
         "matplotlib.dates.date2num",

@@ -85,14 +85,14 @@ def path_outside_folder(subject: Subject) -> Iterator[Hit]:
 )
 def file_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder or Path("/nonexistent")
-    files_written = _written(subject)
+    files_written = _files_written(subject)
     if any(magic.name == "cd" or "chdir" in magic.command for cell in subject.notebook.code for magic in cell.magics):
         return
     for cell, node, text in _read_files(subject):
         path = folder / text.replace("\\", "/")
         if text in files_written or Path(text).name in files_written or exists(path):
             continue
-        near = _nearly(path)
+        near = _similar_file(path)
         if near is not None:
             fix = f"use the name on disk: `{near}`"
             yield hit(cell, node, f"`{text}` has the name `{near}` on disk", fix=fix, severity="error")
@@ -112,7 +112,7 @@ def _read_files(subject: Subject) -> Iterator[tuple[Cell, ast.expr, str]]:
             yield cell, path_node, text
 
 
-def _written(subject: Subject) -> set[str]:
+def _files_written(subject: Subject) -> set[str]:
     """Names of files that the notebook itself creates: written, opened, downloaded, unpacked."""
     read = {id(node) for _, node, _ in _read_files(subject)}
     names: set[str] = set()
@@ -126,15 +126,17 @@ def _written(subject: Subject) -> set[str]:
     return names
 
 
-def _nearly(path: Path) -> str | None:
+def _similar_file(path: Path) -> str | None:
     """The only file of the folder whose name differs just by case, spaces or a ` (1)`."""
     if not is_folder(path.parent):
         return None
-    similar = [file.name for file in path.parent.iterdir() if _plain(file.name) == _plain(path.name)]
+    similar = [
+        file.name for file in path.parent.iterdir() if _normalized_name(file.name) == _normalized_name(path.name)
+    ]
     return similar[0] if len(similar) == 1 else None
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     return re.sub(r"[\s_-]+", "", re.sub(r" ?\(\d+\)$", "", stem)).lower() + dot + suffix.lower()
 

@@ -36,13 +36,13 @@ def _splits(subject: Subject) -> Iterator[tuple[Cell, ast.Call]]:
             yield cell, call
 
 
-def _after(first: Fit, cell: Cell, call: ast.Call) -> bool:
+def _comes_after(first: Fit, cell: Cell, call: ast.Call) -> bool:
     return (first.cell, first.line) < (cell.index, call.lineno)
 
 
 def _fed_split(subject: Subject, fit: Fit) -> Cell | None:
     """Return the cell of the first later split that uses the result of a fit."""
-    later = [(cell, call) for cell, call in _splits(subject) if _after(fit, cell, call)]
+    later = [(cell, call) for cell, call in _splits(subject) if _comes_after(fit, cell, call)]
     if not later or fit.call is None:
         return None
     fitted_bindings = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit)}

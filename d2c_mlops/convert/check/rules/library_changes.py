@@ -50,14 +50,14 @@ def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
             yield from _imports(cell, node)
         elif isinstance(node, ast.Attribute):
             path = subject.inference.path(node) or _unmistakable(subject, node)
-            for change in _found(path, "gone"):
+            for change in _matching_changes(path, "gone"):
                 yield _hit(subject, cell, node, change, _attribute_edits(cell, node, path, change)), change
     for cell, call, path in subject.calls:
         if not path and _appends_rows(call):
-            for change in _found("pandas.DataFrame.append", "gone"):
+            for change in _matching_changes("pandas.DataFrame.append", "gone"):
                 yield _hit(subject, cell, call.func, change, ()), change
         for kind in ("keyword", "value", "positional", "behaviour"):
-            for change in _found(path, kind):
+            for change in _matching_changes(path, kind):
                 edits = _call_edits(subject, cell, call, change)
                 if edits is not None:
                     yield _hit(subject, cell, call, change, edits), change
@@ -76,7 +76,7 @@ def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
 
 
 @cache
-def _found(path: str, kind: str) -> tuple[ApiChange, ...]:
+def _matching_changes(path: str, kind: str) -> tuple[ApiChange, ...]:
     if not path:
         return ()
     return tuple(

@@ -17,7 +17,7 @@ _LOAD = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 _TEXT_COLUMN = re.compile(r"^[ \t]*(?:\d+[ \t]+)?\S.*[ \t](?:object|string|str)[ \t]*$", re.MULTILINE)
 
 
-def _since(version: str) -> bool:
+def _is_at_least(version: str) -> bool:
     have = installed_version("pandas")
     return have is None or at_least(have, version)
 
@@ -32,7 +32,7 @@ def _since(version: str) -> bool:
     good=example(_LOAD + "df.loc[df['units'] < 0, 'units'] = 0\ndf['size'] = df['units']"),
 )
 def chained_assignment(subject: Subject) -> Iterator[Hit]:
-    if not _since("3.0"):
+    if not _is_at_least("3.0"):
         return
     for cell, node in subject.nodes:
         targets: list[ast.expr] = []
@@ -68,7 +68,7 @@ def _is_part(subject: Subject, node: ast.expr) -> bool:
     good=example(_LOAD + "df['units'] = df['units'].fillna(0)\ndf.dropna(inplace=True)"),
 )
 def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
-    if not _since("3.0"):
+    if not _is_at_least("3.0"):
         return
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
@@ -118,7 +118,7 @@ def _assigned(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit, ...]:
     good=example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == 'category']"),
 )
 def object_means_text(subject: Subject) -> Iterator[Hit]:
-    if not _since("3.0"):
+    if not _is_at_least("3.0"):
         return
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)):

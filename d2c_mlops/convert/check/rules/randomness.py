@@ -43,7 +43,7 @@ def _is_seeded(subject: Subject) -> bool:
     return any(_SEEDS.match(path) for _, _, path in subject.calls)
 
 
-def _given(call: ast.Call, name: str) -> bool:
+def _has_seed(call: ast.Call, name: str) -> bool:
     """Whether a seed is named, or may hide in `**settings`."""
     value = keyword(call, name)
     open_ended = any(word.arg is None for word in call.keywords)
@@ -74,7 +74,7 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
         unshuffled = isinstance(shuffle, ast.Constant) and not shuffle.value
         asks = bool(_RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path))
         asks = asks or (bool(_SPLIT.search(path)) and not unshuffled) or (bool(_FOLDS.match(path)) and shuffled)
-        if asks and not _given(call, "random_state"):
+        if asks and not _has_seed(call, "random_state"):
             yield hit(cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None)
 
 
@@ -97,7 +97,7 @@ def unseeded_draw(subject: Subject) -> Iterator[Hit]:
             library = "numpy" if path.startswith("numpy") else "random"
             if (maker and not call.args and not call.keywords) or (not maker and not seeded[library]):
                 yield hit(cell, call, f"`{ast.unparse(call.func)}` without a seed")
-        elif path in _SAMPLES and not (seeded["numpy"] or _given(call, "random_state") or _is_shown(cell, call)):
+        elif path in _SAMPLES and not (seeded["numpy"] or _has_seed(call, "random_state") or _is_shown(cell, call)):
             yield hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
 
 
@@ -122,12 +122,12 @@ def clock_in_logic(subject: Subject) -> Iterator[Hit]:
             for call in (node for node in ast.walk(statement) if isinstance(node, ast.Call)):
                 path = subject.inference.path(call.func)
                 texts = call.args[:1]
-                today = path == "pandas.to_datetime" and texts and _says(texts[0], ("today", "now"))
+                today = path == "pandas.to_datetime" and texts and _is_one_of(texts[0], ("today", "now"))
                 if (today or _NOW.match(path)) and not _is_stopwatch(subject, statement, call):
                     yield hit(cell, call, f"`{ast.unparse(call)}` reads the clock")
 
 
-def _says(node: ast.expr, words: tuple[str, ...]) -> bool:
+def _is_one_of(node: ast.expr, words: tuple[str, ...]) -> bool:
     return isinstance(node, ast.Constant) and node.value in words
 
 

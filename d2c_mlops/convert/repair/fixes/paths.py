@@ -200,7 +200,7 @@ def _one_whole(
     }
     varying |= {node.arg for _, node in context.nodes(ast.arg)}
     for cell, text in texts:
-        proposal = _whole(cell, text, name, reason, files, failure)
+        proposal = _replace_joined_path(cell, text, name, reason, files, failure)
         if proposal is not None and not any(
             isinstance(part, ast.Name) and part.id in varying
             for _, node in context.nodes(ast.expr, cell)
@@ -211,7 +211,7 @@ def _one_whole(
     return None
 
 
-def _whole(
+def _replace_joined_path(
     cell: Cell, text: ast.Constant, name: str, reason: str, files: tuple[tuple[Path, str], ...], failure: CellFailure
 ) -> Proposal | None:
     """Replace a whole expression that joins folders and a name: `folder + 'x.csv'`, `os.path.join(folder, 'x.csv')`."""

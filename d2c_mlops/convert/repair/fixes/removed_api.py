@@ -88,7 +88,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
         reasons: list[str] = []
         for alias in node.names:
             path = f"{node.module}.{alias.name}"
-            change = _gone(path)
+            change = _removal_of(path)
             new, use = IMPORTED.get(path, ("", ""))
             if change is None or not (new or change.to):
                 aliases.append(_bound(alias.name, alias.asname))
@@ -117,7 +117,7 @@ def _bound(name: str, asname: str | None) -> str:
     return name if asname in (None, name) else f"{name} as {asname}"
 
 
-def _gone(path: str) -> ApiChange | None:
+def _removal_of(path: str) -> ApiChange | None:
     removals = [
         c for c in applicable_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))
     ]
@@ -137,7 +137,7 @@ def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
     for cell, node in context.nodes(ast.Attribute):
         path = context.subject.inference.path(node)
         new, use = IMPORTED.get(path, ("", ""))
-        change = _gone(path) if new else None
+        change = _removal_of(path) if new else None
         if change is None:
             continue
         if new.rpartition(".")[0] == path.rpartition(".")[0]:
@@ -164,16 +164,16 @@ def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | N
         for cell, node in context.failing(failure, ast.Attribute):
             if node.attr != name:
                 continue
-            edits = _simple(cell, node, change) or with_imported_names(
+            edits = _same_place_edit(cell, node, change) or with_imported_names(
                 context, cell, replacement_edits(change.path, cell, node)
             )
-            edits = edits or _elsewhere(context, cell, node, change)
+            edits = edits or _moved_name(context, cell, node, change)
             if edits:
                 return Proposal(edits, change_reason(change))
     return None
 
 
-def _simple(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
+def _same_place_edit(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     if change.text:
         return (replaced(cell, node, change.text),)
     if change.to and change.to.rpartition(".")[0] == change.path.rpartition(".")[0]:
@@ -181,7 +181,7 @@ def _simple(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, .
     return ()
 
 
-def _elsewhere(context: RepairContext, cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
+def _moved_name(context: RepairContext, cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     """A name that lives in another module now."""
     module, _, name = change.to.rpartition(".")
     if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():

@@ -79,7 +79,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
         if any(text in failure.message for text in _MISSING)
         else {str(failure.message).strip("'\"")}
     )
-    place = max((frame.cell for frame in failure.frames), default=failure.cell)
+    place = max((frame["cell"] for frame in failure.frames), default=failure.cell)
     for _, part in context.failing(failure, ast.Subscript):
         if not isinstance(part.value, ast.Name):
             continue
@@ -171,7 +171,7 @@ def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
         statement = statement_of(cell, call)
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         alone = isinstance(statement, ast.Expr) and statement.value is call
-        if alone and isinstance(owner, ast.Name | ast.Subscript) and _is(place.value, True):
+        if alone and isinstance(owner, ast.Name | ast.Subscript) and _is_constant(place.value, True):
             arguments = ", ".join(
                 source_text(cell, part) for part in [*call.args, *(w for w in call.keywords if w is not place)]
             )
@@ -202,5 +202,5 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
 
 
-def _is(node: ast.expr, value: object) -> bool:
+def _is_constant(node: ast.expr, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value

@@ -97,9 +97,11 @@ def other_values(context: RepairContext, failure: CellFailure) -> Proposal | Non
     if not failure.says("Invalid value", "Cannot set non-string value") or not failure.through("pandas/"):
         return None
     for frame in reversed(failure.frames):
-        cell = context.cell(frame.cell)
+        cell = context.cell(frame["cell"])
         for node in ast.walk(cell.tree) if cell.tree else ():
-            if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame.line <= (node.end_lineno or 0):
+            if not isinstance(node, ast.Assign | ast.Expr) or not node.lineno <= frame["line"] <= (
+                node.end_lineno or 0
+            ):
                 continue
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 if edits := inplace_on_part(cell, node, node.value):

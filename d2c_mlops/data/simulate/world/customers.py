@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .draws import Floats, Ints, normals, pick, poisson, uniforms
+from .draws import Floats, Ints, normals, weighted_choice, poisson, uniforms
 from .regimes import Regime
 
 # %% auto #0
@@ -70,9 +70,9 @@ def draw_customers(seed: int, regime: Regime, orders: float, level: Floats, mark
         rate=rate,
         large=(uniforms(seed, "large", number) < regime.large).astype(np.int64),
         home=(uniforms(seed, "home", number) * categories).astype(np.int64),
-        channel=pick(np.array(regime.channels), uniforms(seed, "preferred channel", number)),
+        channel=weighted_choice(np.array(regime.channels), uniforms(seed, "preferred channel", number)),
         market=(uniforms(seed, "market", number) ** 1.5 * markets).astype(np.int64),
-        country=pick(COUNTRY_SHARES, uniforms(seed, "country", number)),
+        country=weighted_choice(COUNTRY_SHARES, uniforms(seed, "country", number)),
     )
 
 # %% ../../../../nbs/data/simulate/world/customers.ipynb #fe57612b

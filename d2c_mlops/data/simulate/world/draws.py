@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.special import ndtri, pdtr, pdtrik
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Bools', 'GOLDEN', 'MIX_1', 'MIX_2', 'UNIT', 'stream_keys', 'uniforms', 'poisson', 'normals', 'pick',
-           'wander']
+__all__ = ['Floats', 'Ints', 'Bools', 'GOLDEN', 'MIX_1', 'MIX_2', 'UNIT', 'stream_keys', 'uniforms', 'poisson', 'normals',
+           'weighted_choice', 'autoregressive_levels']
 
 # %% ../../../../nbs/data/simulate/world/draws.ipynb #0c4430a1
 Floats = npt.NDArray[np.float64]
@@ -69,14 +69,14 @@ def normals(seed: int, stream: str, numbers: Ints) -> Floats:
     return draws
 
 
-def pick(shares: Floats, draws: Floats) -> Ints:
+def weighted_choice(shares: Floats, draws: Floats) -> Ints:
     """Return an index for each draw, distributed as the shares, which need not add up to one."""
     cumulated = np.cumsum(shares)
     index: Ints = np.searchsorted(cumulated, draws * cumulated[-1], side="right")
     return np.minimum(index, len(cumulated) - 1)
 
 # %% ../../../../nbs/data/simulate/world/draws.ipynb #27782ff7
-def wander(seed: int, stream: str, things: int, period: int, memory: float, spread: float) -> Floats:
+def autoregressive_levels(seed: int, stream: str, things: int, period: int, memory: float, spread: float) -> Floats:
     """Return the logarithm of the level of each thing in a period: AR(1) with coefficient `memory`, standard deviation `spread`."""
     depth = int(np.ceil(np.log(1e-3) / (2 * np.log(memory))))
     ids = np.arange(things, dtype=np.int64) * 1_000_003

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .draws import Bools, Floats, Ints, pick, uniforms
+from .draws import Bools, Floats, Ints, weighted_choice, uniforms
 from .products import Products
 from .regimes import Regime
 
@@ -25,7 +25,7 @@ MARKDOWN, MARKDOWN_AGE = 0.7, 0.85  # of the price, from this part of a style's 
 
 def list_prices(seed: int, products: Products, day: int) -> Ints:
     """Return the list price of each product on a day, in minor units."""
-    step = STEPS[pick(STEP_SHARES, uniforms(seed, "price step", products.style * 10_007 + day // 91))]
+    step = STEPS[weighted_choice(STEP_SHARES, uniforms(seed, "price step", products.style * 10_007 + day // 91))]
     old = (day - products.launch) > MARKDOWN_AGE * products.life
     factor = step * np.where(old & (products.life < 10**6), MARKDOWN, 1.0)
     prices: Ints = np.maximum(np.rint(products.base * factor), 1).astype(np.int64)

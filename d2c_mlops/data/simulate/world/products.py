@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .draws import Floats, Ints, normals, uniforms, wander
+from .draws import Floats, Ints, normals, uniforms, autoregressive_levels
 from .regimes import Regime
 
 # %% auto #0
@@ -107,7 +107,7 @@ def weights(seed: int, regime: Regime, products: Products, day: int, weekly: dic
     styles = int(products.style[-1]) + 1
     for period in (week, week + 1):
         if period not in weekly:
-            weekly[period] = wander(seed, "product level", styles, period, *regime.product)
+            weekly[period] = autoregressive_levels(seed, "product level", styles, period, *regime.product)
     level = np.exp(weekly[week] * (1 - into / 7) + weekly[week + 1] * (into / 7))
     weight: Floats = products.popularity * life_curve(products, day) * level[products.style]
     return weight

@@ -65,7 +65,7 @@ class KnownFuture:
         values = {name: value for name, value in self.values.items() if name not in names}
         return replace(self, values=values, kinds={name: self.kinds[name] for name in values})
 
-    def only(self, columns: NDArray[np.bool_]) -> KnownFuture:
+    def select_series(self, columns: NDArray[np.bool_]) -> KnownFuture:
         """Return what is known of the series marked in `columns`."""
         values = {name: value[:, columns] for name, value in self.values.items()}
         return replace(

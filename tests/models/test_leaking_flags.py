@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
-from d2c_mlops.models.forecasting.plans.lying_flags import lying_flags
+from d2c_mlops.models.forecasting.plans.leaking_flags import leaking_flags
 
 BAKERY = Path(__file__).parents[3] / "shared/data/bakery.parquet"
 RNG = np.random.default_rng(7)
@@ -23,7 +23,7 @@ def reasons(kind: str, value: NDArray[np.float64], sold: NDArray[np.float64] = S
     names = tuple(map(str, range(sold.shape[1])))
     always = np.ones(value.shape)
     known = KnownFuture(days, {"x": value}, {"x": kind}, always == 0, always, np.empty((0, sold.shape[1]), np.int64))
-    return [str(failure) for failure in lying_flags(known, Panel("D", days[: len(sold)], names, sold, gaps=True))]
+    return [str(failure) for failure in leaking_flags(known, Panel("D", days[: len(sold)], names, sold, gaps=True))]
 
 
 def with_future(past: NDArray[np.float64]) -> NDArray[np.float64]:
