@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("NIXTLA_ID_AS_COL", "1")
@@ -201,12 +202,15 @@ def main(arguments: list[str]) -> int:
         return 0
     for file in sorted(folder.glob("*.json")):
         name, costs, tables = file.name.removesuffix(".json"), {}, []
-        about = json.loads(file.read_text())
-        for method in (*LOCAL, *SHARED):
-            if method == "Prophet" and about["period"] == 1 and not about["plan"]:
-                continue
-            command = [sys.executable, "-W", "ignore", __file__, str(folder), name, method]
-            ended = subprocess.run(command, capture_output=True, text=True)
+
+        def in_a_process(method: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-W", "ignore", __file__, str(folder), name, method]  # noqa: B023
+            return subprocess.run(command, capture_output=True, text=True)
+
+        methods = (*LOCAL, *SHARED)
+        with ThreadPoolExecutor(2) as pool:
+            processes = list(pool.map(in_a_process, methods))
+        for method, ended in zip(methods, processes, strict=True):
             if ended.returncode:
                 last = (ended.stderr.strip().splitlines() or ["?"])[-1]
                 print(f"left out: {method} on {name} ({last[:160]})", file=sys.stderr, flush=True)

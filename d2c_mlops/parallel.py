@@ -164,7 +164,12 @@ def _ray(workers: int, address: str) -> None:
 @cache
 def _spark(workers: int, address: str) -> Any:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = import_module("pyspark.sql").SparkSession.builder.appName("d2c").config("spark.ui.enabled", "false")
+    builder = (
+        import_module("pyspark.sql")
+        .SparkSession.builder.appName("d2c")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+    )
     if not address:
         builder = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
     session = builder.master(address or f"local[{workers},{ATTEMPTS}]").getOrCreate()
