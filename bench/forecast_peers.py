@@ -115,14 +115,18 @@ def direct(past: pd.DataFrame, ahead: pd.DataFrame, about: dict) -> pd.DataFrame
         )
     columns["weekday"], columns["day"] = whole["ds"].dt.dayofweek, whole["ds"].dt.dayofyear
     columns["series"] = whole["unique_id"].astype("category").cat.codes
-    x = pd.DataFrame(columns).join(whole[[*about["plan"], *about["groups"]]])
+    level = of_series.transform("mean").clip(lower=1e-9)  # of the past alone: what is ahead is missing
+    x = pd.DataFrame({n: c / level if n.startswith(("lag", "mean")) else c for n, c in columns.items()})
+    x = x.join(whole[[*about["plan"], *about["groups"]]])
     known = whole["y"].notna() & columns[f"lag{first}"].notna()
-    data = lgb.Dataset(x[known], whole.loc[known, "y"], free_raw_data=False)
+    target, weight = (whole["y"] / level)[known], level[known]
+    data = lgb.Dataset(x[known], target, weight=weight / weight.mean(), free_raw_data=False)
     future = whole["y"].isna()
     answers = [
-        lgb.train(LGB | {"objective": "quantile", "alpha": q}, data, ROUNDS).predict(x[future]) for q in QUANTILES
+        lgb.train(LGB | {"objective": "quantile", "alpha": q}, data, ROUNDS).predict(x[future]) * level[future]
+        for q in QUANTILES
     ]
-    ordered = np.sort(np.maximum(answers, 0.0), axis=0)
+    ordered = np.sort(np.maximum(np.stack(answers), 0.0), axis=0)
     return whole.loc[future, KEYS].assign(q10=ordered[0], q50=ordered[1], q90=ordered[2])
 
 
