@@ -110,7 +110,7 @@ def replayed(model: DemandForecaster, tables: Tables, as_of: date, panel: Panel)
 
     def inputs(panel: Panel, horizon: int) -> ForecastInputs:
         at = model.inputs(tables, panel)
-        return at.at(at.origin, horizon)
+        return at.as_of_origin(at.origin, horizon)
 
     methods = {
         "forecast": lambda panel, horizon: ladder_forecast(inputs(panel, horizon)).answers,

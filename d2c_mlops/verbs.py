@@ -247,7 +247,7 @@ def serve(
 
 def score(
     model: str,
-    source: str,
+    source: str | None,  # None: every series of a forecast on every day of its horizon
     sink: str,
     *,
     version: int | None = None,
@@ -261,7 +261,7 @@ def score(
     resolved = settings or load()
     both = share_rollout(Ledger.of(resolved), model, resolved) if version is None else None
     form, registered = FileFormat(encoding, decimal, dates), _version(model, version, resolved)
-    if is_parts_sink(sink):
+    if source is not None and is_parts_sink(sink):
         return score_parts(registered, source, sink, resolved, reasons=reasons, rollout_and_challenger=both)
     return _score(
         registered,

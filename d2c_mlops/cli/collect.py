@@ -9,7 +9,7 @@ import click
 from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 
 
-@example("d2c collect", "d2c collect --from /var/lib/d2c/log")
+@example("d2c collect", "d2c collect --from /var/lib/d2c/log", "d2c collect --sheet reorder.xlsx")
 @section("Operate")
 @main.command()
 @click.option(
@@ -18,12 +18,23 @@ from d2c_mlops.cli import example, here, json_option, main, section, settings, s
     type=click.Path(path_type=Path),
     help="A log folder; default: the log folders of all services on this machine.",
 )
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A reorder sheet with a planner's overrides, instead of logs.",
+)
 @json_option
-def collect(folder: Path | None, as_json: bool) -> None:
+def collect(folder: Path | None, sheet: Path | None, as_json: bool) -> None:
     """Load service logs into the ledger.
 
     Predictions, feedback and outcomes are loaded exactly once. Services may keep running. A log file is removed after its rows are committed. Repeating the command changes nothing.
+
+    With --sheet, the entries of a sheet that `d2c reorder` wrote become feedback: an override with its reason, or that the order was followed. Each row counts once; if it
+    was changed after it was read, the first entry counts.
     """
+    if sheet is not None:
+        return _collect_sheet(sheet, as_json)
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.serving.log.collect import collect as load
     from d2c_mlops.serving.log.collect import log_folders
@@ -49,4 +60,31 @@ def collect(folder: Path | None, as_json: bool) -> None:
         click.echo(f"{here(Path(log_folder))}: {news} ({counts['files']} files, {counts['faulty']} faulty lines)")
     if not counts_by_folder:
         click.echo("no service logs found")
+    return None
+
+
+def _collect_sheet(sheet: Path, as_json: bool) -> None:
+    """Take the entries of a planner's sheet into the ledger."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from d2c_mlops.decisions.reorder_sheet import collect_sheet
+    from d2c_mlops.ledger.store import Ledger
+
+    counts = collect_sheet(sheet, Ledger.of(settings()), datetime.now(UTC))
+    if as_json:
+        return show({str(sheet): asdict(counts)})
+    notes = [
+        f"{number} {what}"
+        for number, what in (
+            (counts.repeated, "were read before"),
+            (counts.changed, "were changed after they were read, the first entry counts"),
+            (counts.without_reason, "overrides have no reason"),
+        )
+        if number
+    ]
+    click.echo(
+        f"{here(sheet)}: {counts.followed} orders followed, {counts.overridden} overridden"
+        + "".join(f"; {note}" for note in notes)
+    )
     return None

@@ -1,17 +1,19 @@
-"""Command for batch predictions: score."""
+"""Commands for predictions as files: score, reorder."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
-from d2c_mlops.cli import example, json_option, main, section, settings, show
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show
 from d2c_mlops.errors import DataRefused
 
 
 @example(
-    "d2c score demand sales.parquet sqlite:///shop.db::forecasts",
+    "d2c score demand --horizon forecasts.csv",
+    "d2c score demand asked.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
     "d2c score price products.parquet ledger:",
@@ -21,8 +23,12 @@ from d2c_mlops.errors import DataRefused
 @section("Live")
 @main.command()
 @click.argument("model")
-@click.argument("source")
-@click.argument("sink")
+@click.argument("places", nargs=-1, required=True, metavar="[SOURCE] SINK")
+@click.option(
+    "--horizon",
+    is_flag=True,
+    help="Instead of SOURCE: every series of a forecast on every day (week, month) of its horizon.",
+)
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--reasons", is_flag=True, help="Also write the reasons of each prediction.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of a text file, such as cp1252.")
@@ -31,8 +37,8 @@ from d2c_mlops.errors import DataRefused
 @json_option
 def score(
     model: str,
-    source: str,
-    sink: str,
+    places: tuple[str, ...],
+    horizon: bool,
     number: int | None,
     reasons: bool,
     encoding: str,
@@ -42,7 +48,7 @@ def score(
 ) -> None:
     """Predict all records of SOURCE and write them to SINK.
 
-    The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
+    With --horizon there is no SOURCE: a forecast writes its whole panel. The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
     Encoding, decimal mark and order of dates of a text file are detected; if they are ambiguous, the file is refused until the option
     is given. SINK is one of: a file (replaced as a whole); a folder, FOLDER/ (replaced as a whole; SOURCE is then a folder of Parquet files, each a job of `[d2c] backend`); URL::TABLE (one row per key and version; equal rows are not rewritten); the
     URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; refused records are saved as dead letters); or `ledger:`, from which
@@ -59,6 +65,14 @@ def score(
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.history import share_rollout
 
+    expected = ("SINK",) if horizon else ("SOURCE", "SINK")
+    if len(places) != len(expected):
+        raise click.UsageError(
+            f"{' and '.join(expected)} are needed, got: {' '.join(places)}"
+            if not horizon
+            else f"--horizon takes SINK alone, got: {' '.join(places)}"
+        )
+    source, sink = (None, places[0]) if horizon else places
     config = settings()
     ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
@@ -74,7 +88,7 @@ def score(
         form = FileFormat(encoding, decimal or "", dates or "")
         report = (
             score_parts(version, source, sink, config, reasons=reasons, rollout_and_challenger=both, progress=progress)
-            if is_parts_sink(sink)
+            if source is not None and is_parts_sink(sink)
             else answer(
                 version,
                 source,
@@ -102,3 +116,77 @@ def score(
             f"{report.written.dead} predictions were refused by the web hook", where=report.written.letters,
             next="read the reasons in this file, fix the cause and run the same command again: it sends only these",
         )  # fmt: skip
+
+
+@example(
+    "d2c reorder demand reorder.xlsx --stock stock.csv",
+    "d2c reorder demand reorder.xlsx --lead-time 14 --review 7 --service-level 0.95 --pack 6",
+    "d2c reorder demand reorder.csv --understock-cost 9 --overstock-cost 1 --json",
+)
+@section("Live")
+@main.command()
+@click.argument("model")
+@click.argument("sheet", type=click.Path(path_type=Path))
+@click.option("--lead-time", default=7, show_default=True, help="Periods of the forecast from an order to its arrival.")
+@click.option("--review", default=7, show_default=True, help="Periods from an order to the next one.")
+@click.option(
+    "--understock-cost", default=3.0, show_default=True, help="Cost of a unit too few: lost margin and goodwill."
+)
+@click.option("--overstock-cost", default=1.0, show_default=True, help="Cost of a unit too many: holding, markdown.")
+@click.option(
+    "--service-level", type=float, help="Share of periods without a stock-out; default: what the two costs justify."
+)
+@click.option("--pack", default=1.0, show_default=True, help="Units in a pack; orders are whole packs.")
+@click.option("--minimum", default=0.0, show_default=True, help="Units that an order has at least.")
+@click.option(
+    "--stock",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV or Excel file with series, on_hand, on_order; default: the stock table of the dataset.",
+)
+@click.option("--version", "number", type=int, help="The version; default: the champion.")
+@json_option
+def reorder(
+    model: str,
+    sheet: Path,
+    lead_time: int,
+    review: int,
+    understock_cost: float,
+    overstock_cost: float,
+    service_level: float | None,
+    pack: float,
+    minimum: float,
+    stock: Path | None,
+    number: int | None,
+    as_json: bool,
+) -> None:
+    """Write how much to order of each series into SHEET, an .xlsx or .csv file.
+
+    An order has to last until the one after it arrives: lead time plus review, in periods of the forecast (days, weeks or months). The sheet has
+    the demand of that time with its 80 % interval, the safety stock, the order-up-to level, the stock and the order, and two empty
+    columns: the planner writes another quantity into `override`, and why into `reason`. `d2c collect --sheet SHEET` takes them in.
+
+    A series whose stock is not known has a level and no order. The same command again replaces SHEET, with what was written into it.
+    """
+    from d2c_mlops.decisions.reorder_sheet import read_stock, reorder_sheet
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.models.forecasting.ordering import OrderRules
+    from d2c_mlops.registry.promotion_history import live_version
+    from d2c_mlops.registry.versions import find_version
+
+    config = settings()
+    ledger = Ledger.of(config)
+    version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
+    rules = OrderRules(lead_time, review, understock_cost, overstock_cost, service_level, pack, minimum)
+    orders = reorder_sheet(version, config, rules, read_stock(stock) if stock else None)
+    orders.write(sheet)
+    ordered = orders.frame["order"]
+    if as_json:
+        counts = {"series": len(ordered), "ordered": int((ordered > 0).sum()), "units": float(ordered.sum())}
+        return show({"sheet": str(sheet), **counts, "about": orders.about})
+    click.echo(
+        f"{here(sheet)}: {int((ordered > 0).sum()):,} of {len(ordered):,} series to order, {ordered.sum():,.0f} units"
+    )
+    for what, text in orders.about.items():
+        click.echo(f"  {what}: {text}")
+    return None

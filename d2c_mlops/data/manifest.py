@@ -59,6 +59,15 @@ class Manifest:
     zone: str = "UTC"  # IANA name or fixed offset such as UTC-08:00, in which days are counted
     zone_from: str = ""  # "set" by a person, found in the "offsets" of the times or named by the "source"; "" = assumed
 
+    @property
+    def last_day(self) -> date | None:
+        """Return the last day on which anything happened; plans reach beyond it. None without rows."""
+        from d2c_mlops.data.schemas import INTERVALS  # pandera is imported late: listing datasets is quick
+
+        tables = {name: table for name, table in self.tables.items() if table.max_date}
+        past = [table.max_date for name, table in tables.items() if name not in INTERVALS]
+        return max((day for day in past or [t.max_date for t in tables.values()] if day), default=None)
+
     def to_json(self) -> str:
         """Return the manifest as JSON with dates in ISO 8601."""
         return json.dumps(asdict(self), indent=1, default=lambda value: value.isoformat()) + "\n"

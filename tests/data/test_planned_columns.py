@@ -159,3 +159,16 @@ def test_visitors_that_tell_the_sales_are_used_neither_in_forecast_nor_backtest(
     assert model.evaluate(tables, date(2024, 3, 26)).value > 0.08  # the noise of a Poisson distribution
     model.fit(tables, date(2024, 3, 26))
     assert any("moves with the sales of the same step" in note for note in model.notes)
+
+
+def test_the_data_end_with_the_sales_and_not_with_the_plan(tmp_path: Path) -> None:
+    _, result = ingested(tmp_path, stores(), "promo", "open")
+    assert result.manifest.tables["calendar"].max_date == date(2024, 3, 24)
+    assert result.manifest.last_day == date(2024, 3, 10)
+
+
+def test_a_dataset_of_plans_alone_ends_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "calendar.csv"
+    path.write_text("date,event\n2024-02-14,valentine\n", encoding="utf-8")
+    result = ingest(str(path), "plans", store=tmp_path / "store", zone="UTC", created_at=NOW)
+    assert result.manifest.last_day == date(2024, 2, 14)

@@ -304,6 +304,7 @@ def test_params_build_the_same_model() -> None:
         "top": 5,
         "country": "",
         "region": "",
+        "plan_days": 0,
         "contract_version": "",
     }
     assert DemandForecaster(**params).params() == params

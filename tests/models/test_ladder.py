@@ -30,6 +30,7 @@ from d2c_mlops.models.forecasting.ladder import (
 )
 from d2c_mlops.models.forecasting.panel import Freq, Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
+from d2c_mlops.models.forecasting.reasons import forecast_reasons
 from d2c_mlops.models.forecasting.seasonal import last_year_with_growth, smoothed_level
 from d2c_mlops.models.forecasting.smoothing import Array
 from support.panels import panel, promoted
@@ -251,6 +252,18 @@ def test_corrections_widen_intervals_that_were_too_narrow(scale: float) -> None:
     assert inside.mean() <= (0.83 if scale <= 1 else 1.0)
 
 
+def test_an_interval_whose_lower_end_is_zero_holds_no_more_than_it_promises() -> None:
+    rng = np.random.default_rng(2)
+    rate = rng.uniform(0.2, 2.0, 300)
+    actual = rng.poisson(rate, (3, 28, 300)).astype(float)
+    upper = np.broadcast_to(rate + 1.3 * np.sqrt(rate), actual.shape)
+    bounds = np.stack([np.zeros_like(actual), upper] * 3, axis=-1)
+    group: NDArray[np.int64] = np.repeat([0, 1, 2], 100)
+    moved = corrections(actual, bounds, np.full(actual.shape, 1.0), group)[group]
+    inside = (actual >= 0) & (actual <= bounds[..., 3] + moved[:, 3])
+    assert 0.79 <= inside.mean() <= 0.85 < (actual <= upper).mean()
+
+
 def test_a_spread_with_past_promotions_is_narrowed_where_none_is_ahead() -> None:
     rng = np.random.default_rng(6)
     flag = np.zeros((88, 4))
@@ -268,7 +281,7 @@ def test_a_closed_step_is_said_to_be_closed() -> None:
     shut[124] = True
     history = panel(sold)
     learned = forecasts.learn(history, 8, 28, from_plan(history, plan_of(history, closed=shut)))
-    assert forecasts.forecast_reasons(learned, 0, 4) == ["closed that day, as planned: nothing is expected"]
+    assert forecast_reasons(learned, 0, 4) == ["closed that day, as planned: nothing is expected"]
 
 
 def coverage(answer: LadderForecast, actual: Array) -> float:
@@ -352,6 +365,4 @@ def test_reasons_say_what_the_plan_does() -> None:
     history = Panel("W", inputs.dates[:130], tuple(f"s{i}" for i in range(60)), inputs.units)
     learned = forecasts.learn(history, 8, 8, inputs)
     step = int(inputs.flags["promotion"][130:, 0].argmax())
-    assert any(
-        "what is planned for that week raises it by" in text for text in forecasts.forecast_reasons(learned, 0, step)
-    )
+    assert any(text.startswith("as planned for that week: promotion +") for text in forecast_reasons(learned, 0, step))

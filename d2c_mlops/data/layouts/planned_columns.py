@@ -163,6 +163,11 @@ def _plans(
             if meaning == "price":
                 yield "prices", rows.rename(columns={"value": "price"})
             elif meaning == "discount":
-                yield "promotions", rows.rename(columns={"value": "discount"}).assign(kind=column)
+                yield (
+                    "promotions",
+                    rows.rename(columns={"value": "discount"}).assign(
+                        kind="promotion" if column == "discount" else column
+                    ),
+                )
             else:
                 yield "calendar", rows.assign(event="open" if meaning == "open" else event)

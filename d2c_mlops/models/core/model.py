@@ -133,6 +133,10 @@ class Model(ABC):
         """Return what the owner of the decision reads of the fitted model; None when the answers say it all."""
         return None
 
+    def own_records(self) -> pd.DataFrame | None:
+        """Return all records that this fitted model has an answer for, such as its horizon; None where it needs data for that."""
+        return None
+
     def params(self) -> dict[str, Any]:
         """Return the parameters that this model was made with."""
         return {name: getattr(self, name) for name in parameters(type(self))}

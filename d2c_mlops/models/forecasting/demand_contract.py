@@ -20,15 +20,32 @@ from .panel import columns_of
 from .periods import USUAL
 
 # %% auto #0
-__all__ = ['DEMAND_CHARTER', 'demand_contract', 'contract_with_parameters', 'check_parameters']
+__all__ = ['DEMAND_CHARTER', 'asked_plans', 'demand_contract', 'contract_with_parameters', 'check_parameters']
 
 # %% ../../../nbs/models/forecasting/demand_contract.ipynb #03729c21
 def _units(description: str) -> pa.Column:
     return column("number", description, unit="units", ge=0, nullable=True)
 
 
+def asked_plans() -> dict[str, pa.Column]:
+    """Return the inputs that ask for another plan than the one known when the forecast was made; all may be left out."""
+    promotion = "1 = a promotion runs, 0 = none does, instead of what is planned; leave out: as planned"
+    discount = "share of the regular price that is taken off, instead of what is planned; leave out: as planned"
+    return {
+        "promotion": column("number", promotion, unit="share 0..1", ge=0, le=1, nullable=True),
+        "discount": column("number", discount, unit="share 0..1", ge=0, le=1, nullable=True),
+        "price": column(
+            "number",
+            "price of a unit instead of what is planned; leave out: as planned",
+            unit="money",
+            ge=0,
+            nullable=True,
+        ),
+    }
+
+
 @lru_cache
-def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0.0") -> Contract:
+def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.1.0") -> Contract:
     """Return what goes into the demand forecast and what comes out, per series and day (or week)."""
     series = column(
         "string", "the values of the columns that name a series, joined with |", max_length=500, example="tea"
@@ -54,7 +71,7 @@ def demand_contract(frequency: str = "D", horizon: int = 28, version: str = "1.0
         name="demand",
         version=version,
         key="series",
-        inputs=pa.DataFrameSchema({"series": series, "date": day}, name="demand inputs"),
+        inputs=pa.DataFrameSchema({"series": series, "date": day, **asked_plans()}, name="demand inputs"),
         outputs=pa.DataFrameSchema({**answers, "basis": basis}, name="demand outputs"),
         frequency=frequency,
         horizon=horizon,

@@ -31,12 +31,14 @@ from d2c_mlops.models.forecasting.demand_contract import (
 )
 from .forecasts import LearnedDemand
 from .forecast_inputs import ForecastInputs, from_plan
+from .plans.stock_outs import stock_notes, stock_outs, with_recovered, without_stock_outs
 from .plans.known_future import KnownFuture, known_future
 from .ladder import ladder_forecast
 from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, panel_of
 from .periods import USUAL, Freq, ends_after
+from .reasons import contributions, forecast_reasons
 from .smoothing import Array
 
 # %% auto #0
@@ -90,14 +92,20 @@ class DemandForecaster(Model):
         panel = self.panel(tables, as_of)
         plan = self.plan(tables, panel)
         refused = leaking_flags(plan, panel)
-        self.notes = plan_notes(plan, panel, refused)
-        inputs = from_plan(panel, plan.without({failure.where for failure in refused}))
+        sold = from_plan(panel, plan.without({failure.where for failure in refused}))
+        out = stock_outs(tables, panel, self.by)
+        inputs = with_recovered(sold, out)
+        self.notes = (*plan_notes(plan, panel, refused), *stock_notes(sold, inputs, out))
         self.use_learned(forecasts.learn(panel, self.horizon, self.min_history, inputs))
         return self
 
     def inputs(self, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
-        """Return a panel with what was known at its end of its steps and of the horizon, but for the names in `without`."""
-        return from_plan(panel, self.plan(tables, panel).without(without))
+        """Return a panel with what was known at its end of its steps and of the horizon, but for the names in `without`.
+
+        Units on steps without stock are estimates of what would have sold.
+        """
+        inputs = from_plan(panel, self.plan(tables, panel).without(without))
+        return with_recovered(inputs, stock_outs(tables, panel, self.by))
 
     def plan(self, tables: Tables, panel: Panel) -> KnownFuture:
         """Return what was known at the end of a panel of its steps and of the horizon."""
@@ -117,6 +125,10 @@ class DemandForecaster(Model):
         """Return every series on every day (week) of the horizon after `as_of`."""
         same_zone(self, tables)
         return horizon_records(self.learned, as_of)
+
+    def own_records(self) -> pd.DataFrame:
+        """Return every series on every day (week, month) of the horizon."""
+        return horizon_records(self.learned, self.learned.as_of)
 
     @classmethod
     def suited(cls, tables: Tables) -> dict[str, Any]:
@@ -146,9 +158,16 @@ class DemandForecaster(Model):
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
         """Return the reasons for each record in the words of a planner."""
         codes, steps = forecasts.locate(self.learned, self._position, records)
-        return [
-            forecasts.forecast_reasons(self.learned, c, s) for c, s in zip(codes.tolist(), steps.tolist(), strict=True)
-        ]
+        factors = forecasts.plan_factors(self.learned, codes, steps, records)
+        cells = zip(codes.tolist(), steps.tolist(), factors.tolist(), strict=True)
+        return [forecast_reasons(self.learned, code, step, factor) for code, step, factor in cells]
+
+    def contributions(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Return the parts of each planned forecast in units: level, weekday, each plan and the rest; they add up to it."""
+        codes, steps = forecasts.locate(self.learned, self._position, records)
+        parts = contributions(self.learned, np.maximum(codes, 0), steps)
+        parts[codes < 0] = np.nan
+        return parts.set_axis(records.index)
 
     def plot(self, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
         """Draw the last weeks of a series, its forecast and its intervals."""
@@ -207,8 +226,9 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
         inputs = model.inputs(tables, panel, telling)
         return ladder_forecast(inputs.as_of_origin(inputs.origin, horizon)).answers
 
+    scored = without_stock_outs(panel, stock_outs(tables, panel, model.by))
     methods = {"forecast": ours, **METHODS}
-    return backtests(panel, methods, model.horizon, model.cutoffs, model.min_history, known)
+    return backtests(scored, methods, model.horizon, model.cutoffs, model.min_history, known)
 
 
 def judge(model: DemandForecaster, tables: Tables, as_of: date) -> Evaluation:

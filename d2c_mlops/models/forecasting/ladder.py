@@ -15,13 +15,15 @@ from .cells import level_by_cells
 from .effects import Effects, effects_of, factors_of, promoted_level
 from .forecast_inputs import ForecastInputs, level_of, mean_of, without_absurd
 from .intervals import LEVELS, VALUES
+from .periods import Freq
 from .seasonal import last_year_with_growth, smoothed_level
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'INNER', 'QUANTILES',
-           'simple_forecasts', 'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds',
-           'miss_quantiles', 'volume_class', 'corrections', 'with_bounds', 'inner_origins', 'ladder_forecast']
+__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'NARROWEST_SPARE',
+           'SPARE_MARGIN', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'QUANTILES', 'simple_forecasts',
+           'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds', 'miss_quantiles', 'volume_class',
+           'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins', 'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -65,6 +67,7 @@ class LadderForecast:
     weights: Array  # [rung]
     factors: Array  # what the plan does to a step, 1 = nothing, 0 = closed [horizon, series]
     effects: Effects
+    correlation: float  # of the errors of two steps of one forecast, 0..1
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
 def spread_of(inputs: ForecastInputs, forecast: Array) -> Array:
@@ -115,20 +118,59 @@ def corrections(actual: Array, bounds: Array, unit: Array, group: NDArray[np.int
     `actual` and `unit` are [origin, horizon, series], `bounds` has lower and upper of each level in turn as a last axis.
     """
     out = np.zeros((CLASSES, bounds.shape[-1]))
-    for number in range(bounds.shape[-1]):
-        level = LEVELS[number // 2]
-        sign = -1.0 if number % 2 == 0 else 1.0
-        miss = sign * (actual - bounds[..., number]) / unit
-        overall = miss_quantiles(miss, (1 + level) / 2)
+    for number, level in enumerate(LEVELS):
+        pair = slice(2 * number, 2 * number + 2)
+        least = NARROWEST[level] if has_tree else NARROWEST_SPREAD
+        overall = tail_corrections(actual, bounds[..., pair], unit, level, least, has_tree)
         for code in range(CLASSES):
-            of_class = miss[..., group == code]
+            members = group == code
+            of_class = actual[..., members]
+            correction = tail_corrections(
+                of_class, bounds[..., members, pair], unit[..., members], level, least, has_tree
+            )
             share = (count := float((~np.isnan(of_class)).sum())) / (count + CLASS_ROWS)
-            out[code, number] = share * miss_quantiles(of_class, (1 + level) / 2) + (1 - share) * overall
-    return np.maximum(out, [NARROWEST[level] if has_tree else NARROWEST_SPREAD for level in LEVELS for _ in (0, 1)])
+            out[code, pair] = share * correction + (1 - share) * overall
+    return out
 
 
 NARROWEST = {0.5: -0.3, 0.8: 0.0, 0.95: 0.0}  # a bound moves in by so much at most: past weeks may have been lucky ones
 NARROWEST_SPREAD = -0.6  # the same for the spread of the last weeks, which holds promotions that are not ahead
+NARROWEST_SPARE = -1.5  # the same for an upper bound whose lower bound no sale is below
+SPARE_MARGIN = 0.01  # share of sales by which the sales below a lower bound may fall short by chance
+
+
+def tail_corrections(actual: Array, bounds: Array, unit: Array, level: float, least: float, spares: bool) -> Array:
+    """Return how far lower and upper bound [2] of a level move out, at least `least`, in units of `unit`.
+
+    Where next to no sale is below the lower bound, because it is zero, the upper bound leaves out what the lower one does not, if `spares`.
+    """
+    outside = (1 - level) / 2
+    low = max(miss_quantiles((bounds[..., 0] - actual) / unit, 1 - outside), least)
+    observed = ~np.isnan(actual)
+    below = (actual < np.maximum(bounds[..., 0] - low * unit, 0.0))[observed]
+    spare = max(outside - float(below.mean()) - SPARE_MARGIN, 0.0) if spares and len(below) else 0.0
+    least += (NARROWEST_SPARE - least) * spare / outside
+    return np.array([low, max(miss_quantiles((actual - bounds[..., 1]) / unit, 1 - outside - spare), least)])
+
+
+USUAL_CORRELATION = {"D": 0.12, "W": 0.33, "M": 0.33}  # of the errors of two steps: median of eight development panels
+CORRELATION_ROWS = 300.0  # forecasts of a series that are worth as much as the usual correlation
+
+
+def error_correlation(errors: Array, unit: Array, freq: Freq) -> float:
+    """Return the mean correlation of the errors of two steps of one forecast, drawn towards the usual one.
+
+    `errors` are actual minus forecast [origin, horizon, series], `unit` is the width that they are measured in.
+    """
+    size = np.clip(errors / unit, -5.0, 5.0)
+    whole = size[:, :, ~np.isnan(size).any(axis=(0, 1))]
+    count, steps = whole.shape[0] * whole.shape[2], whole.shape[1]
+    of_steps, of_sums = float((whole**2).sum()), float((whole.sum(axis=1) ** 2).sum())
+    if steps < 2 or of_steps <= 0:
+        return USUAL_CORRELATION[freq]
+    measured = (of_sums / of_steps - 1) / (steps - 1)
+    share = count / (count + CORRELATION_ROWS)
+    return float(np.clip(share * measured + (1 - share) * USUAL_CORRELATION[freq], 0.0, 0.95))
 
 
 def with_bounds(forecast: Array, bounds: Array, unit: Array, correction: Array) -> Array:
@@ -179,7 +221,7 @@ def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
     tree = fit_boosted(inputs, training_origins(inputs, inputs.origin), simple_forecasts, QUANTILES)
     past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
     trials = [(_all_rungs(inputs.as_of_origin(o, horizon), past_tree), inputs.units[o : o + horizon]) for o in inner]
-    weights = prior_of(inputs, past_tree is not None)
+    weights, correlation = prior_of(inputs, past_tree is not None), USUAL_CORRELATION[inputs.freq]
     correction = np.zeros((CLASSES, 2 * len(LEVELS)))
     if trials:
         errors = np.array([np.nansum(np.abs(rungs - actual), axis=(1, 2)) for (rungs, *_), actual in trials])
@@ -191,6 +233,7 @@ def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
         actual = np.stack([actual for _, actual in trials])
         bounds, unit = (np.stack([part[number] for part in parts]) for number in (1, 2))
         correction = corrections(actual, bounds, unit, group, past_tree is not None)
+        correlation = error_correlation(actual - np.stack([part[0] for part in parts]), unit, inputs.freq)
     if (
         tree and past_tree is None
     ):  # too little history to have tried it: it has the weight that it has before any error is known
@@ -201,7 +244,9 @@ def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
     ahead = slice(inputs.origin, len(inputs.dates))
     open_share = inputs.open_share[ahead]
     answers *= open_share[..., None]
-    return LadderForecast(answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects)
+    return LadderForecast(
+        answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects, correlation
+    )
 
 
 def _bounds(

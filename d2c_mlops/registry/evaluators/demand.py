@@ -17,6 +17,7 @@ from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, is_selling, panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
+from d2c_mlops.models.forecasting.plans.stock_outs import stock_outs, without_stock_outs
 from d2c_mlops.registry.evaluators import (
     ACTUAL,
     BASELINE,
@@ -66,7 +67,8 @@ class DemandEvaluator(Evaluator):
         spacing = trial.spacing or horizon
         horizon = min(horizon, spacing)  # there are no sales after as_of
         by = _series_columns(trial, freq)
-        came = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
+        sold = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
+        came = without_stock_outs(sold, stock_outs(trial.tables, sold, by))  # where stock was out, demand is not known
         for back in range(trial.cutoffs(CUTOFFS), 0, -1):
             cutoff = day_before(trial.as_of, back * spacing, freq)
             history = _history_at(trial.tables, cutoff, by, freq)

@@ -97,7 +97,7 @@ def _value(name: str, declared: Mapping[str, Parameter], values: Mapping[str, st
 
 def _stale_data_note(manifest: Manifest | None, as_of: date) -> str:
     """Return a note if the data end before the as_of day."""
-    days = [table.max_date for table in manifest.tables.values() if table.max_date] if manifest else []
-    if not manifest or not days or max(days) >= as_of:
+    last = manifest.last_day if manifest else None
+    if not manifest or last is None or last >= as_of:
         return ""
-    return f"the data of {manifest.name!r} end on {max(days)}, before as_of {as_of}"
+    return f"the data of {manifest.name!r} end on {last}, before as_of {as_of}"

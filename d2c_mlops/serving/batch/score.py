@@ -21,7 +21,7 @@ from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving.batch.coerce import coerce_inputs
 from d2c_mlops.serving.batch.sinks import Batch, WriteCounts, find_sink
-from d2c_mlops.serving.batch.source import read_records
+from d2c_mlops.serving.batch.source import RecordSource, read_records
 from d2c_mlops.serving.predict.predictor import check_predictions
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import TRIES
@@ -68,7 +68,8 @@ class BatchResult:
 
 def score(
     version: Version,
-    source: str,  # a file, a folder or a database's URL with ::TABLE; what `d2c ingest` reads
+    source: str
+    | None,  # a file, a folder or a database's URL with ::TABLE; None: the records of the model's own horizon
     sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
     settings: Settings,
     *,
@@ -79,23 +80,23 @@ def score(
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
 ) -> BatchResult:
-    """Predict every record of a source and write the predictions; predictions that an interrupted attempt has written are not written again.
+    """Predict every record of a source, or of the model's own horizon, and write the predictions; predictions that an interrupted attempt has written are not written again.
 
     Raises DataRefused with every error where records do not match the contract (nothing is written), UsageError where source
     or sink cannot be read, Temporary where a server is unavailable: the same command resumes where it stopped.
     """
-    _check_not_the_same(source, sink)
+    if source is not None:
+        _check_not_the_same(source, sink)
     model = load_version(version, settings)
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
-    read = read_records(source, contract, form)
+    read = horizon_of(model, version) if source is None else read_records(source, contract, form)
     rows = with_formulas(read.frame) if read.untyped else read.frame
-    frame = coerce_inputs(contract, rows, without_password(source), read.untyped)
+    where = "the horizon" if source is None else without_password(source)
+    frame = coerce_inputs(contract, rows, where, read.untyped)
     if frame.empty:
-        raise DataRefused(
-            "the source has no records", where=without_password(source), next="check that this is the right table"
-        )
+        raise DataRefused("the source has no records", where=where, next="check that this is the right table")
     writer = find_sink(sink, settings)
     identity = identity_columns(contract, nullable=not writer.unique)
     batch = Batch(
@@ -110,7 +111,7 @@ def score(
     if writer.unique and (twice := list(islice(repeated_keys(frame, identity), 20))):
         raise DataRefused(
             f"{without_password(sink)} stores one row per {', '.join(identity)}, and the source has duplicates",
-            where=without_password(source),
+            where=where,
             failures=twice,
             next="remove the duplicates from the source, or write to a file",
         )
@@ -195,6 +196,18 @@ class SplitScorer:
                 half = len(rows) // 2
                 yield from self._challenger_chunks(rows.iloc[:half], tried)
                 yield from self._challenger_chunks(rows.iloc[half:], tried)
+
+
+def horizon_of(model: Model, version: Version) -> RecordSource:
+    """Return all records of a model's own horizon. Raises UsageError where it has none."""
+    records = model.own_records()
+    if records is None:
+        raise UsageError(
+            f"{version.model} has no horizon of its own",
+            where="--horizon",
+            next="name a SOURCE with the records to predict",
+        )
+    return RecordSource(records, False)
 
 
 def explains(model: Model) -> bool:

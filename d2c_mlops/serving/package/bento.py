@@ -38,6 +38,7 @@ PARTS = (
     "former_names.py",
     "former_objects.py",
     "library_versions.py",
+    "memory_limit.py",
     "parent_death.py",
     "private_files.py",
     "settings",

@@ -77,7 +77,8 @@ def plan_rows(name: str, past: Tables, who: SeriesKeys, steps: PanelSteps) -> Pl
     """Return the rows of a plan; None where the dataset has no such table, or no row of it."""
     if name not in past or past[name].empty:
         return None
-    rows = past[name].sort_values(["known_at", "first_day"], kind="stable", na_position="first", ignore_index=True)
+    order = [column for column in ("known_at", "first_day") if column in past[name]]
+    rows = past[name].sort_values(order, kind="stable", na_position="first", ignore_index=True)
     key, texts = pd.factorize(rows["keys"])
     groups, notes = [], []
     for group in key_groups(list(texts), who):

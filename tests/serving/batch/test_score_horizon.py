@@ -1,0 +1,78 @@
+"""A forecast writes its whole horizon without a table of records."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from d2c_mlops.cli import main
+from d2c_mlops.data.simulate import shop
+from d2c_mlops.data.store import write
+from d2c_mlops.errors import UsageError
+from d2c_mlops.models.core.model import Evaluation
+from d2c_mlops.registry.versions import Version, load_version, new_model, register
+from d2c_mlops.serving.batch.score import score
+from d2c_mlops.settings import Settings
+from support.training import train
+
+AS_OF = date(2023, 7, 19)
+
+
+@pytest.fixture
+def demand(settings: Settings) -> Version:
+    """A version of the demand forecast of a simulated shop."""
+    tables = shop(days=200, customers=200)
+    manifest, _ = write(
+        settings.store, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
+    )
+    model = new_model("demand", settings, {"horizon": 7}).fit(tables, AS_OF)
+    inputs = [{"name": "shop", "digest": manifest.digest}]
+    evaluation = Evaluation("wape", 0.2, {"weekday_mean_8w": 0.3}, True)
+    return register("demand", model, evaluation, settings=settings, as_of=AS_OF, inputs=inputs)
+
+
+def test_every_series_has_an_answer_on_every_day(settings: Settings, demand: Version, tmp_path: Path) -> None:
+    result = score(demand, None, str(tmp_path / "out.csv"), settings)
+    written = pd.read_csv(tmp_path / "out.csv", parse_dates=["date"])
+    series = load_version(demand, settings).learned.panel.series
+    assert result.records == len(written) == 7 * len(series)
+    days = pd.date_range("2023-07-20", periods=7)
+    assert set(zip(written["series"], written["date"], strict=True)) == {(s, d) for s in series for d in days}
+    assert (written["lower_80"] <= written["forecast"]).all() and written["forecast"].notna().all()
+
+
+def test_the_answers_are_those_of_a_table_of_the_same_records(
+    settings: Settings, demand: Version, tmp_path: Path
+) -> None:
+    load_version(demand, settings).own_records().to_parquet(tmp_path / "asked.parquet")
+    score(demand, None, str(tmp_path / "own.parquet"), settings)
+    score(demand, str(tmp_path / "asked.parquet"), str(tmp_path / "table.parquet"), settings)
+    own, table = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("own", "table"))
+    pd.testing.assert_frame_equal(own, table)
+
+
+def test_a_model_without_a_horizon_asks_for_a_source(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no horizon of its own") as refusal:
+        score(train(settings), None, str(tmp_path / "out.csv"), settings)
+    assert "SOURCE" in str(refusal.value.next) and not (tmp_path / "out.csv").exists()
+
+
+def test_the_command_takes_a_sink_alone(settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(settings.root)
+    run = CliRunner().invoke(main, ["score", "demand", "--version", "1", "--horizon", "out.csv", "--json"])
+    assert run.exit_code == 0 and json.loads(run.output)["records"] == 28
+    assert (settings.root / "out.csv").exists()
+
+
+@pytest.mark.parametrize("places", [["--horizon", "asked.csv", "out.csv"], ["out.csv"], ["a.csv", "b.csv", "c.csv"]])
+def test_a_wrong_number_of_places_is_refused(
+    settings: Settings, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    run = CliRunner().invoke(main, ["score", "demand", *places])
+    assert run.exit_code == 2 and "SINK" in run.output
