@@ -118,7 +118,7 @@ def without_stock_outs(panel: Panel, out: StockOuts | None) -> Panel:
     """Return a panel to measure forecasts by: steps without stock are not known."""
     if out is None:
         return panel
-    return replace(panel, sold=np.where(out.censored, np.nan, panel.came(0, len(panel.dates))), gaps=True)
+    return replace(panel, sold=np.where(out.censored, np.nan, panel.observed_units(0, len(panel.dates))), gaps=True)
 
 
 def stock_notes(inputs: ForecastInputs, recovered: ForecastInputs, out: StockOuts | None) -> tuple[str, ...]:
