@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.errors import Failure, SettingsError
-from d2c_mlops.settings.parsing import age, backend_of, hints, is_size, time_zone, typed
+from d2c_mlops.settings.parsing import age, backend_of, hints, home_path, is_size, time_zone, typed
 from d2c_mlops.settings.schema import (
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
@@ -115,6 +115,9 @@ def load(
             chosen = _grouped(PolicySettings, POLICY_OPTIONS, section, keys, failures)
             policies[name] = PolicySettings(name=name, **chosen)
             failures += _policy_failures(policies[name], section)
+    store = home_path(values.pop("store", "d2c_store"))
+    if str(store).startswith("~"):
+        failures.append(Failure(f"there is no home folder for {store.parts[0]}", "[d2c] store"))
     if failures:
         raise SettingsError(
             "the settings cannot be read",
@@ -122,7 +125,6 @@ def load(
             failures=failures,
             next="correct these lines; `d2c settings` prints the effective settings",
         )
-    store = Path(values.pop("store", "d2c_store")).expanduser()
     return Settings(
         root=root,
         store=(root / store).resolve(),

@@ -27,6 +27,14 @@ TEXTS = {
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # seconds
 
 
+def home_path(location: str | Path) -> Path:
+    """Return a path with ~ or ~user as that user's home folder; as it is where there is no such user, or no home."""
+    try:
+        return Path(location).expanduser()
+    except RuntimeError:
+        return Path(location)
+
+
 @cache
 def hints(cls: type) -> dict[str, Any]:
     """Return the types of a class's fields."""

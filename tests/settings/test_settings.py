@@ -22,6 +22,20 @@ def test_defaults_hold_in_an_empty_folder(tmp_path: Path) -> None:
     assert settings.ledger == f"sqlite:///{tmp_path}/d2c_store/ledger.db"
 
 
+@pytest.mark.parametrize(
+    "store", ["~nobody-of-this-name", "~nobody-of-this-name/d2c_store", "~d2c_store\nrun_slots = 2"]
+)
+def test_a_store_in_the_home_of_a_user_who_does_not_exist_is_refused(ini, store: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load(ini(f"[d2c]\nstore = {store}\n"), environ={})
+    assert refusal.value.failures[0].where == "[d2c] store" and "no home folder" in refusal.value.failures[0].what
+
+
+def test_a_store_in_the_own_home_is_found(ini, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load(ini("[d2c]\nstore = ~/shop\n"), environ={}).store == tmp_path / "home/shop"
+
+
 def test_command_line_beats_environment_beats_file(ini) -> None:
     root = ini("[d2c]\nstore = a\nrun_timeout = 5\nlock_wait = 1\n")
     settings = load(root, {"store": "c"}, {"D2C_STORE": "b", "D2C_RUN_TIMEOUT": "7"})

@@ -27,6 +27,7 @@ from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PR
 from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
 from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
 from d2c_mlops.parent_death import die_with_parent
+from d2c_mlops.settings.parsing import home_path
 
 TOKEN = "D2C_SANDBOX"
 PACKAGE_ROOT = Path(__file__).parents[3]
@@ -123,7 +124,7 @@ def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, s
 
 def _share_fonts(home: Path) -> None:
     """Copy matplotlib's font list into the child's home; creating it would take seconds."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
+    user_cache = home_path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "matplotlib"
     target = home / ".cache" / "matplotlib"
     if not target.exists() and user_cache.is_dir():
         target.mkdir(parents=True)

@@ -31,6 +31,7 @@ from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, same_d
 from ...errors import UsageError
 from ...file_lock import lock
 from ...suppression import leave_out
+from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['SourceState', 'new_files', 'same_source', 'read_since', 'Increment', 'read_new', 'ingest_new']
@@ -72,7 +73,7 @@ def new_files(location: str, memory: SourceState) -> dict[str, list[int]]:
 
     That is the order of their dates when all names carry one and none was read before, else that of their last change.
     """
-    folder = Path(location).expanduser()
+    folder = home_path(location)
     stats = {name: (folder / name).stat() for name in files_below(folder)}
     marks = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     new = [name for name, mark in marks.items() if memory.files.get(name) != mark]
@@ -85,7 +86,7 @@ def same_source(location: str, files: Mapping[str, list[int]], memory: SourceSta
     """Return whether a folder is to be read as a whole, because a file has changed and the dataset holds nothing but its files."""
     if former is None or not memory.digest or former.digest != memory.digest:
         return False
-    folder = Path(location).expanduser()
+    folder = home_path(location)
     return any(name in memory.files for name in files) and all((folder / name).is_file() for name in memory.files)
 
 # %% ../../../nbs/data/ingestion/increment.ipynb #c28d61a7
@@ -130,7 +131,7 @@ def read_new(
     whole: bool,
 ) -> tuple[Reading, dict[str, list[int]]]:
     """Return the raw tables that may hold something new, and the files that they are from."""
-    if Path(location).expanduser().is_dir():
+    if home_path(location).is_dir():
         files = new_files(location, SourceState() if whole else memory)
         return read_location(location, layout, form, only=list(files)), files
     if URL.match(location) and column and memory.watermark is not None:
@@ -166,7 +167,7 @@ def ingest_new(
             memory = SourceState.load(memory_file)
         if memory.source and without_password(memory.source) != without_password(location):
             memory = SourceState()
-        fresh = new_files(location, memory) if Path(location).expanduser().is_dir() else {}
+        fresh = new_files(location, memory) if home_path(location).is_dir() else {}
         whole = same_source(location, fresh, memory, former)
         now = zone or (former.zone if former else "UTC")
         reading, files = read_new(location, layout, form, column, late, memory, now, whole)

@@ -18,6 +18,7 @@ from ..layouts.discovery import Layout, layouts
 from ..origin import Origin
 from ..sources.fetch import find_source, limited_memory, without_password, sources, split_location
 from ...errors import UsageError
+from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['BUILT_IN', 'parts_at', 'Reading', 'location_name', 'read_location']
@@ -32,7 +33,7 @@ def parts_at(location: str, form: FileFormat, only: Sequence[str] | None = None)
     `only` names files of a folder, in the order of time. Raises UsageError where nothing reads the location, DataRefused where its files
     take far more memory together than files of their size may.
     """
-    path = Path(split_location(location)[0]).expanduser()
+    path = home_path(split_location(location)[0])
     files = [path / name for name in files_below(path)] if path.is_dir() else [path] if path.is_file() else []
     with limited_memory(sum(file.stat().st_size for file in files if file.is_file()), location):
         return _parts(path, location, form, only)

@@ -32,6 +32,7 @@ from d2c_mlops.data.sources.files import (
 from .fetch import split_location
 from .text_encoding import MOST_BYTES, OPENERS, PIECE, check_growth, read_bytes
 from ...errors import DataRefused, UsageError
+from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['LARGEST_HEADER', 'LONG_NUMBER', 'UNPACKERS', 'DESCRIPTIONS', 'ZIP', 'TAR', 'Read', 'CheckedTar', 'open_tar',
@@ -152,7 +153,7 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
     archive or one that is too large.
     """
     file, wanted_table = split_location(location)
-    path = Path(file).expanduser()
+    path = home_path(file)
     if not path.is_file():
         raise UsageError("there is no such file", where=file, next=f"check the path: ls -l {file}")
     prefix = f"{name}/" if name else ""

@@ -26,6 +26,7 @@ from ..schemas import SCHEMAS
 from .text_encoding import OPENERS
 from ...errors import D2CError, DataRefused, Temporary, UsageError
 from ...memory_limit import memory_limit
+from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'URL', 'ADDRESS', 'LIKE_TOKEN',
@@ -58,7 +59,7 @@ def sources() -> dict[str, Source]:
 
 # %% ../../../nbs/data/sources/fetch.ipynb #fb0c51f0
 def _files(location: str, suffixes: tuple[str, ...]) -> list[Path]:
-    path = Path(location).expanduser()
+    path = home_path(location)
     if path.is_dir():
         return sorted(p for p in path.iterdir() if p.name.lower().endswith(suffixes) and not p.name.startswith("."))
     return [path] if path.name.lower().endswith(suffixes) else []

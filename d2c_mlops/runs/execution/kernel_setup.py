@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from d2c_mlops.settings.parsing import home_path
+
 
 def setup(shell):  # type: ignore[no-untyped-def]
     """Make `exit()` end the notebook at this point, and a failing shell command an error, as in a script."""
@@ -38,7 +40,7 @@ def setup(shell):  # type: ignore[no-untyped-def]
         before = Path.cwd()
         cd(parameter_s)
         target = parameter_s.replace("-q", "").strip().strip("'\"")
-        if target and target[0] != "-" and before == Path.cwd() and not Path(target).expanduser().is_dir():
+        if target and target[0] != "-" and before == Path.cwd() and not home_path(target).is_dir():
             raise FileNotFoundError(f"folder {target!r} does not exist")
 
     shell.register_magic_function(strict_cd, "line", "cd")

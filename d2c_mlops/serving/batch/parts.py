@@ -28,6 +28,7 @@ from d2c_mlops.serving.batch.sinks import WriteCounts
 from d2c_mlops.serving.batch.source import read_records
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import home_path
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def score_parts(
     Raises DataRefused with the errors of all files where records do not match the contract; the former predictions then stay. Raises Temporary where workers are lost again
     and again: the same command predicts only the files that are not finished.
     """
-    folder, target = Path(source).expanduser(), Path(sink).expanduser().resolve()
+    folder, target = home_path(source), home_path(sink).resolve()
     names = parts_of(folder, target)
     both = rollout_and_challenger
     batch = _batch_of(folder, names, version, reasons, both)

@@ -26,6 +26,7 @@ from d2c_mlops.serving.predict.predictor import check_predictions
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import TRIES
 from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import home_path
 
 CHUNK = 20_000  # records per chunk: predicted, written and committed together
 Progress = Callable[[int, int], None]  # records done, records in all
@@ -228,7 +229,7 @@ def identity_columns(contract: Contract, nullable: bool = True) -> tuple[str, ..
 
 def _check_not_the_same(source: str, sink: str) -> None:
     """Raise UsageError where the sink would overwrite the source."""
-    target, place = Path(sink).expanduser(), Path(source).expanduser()
+    target, place = home_path(sink), home_path(source)
     read = place.iterdir() if place.is_dir() else [place]
     same = target.exists() and any(path.exists() and path.samefile(target) for path in read)
     if same or source == sink:

@@ -21,6 +21,7 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.formulas import no_formulas
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import home_path
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class FileSink:
 
     @contextmanager
     def open(self, location: str, batch: Batch) -> Iterator[BatchWriter]:
-        path = Path(location).expanduser()
+        path = home_path(location)
         if not path.parent.is_dir():
             raise UsageError("the folder does not exist", where=str(path.parent), next=f"mkdir -p {path.parent}")
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
