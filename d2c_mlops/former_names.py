@@ -89,7 +89,8 @@ def renamed_class(module: str, name: str) -> Any:
     if present is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warnings.warn(f"{module}.{name} is now {present}", DeprecationWarning, stacklevel=3)
-    return getattr(import_module(module), present)
+    home, _, present = present.rpartition(":")
+    return getattr(import_module(f"{ROOT}.{home}" if home else module), present)
 
 
 def install() -> None:

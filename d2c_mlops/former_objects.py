@@ -1,4 +1,7 @@
-"""Former names of classes, functions and constants, by the module below d2c_mlops in which they lie: former name, present one."""
+"""Former names of classes, functions and constants by their module below d2c_mlops: former name, present one.
+
+What moved is written with its present module, as in `models.core.charter:Charter`.
+"""
 
 OBJECTS: dict[str, dict[str, str]] = {
     "cli.runs": {
@@ -490,7 +493,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "promised": "contract_with_parameters",
     },
     "models.forecasting.forecasts": {
-        "reasons": "forecast_reasons",
+        "forecast_reasons": "models.forecasting.reasons:forecast_reasons",
+        "reasons": "models.forecasting.reasons:forecast_reasons",
     },
     "models.forecasting.intervals": {
         "groups": "error_groups",

@@ -160,7 +160,9 @@ def reorder(
     number: int | None,
     as_json: bool,
 ) -> None:
-    """Write how much to order of each series into SHEET, an .xlsx or .csv file.
+    """Write order quantities of a forecast into SHEET.
+
+    SHEET is an .xlsx or .csv file with a row for each series.
 
     An order has to last until the one after it arrives: lead time plus review, in periods of the forecast (days, weeks or months). The sheet has
     the demand of that time with its 80 % interval, the safety stock, the order-up-to level, the stock and the order, and two empty
