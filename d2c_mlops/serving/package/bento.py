@@ -39,6 +39,7 @@ PARTS = (
     "former_objects.py",
     "library_versions.py",
     "memory_limit.py",
+    "parallel.py",
     "parent_death.py",
     "private_files.py",
     "settings",
