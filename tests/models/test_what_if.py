@@ -77,6 +77,45 @@ def test_what_was_never_learned_is_refused_with_the_row_and_what_is_known() -> N
     assert "discount" in str(refusal.value.next)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "allowed"),
+    [
+        ("price", 0.0, "above 0"),
+        ("price", -3.0, "above 0"),
+        ("price", np.inf, "above 0"),
+        ("price", "cheap", "above 0"),
+        ("discount", 1.0, "below 1"),
+        ("discount", 20.0, "below 1"),
+        ("discount", -0.1, "at least 0"),
+        ("promotion", 2.0, "between 0"),
+    ],
+)
+@pytest.mark.parametrize("series", ["tea", "never sold"])
+def test_a_plan_that_cannot_be_is_refused_with_field_value_and_what_is_allowed(
+    column: str, value: object, allowed: str, series: str
+) -> None:
+    with pytest.raises(DataRefused, match="1 of 3 records") as refusal:
+        fitted("discount", "price").predict(
+            records(**{column: pd.Series([None, value, None], dtype=object)}).assign(series=series)
+        )
+    (failure,) = refusal.value.failures
+    assert failure.where == f"row 1, {column}"
+    assert f"{column} is {value}" in str(failure) and allowed in str(failure)
+
+
+@pytest.mark.parametrize(("column", "value"), [("price", 1e-9), ("price", 1e9), ("discount", 0.9999999)])
+def test_a_plan_far_from_all_past_ones_is_refused_and_not_capped(column: str, value: float) -> None:
+    with pytest.raises(DataRefused, match="too far from the past") as refusal:
+        fitted("discount", "price").predict(records(**{column: [value, None, None]}))
+    assert f"{column} {value:g} would sell" in str(refusal.value.failures[0])
+
+
+def test_explain_refuses_what_predict_refuses() -> None:
+    for ask in (fitted("discount").explain, fitted("discount").predict):
+        with pytest.raises(DataRefused, match="cannot be"):
+            ask(records(discount=1.0))
+
+
 def test_an_unknown_series_stays_unknown_whatever_is_asked() -> None:
     answers = fitted("discount").predict(records(discount=0.2).assign(series="cup"))
     assert answers["forecast"].isna().all() and set(answers["basis"]) == {"unknown series"}

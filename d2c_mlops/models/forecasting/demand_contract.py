@@ -30,16 +30,19 @@ def _units(description: str) -> pa.Column:
 def asked_plans() -> dict[str, pa.Column]:
     """Return the inputs that ask for another plan than the one known when the forecast was made; all may be left out."""
     promotion = "1 = a promotion runs, 0 = none does, instead of what is planned; leave out: as planned"
-    discount = "share of the regular price that is taken off, instead of what is planned; leave out: as planned"
+    discount = (
+        "share of the regular price that is taken off, below 1, instead of what is planned; leave out: as planned"
+    )
     return {
         "promotion": column("number", promotion, unit="share 0..1", ge=0, le=1, nullable=True),
         "discount": column("number", discount, unit="share 0..1", ge=0, le=1, nullable=True),
         "price": column(
             "number",
-            "price of a unit instead of what is planned; leave out: as planned",
+            "price of a unit, above 0, instead of what is planned; leave out: as planned",
             unit="money",
             ge=0,
             nullable=True,
+            example=9.9,
         ),
     }
 

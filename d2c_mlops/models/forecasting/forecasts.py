@@ -22,7 +22,7 @@ from .forecast_inputs import ForecastInputs, from_panel
 from .intervals import LEVELS, VALUES
 from .ladder import USUAL_CORRELATION, ladder_forecast
 from .panel import Panel, is_selling
-from .plans.what_if import PlanEffects, asked_factors, is_asked, no_effects
+from .plans.what_if import PlanEffects, asked_factors, asked_values, is_asked, no_effects
 from .periods import WORDS, ends_after, steps_after
 from .seasonal import smoothed
 from .effects import Effects, design, factors_of
@@ -132,7 +132,9 @@ def plan_factors(
 ) -> Array:
     """Return what each record's own plan sells over what is planned [record]; 1 where it has none."""
     factors = np.ones(len(records))
-    if (rows := is_asked(records) & (code >= 0)).any():
+    if (has_plan := is_asked(records)).any():
+        asked_values(records)  # also those of unknown series are checked
+    if (rows := has_plan & (code >= 0)).any():
         factors[rows] = asked_factors(learned.effects, code[rows], step[rows], records[rows])
     return factors
 

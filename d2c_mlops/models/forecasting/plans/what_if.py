@@ -15,11 +15,11 @@ from ....errors import DataRefused, Failure
 from ..smoothing import Array
 
 # %% auto #0
-__all__ = ['ASKED', 'STEEPEST', 'PlanEffects', 'no_effects', 'is_asked', 'asked_factors']
+__all__ = ['ASKED', 'STEEPEST', 'RANGES', 'PlanEffects', 'no_effects', 'asked_values', 'is_asked', 'asked_factors']
 
 # %% ../../../../nbs/models/forecasting/plans/what_if.ipynb #43f0537a
 ASKED = ("promotion", "discount", "price")
-STEEPEST = 4.0  # largest effect in logarithms
+STEEPEST = 4.0  # largest effect in logarithms: 55 times
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,58 @@ def no_effects(horizon: int, series: int) -> PlanEffects:
     """Return that no effect of any plan was learned."""
     return PlanEffects((), np.zeros((0, series)), np.zeros((0, horizon, series)), np.full(series, np.nan))
 
+# %% ../../../../nbs/models/forecasting/plans/what_if.ipynb #e5e8e4a4
+RANGES = {
+    "promotion": "between 0 (none runs) and 1 (runs)",
+    "discount": "at least 0 and below 1, a share of the regular price (0.2 = 20 %)",
+    "price": "above 0, money a unit",
+}
+
+
+def asked_values(records: pd.DataFrame) -> dict[str, Array]:
+    """Return the values asked for by name [record], NaN = as planned; raises DataRefused with every value that is out of range."""
+    values, failures = {}, []
+    for name in ASKED:
+        cells = records[name] if name in records else pd.Series(np.nan, index=records.index)
+        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(float, na_value=np.nan)
+        values[name] = numbers
+        in_range = {
+            "promotion": (numbers >= 0) & (numbers <= 1),
+            "discount": (numbers >= 0) & (numbers < 1),
+            "price": (numbers > 0) & (numbers < np.inf),
+        }[name]
+        wrong = cells.notna().to_numpy() & ~in_range
+        failures += [
+            Failure(f"{name} is {cells.iloc[row]}; it must be {RANGES[name]}", f"row {records.index[row]}, {name}")
+            for row in np.flatnonzero(wrong).tolist()
+        ]
+    if failures:
+        rows = len({failure.where.partition(",")[0] for failure in failures if failure.where})
+        raise DataRefused(
+            f"{rows} of {len(records)} records ask for a plan that cannot be",
+            failures=failures,
+            next="correct these cells, or leave them empty for what is planned",
+        )
+    return values
+
+
+def _refuse_extreme(change: Array, values: dict[str, Array], usual_price: Array, records: pd.DataFrame) -> None:
+    """Raise DataRefused with each record whose plan would change the logarithm of sales by more than STEEPEST [record]."""
+    failures = []
+    for row in np.flatnonzero(np.abs(change) > STEEPEST).tolist():
+        cells = [f"{name} {values[name][row]:g}" for name in ASKED if not np.isnan(values[name][row])]
+        usual = f"; the usual price is {usual_price[row]:g}" if not np.isnan(values["price"][row]) else ""
+        what = (
+            f"{' and '.join(cells)} would sell more than {np.exp(STEEPEST):.0f} times as much or as little as planned"
+        )
+        failures.append(Failure(what + usual, f"row {records.index[row]}"))
+    if failures:
+        raise DataRefused(
+            f"{len(failures)} of {len(records)} records ask for a plan that is too far from the past ones",
+            failures=failures,
+            next="ask for a price or discount nearer to those of past plans",
+        )
+
 # %% ../../../../nbs/models/forecasting/plans/what_if.ipynb #716f6968
 def is_asked(records: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which records [record] ask for something else than what is planned."""
@@ -65,20 +117,17 @@ def asked_factors(
 ) -> Array:
     """Return what the plan asked for sells over what is planned [record]; 1 where nothing is asked.
 
-    `code` and `step` are the series and the step of the horizon of each record. Raises DataRefused where an effect was never learned.
+    `code` and `step` are the series and the step of the horizon of each record. Raises DataRefused for a value out of range, and where an
+    effect was never learned.
     """
+    values = asked_values(records)
     new = effects.planned[:, step, code].astype(float)  # [name, record]
     old = new.copy()
-    values = {
-        name: pd.to_numeric(records[name]).to_numpy(float, na_value=np.nan)
-        if name in records
-        else np.full(len(records), np.nan)
-        for name in ASKED
-    }
     _set_plan(effects, new, values, effects.usual_price[code])
     _refuse_unlearned(effects, values, code, records)
     change = (effects.coefficients[:, code] * (new - old)).sum(axis=0)
-    return np.asarray(np.exp(np.clip(change, -STEEPEST, STEEPEST)))
+    _refuse_extreme(change, values, effects.usual_price[code], records)
+    return np.asarray(np.exp(change))
 
 
 def _set_plan(effects: PlanEffects, plan: Array, values: dict[str, Array], usual_price: Array) -> None:
@@ -87,9 +136,7 @@ def _set_plan(effects: PlanEffects, plan: Array, values: dict[str, Array], usual
     runs = np.where(np.isnan(promotion), np.where(np.isnan(discount), np.nan, discount > 0), promotion)
     discount = np.where(np.isnan(discount) & (runs == 0), 0.0, discount)
     with np.errstate(invalid="ignore", divide="ignore"):
-        paid = np.where(
-            np.isnan(price), np.log1p(-np.minimum(discount, 0.99)), np.log(np.maximum(price, 1e-9) / usual_price)
-        )
+        paid = np.where(np.isnan(price), np.log1p(-discount), np.log(price / usual_price))
     for name, value in ((effects.promotion, runs), ("discount", discount), ("log price", paid)):
         if name in effects.names:
             row = plan[effects.names.index(name)]
