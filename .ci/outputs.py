@@ -251,7 +251,7 @@ def late_outputs(files: Sequence[Path]) -> Iterator[str]:
 def dependencies(notebook: Path, imports: Any) -> set[str]:
     """Return the modules of the package that a notebook uses: those it imports, directly or through others, and all of `data`.
 
-    Sources and layouts of `data` are found by entry points, which no import shows.
+    Sources and layouts of `data` are found by entry points, which no import shows; its detectors of faults are not.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     names: set[str] = set()
@@ -264,6 +264,7 @@ def dependencies(notebook: Path, imports: Any) -> set[str]:
                 elif isinstance(node, ast.ImportFrom):
                     names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
     used = {module for module in imports.modules if module.startswith(f"{structure.NAME}.data")}
+    used -= {module for module in used if module.startswith(f"{structure.NAME}.data.quality")}
     for name in names & imports.modules:
         used |= structure.reached(imports, name)
     return used
