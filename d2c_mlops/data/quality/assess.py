@@ -10,6 +10,7 @@ from datetime import date
 
 import pandas as pd
 
+from .daily_mix import daily_mix
 from .inputs import Inputs
 from .missing_days import missing_days
 from .missing_fields import missing_fields
@@ -21,7 +22,7 @@ from ...errors import DataRefused
 __all__ = ['DETECTORS', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
-DETECTORS: tuple[Callable[[Inputs], list[Finding]], ...] = (missing_fields, missing_days, not_sales)
+DETECTORS: tuple[Callable[[Inputs], list[Finding]], ...] = (daily_mix, missing_fields, missing_days, not_sales)
 
 
 def assess_quality(

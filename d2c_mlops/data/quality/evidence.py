@@ -16,11 +16,11 @@ from .inputs import Inputs, InputTable, literal
 from .report import MOST_KEYS, Finding
 
 # %% auto #0
-__all__ = ['Evidence', 'key_of', 'counted', 'day_or_none', 'main_currency', 'in_list']
+__all__ = ['RowEvidence', 'key_of', 'counted', 'day_or_none', 'main_currency', 'in_list']
 
 # %% ../../../nbs/data/quality/evidence.ipynb #aeb21b2a
 @dataclass(frozen=True)
-class Evidence:
+class RowEvidence:
     """The rows for which a condition holds: number, share of the table, first and last day, keys, sum of amounts."""
 
     rows: int
@@ -49,7 +49,7 @@ def key_of(table: InputTable) -> str:
 
 def counted(
     inputs: Inputs, table: InputTable, conditions: Mapping[str, str], key: str | None = None
-) -> dict[str, Evidence]:
+) -> dict[str, RowEvidence]:
     """Return the evidence of each condition of SQL over the columns by roles, in one pass; those without rows are left out."""
     key = key or key_of(table) or "'row'"
     if not conditions or not table.rows:
@@ -79,7 +79,7 @@ def counted(
             money = answer[f"amount_{number}"]
             since, until = (day_or_none(answer[f"{end}_{number}"]) for end in ("since", "until"))
             amount = None if pd.isna(money) else float(money)
-            result[name] = Evidence(rows, rows / table.rows, since, until, keys[:MOST_KEYS], amount)
+            result[name] = RowEvidence(rows, rows / table.rows, since, until, keys[:MOST_KEYS], amount)
     return result
 
 

@@ -229,7 +229,7 @@ class Inputs:
         rows = int(self.value(f"SELECT count(*) FROM table_{number}"))
         step = max(rows // 2_000, 1)
         sample = f"SELECT * FROM table_{number} LIMIT 2000"
-        if 1 < step and rows < 3_000_000:
+        if step > 1 and rows < 3_000_000:
             sample = f"SELECT * FROM table_{number} USING SAMPLE reservoir(2000 ROWS) REPEATABLE (7)"
         samples = column_samples(self.query(sample))
         roles = infer_roles(samples)

@@ -28,10 +28,11 @@ def daily_counts(inputs: Inputs, table: InputTable) -> pd.Series[int]:
     sql = f"SELECT day, count(*) AS n FROM {table.lines} WHERE day BETWEEN DATE '1970-01-01' AND DATE '{inputs.as_of}' GROUP BY 1"
     counts = inputs.query(sql)
     if counts.empty:
-        return pd.Series([], dtype="int64", index=pd.DatetimeIndex([]))
+        return pd.Series(counts["n"].to_numpy("int64"), pd.DatetimeIndex([]), dtype="int64")
     series = pd.Series(counts["n"].to_numpy("int64"), pd.DatetimeIndex(counts["day"])).sort_index()
     first = max(series.index[0], series.index[-1] - pd.Timedelta(days=LONGEST))
-    return series.reindex(pd.date_range(first, series.index[-1]), fill_value=0)
+    days = pd.date_range(first, series.index[-1])
+    return pd.Series(series.reindex(days).fillna(0).to_numpy("int64"), days, dtype="int64")
 
 
 def step_of(counts: pd.Series[int]) -> int:

@@ -9,7 +9,7 @@ import re
 
 import pandas as pd
 
-from .evidence import Evidence, counted, in_list, main_currency
+from .evidence import RowEvidence, counted, in_list, main_currency
 from .inputs import Inputs, InputTable, literal
 from .report import MOST_KEYS, Finding, score_of
 
@@ -168,7 +168,7 @@ def not_sales(inputs: Inputs) -> list[Finding]:
     return findings
 
 
-def _words(check: str, evidence: Evidence, table: InputTable, conditions: dict[str, str]) -> tuple[str, str, float]:
+def _words(check: str, evidence: RowEvidence, table: InputTable, conditions: dict[str, str]) -> tuple[str, str, float]:
     rows = f"{evidence.rows:,} rows ({evidence.share:.2%})"
     if check == "cancellation":
         return (

@@ -18,7 +18,7 @@ import pandas as pd
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['FAULTS', 'SEVERITIES', 'WARNING', 'SEVERE', 'MOST_KEYS', 'score_of', 'Finding', 'QualityReport']
+__all__ = ['FAULTS', 'SEVERITIES', 'WARNING', 'SEVERE', 'MOST_KEYS', 'Finding', 'score_of', 'QualityFinding', 'QualityReport']
 
 # %% ../../../nbs/data/quality/report.ipynb #fa618f29
 FAULTS = ("incompleteness", "inconsistency", "bias", "staleness", "schema_volume", "mislabelling")
@@ -35,7 +35,7 @@ def score_of(share: float, half: float, most: float = 1.0) -> float:
 
 # %% ../../../nbs/data/quality/report.ipynb #c9f756b6
 @dataclass(frozen=True)
-class Finding:
+class QualityFinding:
     """One fault in one table: how bad it is (0 is clean, 1 the worst), since when, in which rows, and what to do.
 
     `share` is the share of the rows that the fault concerns, 0..1. `size` is the fault in its own unit (a factor, days, a
@@ -78,6 +78,9 @@ class Finding:
             "share": round(self.share, 6),
             "amount": None if self.amount is None else round(self.amount, 2),
         }
+
+
+Finding = QualityFinding
 
 # %% ../../../nbs/data/quality/report.ipynb #3d1c8e17
 @dataclass(frozen=True)

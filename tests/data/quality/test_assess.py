@@ -16,7 +16,7 @@ DAY = date(2024, 3, 1)
 
 
 def test_package_exports_the_public_names() -> None:
-    assert Finding.__module__ == QualityReport.__module__ == "d2c_mlops.data.quality.report"
+    assert {Finding.__module__, QualityReport.__module__} == {"d2c_mlops.data.quality.report"}
 
 
 @pytest.mark.skipif(not RETAIL.exists(), reason="../shared/data/online_retail.parquet is absent")
