@@ -152,7 +152,7 @@ def measure(case: Case, tables: Tables, as_of: date, folder: Path | None) -> Res
     panel = model.panel(tables, as_of)
     marks = [time.process_time()]
     inputs = model.inputs(tables, panel)
-    model.use_learned(learn(panel, model.horizon, model.min_history, inputs))
+    model.learned = learn(panel, model.horizon, model.min_history, inputs)
     marks.append(time.process_time())
     smoothed_level(inputs)
     marks.append(time.process_time())

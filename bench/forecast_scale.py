@@ -85,7 +85,7 @@ def forecast_shop(store: Path) -> dict[str, float]:
     step()
     inputs = model.inputs(tables, panel)
     step()
-    model.use_learned(learn(panel, model.horizon, model.min_history, inputs))
+    model.learned = learn(panel, model.horizon, model.min_history, inputs)
     step()
     model.predict(model.records(tables, as_of))
     step()

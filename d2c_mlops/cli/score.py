@@ -13,6 +13,7 @@ from d2c_mlops.errors import DataRefused
 
 @example(
     "d2c score demand --horizon forecasts.csv",
+    "d2c score demand --horizon --sums forecasts.csv",
     "d2c score demand asked.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
@@ -29,6 +30,11 @@ from d2c_mlops.errors import DataRefused
     is_flag=True,
     help="Instead of SOURCE: every series of a forecast on every day (week, month) of its horizon.",
 )
+@click.option(
+    "--sums",
+    is_flag=True,
+    help="With --horizon: the sums of series too, such as (total) and category=tea; they add up.",
+)
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--reasons", is_flag=True, help="Also write the reasons of each prediction.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of a text file, such as cp1252.")
@@ -39,6 +45,7 @@ def score(
     model: str,
     places: tuple[str, ...],
     horizon: bool,
+    sums: bool,
     number: int | None,
     reasons: bool,
     encoding: str,
@@ -72,6 +79,8 @@ def score(
             if not horizon
             else f"--horizon takes SINK alone, got: {' '.join(places)}"
         )
+    if sums and not horizon:
+        raise click.UsageError("--sums is for --horizon; a SOURCE may name sums as series, such as (total)")
     source, sink = (None, places[0]) if horizon else places
     config = settings()
     ledger = Ledger.of(config)
@@ -98,6 +107,7 @@ def score(
                 reasons=reasons,
                 rollout_and_challenger=both,
                 progress=progress,
+                sums=sums,
             )
         )
     if as_json:

@@ -305,6 +305,7 @@ def test_params_build_the_same_model() -> None:
         "country": "",
         "region": "",
         "plan_days": 0,
+        "sums": True,
         "contract_version": "",
     }
     assert DemandForecaster(**params).params() == params

@@ -137,6 +137,10 @@ class Model(ABC):
         """Return all records that this fitted model has an answer for, such as its horizon; None where it needs data for that."""
         return None
 
+    def sum_records(self) -> pd.DataFrame | None:
+        """Return the records of `own_records` for the sums that this fitted model has answers for; None where there are none."""
+        return None
+
     def params(self) -> dict[str, Any]:
         """Return the parameters that this model was made with."""
         return {name: getattr(self, name) for name in parameters(type(self))}

@@ -23,11 +23,19 @@ from .smoothing import Array
 from ...parallel import run_jobs
 
 # %% auto #0
-__all__ = ['Forecaster', 'LABELS', 'Backtest', 'backtest', 'backtests', 'cutoff_steps', 'align', 'wape', 'bias', 'rmsse',
-           'coverage', 'summary', 'by_step', 'plot_metric', 'plot_coverage', 'plot_cutoffs']
+__all__ = ['Forecaster', 'LABELS', 'ForecastWithParts', 'Backtest', 'backtest', 'backtests', 'cutoff_steps', 'align', 'wape',
+           'bias', 'rmsse', 'coverage', 'summary', 'by_step', 'plot_metric', 'plot_coverage', 'plot_cutoffs']
 
 # %% ../../../nbs/models/forecasting/backtest.ipynb #c4907587
-Forecaster = Callable[[Panel, int], Array]
+@dataclass(frozen=True)
+class ForecastWithParts:
+    """A forecast [horizon, series] or [horizon, series, values], and more arrays of the same origin by name."""
+
+    values: Array
+    parts: Mapping[str, Array]
+
+
+Forecaster = Callable[[Panel, int], Array | ForecastWithParts]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Backtest:
     forecast: Array  # units [cutoff, horizon, series]
     bounds: Array  # lower and upper per level in turn [cutoff, horizon, series, 0 or 6]
     scale: Array  # mean squared change from step to step before the cutoff [cutoff, series]
+    parts: tuple[Mapping[str, Array], ...] = ()  # what the forecaster returns beside its forecast, of each cutoff
 
     @property
     def errors(self) -> Array:
@@ -76,12 +85,18 @@ def backtests(
     shape = (len(ends), horizon, len(panel.series))
     actual, scale = np.full(shape, np.nan), np.full((shape[0], shape[2]), np.nan)
     predicted = {name: np.full((*shape, 1 + 2 * len(LEVELS)), np.nan) for name in forecasters}
+    parts: dict[str, list[Mapping[str, Array]]] = {name: [] for name in forecasters}
     for i, (scored, answers, changes) in enumerate(run_jobs(_from_cutoff, jobs)):
         actual[i][:, scored] = panel.observed_units(ends[i], horizon)[:, scored]
         scale[i, scored] = changes
+        for name, of_cutoffs in parts.items():
+            of_cutoffs.append(answers[name].parts if name in answers else {})
         for name, answer in answers.items():
-            predicted[name][i][:, scored, : answer.shape[2]] = answer
-    return {name: Backtest(days, actual, values[..., 0], values[..., 1:], scale) for name, values in predicted.items()}
+            predicted[name][i][:, scored, : answer.values.shape[2]] = answer.values
+    return {
+        name: Backtest(days, actual, values[..., 0], values[..., 1:], scale, tuple(parts[name]))
+        for name, values in predicted.items()
+    }
 
 
 def _from_cutoff(
@@ -92,15 +107,21 @@ def _from_cutoff(
     horizon: int,
     least: int,
     panel_on: Callable[[date], Panel] | None,
-) -> tuple[NDArray[np.bool_], dict[str, Array], Array]:
+) -> tuple[NDArray[np.bool_], dict[str, ForecastWithParts], Array]:
     """Return which series are scored on a day, their answers [horizon, series, values] by forecaster, and their mean squared change."""
     past = past if panel_on is None else align(panel_on(day), series)
     scored = is_selling(past, least)
     if not scored.any():
         return scored, {}, np.zeros(0)
     past = past.select_series(scored)
-    answers = {name: forecaster(past, horizon) for name, forecaster in forecasters.items()}
-    return scored, {name: a[..., None] if a.ndim == 2 else a for name, a in answers.items()}, _changes(past.units)
+    answers = {name: _with_parts(forecaster(past, horizon)) for name, forecaster in forecasters.items()}
+    return scored, answers, _changes(past.units)
+
+
+def _with_parts(forecast: Array | ForecastWithParts) -> ForecastWithParts:
+    parts = forecast.parts if isinstance(forecast, ForecastWithParts) else {}
+    values = forecast.values if isinstance(forecast, ForecastWithParts) else forecast
+    return ForecastWithParts(values[..., None] if values.ndim == 2 else values, parts)
 
 # %% ../../../nbs/models/forecasting/backtest.ipynb #07328606
 def cutoff_steps(panel: Panel, horizon: int, cutoffs: int, least: int) -> list[int]:

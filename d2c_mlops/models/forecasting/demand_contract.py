@@ -5,6 +5,7 @@
 # %% ../../../nbs/models/forecasting/demand_contract.ipynb #a0ba8669
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
@@ -105,8 +106,10 @@ def contract_with_parameters(contract: Contract, frequency: str, horizon: int, v
     return replace(contract, frequency=frequency, horizon=horizon, version=version)
 
 
-def check_parameters(freq: str, by: str, **limits: tuple[int, int]) -> None:
-    """Raise UsageError with every parameter that is out of range; `limits` are pairs of value and least value."""
+def check_parameters(freq: str, by: str, at_least_one: Mapping[str, int], at_least_zero: Mapping[str, int]) -> None:
+    """Raise UsageError with every parameter that is out of range."""
+    limits = {name: (value, 1) for name, value in at_least_one.items()}
+    limits |= {name: (value, 0) for name, value in at_least_zero.items()}
     failures = [
         Failure(f"must be at least {least}, got {value}", name)
         for name, (value, least) in limits.items()

@@ -5,7 +5,7 @@
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #df8e89c2
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,9 +17,16 @@ from matplotlib.axes import Axes
 
 from ...data.simulate import shop
 from ...data.tables import Tables
-from ...errors import UsageError
 from . import forecasts
-from .backtest import Backtest, Forecaster, backtests, by_step, summary
+from d2c_mlops.models.forecasting.backtest import (
+    Backtest,
+    Forecaster,
+    ForecastWithParts,
+    align,
+    backtests,
+    by_step,
+    summary,
+)
 from .baselines import last_year, seasonal_naive, weekday_mean
 from ..core.charter import Charter
 from ..core.contract import Contract
@@ -29,20 +36,22 @@ from d2c_mlops.models.forecasting.demand_contract import (
     contract_with_parameters,
     demand_contract,
 )
-from .forecasts import LearnedDemand
+from .forecasts import LearnedDemand, learned_of, use_learned
 from .forecast_inputs import ForecastInputs, from_plan
 from .plans.stock_outs import stock_notes, stock_outs, with_recovered, without_stock_outs
 from .plans.known_future import KnownFuture, known_future
-from .ladder import ladder_forecast
+from .hierarchy.levels import Levels, no_levels, panel_levels
+from .hierarchy.panel_forecast import errors_by_level, forecast_panel, plain
 from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
 from .panel import Panel, panel_of
-from .periods import USUAL, Freq, ends_after
-from .reasons import contributions, forecast_reasons
+from .periods import USUAL, ends_after, freq_of
+from .reasons import contributions, explain_records
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['METHODS', 'DemandForecaster', 'horizon_records', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
+__all__ = ['METHODS', 'DemandForecaster', 'plan_for', 'levels_for', 'panel_inputs', 'inputs_without_leaks', 'horizon_records',
+           'records_of', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
 class DemandForecaster(Model):
@@ -50,9 +59,8 @@ class DemandForecaster(Model):
 
     contract: ClassVar[Contract] = demand_contract()
     charter: ClassVar[Charter] = DEMAND_CHARTER
-    notes: tuple[str, ...] = ()  # of the last fit: which plans were missing, and which columns were left out
+    learned: LearnedDemand = property(learned_of, use_learned)  # type: ignore[assignment]
     _learned: LearnedDemand | None = None
-    _position: dict[str, int]
 
     def __init__(
         self,
@@ -67,55 +75,35 @@ class DemandForecaster(Model):
         country: str = "",  # whose public holidays count, as in DE; "" = none
         region: str = "",  # part of the country, as in BY; "" = the holidays of all parts
         plan_days: int = 0,  # days after as_of for which promotions and events are listed in full; 0 = up to the last one listed
+        sums: bool = True,  # whether categories, stores, … and the total are forecast too, so that all add up
         contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
-        check_parameters(
-            freq,
-            by,
-            horizon=(horizon, 0),
-            history=(history, 1),
-            cutoffs=(cutoffs, 1),
-            top=(top, 0),
-            plan_days=(plan_days, 0),
-        )
-        usual = USUAL[freq]
-        self.freq: Freq = "D" if freq == "D" else "W" if freq == "W" else "M"
-        self.by, self.history, self.cutoffs, self.top = by, history, cutoffs, top
-        self.horizon, self.min_history = horizon or usual, min_history or usual
-        self.country, self.region, self.contract_version = country, region, contract_version
-        self.plan_days = plan_days
+        at_least_one = {"history": history, "cutoffs": cutoffs}
+        check_parameters(freq, by, at_least_one, {"horizon": horizon, "top": top, "plan_days": plan_days})
+        self.freq, self.by, self.history, self.cutoffs, self.top = freq_of(freq), by, history, cutoffs, top
+        self.horizon, self.min_history = horizon or USUAL[self.freq], min_history or USUAL[self.freq]
+        self.country, self.region, self.plan_days, self.sums = country, region, plan_days, sums
+        self.contract_version = contract_version
         self.contract = contract_with_parameters(type(self).contract, self.freq, self.horizon, contract_version)  # type: ignore[misc]
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
-        self.zone = tables.zone
         panel = self.panel(tables, as_of)
-        plan = self.plan(tables, panel)
-        refused = leaking_flags(plan, panel)
-        sold = from_plan(panel, plan.without({failure.where for failure in refused}))
-        out = stock_outs(tables, panel, self.by)
-        inputs = with_recovered(sold, out)
-        self.notes = (*plan_notes(plan, panel, refused), *stock_notes(sold, inputs, out))
-        self.use_learned(forecasts.learn(panel, self.horizon, self.min_history, inputs))
+        inputs, notes = inputs_without_leaks(tables, panel, plan_for(self, tables, panel), self.by)
+        levels = levels_for(self, tables, panel)
+        self.zone, self.notes = tables.zone, (*notes, *levels.notes)
+        self.learned = forecasts.learn(panel, self.horizon, self.min_history, inputs, levels)
         return self
 
     def inputs(self, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
-        """Return a panel with what was known at its end of its steps and of the horizon, but for the names in `without`.
-
-        Units on steps without stock are estimates of what would have sold.
-        """
-        inputs = from_plan(panel, self.plan(tables, panel).without(without))
-        return with_recovered(inputs, stock_outs(tables, panel, self.by))
-
-    def plan(self, tables: Tables, panel: Panel) -> KnownFuture:
-        """Return what was known at the end of a panel of its steps and of the horizon."""
-        until = panel.as_of + timedelta(days=self.plan_days) if self.plan_days else None
-        return known_future(tables.before(panel.as_of), panel, self.horizon, self.by, self.country, self.region, until)
+        """Return a panel with its plan, but for the names in `without`; units on steps without stock are what would have sold."""
+        return panel_inputs(tables, panel, plan_for(self, tables, panel).without(without), self.by)[0]
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
         """Return the panel that the model learns from, or that of the series named in `only`."""
-        top = self.top if self.top and only is None else None
-        return panel_of(tables, as_of, self.by, self.freq, self.history, top, only)
+        return panel_of(
+            tables, as_of, self.by, self.freq, self.history, self.top or None if only is None else None, only
+        )
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Replay the last horizons before `as_of` beside the baselines."""
@@ -130,6 +118,10 @@ class DemandForecaster(Model):
         """Return every series on every day (week, month) of the horizon."""
         return horizon_records(self.learned, self.learned.as_of)
 
+    def sum_records(self) -> pd.DataFrame | None:
+        """Return every sum of series on every day (week, month) of the horizon; None where nothing is added up."""
+        return records_of(self.learned, self.learned.sums.names) if self.learned.sums.names else None
+
     @classmethod
     def suited(cls, tables: Tables) -> dict[str, Any]:
         """Return frequency and keys of sales_totals where there are no orders."""
@@ -140,34 +132,17 @@ class DemandForecaster(Model):
         """Return a simulated shop of 200 days."""
         return shop(days=200, customers=400), date(2023, 7, 19)
 
-    @property
-    def learned(self) -> LearnedDemand:
-        """Return what was learned; raises UsageError before fit."""
-        if self._learned is None:
-            raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
-        return self._learned
-
-    def use_learned(self, learned: LearnedDemand) -> None:
-        """Answer from `learned` from now on."""
-        self._learned, self._position = learned, {name: i for i, name in enumerate(learned.panel.series)}
-
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         """Look up the answers; raises DataRefused with the row of each date outside of the horizon."""
-        return forecasts.look_up(self.learned, self._position, records)
+        return forecasts.look_up(self.learned, records)
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
         """Return the reasons for each record in the words of a planner."""
-        codes, steps = forecasts.locate(self.learned, self._position, records)
-        factors = forecasts.plan_factors(self.learned, codes, steps, records)
-        cells = zip(codes.tolist(), steps.tolist(), factors.tolist(), strict=True)
-        return [forecast_reasons(self.learned, code, step, factor) for code, step, factor in cells]
+        return explain_records(self.learned, records)
 
     def contributions(self, records: pd.DataFrame) -> pd.DataFrame:
         """Return the parts of each planned forecast in units: level, weekday, each plan and the rest; they add up to it."""
-        codes, steps = forecasts.locate(self.learned, self._position, records)
-        parts = contributions(self.learned, np.maximum(codes, 0), steps)
-        parts[codes < 0] = np.nan
-        return parts.set_axis(records.index)
+        return contributions(self.learned, *forecasts.locate(self.learned, records)).set_axis(records.index)
 
     def plot(self, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
         """Draw the last weeks of a series, its forecast and its intervals."""
@@ -179,14 +154,46 @@ class DemandForecaster(Model):
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
-        self.use_learned(forecasts.read(folder))
+        self.learned = forecasts.read(folder)
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
+def plan_for(model: DemandForecaster, tables: Tables, panel: Panel) -> KnownFuture:
+    """Return what was known at the end of a panel of its steps and of the model's horizon."""
+    until = panel.as_of + timedelta(days=model.plan_days) if model.plan_days else None
+    return known_future(tables.before(panel.as_of), panel, model.horizon, model.by, model.country, model.region, until)
+
+
+def levels_for(model: DemandForecaster, tables: Tables, panel: Panel) -> Levels:
+    """Return the sums that a model forecasts beside the series of a panel."""
+    return panel_levels(tables, panel, model.by) if model.sums else no_levels(len(panel.series))
+
+
+def panel_inputs(tables: Tables, panel: Panel, plan: KnownFuture, by: str) -> tuple[ForecastInputs, tuple[str, ...]]:
+    """Return a panel with its plan, units that would have sold where there was no stock, and what a person must know of these."""
+    sold, out = from_plan(panel, plan), stock_outs(tables, panel, by)
+    inputs = with_recovered(sold, out)
+    return inputs, stock_notes(sold, inputs, out)
+
+
+def inputs_without_leaks(
+    tables: Tables, panel: Panel, plan: KnownFuture, by: str
+) -> tuple[ForecastInputs, tuple[str, ...]]:
+    """Return what `panel_inputs` returns, without columns of the plan that tell the answer; they are among what a person must know."""
+    refused = leaking_flags(plan, panel)
+    inputs, notes = panel_inputs(tables, panel, plan.without({failure.where for failure in refused}), by)
+    return inputs, (*plan_notes(plan, panel, refused), *notes)
+
+
 def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
     """Return every series on the last day of every step of the horizon; it begins where the panel ends, `as_of` or before."""
+    return records_of(learned, learned.panel.series)
+
+
+def records_of(learned: LearnedDemand, names: Sequence[str]) -> pd.DataFrame:
+    """Return each of some series or sums on the last day of every step of the horizon."""
     days = ends_after(learned.as_of, len(learned.answers), learned.panel.freq).astype("datetime64[us]")
-    names = pd.array(learned.panel.series, dtype="str")
-    return pd.DataFrame({"series": names.repeat(len(days)), "date": np.tile(days, len(names))})
+    series = pd.array(list(names), dtype="str")
+    return pd.DataFrame({"series": series.repeat(len(days)), "date": np.tile(days, len(series))})
 
 
 def suited_to_totals(tables: Tables) -> dict[str, Any]:
@@ -213,18 +220,21 @@ METHODS: dict[str, Forecaster] = {
 def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Backtest]:
     """Return the backtests of the model ("forecast") and of the baselines by name, each from the same days."""
     panel = model.panel(tables, as_of)
-    plan = model.plan(tables, panel)
+    plan = plan_for(model, tables, panel)
     telling = {failure.where for failure in leaking_flags(plan, panel)} - without_plan(plan, panel)
-    past: dict[date, Panel] = {}
+    levels, past = levels_for(model, tables, panel), dict[date, Panel]()
+    position = {name: number for number, name in enumerate(panel.series)}
 
     def known(day: date) -> Panel:
         if day not in past:
-            past[day] = model.panel(tables, day, panel.series)
+            past[day] = align(model.panel(tables, day, panel.series), panel.series)
         return past[day]
 
-    def ours(panel: Panel, horizon: int) -> Array:
-        inputs = model.inputs(tables, panel, telling)
-        return ladder_forecast(inputs.as_of_origin(inputs.origin, horizon)).answers
+    def ours(scored: Panel, horizon: int) -> ForecastWithParts:
+        every = known(scored.as_of)
+        forecast = forecast_panel(every, model.inputs(tables, every, telling), levels)
+        answers = forecast.of_all(len(every.series))[:, [position[name] for name in scored.series]]
+        return ForecastWithParts(answers, forecast.parts(len(every.series)))
 
     scored = without_stock_outs(panel, stock_outs(tables, panel, model.by))
     methods = {"forecast": ours, **METHODS}
@@ -233,18 +243,15 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
 
 def judge(model: DemandForecaster, tables: Tables, as_of: date) -> Evaluation:
     """Return the WAPE of the model out of time, the baselines' beside it, and the rest as details."""
-    results = replay(model, tables, as_of)
+    results, panel = replay(model, tables, as_of), model.panel(tables, as_of)
     verdicts = {name: summary(result) for name, result in results.items()}
     ours = verdicts["forecast"]
     details = {
-        **{name: _plain(value) for name, value in ours.items() if name != "wape"},
+        **{name: plain(value) for name, value in ours.items() if name != "wape"},
+        "levels": errors_by_level(results["forecast"], panel, levels_for(model, tables, panel)),
         "series": int((~np.isnan(results["forecast"].scale)).any(axis=0).sum()),
         "cutoffs": [day.isoformat() for day in results["forecast"].cutoffs],
-        "by_step": [{k: _plain(v) for k, v in row.items()} for row in by_step(results["forecast"]).to_dict("records")],
-        "baselines": {name: {k: _plain(v) for k, v in verdicts[name].items()} for name in METHODS},
+        "by_step": [{k: plain(v) for k, v in row.items()} for row in by_step(results["forecast"]).to_dict("records")],
+        "baselines": {name: {k: plain(v) for k, v in verdicts[name].items()} for name in METHODS},
     }
     return Evaluation("wape", ours["wape"], {name: verdicts[name]["wape"] for name in METHODS}, True, details)
-
-
-def _plain(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +21,10 @@ from numpy.typing import NDArray
 from ...errors import DataRefused, Failure, UsageError
 from .forecast_inputs import ForecastInputs, from_panel
 from .intervals import LEVELS, VALUES
-from .ladder import USUAL_CORRELATION, ladder_forecast
+from .ladder import USUAL_CORRELATION
+from .hierarchy.coherence import SumForecasts, no_sums
+from .hierarchy.levels import Levels, no_levels
+from .hierarchy.panel_forecast import forecast_panel
 from .panel import Panel, is_selling
 from .plans.what_if import PlanEffects, asked_factors, asked_values, is_asked, no_effects
 from .periods import WORDS, ends_after, steps_after
@@ -29,8 +33,8 @@ from .effects import Effects, design, factors_of
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'EFFECTS', 'LearnedDemand', 'plan_effects', 'learn', 'locate', 'look_up',
-           'plan_factors', 'days_of', 'plot_series', 'write', 'read']
+__all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'EFFECTS', 'LearnedDemand', 'plan_effects', 'HasLearned', 'learned_of', 'use_learned',
+           'learn', 'locate', 'look_up', 'plan_factors', 'days_of', 'plot_series', 'write', 'read']
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #0da6a91d
 BASES = ("model", "baseline", "unknown series")
@@ -51,6 +55,17 @@ class LearnedDemand:
     planned: Array  # what the plan does to each step, 1 = nothing [horizon, series]
     correlation: float  # of the errors of two steps of a forecast, 0..1
     effects: PlanEffects  # of promotions, prices and events, and what is planned of them
+    sums: SumForecasts  # of categories, stores and the total
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Return the number of each series by name, and of the sums, which come after the series."""
+        return {name: i for i, name in reversed(list(enumerate((*self.panel.series, *self.sums.names))))}
+
+    @cached_property
+    def every_answer(self) -> Array:
+        """Return the answers of the series and after them those of the sums [horizon, series + sum, 7]."""
+        return np.concatenate([self.answers, self.sums.answers], axis=1)
 
 
 def plan_effects(inputs: ForecastInputs, effects: Effects) -> PlanEffects:
@@ -60,21 +75,43 @@ def plan_effects(inputs: ForecastInputs, effects: Effects) -> PlanEffects:
     return PlanEffects(effects.names, effects.coefficients, design(inputs, ahead, effects.reference), usual)
 
 
+class HasLearned(Protocol):
+    """A model that keeps what it learned."""
+
+    _learned: LearnedDemand | None
+
+
+def learned_of(model: HasLearned) -> LearnedDemand:
+    """Return what a model learned; raises UsageError before it was fitted."""
+    if model._learned is None:
+        raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
+    return model._learned
+
+
+def use_learned(model: HasLearned, learned: LearnedDemand) -> None:
+    """Let a model answer from `learned` from now on."""
+    model._learned = learned
+
+
 KEPT_WEEKS = 26  # weeks of history kept for pictures
 
 
-def learn(panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None = None) -> LearnedDemand:
-    """Forecast every series of a panel; `inputs` add what is known ahead."""
+def learn(
+    panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None = None, levels: Levels | None = None
+) -> LearnedDemand:
+    """Forecast every series of a panel; `inputs` add what is known ahead, `levels` what is added up."""
     recent, full = is_selling(panel, 1), is_selling(panel, least)
     count = len(panel.series)
     values, basis = np.zeros((horizon, count, len(VALUES))), np.where(full, 0, 1)
+    sums = no_sums(horizon)
     level, earlier, profile = np.zeros(count), np.zeros(count), np.ones((panel.period, count))
     planned, effects, correlation = np.ones((horizon, count)), no_effects(horizon, count), 0.0
     if recent.any():
-        selling = (from_panel(panel, horizon) if inputs is None else inputs).select_series(np.flatnonzero(recent))
-        ladder = ladder_forecast(selling)
+        every = from_panel(panel, horizon) if inputs is None else inputs
+        forecast = forecast_panel(panel, every, no_levels(count) if levels is None else levels)
+        selling, ladder, sums = forecast.inputs, forecast.ladder, forecast.sums
         usual = smoothed(selling, factors_of(selling, ladder.effects, slice(0, len(selling.dates))))
-        values[:, recent], planned[:, recent] = ladder.answers, ladder.factors
+        values[:, recent], planned[:, recent] = forecast.answers, ladder.factors
         level[recent], earlier[recent], profile[:, recent] = usual.level, usual.earlier, usual.profile
         correlation = ladder.correlation
         effects = plan_effects(selling, ladder.effects).among(np.flatnonzero(recent), count)
@@ -82,14 +119,12 @@ def learn(panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None 
     last_weeks = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)
     history = Panel(panel.freq, panel.dates[last_weeks], panel.series, panel.units[last_weeks])
     return LearnedDemand(
-        panel.as_of, history, values, basis, observations, level, earlier, profile, planned, correlation, effects
+        panel.as_of, history, values, basis, observations, level, earlier, profile, planned, correlation, effects, sums
     )
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080
-def locate(
-    learned: LearnedDemand, position: dict[str, int], records: pd.DataFrame
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each record the index of its series (-1 = unknown) and its step of the horizon (0 = the first)."""
+def locate(learned: LearnedDemand, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each record the index of its series (-1 = unknown; sums come after the series) and its step of the horizon (0 = the first)."""
     absent = [Failure("is missing", name) for name in ("series", "date") if name not in records]
     if absent:
         raise DataRefused("records need a series and a date", failures=absent)
@@ -106,17 +141,17 @@ def locate(
             ],
             next="ask for dates inside, or train again with a later as_of",
         )
-    names = records["series"].tolist()
+    names, position = records["series"].tolist(), learned.position
     code = np.fromiter((position.get(name, -1) for name in names), dtype=np.int64, count=len(names))
     return code, after - 1
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #8a173584
-def look_up(learned: LearnedDemand, position: dict[str, int], records: pd.DataFrame) -> pd.DataFrame:
+def look_up(learned: LearnedDemand, records: pd.DataFrame) -> pd.DataFrame:
     """Return the answers for records (series, date), in their order and with their index."""
-    code, step = locate(learned, position, records)
-    answers = learned.answers[step, code] * plan_factors(learned, code, step, records)[:, None]
+    code, step = locate(learned, records)
+    answers = learned.every_answer[step, code] * plan_factors(learned, code, step, records)[:, None]
     answers[code < 0] = np.nan
-    basis = learned.basis[code]
+    basis = np.append(learned.basis, np.zeros(len(learned.sums.names), np.int64))[code]
     basis[code < 0] = BASES.index("unknown series")
     columns = {
         "series": records["series"].array.copy(),
@@ -134,6 +169,12 @@ def plan_factors(
     factors = np.ones(len(records))
     if (has_plan := is_asked(records)).any():
         asked_values(records)  # also those of unknown series are checked
+        if (of_sums := has_plan & (code >= len(learned.panel.series))).any():
+            raise DataRefused(
+                "another plan is answered for a series, not for a sum of series",
+                failures=[Failure("is a sum", f"row {records.index[row]}") for row in np.flatnonzero(of_sums).tolist()],
+                next="ask for each series of the sum, and add up the answers",
+            )
     if (rows := has_plan & (code >= 0)).any():
         factors[rows] = asked_factors(learned.effects, code[rows], step[rows], records[rows])
     return factors
@@ -180,6 +221,7 @@ def write(learned: LearnedDemand, folder: Path) -> None:
     arrays = {name: getattr(learned, name) for name in ARRAYS} | {
         "dates": panel.dates.astype(np.int64),
         "sold": panel.sold,
+        "sums": learned.sums.answers,
     }
     arrays |= {f"effects_{name}": getattr(learned.effects, name).astype(np.float32) for name in EFFECTS}
     np.savez_compressed(folder / "forecasts.npz", allow_pickle=False, **arrays)
@@ -189,6 +231,9 @@ def write(learned: LearnedDemand, folder: Path) -> None:
         "series": panel.series,
         "correlation": learned.correlation,
         "effects": learned.effects.names,
+        "sums": learned.sums.names,
+        "sum_levels": learned.sums.levels,
+        "moved": learned.sums.moved,
     }
     (folder / "forecasts.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
@@ -201,9 +246,18 @@ def read(folder: Path) -> LearnedDemand:
     parts = {name: arrays.pop(f"effects_{name}").astype(float) for name in EFFECTS if f"effects_{name}" in arrays}
     effects = PlanEffects(tuple(about["effects"]), **parts) if parts else no_effects(*arrays["answers"].shape[:2])
     arrays.setdefault("planned", np.ones(arrays["answers"].shape[:2]))  # versions saved before there was a plan
+    names, levels = (tuple(about.get(name, ())) for name in ("sums", "sum_levels"))
+    sums = SumForecasts(
+        names, levels, arrays.pop("sums", no_sums(len(arrays["answers"])).answers), about.get("moved", 0.0)
+    )
     correlation = about.get("correlation", USUAL_CORRELATION[about["freq"]])
     dates = arrays.pop("dates").astype("datetime64[D]")
     panel = Panel(about["freq"], dates, tuple(about["series"]), arrays.pop("sold"))
     return LearnedDemand(
-        as_of=date.fromisoformat(about["as_of"]), panel=panel, correlation=correlation, effects=effects, **arrays
+        as_of=date.fromisoformat(about["as_of"]),
+        panel=panel,
+        correlation=correlation,
+        effects=effects,
+        sums=sums,
+        **arrays,
     )

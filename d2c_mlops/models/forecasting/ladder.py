@@ -68,6 +68,8 @@ class LadderForecast:
     factors: Array  # what the plan does to a step, 1 = nothing, 0 = closed [horizon, series]
     effects: Effects
     correlation: float  # of the errors of two steps of one forecast, 0..1
+    past: Array  # forecasts from past origins, latest first [origin, horizon, series]
+    past_units: Array  # what came then [origin, horizon, series]
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
 def spread_of(inputs: ForecastInputs, forecast: Array) -> Array:
@@ -213,16 +215,18 @@ def _past_tree(inputs: ForecastInputs, inner: list[int]) -> tuple[Boosted | None
     return None, inner
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #90a18c9f
-def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
-    """Forecast every series of a panel by all rungs, with weights and intervals from past origins."""
+def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True) -> LadderForecast:
+    """Forecast every series of a panel by all rungs, or those without a tree, with weights and intervals from past origins."""
     inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
     horizon, group = inputs.horizon, volume_class(level_of(inputs, 13))
     inner = inner_origins(inputs)
-    tree = fit_boosted(inputs, training_origins(inputs, inputs.origin), simple_forecasts, QUANTILES)
+    origins = training_origins(inputs, inputs.origin) if has_tree else []
+    tree = fit_boosted(inputs, origins, simple_forecasts, QUANTILES)
     past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
     trials = [(_all_rungs(inputs.as_of_origin(o, horizon), past_tree), inputs.units[o : o + horizon]) for o in inner]
     weights, correlation = prior_of(inputs, past_tree is not None), USUAL_CORRELATION[inputs.freq]
     correction = np.zeros((CLASSES, 2 * len(LEVELS)))
+    past = actual = np.zeros((0, horizon, inputs.units.shape[1]))
     if trials:
         errors = np.array([np.nansum(np.abs(rungs - actual), axis=(1, 2)) for (rungs, *_), actual in trials])
         weights = combine_weights(errors.sum(axis=0), weights)
@@ -233,7 +237,8 @@ def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
         actual = np.stack([actual for _, actual in trials])
         bounds, unit = (np.stack([part[number] for part in parts]) for number in (1, 2))
         correction = corrections(actual, bounds, unit, group, past_tree is not None)
-        correlation = error_correlation(actual - np.stack([part[0] for part in parts]), unit, inputs.freq)
+        past = np.stack([part[0] for part in parts])
+        correlation = error_correlation(actual - past, unit, inputs.freq)
     if (
         tree and past_tree is None
     ):  # too little history to have tried it: it has the weight that it has before any error is known
@@ -244,9 +249,8 @@ def ladder_forecast(inputs: ForecastInputs) -> LadderForecast:
     ahead = slice(inputs.origin, len(inputs.dates))
     open_share = inputs.open_share[ahead]
     answers *= open_share[..., None]
-    return LadderForecast(
-        answers, rungs, weights, factors_of(inputs, effects, ahead) * open_share, effects, correlation
-    )
+    planned = factors_of(inputs, effects, ahead) * open_share
+    return LadderForecast(answers, rungs, weights, planned, effects, correlation, past, actual)
 
 
 def _bounds(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'SEASON', 'USUAL', 'month_of', 'ends_after', 'ends_before', 'day_before',
+__all__ = ['Freq', 'Days', 'WORDS', 'LENGTH', 'SEASON', 'USUAL', 'freq_of', 'month_of', 'ends_after', 'ends_before', 'day_before',
            'steps_after', 'last_end']
 
 # %% ../../../nbs/models/forecasting/periods.ipynb #f7e37ba1
@@ -22,6 +22,11 @@ WORDS = {"D": "day", "W": "week", "M": "month"}
 LENGTH = {"D": 1, "W": 7, "M": 30}  # days, of a month about
 SEASON = {"D": 7, "W": 1, "M": 1}  # steps in a season: the weekdays; 1 where a step is a week or longer
 USUAL = {"D": 28, "W": 8, "M": 6}  # periods that are forecast, and that a forecast needs, where nobody says so
+
+
+def freq_of(text: str) -> Freq:
+    """Return a frequency from its letter: D, W, or M for anything else."""
+    return "D" if text == "D" else "W" if text == "W" else "M"
 
 
 def month_of(day: Any) -> NDArray[np.int64]:

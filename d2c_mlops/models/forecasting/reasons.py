@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .forecasts import LearnedDemand
+from .forecasts import LearnedDemand, locate, plan_factors
 from .intervals import VALUES
 from .periods import WORDS
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['PLANNED', 'NAMED', 'SMALL', 'MOST', 'log_mean', 'split_forecast', 'contributions', 'forecast_reasons']
+__all__ = ['PLANNED', 'NAMED', 'SMALL', 'MOST', 'log_mean', 'split_forecast', 'contributions', 'forecast_reasons',
+           'explain_records']
 
 # %% ../../../nbs/models/forecasting/reasons.ipynb #cae5d70a
 def log_mean(first: Array, second: Array) -> Array:
@@ -41,16 +42,23 @@ def split_forecast(forecast: Array, level: Array, weekday: Array, plans: Mapping
 
 # %% ../../../nbs/models/forecasting/reasons.ipynb #c21ea1b5
 def contributions(learned: LearnedDemand, code: NDArray[np.int64], step: NDArray[np.int64]) -> pd.DataFrame:
-    """Return the parts of forecasts in units, a row for each record; `code` and `step` are its series and step of the horizon."""
+    """Return the parts of forecasts in units, a row for each record; `code` and `step` are its series and step of the horizon.
+
+    They are NaN for an unknown series (-1) and for a sum of series.
+    """
     effects = learned.effects
+    unknown = (code < 0) | (code >= len(learned.panel.series))
+    code = np.where(unknown, 0, code)
     logs = effects.coefficients[:, code] * effects.planned[:, step, code]
     names = [name.removeprefix("log ") for name in effects.names]
     weekday = learned.profile[step % len(learned.profile), code]
-    return pd.DataFrame(
+    parts = pd.DataFrame(
         split_forecast(
             learned.answers[step, code, 0], learned.level[code], weekday, dict(zip(names, logs, strict=True))
         )
     )
+    parts[unknown] = np.nan
+    return parts
 
 # %% ../../../nbs/models/forecasting/reasons.ipynb #7afc093d
 PLANNED = 0.03  # effect of a plan below which it is not mentioned
@@ -64,6 +72,8 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int, factor: float
     """
     if code < 0:
         return ["never sold before: there is nothing to forecast from"]
+    if code >= len(learned.panel.series):
+        return _sum_reasons(learned, code, step)
     daily = learned.panel.freq == "D"
     word = WORDS[learned.panel.freq]
     if not learned.answers[:, code, 0].any() and learned.level[code] <= 0:
@@ -86,6 +96,23 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int, factor: float
         texts.append(f"with what is asked {_number(abs(units))} units {'more' if units > 0 else 'less'} than planned")
     low, high = (learned.answers[step, code, VALUES.index(f"{side}_80")] * factor for side in ("lower", "upper"))
     return [*texts, f"in 8 of 10 cases between {_number(low)} and {_number(high)} units"]
+
+
+def _sum_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
+    """Return why the forecast of a sum is what it is."""
+    low, high = (learned.every_answer[step, code, VALUES.index(f"{side}_80")] for side in ("lower", "upper"))
+    return [
+        "the sum of the forecasts of its series",
+        f"in 8 of 10 cases between {_number(low)} and {_number(high)} units",
+    ]
+
+
+def explain_records(learned: LearnedDemand, records: pd.DataFrame) -> list[list[str]]:
+    """Return the reasons for each record in the words of a planner."""
+    codes, steps = locate(learned, records)
+    factors = plan_factors(learned, codes, steps, records)
+    cells = zip(codes.tolist(), steps.tolist(), factors.tolist(), strict=True)
+    return [forecast_reasons(learned, code, step, factor) for code, step, factor in cells]
 
 # %% ../../../nbs/models/forecasting/reasons.ipynb #4c979ba0
 SMALL = 0.5  # units of a normal step below which changes are told in units

@@ -80,6 +80,7 @@ def score(
     | None = None,  # rollout in progress: the challenger answers its share of keys here too
     chunk: int = CHUNK,
     progress: Progress = lambda done, total: None,
+    sums: bool = False,  # without a source: the sums of series too
 ) -> BatchResult:
     """Predict every record of a source, or of the model's own horizon, and write the predictions; predictions that an interrupted attempt has written are not written again.
 
@@ -92,7 +93,7 @@ def score(
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
-    read = horizon_of(model, version) if source is None else read_records(source, contract, form)
+    read = horizon_of(model, version, sums) if source is None else read_records(source, contract, form)
     rows = with_formulas(read.frame) if read.untyped else read.frame
     where = "the horizon" if source is None else without_password(source)
     frame = coerce_inputs(contract, rows, where, read.untyped)
@@ -199,16 +200,17 @@ class SplitScorer:
                 yield from self._challenger_chunks(rows.iloc[half:], tried)
 
 
-def horizon_of(model: Model, version: Version) -> RecordSource:
-    """Return all records of a model's own horizon. Raises UsageError where it has none."""
+def horizon_of(model: Model, version: Version, sums: bool = False) -> RecordSource:
+    """Return all records of a model's own horizon, and those of its sums if `sums`. Raises UsageError where it has none."""
     records = model.own_records()
-    if records is None:
+    of_sums = model.sum_records() if sums else None
+    if records is None or (sums and of_sums is None):
         raise UsageError(
-            f"{version.model} has no horizon of its own",
-            where="--horizon",
-            next="name a SOURCE with the records to predict",
+            f"{version.model} has no {'sums' if records is not None else 'horizon'} of its own",
+            where="--sums" if records is not None else "--horizon",
+            next="leave --sums out" if records is not None else "name a SOURCE with the records to predict",
         )
-    return RecordSource(records, False)
+    return RecordSource(records if of_sums is None else pd.concat([records, of_sums], ignore_index=True), False)
 
 
 def explains(model: Model) -> bool:

@@ -76,3 +76,22 @@ def test_a_wrong_number_of_places_is_refused(
     monkeypatch.chdir(settings.root)
     run = CliRunner().invoke(main, ["score", "demand", *places])
     assert run.exit_code == 2 and "SINK" in run.output
+
+
+def test_the_sums_are_written_too_where_they_are_asked_for(
+    settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    run = CliRunner().invoke(main, ["score", "demand", "--version", "1", "--horizon", "--sums", "out.csv", "--json"])
+    assert run.exit_code == 0 and json.loads(run.output)["records"] > 28
+    written = pd.read_csv(settings.root / "out.csv")
+    is_total = written["series"] == "(total)"
+    of_series = written["series"].isin(load_version(demand, settings).learned.panel.series)
+    series = written[of_series].groupby("date")["forecast"].sum()
+    assert (written[is_total].set_index("date")["forecast"] - series).abs().max() < 1e-9
+
+
+def test_sums_of_a_source_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(settings.root)
+    run = CliRunner().invoke(main, ["score", "demand", "--sums", "asked.csv", "out.csv"])
+    assert run.exit_code == 2 and "--horizon" in run.output
