@@ -11,6 +11,11 @@ from datetime import date
 import pandas as pd
 
 from .daily_mix import daily_mix
+from .field_changes import field_changes
+from .date_lags import date_lags
+from .scale_changes import scale_changes
+from .duplicates import duplicates
+from .returns import returns
 from .inputs import Inputs
 from .missing_days import missing_days
 from .missing_fields import missing_fields
@@ -22,7 +27,17 @@ from ...errors import DataRefused
 __all__ = ['DETECTORS', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
-DETECTORS: tuple[Callable[[Inputs], list[Finding]], ...] = (daily_mix, missing_fields, missing_days, not_sales)
+DETECTORS: tuple[Callable[[Inputs], list[Finding]], ...] = (
+    returns,
+    duplicates,
+    scale_changes,
+    date_lags,
+    field_changes,
+    daily_mix,
+    missing_fields,
+    missing_days,
+    not_sales,
+)
 
 
 def assess_quality(
@@ -46,5 +61,6 @@ def assess_quality(
             findings += detector(inputs)
         except DataRefused as error:
             notes.append(f"{detector.__name__} could not be checked: {str(error).splitlines()[0]}")
+    inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
     return QualityReport.of(as_of, rows, findings, None, notes)
