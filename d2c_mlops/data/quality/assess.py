@@ -6,61 +6,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
+from typing import Any
 
 import pandas as pd
 
 from .daily_mix import daily_mix
-from .field_changes import field_changes
 from .date_lags import date_lags
-from .scale_changes import scale_changes
 from .duplicates import duplicates
-from .returns import returns
+from .field_changes import field_changes
 from .inputs import Inputs
 from .missing_days import missing_days
 from .missing_fields import missing_fields
 from .not_sales import not_sales
 from .report import Finding, QualityReport
+from .representation import representation
+from .returns import returns
+from .scale_changes import scale_changes
+from .schema_history import profiles_of, schema_changes
+from .staleness import staleness
+from .totals import totals
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['DETECTORS', 'assess_quality']
+__all__ = ['Detector', 'History', 'DETECTORS', 'past_profiles', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
-DETECTORS: tuple[Callable[[Inputs], list[Finding]], ...] = (
-    returns,
-    duplicates,
-    scale_changes,
-    date_lags,
-    field_changes,
-    daily_mix,
-    missing_fields,
-    missing_days,
-    not_sales,
-)
+Detector = Callable[[Inputs], list[Finding]]
+History = Sequence[QualityReport] | Mapping[str, pd.DataFrame] | pd.DataFrame
+DETECTORS: tuple[Detector, ...] = (
+    missing_fields, field_changes, missing_days, daily_mix, date_lags, scale_changes, duplicates, not_sales, staleness,
+)  # fmt: skip
+
+
+def past_profiles(history: History | None, as_of: date, name: str) -> list[tuple[date, Mapping[str, Any]]]:
+    """Return the profiles of earlier reports with their days, or those of earlier tables as of the day before."""
+    if history is None:
+        return []
+    if isinstance(history, Mapping | pd.DataFrame):
+        day = as_of - timedelta(days=1)
+        earlier = Inputs.of(history, day, name)
+        try:
+            return [(day, profiles_of(earlier))]
+        finally:
+            earlier.session.close()
+    return [(report.as_of, report.profiles) for report in history if report.profiles]
 
 
 def assess_quality(
     tables: Mapping[str, pd.DataFrame] | pd.DataFrame,
     as_of: date,
     reference: Mapping[str, pd.DataFrame] | None = None,
-    history: Sequence[QualityReport] | None = None,
+    history: History | None = None,
     name: str = "rows",
 ) -> QualityReport:
     """Return what is wrong with tables as known at the end of the day `as_of`.
 
     `tables` are canonical tables, raw tables by name, or one raw table (called `name`). Days are those of the tables' zone;
-    raw times without a zone are taken as the shop's clock. `reference` and `history` are what to compare with: totals that
-    others counted, and earlier reports. Raises UsageError for what is no table, or no date.
+    raw times without a zone are taken as the shop's clock. `reference` are tables to compare with, by name: `population`,
+    `refunds`, all others are totals or payments. `history` are earlier reports, or tables of an earlier day. Raises
+    UsageError for what is no table, or no date.
     """
     inputs = Inputs.of(tables, as_of, name)
     findings: list[Finding] = []
     notes: list[str] = []
-    for detector in DETECTORS:
+    past = past_profiles(history, as_of, name)
+    with_others: dict[str, Detector] = {
+        "returns": lambda tables_of_day: returns(tables_of_day, reference),
+        "totals": lambda tables_of_day: totals(tables_of_day, reference),
+        "representation": lambda tables_of_day: representation(tables_of_day, reference),
+        "schema_changes": lambda tables_of_day: schema_changes(tables_of_day, past),
+    }
+    for label, detector in [*((function.__name__, function) for function in DETECTORS), *with_others.items()]:
         try:
             findings += detector(inputs)
         except DataRefused as error:
-            notes.append(f"{detector.__name__} could not be checked: {str(error).splitlines()[0]}")
+            notes.append(f"{label} could not be checked: {str(error).splitlines()[0]}")
+    profiles = profiles_of(inputs)
     inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
-    return QualityReport.of(as_of, rows, findings, None, notes)
+    return QualityReport.of(as_of, rows, findings, profiles, notes)

@@ -31,7 +31,7 @@ ROLES: dict[str, tuple[str, str]] = {  # role: what values must be, names in ord
     "product_name": (
         "text",
         "product_name product_title lineitem_name item_name description product_description item_description title article_name "
-        "bezeichnung artikelbezeichnung designation libelle descripcion nombre",
+        "bezeichnung artikelbezeichnung designation libelle descripcion nombre name",
     ),
     "quantity": (
         "number",

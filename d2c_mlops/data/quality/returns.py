@@ -5,6 +5,8 @@
 # %% ../../../nbs/data/quality/returns.ipynb #ba4e8ff3
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +16,7 @@ from .report import Finding, score_of
 
 # %% auto #0
 __all__ = ['LONGEST_LAG', 'PAST', 'MOST_REFUNDS', 'daily_returns', 'return_rate', 'lost_returns', 'match_returns',
-           'sales_and_returns', 'negative_rows', 'returns']
+           'sales_and_returns', 'negative_rows', 'refunded_lines', 'returns']
 
 # %% ../../../nbs/data/quality/returns.ipynb #53aa5571
 LONGEST_LAG = 60  # days from an order to its return
@@ -155,9 +157,44 @@ def negative_rows(inputs: Inputs, table: InputTable) -> list[Finding]:
                     rows / len(refunds), amount=money)]  # fmt: skip
 
 
-def returns(inputs: Inputs) -> list[Finding]:
-    """Return findings of returns that are missing, and of lines that returns undo."""
+def refunded_lines(inputs: Inputs, table: InputTable, refunds: pd.DataFrame) -> list[Finding]:
+    """Return the finding of lines that a table of refunds names and that count as sold."""
+    with_roles = Inputs.of(refunds, inputs.as_of, "refunds")
+    refund_table = with_roles.tables[0]
+    columns = 'order_id, customer_id, product_id, abs(quantity) AS quantity, price, coalesce("at", returned_at) AS "at"'
+    rows = with_roles.query(f"SELECT {columns} FROM {refund_table.lines} WHERE product_id IS NOT NULL")
+    with_roles.session.close()
+    if rows.empty:
+        return []
+    net = "quantity - coalesce(returned, 0)"
+    sold = inputs.query(
+        f'SELECT order_id, customer_id, product_id, {net} AS quantity, price, "at", day FROM {table.lines} WHERE {net} > 0 AND product_id IS NOT NULL'
+    )
+    rows["at"] = rows["at"].fillna(pd.Timestamp(inputs.as_of) + pd.Timedelta(days=1))
+    by_order = rows["order_id"].isin(set(sold["order_id"].dropna()))
+    if by_order.mean() > 0.5:  # refunds name the orders that they undo
+        rows, sold = rows.assign(customer_id=rows["order_id"]), sold.assign(customer_id=sold["order_id"])
+    matched = match_returns(sold, rows)
+    lines = sold.loc[matched[matched >= 0].to_numpy()]
+    if lines.empty:
+        return []
+    share = len(lines) / table.rows
+    text = f"{len(lines):,} lines ({share:.1%}) count as sold and were refunded; {len(rows) - len(lines):,} refunds match no line"
+    keys = tuple(str(key) for key in lines["order_id"].dropna().head(3))
+    amount = float((lines["quantity"] * lines["price"]).sum())
+    days = pd.to_datetime(lines["day"]).dropna()
+    since, until = (days.min().date(), days.max().date()) if len(days) else (None, None)
+    return [Finding("mislabelling", table.name, "refunded_lines", score_of(share, 0.05), text, "net them of the refunds before a model is trained",
+                    "", len(lines), share, share, since, until, keys, amount)]  # fmt: skip
+
+
+def returns(inputs: Inputs, reference: Mapping[str, pd.DataFrame] | None = None) -> list[Finding]:
+    """Return findings of returns that are missing, and of lines that returns undo, or refunds of the reference."""
     findings: list[Finding] = []
+    refunds = (reference or {}).get("refunds")
+    if isinstance(refunds, pd.DataFrame) and len(refunds):
+        for table in inputs.sales()[:1]:
+            findings += refunded_lines(inputs, table, refunds)
     for table in inputs.sales():
         if table.has("returned", "returned_at"):
             findings += lost_returns(inputs, table)

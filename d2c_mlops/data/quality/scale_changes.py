@@ -15,7 +15,7 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['PAST', 'WINDOW', 'LEAST_LINES', 'FAULTY', 'NARROW', 'RELEVANT', 'COMMON_RATES', 'Scale', 'line_logarithms',
+__all__ = ['PAST', 'WINDOW', 'LEAST_LINES', 'FAULTY', 'NARROW', 'RELEVANT', 'COMMON_RATES', 'ScaleChange', 'line_logarithms',
            'scale_of', 'scale_changes']
 
 # %% ../../../nbs/data/quality/scale_changes.ipynb #5de227bf
@@ -35,7 +35,7 @@ COMMON_RATES = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScaleChange:
     """A factor by which a column is written otherwise since a day (its position): logarithm, spread over lines, share of lines."""
 
     day: int
@@ -60,7 +60,7 @@ def line_logarithms(inputs: Inputs, table: InputTable, role: str) -> pd.DataFram
     return inputs.query(sql)
 
 
-def scale_of(days: pd.DataFrame) -> Scale | None:
+def scale_of(days: pd.DataFrame) -> ScaleChange | None:
     """Return the change of scale in days of one currency: columns day, n, center, quartiles; None where there is none."""
     last = days["day"].max()
     recent = (days["day"] > last - pd.Timedelta(days=WINDOW)).to_numpy()
@@ -85,7 +85,7 @@ def scale_of(days: pd.DataFrame) -> Scale | None:
     spread = float(np.average(quartiles[:, 1] - quartiles[:, 0], weights=count[after]))
     if len(after) < 2 and spread > NARROW:
         return None  # one odd day of a few large orders
-    return Scale(int(after[0]), level, spread, float(count[after].sum() / count.sum()), int(count[after].sum()))
+    return ScaleChange(int(after[0]), level, spread, float(count[after].sum() / count.sum()), int(count[after].sum()))
 
 
 def _tail_level(center: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> float:
@@ -110,7 +110,9 @@ def scale_changes(inputs: Inputs) -> list[Finding]:
     return findings
 
 
-def _finding(inputs: Inputs, table: InputTable, role: str, currency: str, scale: Scale, days: pd.DataFrame) -> Finding:
+def _finding(
+    inputs: Inputs, table: InputTable, role: str, currency: str, scale: ScaleChange, days: pd.DataFrame
+) -> Finding:
     factor = float(np.exp(scale.logarithm))
     since = days["day"].iloc[scale.day].date()
     column = table.roles.get(role, table.roles.get("amount", role))
