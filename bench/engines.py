@@ -86,7 +86,7 @@ def run(place: Path, text: str) -> None:
     from d2c_mlops.data.tables import Tables
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.forecasting.backtest import backtests
-    from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
+    from d2c_mlops.models.forecasting.forecasting import DemandForecaster, inputs_for, replay
     from d2c_mlops.models.forecasting.ladder import ladder_forecast
     from d2c_mlops.parallel import run_jobs, use_backend
     from d2c_mlops.registry.versions import find_version
@@ -103,7 +103,7 @@ def run(place: Path, text: str) -> None:
         if os.getpid() != parent and not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return ladder_forecast(model.inputs(tables, past)).answers
+        return ladder_forecast(inputs_for(model, tables, past)).answers
 
     with use_backend(text):
         with clock(seconds, "start"):
@@ -113,7 +113,7 @@ def run(place: Path, text: str) -> None:
         with clock(seconds, "backtest"):
             replayed = replay(model, tables, AS_OF)["forecast"]
         with clock(seconds, "fit"):
-            fitted = ladder_forecast(model.inputs(tables, panel))
+            fitted = ladder_forecast(inputs_for(model, tables, panel))
         with clock(seconds, "backtest, one killed"):
             killed = backtests(panel, {"forecast": killed_once}, model.horizon, 2, model.min_history)["forecast"]
     with clock(seconds, "score"):

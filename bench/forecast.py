@@ -47,7 +47,7 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.forecasting.backtest import Backtest, align, backtest, backtests, cutoff_steps, summary, wape
 from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs
-from d2c_mlops.models.forecasting.forecasting import METHODS, DemandForecaster
+from d2c_mlops.models.forecasting.forecasting import METHODS, DemandForecaster, inputs_for
 from d2c_mlops.models.forecasting.forecasts import learn
 from d2c_mlops.models.forecasting.ladder import ladder_forecast, volume_class
 from d2c_mlops.models.forecasting.panel import Panel
@@ -109,7 +109,7 @@ def replayed(model: DemandForecaster, tables: Tables, as_of: date, panel: Panel)
         return past[day]
 
     def inputs(panel: Panel, horizon: int) -> ForecastInputs:
-        at = model.inputs(tables, panel)
+        at = inputs_for(model, tables, panel)
         return at.as_of_origin(at.origin, horizon)
 
     methods = {
@@ -151,7 +151,7 @@ def measure(case: Case, tables: Tables, as_of: date, folder: Path | None) -> Res
     model = DemandForecaster(freq=case.freq, by=case.by, top=case.top)
     panel = model.panel(tables, as_of)
     marks = [time.process_time()]
-    inputs = model.inputs(tables, panel)
+    inputs = inputs_for(model, tables, panel)
     model.learned = learn(panel, model.horizon, model.min_history, inputs)
     marks.append(time.process_time())
     smoothed_level(inputs)

@@ -70,7 +70,7 @@ def planned(shop: object, names: Sequence[str]) -> pd.DataFrame:
 def forecast_shop(store: Path) -> dict[str, float]:
     """Forecast every product of the dataset `shop`; return what each step cost."""
     from d2c_mlops.data.tables import Tables
-    from d2c_mlops.models.forecasting.forecasting import DemandForecaster
+    from d2c_mlops.models.forecasting.forecasting import DemandForecaster, inputs_for
     from d2c_mlops.models.forecasting.forecasts import learn
 
     model, as_of = DemandForecaster(by="product_id", history=DAYS), START + timedelta(days=DAYS - 1)
@@ -83,7 +83,7 @@ def forecast_shop(store: Path) -> dict[str, float]:
     model.zone = tables.zone
     panel = model.panel(tables, as_of)
     step()
-    inputs = model.inputs(tables, panel)
+    inputs = inputs_for(model, tables, panel)
     step()
     model.learned = learn(panel, model.horizon, model.min_history, inputs)
     step()

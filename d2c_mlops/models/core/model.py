@@ -141,6 +141,10 @@ class Model(ABC):
         """Return the records of `own_records` for the sums that this fitted model has answers for; None where there are none."""
         return None
 
+    def movers(self, former: Model) -> pd.DataFrame | None:
+        """Return the keys whose answers changed most since the fitted model `former`, and why; None where there is no such comparison."""
+        return None
+
     def params(self) -> dict[str, Any]:
         """Return the parameters that this model was made with."""
         return {name: getattr(self, name) for name in parameters(type(self))}

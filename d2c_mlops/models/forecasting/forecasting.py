@@ -25,6 +25,7 @@ from d2c_mlops.models.forecasting.backtest import (
     align,
     backtests,
     by_step,
+    cutoff_steps,
     summary,
 )
 from .baselines import last_year, seasonal_naive, weekday_mean
@@ -41,17 +42,19 @@ from .forecast_inputs import ForecastInputs, from_plan
 from .plans.stock_outs import stock_notes, stock_outs, with_recovered, without_stock_outs
 from .plans.known_future import KnownFuture, known_future
 from .hierarchy.levels import Levels, no_levels, panel_levels
-from .hierarchy.panel_forecast import errors_by_level, forecast_panel, plain
+from .hierarchy.life_cycle import life_notes
+from .hierarchy.panel_forecast import PanelForecast, errors_by_level, forecast_panel, plain
 from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
 from ..core.model import Evaluation, Model, same_zone
-from .panel import Panel, panel_of
+from .panel import Panel, is_selling, panel_of
 from .periods import USUAL, ends_after, freq_of
 from .reasons import contributions, explain_records
+from .revisions import movers_of, revision_of, week_before
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['METHODS', 'DemandForecaster', 'plan_for', 'levels_for', 'panel_inputs', 'inputs_without_leaks', 'horizon_records',
-           'records_of', 'suited_to_totals', 'same_weeks_last_year', 'replay', 'judge']
+__all__ = ['METHODS', 'DemandForecaster', 'plan_for', 'levels_for', 'panel_inputs', 'inputs_for', 'fit_inputs', 'horizon_records',
+           'records_of', 'suited_to_totals', 'same_weeks_last_year', 'cutoff_day', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
 class DemandForecaster(Model):
@@ -89,15 +92,10 @@ class DemandForecaster(Model):
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
         panel = self.panel(tables, as_of)
-        inputs, notes = inputs_without_leaks(tables, panel, plan_for(self, tables, panel), self.by)
-        levels = levels_for(self, tables, panel)
-        self.zone, self.notes = tables.zone, (*notes, *levels.notes)
+        inputs, levels, notes = fit_inputs(self, tables, panel)
+        self.zone, self.notes = tables.zone, notes
         self.learned = forecasts.learn(panel, self.horizon, self.min_history, inputs, levels)
         return self
-
-    def inputs(self, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
-        """Return a panel with its plan, but for the names in `without`; units on steps without stock are what would have sold."""
-        return panel_inputs(tables, panel, plan_for(self, tables, panel).without(without), self.by)[0]
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
         """Return the panel that the model learns from, or that of the series named in `only`."""
@@ -144,6 +142,10 @@ class DemandForecaster(Model):
         """Return the parts of each planned forecast in units: level, weekday, each plan and the rest; they add up to it."""
         return contributions(self.learned, *forecasts.locate(self.learned, records)).set_axis(records.index)
 
+    def movers(self, former: Model) -> pd.DataFrame | None:
+        """Return the series whose forecast changed most since an earlier run; None where they cannot be compared."""
+        return movers_of(former, self)
+
     def plot(self, series: str, weeks: int = 12, ax: Axes | None = None) -> Axes:
         """Draw the last weeks of a series, its forecast and its intervals."""
         return forecasts.plot_series(self.learned, series, weeks, ax)
@@ -175,13 +177,20 @@ def panel_inputs(tables: Tables, panel: Panel, plan: KnownFuture, by: str) -> tu
     return inputs, stock_notes(sold, inputs, out)
 
 
-def inputs_without_leaks(
-    tables: Tables, panel: Panel, plan: KnownFuture, by: str
-) -> tuple[ForecastInputs, tuple[str, ...]]:
-    """Return what `panel_inputs` returns, without columns of the plan that tell the answer; they are among what a person must know."""
+def inputs_for(model: DemandForecaster, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
+    """Return a panel with its plan, but for the names in `without`; units on steps without stock are what would have sold."""
+    return panel_inputs(tables, panel, plan_for(model, tables, panel).without(without), model.by)[0]
+
+
+def fit_inputs(model: DemandForecaster, tables: Tables, panel: Panel) -> tuple[ForecastInputs, Levels, tuple[str, ...]]:
+    """Return the inputs without columns of the plan that tell the answer, what is added up, and what a person must know of both."""
+    plan = plan_for(model, tables, panel)
     refused = leaking_flags(plan, panel)
-    inputs, notes = panel_inputs(tables, panel, plan.without({failure.where for failure in refused}), by)
-    return inputs, (*plan_notes(plan, panel, refused), *notes)
+    inputs, stock = panel_inputs(tables, panel, plan.without({failure.where for failure in refused}), model.by)
+    levels, selling = levels_for(model, tables, panel), np.flatnonzero(is_selling(panel, 1))
+    names = tuple(panel.series[number] for number in selling.tolist())
+    life = life_notes(inputs.select_series(selling), names)
+    return inputs, levels, (*plan_notes(plan, panel, refused), *stock, *levels.notes, *life)
 
 
 def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
@@ -217,12 +226,19 @@ METHODS: dict[str, Forecaster] = {
 }
 
 
+def cutoff_day(panel: Panel, model: DemandForecaster) -> date:
+    """Return the last cutoff of a model's backtest."""
+    end = cutoff_steps(panel, model.horizon, model.cutoffs, model.min_history)[-1]
+    return pd.Timestamp(panel.dates[end - 1]).date()
+
+
 def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Backtest]:
     """Return the backtests of the model ("forecast") and of the baselines by name, each from the same days."""
     panel = model.panel(tables, as_of)
     plan = plan_for(model, tables, panel)
     telling = {failure.where for failure in leaking_flags(plan, panel)} - without_plan(plan, panel)
     levels, past = levels_for(model, tables, panel), dict[date, Panel]()
+    last_cutoff = cutoff_day(panel, model)
     position = {name: number for number, name in enumerate(panel.series)}
 
     def known(day: date) -> Panel:
@@ -230,11 +246,17 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
             past[day] = align(model.panel(tables, day, panel.series), panel.series)
         return past[day]
 
+    def of_all(day: date) -> PanelForecast:
+        every = known(day)
+        return forecast_panel(every, inputs_for(model, tables, every, telling), levels)
+
     def ours(scored: Panel, horizon: int) -> ForecastWithParts:
-        every = known(scored.as_of)
-        forecast = forecast_panel(every, model.inputs(tables, every, telling), levels)
-        answers = forecast.of_all(len(every.series))[:, [position[name] for name in scored.series]]
-        return ForecastWithParts(answers, forecast.parts(len(every.series)))
+        forecast, count = of_all(scored.as_of), len(panel.series)
+        parts = forecast.parts(count)
+        if scored.as_of == last_cutoff:
+            before = of_all(week_before(last_cutoff, model.freq)).of_all(count)[..., 0]
+            parts["revision"] = revision_of(before, forecast.of_all(count)[..., 0], model.freq)
+        return ForecastWithParts(forecast.of_all(count)[:, [position[name] for name in scored.series]], parts)
 
     scored = without_stock_outs(panel, stock_outs(tables, panel, model.by))
     methods = {"forecast": ours, **METHODS}
@@ -248,6 +270,7 @@ def judge(model: DemandForecaster, tables: Tables, as_of: date) -> Evaluation:
     ours = verdicts["forecast"]
     details = {
         **{name: plain(value) for name, value in ours.items() if name != "wape"},
+        "revision": plain(float(results["forecast"].parts[-1].get("revision", np.array(np.nan)))),
         "levels": errors_by_level(results["forecast"], panel, levels_for(model, tables, panel)),
         "series": int((~np.isnan(results["forecast"].scale)).any(axis=0).sum()),
         "cutoffs": [day.isoformat() for day in results["forecast"].cutoffs],

@@ -56,6 +56,7 @@ class LearnedDemand:
     correlation: float  # of the errors of two steps of a forecast, 0..1
     effects: PlanEffects  # of promotions, prices and events, and what is planned of them
     sums: SumForecasts  # of categories, stores and the total
+    ended: NDArray[np.bool_]  # [series]; did not sell for longer than earlier sales explain
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -103,7 +104,7 @@ def learn(
     recent, full = is_selling(panel, 1), is_selling(panel, least)
     count = len(panel.series)
     values, basis = np.zeros((horizon, count, len(VALUES))), np.where(full, 0, 1)
-    sums = no_sums(horizon)
+    sums, ended = no_sums(horizon), np.zeros(count, bool)
     level, earlier, profile = np.zeros(count), np.zeros(count), np.ones((panel.period, count))
     planned, effects, correlation = np.ones((horizon, count)), no_effects(horizon, count), 0.0
     if recent.any():
@@ -111,7 +112,7 @@ def learn(
         forecast = forecast_panel(panel, every, no_levels(count) if levels is None else levels)
         selling, ladder, sums = forecast.inputs, forecast.ladder, forecast.sums
         usual = smoothed(selling, factors_of(selling, ladder.effects, slice(0, len(selling.dates))))
-        values[:, recent], planned[:, recent] = forecast.answers, ladder.factors
+        values[:, recent], planned[:, recent], ended[recent] = forecast.answers, ladder.factors, forecast.ended
         level[recent], earlier[recent], profile[:, recent] = usual.level, usual.earlier, usual.profile
         correlation = ladder.correlation
         effects = plan_effects(selling, ladder.effects).among(np.flatnonzero(recent), count)
@@ -119,7 +120,19 @@ def learn(
     last_weeks = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)
     history = Panel(panel.freq, panel.dates[last_weeks], panel.series, panel.units[last_weeks])
     return LearnedDemand(
-        panel.as_of, history, values, basis, observations, level, earlier, profile, planned, correlation, effects, sums
+        panel.as_of,
+        history,
+        values,
+        basis,
+        observations,
+        level,
+        earlier,
+        profile,
+        planned,
+        correlation,
+        effects,
+        sums,
+        ended,
     )
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080
@@ -211,7 +224,7 @@ def plot_series(learned: LearnedDemand, series: str, weeks: int = 12, ax: Axes |
     return ax
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #5fc054db
-ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile", "planned")
+ARRAYS = ("answers", "basis", "known", "level", "earlier", "profile", "planned", "ended")
 EFFECTS = ("coefficients", "planned", "usual_price")
 
 
@@ -246,6 +259,7 @@ def read(folder: Path) -> LearnedDemand:
     parts = {name: arrays.pop(f"effects_{name}").astype(float) for name in EFFECTS if f"effects_{name}" in arrays}
     effects = PlanEffects(tuple(about["effects"]), **parts) if parts else no_effects(*arrays["answers"].shape[:2])
     arrays.setdefault("planned", np.ones(arrays["answers"].shape[:2]))  # versions saved before there was a plan
+    arrays.setdefault("ended", np.zeros(arrays["answers"].shape[1], bool))  # versions saved before it was measured
     names, levels = (tuple(about.get(name, ())) for name in ("sums", "sum_levels"))
     sums = SumForecasts(
         names, levels, arrays.pop("sums", no_sums(len(arrays["answers"])).answers), about.get("moved", 0.0)

@@ -82,7 +82,11 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int, factor: float
         ]
     if learned.planned[step, code] == 0:
         return [f"closed that {word}, as planned: nothing is expected"]
-    if learned.basis[code] == 1:
+    if learned.ended[code]:
+        texts = [
+            "not sold for longer than its earlier sales explain: it seems to have ended, and the forecast declines"
+        ]
+    elif learned.basis[code] == 1:
         texts = [f"only {learned.known[code]} {word}s of history, so their mean counts most"]
     else:
         level, earlier = learned.level[code], learned.earlier[code]

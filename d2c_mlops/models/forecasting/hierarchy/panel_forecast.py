@@ -5,7 +5,7 @@
 # %% ../../../../nbs/models/forecasting/hierarchy/panel_forecast.ipynb #a1b7ef4a
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..backtest import Backtest
 from ..forecast_inputs import ForecastInputs
 from .coherence import SumForecasts, coherent_forecast
 from .levels import Levels
+from .life_cycle import declining, has_ended, weeks_known, widened
 from ..ladder import LadderForecast, ladder_forecast
 from ..panel import Panel, is_selling
 from ..smoothing import Array
@@ -33,6 +34,7 @@ class PanelForecast:
     answers: Array  # forecast and bounds in units [horizon, selling, 7]
     sums: SumForecasts
     base_sums: Array  # what the sums' own histories say [horizon, sum]
+    ended: NDArray[np.bool_]  # [selling]; did not sell for longer than earlier sales explain
 
     def parts(self, series: int) -> dict[str, Array]:
         """Return what the errors of each level are measured by, as parts of a forecast of `series` series."""
@@ -51,10 +53,11 @@ def forecast_panel(panel: Panel, inputs: ForecastInputs, levels: Levels) -> Pane
     """Forecast the series of a panel that sold recently, and their sums; `inputs` and `levels` are those of all series."""
     selling = np.flatnonzero(is_selling(panel, 1))
     of_selling = inputs.select_series(selling)
-    ladder = ladder_forecast(of_selling)
-    return PanelForecast(
-        selling, of_selling, ladder, *coherent_forecast(ladder, of_selling, levels.select_series(selling))
-    )
+    ladder, ended = ladder_forecast(of_selling), has_ended(of_selling)
+    answers = declining(widened(ladder.answers, weeks_known(of_selling)), ended, of_selling.span(4))
+    ladder = replace(ladder, answers=answers)
+    coherent = coherent_forecast(ladder, of_selling, levels.select_series(selling))
+    return PanelForecast(selling, of_selling, ladder, *coherent, ended)
 
 # %% ../../../../nbs/models/forecasting/hierarchy/panel_forecast.ipynb #4f86fda1
 def errors_by_level(result: Backtest, panel: Panel, levels: Levels) -> list[dict[str, Any]]:

@@ -1,0 +1,66 @@
+"""How much forecasts of the same date change from run to run, and which series moved most."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+from d2c_mlops.data.simulate import shop
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster
+from d2c_mlops.models.forecasting.forecasts import LearnedDemand, learn
+from d2c_mlops.models.forecasting.revisions import mean_revision, top_movers
+from support.panels import panel
+
+
+def units(seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).poisson([20.0, 30.0, 5.0], (154, 3)).astype(float)
+
+
+def two_runs(values: np.ndarray, apart: int = 7) -> tuple[LearnedDemand, LearnedDemand]:
+    history = panel(values)
+    return learn(history.until(154 - apart), 28, 28), learn(history, 28, 28)
+
+
+def test_the_same_run_twice_changes_nothing() -> None:
+    (now, again) = two_runs(units(), 0)
+    assert (top_movers(now, again)["change"] == 0).all()
+    assert mean_revision(now.answers[..., 0], again.answers[..., 0]) == 0
+
+
+@pytest.mark.parametrize(("factor", "up"), [(3.0, True), (0.2, False)])
+def test_the_series_that_changed_is_the_first_with_its_level_as_the_reason(factor: float, up: bool) -> None:
+    values = units()
+    values[-14:, 0] *= factor
+    first = top_movers(*two_runs(values, 14)).iloc[0]
+    assert first["series"] == "s0" and (first["change"] > 0) == up
+    assert first["why"].startswith(("level", "other rungs"))
+
+
+def test_series_that_are_new_or_gone_are_named_as_such() -> None:
+    values = units()
+    before, now = two_runs(values)
+    fewer = learn(panel(values[:, :2]), 28, 28)
+    assert dict(top_movers(fewer, now)[["series", "why"]].to_numpy())["s2"].startswith("new")
+    assert dict(top_movers(before, fewer)[["series", "why"]].to_numpy())["s2"].startswith("gone")
+
+
+def test_runs_without_a_common_date_are_compared_by_their_means() -> None:
+    moved = top_movers(*two_runs(units(), 56))
+    assert len(moved) == 3 and moved["before"].between(1, 40).all()
+
+
+def test_the_evaluation_tells_how_much_forecasts_change_in_a_week() -> None:
+    tables, as_of = shop(days=200, customers=200), date(2023, 7, 19)
+    model = DemandForecaster(cutoffs=2, horizon=14)
+    revision = model.evaluate(tables, as_of).details["revision"]
+    assert 0 < revision < 0.5
+
+
+def test_the_model_compares_itself_with_the_one_before() -> None:
+    tables = shop(days=200, customers=200)
+    before, now = (DemandForecaster().fit(tables, day) for day in (date(2023, 7, 5), date(2023, 7, 19)))
+    moved = now.movers(before)
+    assert moved is not None and set(moved["series"]) <= set(now.learned.panel.series)
+    assert DemandForecaster(freq="W").fit(tables, date(2023, 7, 19)).movers(before) is None  # days are no weeks
