@@ -22,7 +22,7 @@ from d2c_mlops.models.core.model import load
 from d2c_mlops.models.forecasting.forecast_inputs import from_panel
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.hierarchy.coherence import moved_to, reconcile, share_that_pays
-from d2c_mlops.models.forecasting.hierarchy.levels import Levels, levels_by, overlapping, summed_inputs
+from d2c_mlops.models.forecasting.hierarchy.levels import Levels, levels_by, overlapping, styles_of, summed_inputs
 from d2c_mlops.models.forecasting.hierarchy.panel_forecast import forecast_panel
 from support.panels import panel
 
@@ -102,6 +102,33 @@ def test_a_sum_is_not_known_only_where_none_of_its_series_is() -> None:
     values = np.array([[np.nan, 1.0], [np.nan, np.nan], [2.0, 3.0]])
     summed = summed_inputs(from_panel(replace(panel(values), gaps=True), 2), levels_by({}, 2))
     np.testing.assert_array_equal(summed.units[:, 0], [1.0, np.nan, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "others"),
+    [(("S", "M", "XL"), "tea"), (("38", "39.5", "42"), "85-99"), (("one size", "2XL"), "A-1"), (("xs", "XXL"), "M")],
+)
+@pytest.mark.parametrize("separator", ["-", "_", " ", " / "])
+def test_products_that_end_in_a_size_are_added_up_by_style(sizes: tuple[str, ...], others: str, separator: str) -> None:
+    products = [f"TEE-RED{separator}{size}" for size in sizes]
+    assert styles_of([*products, others, f"cap{separator}M"]).tolist() == ["TEE-RED"] * len(sizes) + [None, None]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("products", [["85123A", "85123B"], ["pot-12", "pot-13"], ["M", "L"], ["tea-S", "mug-M"], []])
+def test_other_endings_are_no_sizes(products: list[str]) -> None:
+    assert styles_of(products) is None
+
+
+def test_the_sizes_of_a_style_add_up_to_it_in_the_model() -> None:
+    rng, weeks = np.random.default_rng(2), pd.date_range("2023-01-02", periods=104, freq="7D")
+    products = ["TEE-S", "TEE-M", "boot_41", "boot_42", "mug"]
+    rows = [pd.DataFrame({"product_id": p, "date": weeks, "units": rng.poisson(9.0, 104) * 1.0}) for p in products]
+    model = DemandForecaster(freq="W", by="product_id").fit(totals(pd.concat(rows), ["product_id"]), AS_OF)
+    assert {"style=TEE", "style=boot", "style=(none)"} <= set(model.learned.sums.names)
+    series, sums = (model.predict(asked) for asked in (model.own_records(), model.sum_records()))
+    boots = series[series["series"].str.startswith("boot")].groupby("date")["forecast"].sum()
+    of_style = sums[sums["series"] == "style=boot"].set_index("date")["forecast"]
+    np.testing.assert_allclose(of_style, boots, rtol=0, atol=1e-9)
 
 
 # -- how forecasts add up

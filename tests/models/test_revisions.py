@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from d2c_mlops.data.layouts.planned_columns import split_plans
 from d2c_mlops.data.simulate import shop
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.data.validation import validate
+from d2c_mlops.data.zones import localize_all
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.forecasts import LearnedDemand, learn
 from d2c_mlops.models.forecasting.revisions import mean_revision, top_movers
@@ -64,3 +69,14 @@ def test_the_model_compares_itself_with_the_one_before() -> None:
     moved = now.movers(before)
     assert moved is not None and set(moved["series"]) <= set(now.learned.panel.series)
     assert DemandForecaster(freq="W").fit(tables, date(2023, 7, 19)).movers(before) is None  # days are no weeks
+
+
+def test_a_shop_that_opened_days_before_the_last_cutoff_is_evaluated_without_a_revision() -> None:
+    rng, days = np.random.default_rng(1), pd.date_range("2024-01-01", periods=12)
+    rows = [pd.DataFrame({"product_id": p, "date": days, "units": rng.poisson(9.0, 12) * 1.0}) for p in ("tea", "mug")]
+    frames, _ = split_plans({"sales_totals": pd.concat(rows, ignore_index=True)}, ())
+    frames, _ = localize_all(frames, "UTC")
+    tables = Tables({name: validate(name, frame) for name, frame in frames.items()})
+    model = DemandForecaster(by="product_id", horizon=7, min_history=3, cutoffs=1)
+    evaluation = model.evaluate(tables, date(2024, 1, 12))
+    assert np.isfinite(evaluation.value) and evaluation.details["revision"] is None

@@ -246,6 +246,10 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
             past[day] = align(model.panel(tables, day, panel.series), panel.series)
         return past[day]
 
+    def sells_a_week_before(scored: Panel) -> bool:
+        enough = len(scored.dates) > scored.period
+        return enough and bool(is_selling(known(week_before(scored.as_of, model.freq)), 1).any())
+
     def of_all(day: date) -> PanelForecast:
         every = known(day)
         return forecast_panel(every, inputs_for(model, tables, every, telling), levels)
@@ -253,7 +257,7 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
     def ours(scored: Panel, horizon: int) -> ForecastWithParts:
         forecast, count = of_all(scored.as_of), len(panel.series)
         parts = forecast.parts(count)
-        if scored.as_of == last_cutoff:
+        if scored.as_of == last_cutoff and sells_a_week_before(scored):
             before = of_all(week_before(last_cutoff, model.freq)).of_all(count)[..., 0]
             parts["revision"] = revision_of(before, forecast.of_all(count)[..., 0], model.freq)
         return ForecastWithParts(forecast.of_all(count)[:, [position[name] for name in scored.series]], parts)

@@ -66,7 +66,12 @@ class LearnedDemand:
     @cached_property
     def every_answer(self) -> Array:
         """Return the answers of the series and after them those of the sums [horizon, series + sum, 7]."""
-        return np.concatenate([self.answers, self.sums.answers], axis=1)
+        return np.concatenate([self.answers, self.sums.answers], axis=1) if self.sums.names else self.answers
+
+    @cached_property
+    def every_basis(self) -> NDArray[np.int64]:
+        """Return the index into BASES of the series and after them of the sums [series + sum]."""
+        return np.append(self.basis, np.zeros(len(self.sums.names), np.int64))
 
 
 def plan_effects(inputs: ForecastInputs, effects: Effects) -> PlanEffects:
@@ -164,7 +169,7 @@ def look_up(learned: LearnedDemand, records: pd.DataFrame) -> pd.DataFrame:
     code, step = locate(learned, records)
     answers = learned.every_answer[step, code] * plan_factors(learned, code, step, records)[:, None]
     answers[code < 0] = np.nan
-    basis = np.append(learned.basis, np.zeros(len(learned.sums.names), np.int64))[code]
+    basis = learned.every_basis[code]
     basis[code < 0] = BASES.index("unknown series")
     columns = {
         "series": records["series"].array.copy(),

@@ -5,7 +5,8 @@
 # %% ../../../../nbs/models/forecasting/hierarchy/levels.ipynb #2eab2590
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,8 +22,9 @@ from ..plans.planned_days import SeriesKeys, series_keys
 from ..smoothing import Array
 
 # %% auto #0
-__all__ = ['TOTAL', 'MOST_SUMS', 'LARGEST', 'NEAR_ONE', 'MOST_MISSED', 'ROWS_PER_VALUE', 'Levels', 'no_levels', 'levels_by',
-           'same_groups', 'overlapping', 'hierarchy_columns', 'panel_levels', 'without_total', 'summed_inputs']
+__all__ = ['TOTAL', 'MOST_SUMS', 'LARGEST', 'NEAR_ONE', 'MOST_MISSED', 'ROWS_PER_VALUE', 'SIZE', 'Levels', 'no_levels',
+           'levels_by', 'same_groups', 'overlapping', 'styles_of', 'hierarchy_columns', 'panel_levels', 'without_total',
+           'summed_inputs']
 
 # %% ../../../../nbs/models/forecasting/hierarchy/levels.ipynb #7b3ed0ad
 TOTAL = "(total)"
@@ -120,6 +122,24 @@ def overlapping(units: Array, code: NDArray[np.int64]) -> tuple[int, list[int]] 
             return largest, summed
     return None
 
+# %% ../../../../nbs/models/forecasting/hierarchy/levels.ipynb #5afb0718
+SIZE = re.compile(
+    r"(?P<style>.*\w)[-_ /.]+(?:x{0,3}[sl]|m|[2-9]xl|one ?size|(?:3[4-9]|4\d|50)(?:[.,]5)?)", re.IGNORECASE
+)
+
+
+def styles_of(products: Sequence[object]) -> NDArray[np.object_] | None:
+    """Return the style [series] of products whose identifiers end in a size, None for the others; None where no style has two sizes."""
+    texts = [str(product) for product in products]
+    matches = [SIZE.fullmatch(text) for text in texts]
+    stems = [match["style"] if match else None for match in matches]
+    sizes: dict[str, set[str]] = {}
+    for stem, text in zip(stems, texts, strict=True):
+        if stem is not None:
+            sizes.setdefault(stem, set()).add(text)
+    styles = np.array([stem if stem is not None and len(sizes[stem]) > 1 else None for stem in stems], object)
+    return styles if any(style is not None for style in styles) else None
+
 # %% ../../../../nbs/models/forecasting/hierarchy/levels.ipynb #92d13851
 def hierarchy_columns(who: SeriesKeys) -> dict[str, NDArray[np.object_]]:
     """Return the values [series] of every column by which series may be added up."""
@@ -129,7 +149,8 @@ def hierarchy_columns(who: SeriesKeys) -> dict[str, NDArray[np.object_]]:
             pairs = who.products[[column, above]].dropna().drop_duplicates()
             if len(pairs) and not pairs[column].duplicated().any():
                 columns[above] = pd.Series(columns[column]).map(pairs.set_index(column)[above]).to_numpy(object)
-    return columns
+    styles = styles_of(columns["product_id"].tolist()) if "product_id" in columns and "style" not in columns else None
+    return columns if styles is None else {**columns, "style": styles}
 
 
 def panel_levels(tables: Tables, panel: Panel, by: str) -> Levels:
