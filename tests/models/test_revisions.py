@@ -15,7 +15,8 @@ from d2c_mlops.data.validation import validate
 from d2c_mlops.data.zones import localize_all
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.forecasts import LearnedDemand, learn
-from d2c_mlops.models.forecasting.revisions import mean_revision, top_movers
+from d2c_mlops.models.forecasting.periods import Freq
+from d2c_mlops.models.forecasting.revisions import mean_revision, revision_of, top_movers
 from support.panels import panel
 
 
@@ -54,6 +55,15 @@ def test_series_that_are_new_or_gone_are_named_as_such() -> None:
 def test_runs_without_a_common_date_are_compared_by_their_means() -> None:
     moved = top_movers(*two_runs(units(), 56))
     assert len(moved) == 3 and moved["before"].between(1, 40).all()
+
+
+@pytest.mark.parametrize(
+    ("freq", "horizon", "common"), [("D", 3, 0), ("D", 7, 0), ("D", 9, 2), ("W", 1, 0), ("M", 2, 1)]
+)
+def test_a_revision_is_measured_on_the_dates_that_both_runs_have(freq: Freq, horizon: int, common: int) -> None:
+    before, now = np.arange(horizon * 2.0).reshape(horizon, 2), np.ones((horizon, 2))
+    revision = float(revision_of(before, now, freq))
+    assert np.isnan(revision) if common == 0 else np.isclose(revision, np.abs(before[-common:] - 1).mean())
 
 
 def test_the_evaluation_tells_how_much_forecasts_change_in_a_week() -> None:

@@ -32,9 +32,9 @@ def week_before(day: date, freq: Freq) -> date:
 
 
 def revision_of(before: Array, now: Array, freq: Freq) -> Array:
-    """Return the mean revision of forecasts [horizon, series] from `week_before` to now, over the dates that both have; a number."""
+    """Return the mean revision of forecasts [horizon, series] from `week_before` to now, over the dates that both have; a number, NaN where they have none."""
     shift = SEASON[freq]
-    return np.array(mean_revision(before[shift:], now[: len(now) - shift]))
+    return np.array(mean_revision(before[shift:], now[: max(len(now) - shift, 0)]))
 
 # %% ../../../nbs/models/forecasting/revisions.ipynb #f55ec5a3
 SHOWN = 10  # series that are named
