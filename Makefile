@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-engines bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-engines bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,9 @@ bench-simulate: $(READY)  ## simulated shops: ten million lines in a minute, rea
 		.bench/download/bin/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d .bench/cdnow lifetimes && \
 		.bench/download/bin/python -m zipfile -e .bench/cdnow/?ifetimes-*.whl .bench/cdnow; }
 	$(BIN)/python bench/simulate.py $(OPTIONS)
+
+bench-quality: $(READY)  ## data quality: clean shops watched daily, planted faults, a real file, ten million lines (FULL=1: full counts; OPTIONS="--only retail")
+	$(BIN)/python -W ignore bench/quality.py $(OPTIONS)
 
 bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads
 	@test -f .bench/islp/ISLP/data/Caravan.csv || { mkdir -p .bench/islp && \

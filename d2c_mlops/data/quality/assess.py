@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from .daily_mix import daily_mix
 from .date_lags import date_lags
 from .duplicates import duplicates
 from .field_changes import field_changes
-from .inputs import Inputs
+from .inputs import Inputs, Source
 from .missing_days import missing_days
 from .missing_fields import missing_fields
 from .not_sales import not_sales
@@ -29,7 +30,7 @@ from .totals import totals
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['Detector', 'History', 'DETECTORS', 'past_profiles', 'assess_quality']
+__all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'past_profiles', 'without_consequences', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
 Detector = Callable[[Inputs], list[Finding]]
@@ -53,8 +54,25 @@ def past_profiles(history: History | None, as_of: date, name: str) -> list[tuple
     return [(report.as_of, report.profiles) for report in history if report.profiles]
 
 
+FOLLOWS = ("over_represented", "mix_changed", "lost_rows", "known_customers")
+
+
+def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings with those lowered to warnings that follow from a lost customer: a tracker that calls every order `web`."""
+    causes = [f for f in findings if f.check == "missing_field_rose" and f.severity == "severe" and f.since]
+    result = []
+    for finding in findings:
+        day = finding.since
+        follows = finding.check in FOLLOWS and any(
+            day and cause.since and cause.table == finding.table and abs((day - cause.since).days) <= 3
+            for cause in causes
+        )
+        result.append(replace(finding, score=min(finding.score, 0.45)) if follows else finding)
+    return result
+
+
 def assess_quality(
-    tables: Mapping[str, pd.DataFrame] | pd.DataFrame,
+    tables: Source,
     as_of: date,
     reference: Mapping[str, pd.DataFrame] | None = None,
     history: History | None = None,
@@ -62,7 +80,7 @@ def assess_quality(
 ) -> QualityReport:
     """Return what is wrong with tables as known at the end of the day `as_of`.
 
-    `tables` are canonical tables, raw tables by name, or one raw table (called `name`). Days are those of the tables' zone;
+    `tables` are canonical tables, raw tables by name, or one raw table (called `name`); frames, or Parquet files by their paths. Days are those of the tables' zone;
     raw times without a zone are taken as the shop's clock. `reference` are tables to compare with, by name: `population`,
     `refunds`, all others are totals or payments. `history` are earlier reports, or tables of an earlier day. Raises
     UsageError for what is no table, or no date.
@@ -85,4 +103,4 @@ def assess_quality(
     profiles = profiles_of(inputs)
     inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
-    return QualityReport.of(as_of, rows, findings, profiles, notes)
+    return QualityReport.of(as_of, rows, without_consequences(findings), profiles, notes)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 # %% auto #0
-__all__ = ['Floats', 'WINDOW', 'BASELINE', 'LEAST', 'SHRINK', 'Change', 'weekday_share', 'dispersion', 'share_change',
-           'expected_counts', 'surprises']
+__all__ = ['Floats', 'WINDOW', 'BASELINE', 'LEAST', 'SHRINK', 'Change', 'weekday_share', 'dispersion', 'usual_dispersion',
+           'log_likelihood_ratio', 'share_change', 'expected_counts', 'surprises']
 
 # %% ../../../nbs/data/quality/daily.ipynb #7e9af397
 Floats = npt.NDArray[np.float64]
@@ -45,19 +45,40 @@ def weekday_share(successes: Floats, trials: Floats, weekday: npt.NDArray[np.int
 
 
 def dispersion(residuals: Floats) -> float:
-    """Return by how much the variance of residuals exceeds 1, over days and over sums of one and two weeks; at least 1."""
+    """Return by how much the variance of residuals exceeds 1, over days and over sums of one and two weeks; at least 1.
+
+    Squared sums of all runs of a width are averaged without their largest tenth; 0.62 is what that leaves of a
+    chi-squared variable with one degree of freedom.
+    """
     factors = [1.0]
+    total = np.concatenate([[0.0], np.cumsum(residuals)])
     for width in (1, 7, 14):
-        blocks = residuals[len(residuals) % width :].reshape(-1, width).sum(axis=1) / np.sqrt(width)
-        if len(blocks) >= 3:
-            robust = (
-                float(np.median(blocks**2)) / 0.4549
-            )  # the median of a chi-squared variable with one degree of freedom
-            trimmed = float(np.sort(blocks**2)[: max(int(0.9 * len(blocks)), 1)].mean()) / 0.9
-            factors.append(max(robust, trimmed) if width == 1 else max(min(robust, 2 * trimmed), trimmed))
+        squares = np.sort((total[width:] - total[:-width]) ** 2 / width)
+        if len(squares) >= width + 7:
+            factors.append(float(squares[: max(int(0.9 * len(squares)), 1)].mean()) / 0.62)
     return max(factors)
 
 # %% ../../../nbs/data/quality/daily.ipynb #eff196bf
+def usual_dispersion(hits: Floats, total: Floats) -> float:
+    """Return the dispersion of a daily share over the last twelve weeks of some days."""
+    hits, total = hits[-BASELINE:], total[-BASELINE:]
+    weekday = np.arange(len(total), dtype=np.int64) % 7
+    share = np.clip(weekday_share(hits, total, weekday), 1e-6, 1 - 1e-6)[weekday]
+    inside = total > 0
+    residuals: Floats = (hits - total * share)[inside] / np.sqrt((total * share * (1 - share))[inside])
+    return dispersion(residuals)
+
+
+def log_likelihood_ratio(hits: Floats, total: Floats, share: Floats) -> float:
+    """Return the logarithm of the likelihood ratio of days with a share of their own to days with the expected shares."""
+    after = np.clip(hits.sum() / max(total.sum(), 1e-9), 1e-9, 1 - 1e-9)
+    odds = share / (1 - share)
+    usual = max(float((total * share).sum() / max(total.sum(), 1e-9)), 1e-9)
+    moved = odds * (after / (1 - after)) / (usual / (1 - usual))
+    shifted = moved / (1 + moved)  # weekdays keep their odds to each other
+    return float((hits * np.log(shifted / share) + (total - hits) * np.log((1 - shifted) / (1 - share))).sum())
+
+
 def share_change(
     successes: npt.ArrayLike,
     trials: npt.ArrayLike,
@@ -72,6 +93,8 @@ def share_change(
     days = len(total)
     weekday = np.arange(days, dtype=np.int64) % 7
     best: Change | None = None
+    most = 0.0
+    calm = usual_dispersion(hits[: days - window], total[: days - window]) if days - window >= 42 else 0.0
     for start in range(max(days - window, LEAST), days):
         base = slice(max(start - BASELINE, 0), start)
         if total[base].sum() < 30 or total[start:].sum() < 5:
@@ -80,13 +103,17 @@ def share_change(
         share = np.clip(share, 0.5 / (total[base].sum() + 1), 1 - 0.5 / (total[base].sum() + 1))
         expected = total * share[weekday]
         variance = total * (share * (1 - share))[weekday]
-        residuals = (hits - expected)[base] / np.sqrt(np.maximum(variance[base], 1e-9))
-        spread = dispersion(residuals[total[base] > 0])
         excess, sampling = (hits - expected)[start:].sum(), variance[start:].sum()
-        sampling *= spread * (1 + total[start:].sum() / total[base].sum())
+        sampling *= 1 + total[start:].sum() / total[base].sum()
         z = float(excess / np.sqrt(max(sampling, 1e-9)))
-        if abs(z) >= least_z and (best is None or abs(z) > abs(best.z)):
+        if abs(z) < least_z:
+            continue  # dispersion only lowers it
+        spread = calm or usual_dispersion(hits[base], total[base])
+        z /= float(np.sqrt(spread))
+        likelihood = log_likelihood_ratio(hits[start:], total[start:], share[weekday[start:]]) / spread
+        if abs(z) >= least_z and likelihood > most:
             after = float(hits[start:].sum() / total[start:].sum())
+            most = likelihood
             best = Change(start, float(expected[start:].sum() / total[start:].sum()), after, z)
     return best
 

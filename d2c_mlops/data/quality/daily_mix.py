@@ -93,7 +93,8 @@ def story_of(frame: pd.DataFrame, value: str, change: Change) -> Story:
         return Story("lost_rows", "incompleteness", value, start, size, share * size)
     if change.before < 0.003:
         return Story("new_value", "schema_volume", value, start, change.after, change.after)
-    if abs(np.log(ratio)) < abs(np.log(others)) and others < 0.9:
+    whole = (came + others_came + 0.5) / (expected + others_expected + 0.5)
+    if abs(np.log(ratio)) < abs(np.log(whole)) and others < 0.9:
         odds = (change.after / max(1 - change.after, 1e-9)) / (change.before / max(1 - change.before, 1e-9))
         return Story("over_represented", "bias", value, start, odds, 1 - others)
     return Story("mix_changed", "staleness", value, start, change.after - change.before, change.after - change.before)
@@ -161,7 +162,9 @@ def daily_mix(inputs: Inputs) -> list[Finding]:
     names = {table.name for table in inputs.tables}
     for table in (table for table in inputs.tables if table.rows >= 200 and table.has("at")):
         for role in DIMENSIONS:
-            if not table.has(role) or (table.name == "order_lines" and "orders" in names and role != "category"):
+            if not table.has(role) or (
+                "orders" in names and table.name in ("order_lines", "customers") and role != "category"
+            ):
                 continue  # orders say it already
             frame = daily_table(inputs, table, role)
             if frame.shape[1] < 2 or len(frame) < 30:

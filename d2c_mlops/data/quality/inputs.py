@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,7 +23,7 @@ from ..tables import Tables, parts_before, parts_sql, threads
 from ...errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['MEMORY', 'UNIX', 'TEXTS', 'NUMBERS', 'TIMES', 'FORMATS', 'arrow_of', 'unique_names', 'quoted', 'literal',
+__all__ = ['MEMORY', 'UNIX', 'TEXTS', 'NUMBERS', 'TIMES', 'FORMATS', 'Source', 'arrow_of', 'unique_names', 'quoted', 'literal',
            'InputTable', 'number_sql', 'time_sql', 'lines_sql', 'Inputs']
 
 # %% ../../../nbs/data/quality/inputs.ipynb #faeefcd9
@@ -168,6 +169,9 @@ def lines_sql(table: InputTable) -> str:
     return f"SELECT {', '.join(parts)}, CAST({times['at']} AS DATE) AS day, {flag} AS cancelled FROM {table.view}"
 
 # %% ../../../nbs/data/quality/inputs.ipynb #4957a304
+Source = Mapping[str, pd.DataFrame] | Mapping[str, pd.DataFrame | Path] | pd.DataFrame | Path
+
+
 @dataclass
 class Inputs:
     """Tables of an assessment. `query` answers SQL over them; `end` is the first instant that is not seen."""
@@ -178,13 +182,16 @@ class Inputs:
     tables: list[InputTable] = field(default_factory=list)
 
     @classmethod
-    def of(cls, tables: Mapping[str, pd.DataFrame] | pd.DataFrame, as_of: date, name: str = "rows") -> Inputs:
-        """Return the inputs of canonical tables, raw tables by name, or one raw table. Raises UsageError, DataRefused."""
+    def of(cls, tables: Source, as_of: date, name: str = "rows") -> Inputs:
+        """Return the inputs of canonical tables, raw tables by name, or one raw table; a table is a frame or a Parquet file.
+
+        Raises UsageError, DataRefused.
+        """
         end_of(as_of)
-        if isinstance(tables, pd.DataFrame):
+        if isinstance(tables, pd.DataFrame | Path):
             tables = {name: tables}
         if not isinstance(tables, Mapping):
-            what = f"tables must be frames by name, or one frame, not {type(tables).__name__}"
+            what = f"tables must be frames or Parquet files by name, or one of them, not {type(tables).__name__}"
             raise UsageError(what, where="assess_quality", next="pass Tables, a dict of frames, or a frame")
         zone = tables.zone if isinstance(tables, Tables) else "UTC"
         inputs = cls(as_of, zone, _session(zone))
@@ -208,14 +215,16 @@ class Inputs:
         """Return the one value that a query answers."""
         return self.query(sql).iloc[0, 0]
 
-    def add(self, name: str, source: pd.DataFrame | Tables, label: Any) -> None:
-        """Take a table: a frame, or one of canonical tables."""
+    def add(self, name: str, source: pd.DataFrame | Path | Tables, label: Any) -> None:
+        """Take a table: a frame, a Parquet file, or one of canonical tables."""
         number = len(self.tables)
         if isinstance(source, Tables) and source.manifest is not None and source._store is not None:
             paths = [path for _, path in parts_before(source._store, source.manifest, label, source._end)]
             if not paths:
                 return
             self.session.execute(f"CREATE VIEW table_{number} AS {parts_sql(label, paths, source._end)}")
+        elif isinstance(source, Path):
+            self.query(f"CREATE VIEW table_{number} AS SELECT * FROM read_parquet({literal(str(source))})")
         else:
             frame = source[label] if isinstance(source, Tables) else source
             if not isinstance(frame, pd.DataFrame):
@@ -231,6 +240,8 @@ class Inputs:
         sample = f"SELECT * FROM table_{number} LIMIT 2000"
         if step > 1 and rows < 3_000_000:
             sample = f"SELECT * FROM table_{number} USING SAMPLE reservoir(2000 ROWS) REPEATABLE (7)"
+        elif step > 1:  # blocks of rows from all over the table
+            sample = f"SELECT * FROM (SELECT * FROM table_{number} USING SAMPLE {4e6 / rows:.4f} PERCENT (system, 7)) LIMIT 40000"
         samples = column_samples(self.query(sample))
         roles = infer_roles(samples)
         if canonical and (time := TIME_COLUMN.get(name)) in columns:

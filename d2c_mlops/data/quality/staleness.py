@@ -64,7 +64,7 @@ def turned_categories(inputs: Inputs, table: InputTable) -> list[Finding]:
         since = frame.index[change.day].date()
         text = f"category {name!r} went from {change.before:.0%} to {change.after:.0%} of the lines on {since}: what was learned before is over"
         moved = abs(change.after - change.before)
-        findings.append(Finding("staleness", table.name, "category_turned", score_of(moved, 0.1, 0.6), text,
+        findings.append(Finding("staleness", table.name, "category_turned", score_of(moved, 0.25, 0.6), text,
                                 f"weigh days from {since} on, or retrain on them; look whether rows are missing", "category",
                                 int(frame[name].iloc[change.day :].sum()), moved, change.ratio - 1, since, keys=(str(name),)))  # fmt: skip
     return findings

@@ -19,6 +19,7 @@ def test_package_exports_the_public_names() -> None:
     assert {Finding.__module__, QualityReport.__module__} == {"d2c_mlops.data.quality.report"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RETAIL.exists(), reason="../shared/data/online_retail.parquet is absent")
 def test_dirt_of_the_british_retailer_is_found_with_its_counts() -> None:
     report = assess_quality(pd.read_parquet(RETAIL), date(2011, 12, 9))
