@@ -14,6 +14,7 @@ from d2c_mlops.errors import DataRefused
 @example(
     "d2c score demand --horizon forecasts.csv",
     "d2c score demand --horizon --sums forecasts.csv",
+    "d2c score demand --horizon forecasts.csv --movers movers.csv",
     "d2c score demand asked.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
@@ -35,6 +36,12 @@ from d2c_mlops.errors import DataRefused
     is_flag=True,
     help="With --horizon: the sums of series too, such as (total) and category=tea; they add up.",
 )
+@click.option(
+    "--movers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a CSV file of the series whose forecast changed most since the version before, and why.",
+)
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--reasons", is_flag=True, help="Also write the reasons of each prediction.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of a text file, such as cp1252.")
@@ -46,6 +53,7 @@ def score(
     places: tuple[str, ...],
     horizon: bool,
     sums: bool,
+    movers: Path | None,
     number: int | None,
     reasons: bool,
     encoding: str,
@@ -68,6 +76,7 @@ def score(
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.batch.movers import write_movers
     from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.history import share_rollout
@@ -85,6 +94,7 @@ def score(
     config = settings()
     ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
+    moved = write_movers(version, config, movers) if movers is not None else None
     with click.progressbar(
         length=1, label="records", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as bar:
@@ -111,13 +121,15 @@ def score(
             )
         )
     if as_json:
-        show(report.to_dict())
+        show(report.to_dict() | ({"movers": str(movers), "since": moved[0].version} if moved else {}))
     else:
         counts = report.written
         news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} unchanged"
         click.echo(f"{model} version {report.version} predicted {report.records} records: {news} in {report.sink}")
         for note in report.notes:
             click.echo(f"  {note}")
+        if moved is not None and movers is not None:
+            click.echo(f"{here(movers)}: {len(moved[1])} series changed most since version {moved[0].version}")
         if report.challenger is not None:
             failed = f"; it failed on {report.failed}, which the champion predicted" if report.failed else ""
             click.echo(f"version {report.challenger} predicted {report.challenged} of them, as in the rollout{failed}")

@@ -41,7 +41,7 @@ def test_the_series_that_changed_is_the_first_with_its_level_as_the_reason(facto
     values[-14:, 0] *= factor
     first = top_movers(*two_runs(values, 14)).iloc[0]
     assert first["series"] == "s0" and (first["change"] > 0) == up
-    assert first["why"].startswith(("level", "other rungs"))
+    assert first["why"].startswith(("level", "season and other"))
 
 
 def test_series_that_are_new_or_gone_are_named_as_such() -> None:

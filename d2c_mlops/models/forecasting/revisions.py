@@ -96,5 +96,5 @@ def _why(before: float, now: float, change: pd.Series[float]) -> str:
         return "new: it was not forecast before" if np.isnan(before) else "gone: it is not forecast any more"
     total = now - before
     parts = change[change.abs() >= max(LEAST_SHARE * abs(total), 1e-9)].sort_values(key=np.abs, ascending=False)
-    words = [f"{'other rungs' if part == 'rest' else part} {units:+.1f}" for part, units in parts.head(3).items()]
+    words = [f"{'season and other' if part == 'rest' else part} {units:+.1f}" for part, units in parts.head(3).items()]
     return ", ".join(words) or "no change"

@@ -95,3 +95,29 @@ def test_sums_of_a_source_are_refused(settings: Settings, monkeypatch: pytest.Mo
     monkeypatch.chdir(settings.root)
     run = CliRunner().invoke(main, ["score", "demand", "--sums", "asked.csv", "out.csv"])
     assert run.exit_code == 2 and "--horizon" in run.output
+
+
+def test_the_series_that_changed_most_are_written_with_the_reason(
+    settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    command = ["score", "demand", "--horizon", "out.csv", "--movers", "movers.csv", "--version"]
+    refused = CliRunner().invoke(main, [*command, "1"])
+    assert refused.exit_code == 2 and "no version before 1" in refused.output and not Path("movers.csv").exists()
+    assert not Path("out.csv").exists()
+    later = new_model("demand", settings, {"horizon": 7}).fit(shop(days=200, customers=200), date(2023, 7, 16))
+    evaluation = Evaluation("wape", 0.2, {"weekday_mean_8w": 0.3}, True)
+    register("demand", later, evaluation, settings=settings, as_of=date(2023, 7, 16), inputs=[])
+    run = CliRunner().invoke(main, [*command, "2", "--json"])
+    assert run.exit_code == 0 and json.loads(run.output)["since"] == 1
+    moved = pd.read_csv("movers.csv")
+    assert list(moved) == ["series", "before", "now", "change", "why"] and moved["why"].str.len().min() > 0
+    assert ((moved["now"] - moved["before"] - moved["change"]).abs() < 1e-9).all()
+
+
+def test_movers_are_written_into_a_csv_file_alone(
+    settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    run = CliRunner().invoke(main, ["score", "demand", "--version", "1", "--horizon", "out.csv", "--movers", "m.pdf"])
+    assert run.exit_code == 2 and ".csv" in run.output and not Path("m.pdf").exists()
