@@ -41,7 +41,7 @@ VAGUE = frozenset(
 )
 DICT_CHANGES = frozenset({"update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__"})
 # Modules that keep the namespaces of executed cells, which are dictionaries of modules.
-NAMESPACES = frozenset({"convert/run/probe.py"})
+NAMESPACES = frozenset({"convert/run/model_probe.py"})
 MOST = 10  # vague names that the package has: a change may only lower it
 TYPED = "convert"  # the room in which `Any` is counted
 MOST_ANY = 9  # of them, where values of unknown classes are read from memory: a change may only lower it

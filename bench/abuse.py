@@ -42,7 +42,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
 from d2c_mlops.registry.versions import register
 from d2c_mlops.serving.local.server import Server
-from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.log_collection import collect
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
 

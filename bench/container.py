@@ -23,7 +23,7 @@ from team import team
 from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
 from d2c_mlops.serving.local.server import free_port
 from d2c_mlops.serving.package.requirements import FORBIDDEN
-from d2c_mlops.serving.paths import service_environment
+from d2c_mlops.serving.state_paths import service_environment
 from d2c_mlops.settings import load
 
 HERE = Path(__file__).resolve().parent

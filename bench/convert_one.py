@@ -144,7 +144,7 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     """Ask the packaged model over HTTP about rows of the notebook; True where every answer is the estimator's own."""
     import numpy as np
 
-    from d2c_mlops.convert.write.model import TRAININGS
+    from d2c_mlops.convert.write.model_source import TRAININGS
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.models.core.contract import to_records
     from d2c_mlops.registry.promotion_history import live_version

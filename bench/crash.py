@@ -27,7 +27,7 @@ from sqlalchemy import select
 
 from d2c_mlops.ledger.schema import runs, slot_events, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.slots import add_slots, known_jobs
+from d2c_mlops.runs.execution.slot_rows import add_slots, known_jobs
 from d2c_mlops.runs.run_events import RUN_ID
 
 AWAY = 60  # seconds

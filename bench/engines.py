@@ -90,7 +90,7 @@ def run(place: Path, text: str) -> None:
     from d2c_mlops.models.forecasting.ladder import ladder_forecast
     from d2c_mlops.parallel import run_jobs, use_backend
     from d2c_mlops.registry.versions import find_version
-    from d2c_mlops.serving.batch.parts import score_parts
+    from d2c_mlops.serving.batch.parquet_folder import score_parts
 
     settings, seconds = settings_of(place), dict[str, float]()
     version = find_version(Ledger.of(settings), "demand", 1)

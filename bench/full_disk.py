@@ -28,7 +28,7 @@ from sqlalchemy import select
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.log_collection import collect
 
 SIZE = 160  # MB of the disk
 FREE = (100.0, 0.0, 60.0, 100.0, 2.0)  # MB of it that a service starts with, in turn

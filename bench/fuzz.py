@@ -36,7 +36,7 @@ from aims import Aim, close
 from uvicorn.server import ServerState
 
 from d2c_mlops.convert.check.check import rules
-from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
@@ -213,7 +213,7 @@ def notebook_reader() -> Callable[[bytes], None]:
     path = Path("fuzz.ipynb")
 
     def read(data: bytes) -> None:
-        subject = subject_of(data, path, Path("nothing"))
+        subject = read_subject(data, path, Path("nothing"))
         for rule in rules():
             with contextlib.suppress(RecursionError):  # told as a rule that could not be applied
                 for _ in rule.check(subject):

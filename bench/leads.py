@@ -23,13 +23,13 @@ from aims import Aim, close, table
 from joblib import Parallel, delayed
 
 from d2c_mlops.data.ingestion.ingest import map_tables
-from d2c_mlops.data.layouts.leads import pack
+from d2c_mlops.data.layouts.leads import pack_lead_fields
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.lead_scoring.additive import LearningPace, probability
 from d2c_mlops.models.lead_scoring.answers import score
 from d2c_mlops.models.lead_scoring.baselines import Logit
-from d2c_mlops.models.lead_scoring.evaluation import judge
+from d2c_mlops.models.lead_scoring.evaluation import score_metrics
 from d2c_mlops.models.lead_scoring.fields import learn_fields
 from d2c_mlops.models.lead_scoring.lead_scoring import LEAD_CHARTER, LeadScorer
 from d2c_mlops.models.lead_scoring.learning import Money, Prepared, Recipe, learn, prepare
@@ -107,7 +107,7 @@ def scorer(recipe: Recipe) -> Contender:
 
 def prepared_of(recipe: Recipe, train: Frame, won: Any) -> Prepared:
     leads = train.assign(outcome=np.where(won, "won", "lost"), lead_id=np.arange(len(train)).astype(str))
-    packed = pack(leads.assign(scored_at=pd.to_datetime(train.index, utc=True)).reset_index(drop=True))
+    packed = pack_lead_fields(leads.assign(scored_at=pd.to_datetime(train.index, utc=True)).reset_index(drop=True))
     return prepare(recipe, validate("leads", packed))
 
 
@@ -118,7 +118,7 @@ def chosen(recipe: Recipe, train: Frame, won: Any) -> Recipe:
 
 
 def verdict(name: str, won: Any, said: Any) -> dict[str, Any]:
-    return {"contender": name, **judge(won, np.asarray(said, float), MONEY.right_value, MONEY.wrong_cost)}
+    return {"contender": name, **score_metrics(won, np.asarray(said, float), MONEY.right_value, MONEY.wrong_cost)}
 
 
 def shown(title: str, verdicts: list[dict[str, Any]]) -> None:

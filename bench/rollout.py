@@ -27,16 +27,16 @@ from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.log_collection import collect
 from d2c_mlops.serving.predict.predictor import ServedModel
-from d2c_mlops.serving.rollout.commands import abort, promote_challenger, rollout
-from d2c_mlops.serving.rollout.counters import RolloutCounters
-from d2c_mlops.serving.rollout.history import state_file_of
 from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.rollout.rollout_commands import abort, promote_challenger, rollout
+from d2c_mlops.serving.rollout.rollout_history import state_file_of
+from d2c_mlops.serving.rollout.rollout_status import rollout_status, workers
+from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import Rollout
-from d2c_mlops.serving.rollout.status import rollout_status, workers
+from d2c_mlops.serving.rollout.variant_counters import RolloutCounters
 from d2c_mlops.serving.rollout.variants import ShareRollout
-from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings, Settings, load
 
 MODEL = "ranking"

@@ -23,7 +23,7 @@ from sqlalchemy import insert, select
 
 from d2c_mlops.ledger.schema import runs, slots
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.slots import add_slots, known_jobs, running_slots
+from d2c_mlops.runs.execution.slot_rows import add_slots, known_jobs, running_slots
 
 BIN = Path(sys.executable).parent
 CADENCES = ("daily at {h:02}:{m:02}", "weekly on Monday {h:02}:{m:02}", "monthly on 1 {h:02}:{m:02}", "{m} {h} * * 1-5")

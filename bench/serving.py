@@ -33,7 +33,7 @@ from aims import Aim, close, table
 
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.model import Evaluation
-from d2c_mlops.registry.versions import Version, files_of, new_model, register
+from d2c_mlops.registry.versions import Version, new_model, register, version_files
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.settings import Settings, load
@@ -199,7 +199,7 @@ def main() -> int:
     with TemporaryDirectory(prefix="d2c-bench-") as name:
         folder = Path(name)
         settings, version = trained(folder)
-        model, ordinary = files_of(version, settings) / "model.txt", folder / "ordinary.txt"
+        model, ordinary = version_files(version, settings) / "model.txt", folder / "ordinary.txt"
         boost().save_model(ordinary)
         bento = [str(PEERS / "bentoml"), "serve", "bento_service:Plain", "--port", "PORT"]
         bento += ["--working-dir", str(HERE / "serving_peers")]

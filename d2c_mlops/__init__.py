@@ -34,7 +34,7 @@ Modules:
 - `d2c_mlops.models.core.contract_changes`: Compare two contracts: which differences break callers, and which version number the new contract needs.
 - `d2c_mlops.models.lead_scoring.learning`: Learn a lead score from a leads table: leakage guard, contract, score sheet, fallback with few won leads, and its JSON form.
 - `d2c_mlops.models.lead_scoring.outputs`: Lead scores as a frame for a batch and as records for a service, equal to the last digit.
-- `d2c_mlops.serving.log.files`: Files of the prediction log: memory-mapped segments that survive a crash, rotated in the background."""
+- `d2c_mlops.serving.log.log_segments`: Files of the prediction log: memory-mapped segments that survive a crash, rotated in the background."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

@@ -60,10 +60,10 @@ class D2CError(Exception):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.what, self.where, self.next, self.failures, self.cell)
+        return _rebuild_error, (type(self), self.what, self.where, self.next, self.failures, self.cell)
 
 
-def _rebuild(
+def _rebuild_error(
     kind: type[D2CError], what: str, where: str, next: str, failures: Sequence[Failure], cell: int
 ) -> D2CError:
     return kind(what, where=where, next=next, failures=failures, cell=cell)
@@ -130,7 +130,7 @@ def child_error(
 
     The last line is not the reason: an error of ours ends with `next: …`, others end with lines that explain the first.
     """
-    name, message = _reason(text)
+    name, message = _error_class(text)
     failures: list[Failure] = []
     while len(message) > 1 and message[-1].strip().startswith((STEP, ITEM)):
         line = message.pop().strip()
@@ -138,7 +138,7 @@ def child_error(
             next = line.removeprefix(STEP)
         else:
             failures.insert(0, Failure(line.removeprefix(ITEM)))
-    ours = _kinds()
+    ours = _error_classes()
     reason = (message[0] if name else message[-1]) if message else "no reason given"
     if name and name not in ours:
         reason = f"{name}: {reason}"
@@ -150,7 +150,7 @@ def child_reason(text: str) -> str:
     return child_error(text, "").what.removeprefix(": ")
 
 
-def _reason(text: str) -> tuple[str, list[str]]:
+def _error_class(text: str) -> tuple[str, list[str]]:
     """Return the class of the error that a process ended with, empty where none is named, and the lines of its message."""
     lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
     starts = [i for i, line in enumerate(lines) if line.strip() == TRACEBACK]
@@ -161,12 +161,12 @@ def _reason(text: str) -> tuple[str, list[str]]:
         lines = message_lines[head:]
     for i in [0] if starts else range(len(lines) - 1, -1, -1):
         match = HEAD.fullmatch(lines[i]) if i < len(lines) else None
-        if match is not None and (starts or match[1] in _kinds()):
+        if match is not None and (starts or match[1] in _error_classes()):
             return match[1], [match[2], *lines[i + 1 :]]
     return "", [PREFIX.sub("", line, count=1) for line in lines]
 
 
-def _kinds() -> dict[str, type[D2CError]]:
+def _error_classes() -> dict[str, type[D2CError]]:
     """Return the classes of errors that are known here, by name."""
     kinds: dict[str, type[D2CError]] = {}
     waiting = [D2CError]

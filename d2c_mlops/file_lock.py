@@ -13,7 +13,7 @@ from d2c_mlops.private_files import private_file, private_folder
 
 
 @contextmanager
-def lock(folder: Path, what: str, timeout: float) -> Iterator[None]:
+def lock(folder: Path, purpose: str, timeout: float) -> Iterator[None]:
     """Lock `folder` for writing. Raises Temporary after `timeout` seconds of waiting.
 
     The lock is the kernel's: it is gone when the process that holds it is, kill -9 included.
@@ -29,7 +29,7 @@ def lock(folder: Path, what: str, timeout: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise Temporary(
-                        f"another process has been writing {what} for more than {timeout:g} s",
+                        f"another process has been writing {purpose} for more than {timeout:g} s",
                         where=str(folder),
                         next="run the same command again when it has finished",
                     ) from None

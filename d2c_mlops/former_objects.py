@@ -6,22 +6,58 @@ What moved is written with its present module, as in `models.core.charter:Charte
 OBJECTS: dict[str, dict[str, str]] = {
     "cli.runs": {
         "chosen": "filter_of",
+        "filters": "add_filter_options",
         "moment": "parse_time",
+    },
+    "cli.schedule": {
+        "day_of": "job_day_start",
+        "job_here": "configured_job",
+        "ledger_here": "configured_ledger",
+        "next_day": "next_day_start",
     },
     "convert.api_changes.change": {
         "installed": "installed_version",
         "live_changes": "applicable_changes",
     },
-    "convert.check.addresses": {
-        "shown": "without_secrets",
+    "convert.api_changes.library_versions": {
+        "python_of": "notebook_python_version",
+    },
+    "convert.check.check": {
+        "examine": "apply_all_rules",
+    },
+    "convert.check.linter": {
+        "findings": "read_ruff_findings",
+        "ruff": "find_ruff",
     },
     "convert.check.magic_commands": {
         "notebook_in_hand": "current_notebook",
     },
+    "convert.check.notebook_urls": {
+        "shown": "without_secrets",
+        "sources": "find_url_sources",
+        "text_of": "constant_text",
+    },
+    "convert.check.rule": {
+        "subject_of": "read_subject",
+    },
     "convert.check.rules.hidden_state": {
         "is_silent": "is_prompt_name",
     },
-    "convert.meaning.columns": {
+    "convert.check.rules.secrets": {
+        "texts_of": "output_texts",
+    },
+    "convert.check.secret_scan": {
+        "luhn": "has_valid_luhn_digit",
+        "personal_in": "find_personal_data",
+        "secrets_in": "find_secrets",
+    },
+    "convert.conversion_report": {
+        "served_text": "feature_agreement_text",
+    },
+    "convert.meaning.api_signatures": {
+        "returned": "returned_class",
+    },
+    "convert.meaning.column_selection": {
         "dropped": "dropped_columns",
         "selection": "column_selection",
         "texts": "string_list",
@@ -29,9 +65,15 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.meaning.inference": {
         "Thing": "InferredObject",
     },
+    "convert.meaning.roles": {
+        "construction": "constructor_call",
+    },
     "convert.plan.author_functions": {
         "Authored": "AuthorFunction",
         "authored": "author_functions_in",
+    },
+    "convert.plan.block": {
+        "in_order": "in_binding_order",
     },
     "convert.plan.block_splitting": {
         "merged": "join_blocks",
@@ -43,6 +85,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Evaluated": "AuthorEvaluation",
         "asked_for": "predicted_rows",
         "evaluated": "author_evaluation",
+        "trained_on": "training_arguments",
     },
     "convert.plan.model_plan": {
         "Chosen": "ModelChoice",
@@ -50,6 +93,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "choose": "model_choices",
         "find_ways": "find_record_entries",
         "kept_as": "saved_form",
+        "saved_form": "serialization_format",
         "settle": "limit_outputs",
         "skipped": "learned_before_entry",
     },
@@ -57,20 +101,27 @@ OBJECTS: dict[str, dict[str, str]] = {
         "apart": "distinguishing_words",
         "command": "name_from_command",
         "snake": "snake_case",
+        "topic": "first_descriptive_name",
     },
     "convert.plan.plan": {
+        "read": "plan_notebook",
         "visible": "exported_names",
+    },
+    "convert.plan.record_entry": {
+        "learned_column": "row_dependent_column",
+    },
+    "convert.plan.recorded_functions": {
+        "functions_of": "replayed_functions",
+        "served_sources": "replay_function_sources",
     },
     "convert.plan.recorded_transforms": {
         "Functions": "AuthorFunctions",
         "Turned": "RecordedTransforms",
-    },
-    "convert.plan.replay": {
-        "Manner": "ReplayOptions",
-        "replayed": "plan_replay",
+        "call_of": "learned_call",
     },
     "convert.plan.row_dependence": {
         "Site": "LearningSite",
+        "advice": "row_dependence_advice",
         "learning": "parts_that_learn",
         "of_rows": "is_along_rows",
         "sites": "learning_sites",
@@ -81,15 +132,36 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Wanted": "NeededColumns",
         "across": "is_over_columns",
         "row_choice": "table_of_rows",
+        "rows_in_place": "inplace_filtered_table",
         "stored_in": "column_assignment",
+        "table_of_rows": "table_of_row_selection",
         "takes": "take_if_needed",
+    },
+    "convert.plan.training_replay": {
+        "Manner": "ReplayOptions",
+        "replayed": "plan_replay",
+    },
+    "convert.repair.added_imports": {
+        "imported": "resolve_added_imports",
+    },
+    "convert.repair.data_files": {
+        "base_of": "file_base_name",
+        "encoding_of": "detect_encoding",
+        "separator_of": "detect_separator",
     },
     "convert.repair.downloads": {
         "advice": "download_advice",
+        "fetch": "download_urls",
         "offers": "download_fixes",
     },
     "convert.repair.fix_registry": {
+        "apply": "apply_notebook_edits",
+        "line_before": "insert_line_edit",
+        "parent_of": "parent_node",
+        "replaced": "replace_node_edit",
         "spelled": "source_text",
+        "statement_of": "enclosing_statement",
+        "without_statement": "comment_out_edit",
     },
     "convert.repair.fixes.arguments": {
         "old_value": "renamed_value",
@@ -136,12 +208,14 @@ OBJECTS: dict[str, dict[str, str]] = {
         "laid": "use_file",
         "path": "missing_file",
         "uploaded": "uploaded_file",
+        "use_file": "replace_file_reference",
         "wants_network": "needs_network",
     },
     "convert.repair.fixes.python2": {
         "modern": "python_3_line",
     },
     "convert.repair.fixes.removed_api": {
+        "alias_of": "module_alias",
         "aliased": "with_pandas_alias",
         "api_before": "removed_names",
         "plainly": "with_imported_names",
@@ -154,20 +228,83 @@ OBJECTS: dict[str, dict[str, str]] = {
         "failed_before": "leave_out_failed_before",
         "undrawn": "leave_out_plot",
     },
-    "convert.repair.packages": {
+    "convert.repair.package_installation": {
         "Installed": "InstallResult",
     },
     "convert.repair.refusal_messages": {
         "absent": "missing_module_refusal",
         "failed": "failed_cell_refusal",
     },
+    "convert.repair.repairing": {
+        "copy_folder_of": "copy_notebook_folder",
+    },
     "convert.repair.replacement_registry": {
+        "call_of": "attribute_call",
         "inner": "argument_texts",
         "recalled": "replace_call",
         "word_of": "keyword_with_name",
     },
+    "convert.repair.run_and_fix": {
+        "leave_out": "leave_out_failing_code",
+        "refuse": "refuse_at_failed_cell",
+    },
+    "convert.repair.save_repaired": {
+        "keep_reference": "save_original_outputs",
+    },
+    "convert.run.child_control": {
+        "forbid": "forbidding_audit_hook",
+    },
+    "convert.run.child_process": {
+        "cell_of": "cell_index_of_file",
+        "private": "load_private_modules",
+    },
+    "convert.run.container_init": {
+        "executed": "run_to_end",
+    },
+    "convert.run.container_pool": {
+        "borrow": "borrow_container",
+    },
+    "convert.run.containers": {
+        "prepared_image": "isolating_image",
+    },
+    "convert.run.feature_agreement": {
+        "dense": "as_dense_array",
+        "rare_first": "rare_rows_first",
+    },
+    "convert.run.folder_copies": {
+        "lies_below": "is_visible_below",
+    },
+    "convert.run.inferred_contract": {
+        "field_of": "contract_field",
+        "output_of": "output_fields",
+    },
+    "convert.run.isolated_run": {
+        "marked": "processes_with_mark",
+    },
+    "convert.run.local_packages": {
+        "imported": "imported_modules",
+        "locals_of": "local_modules",
+        "on_index": "distribution_on_index",
+    },
+    "convert.run.memory_reads": {
+        "field": "read_c_attribute",
+        "has": "class_defines",
+        "other": "uncompared_form",
+        "real": "number_as_plain",
+        "refuse": "refuse_encoding",
+        "state": "instance_dictionary",
+    },
+    "convert.run.tampering": {
+        "elements_of": "list_elements",
+        "is_of_cell": "is_defined_in_cell",
+    },
+    "convert.source.comments": {
+        "commented": "move_import_comments",
+        "untitled": "remove_section_titles",
+    },
     "convert.source.dataflow": {
         "is_given": "is_kernel_name",
+        "trace": "trace_names",
     },
     "convert.source.download": {
         "checked": "parse_address",
@@ -175,29 +312,40 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.source.environment": {
         "member_gone": "missing_member",
     },
+    "convert.source.finding": {
+        "rekeying": "keyword_name_replacement",
+        "renaming": "last_name_replacement",
+    },
+    "convert.source.scopes": {
+        "dotted": "dotted_name",
+    },
+    "convert.source.sections": {
+        "sectioned": "split_section_titles",
+        "title_of": "section_title",
+    },
     "convert.source.source_edits": {
         "calling": "add_keyword_arguments",
         "changed": "apply_changes",
         "returning": "with_return",
         "with_extras": "with_keyword_parameters",
     },
+    "convert.source.star_imports": {
+        "source_of": "module_source_file",
+    },
     "convert.verify.verify": {
         "Item": "ComparedName",
         "data_elsewhere": "uncopied_data_folder",
     },
-    "convert.write.document": {
-        "joined": "join_short_cells",
-        "lay_out": "notebook_cells",
-    },
-    "convert.write.functions": {
-        "adapted": "author_call_changes",
-    },
-    "convert.write.model": {
+    "convert.write.model_source": {
         "candidates": "model_sources",
     },
     "convert.write.model_text": {
         "judged_by": "metric_and_baseline",
         "prose": "model_texts",
+    },
+    "convert.write.notebook_document": {
+        "joined": "join_short_cells",
+        "lay_out": "notebook_cells",
     },
     "convert.write.parameters": {
         "extract": "extract_parameters",
@@ -208,25 +356,37 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.write.shared_steps": {
         "share": "share_equal_steps",
     },
+    "convert.write.step_functions": {
+        "adapted": "author_call_changes",
+    },
+    "convert.write.write_conversion": {
+        "probe": "run_model_probe",
+    },
     "data.days": {
         "is_constant": "has_fixed_offset",
     },
     "data.ingestion.cells": {
         "Shown": "FormatEvidence",
         "decided": "decided_format",
+        "identifiers_of": "refuse_damaged_identifiers",
         "unreadable": "refuse_unreadable",
     },
     "data.ingestion.increment": {
         "Memory": "SourceState",
+        "same_source": "must_read_all",
     },
     "data.ingestion.ingest": {
         "may_stay": "may_keep_rows",
+        "news_of": "dataset_changes",
     },
     "data.ingestion.joining": {
         "aligned": "concatenated",
         "labelled": "with_unique_labels",
         "once": "without_repeats",
+        "period_of": "file_period",
         "same_columns": "column_differences",
+        "split_keys": "keys_cut_between_parts",
+        "table_of": "matching_table",
     },
     "data.ingestion.overlap": {
         "News": "RowChanges",
@@ -237,17 +397,37 @@ OBJECTS: dict[str, dict[str, str]] = {
     "data.ingestion.reading": {
         "home_of": "location_name",
     },
+    "data.layouts.bank_marketing": {
+        "times": "reconstruct_times",
+    },
     "data.layouts.discovery": {
         "likely": "has_most_columns",
+        "require": "require_columns",
         "required": "required_columns",
     },
     "data.layouts.leads": {
+        "pack": "pack_lead_fields",
         "plain": "json_values",
         "typed": "as_numbers",
+        "unpack": "unpack_lead_fields",
+    },
+    "data.layouts.money": {
+        "major": "to_major_units",
+        "minor": "to_minor_units",
+        "places_of": "currency_decimals",
+        "spread": "allocate_by_weight",
     },
     "data.layouts.online_retail": {
         "notes_of": "cleaning_notes",
         "sort_out": "classify_lines",
+    },
+    "data.layouts.planned_columns": {
+        "intervals": "constant_value_intervals",
+        "meanings": "column_meanings",
+    },
+    "data.layouts.shopify_money": {
+        "net_of": "net_line_values",
+        "tips_of": "is_tip",
     },
     "data.layouts.shopify_notes": {
         "examples": "example_orders",
@@ -260,9 +440,12 @@ OBJECTS: dict[str, dict[str, str]] = {
         "reachable": "returnable_amounts",
     },
     "data.layouts.shopify_rows": {
+        "blocks_of": "rows_with_all_columns",
         "explained": "matches_subtotal",
+        "kinds_of": "order_kinds",
         "newest": "newest_version",
         "one_order": "repeated_order_lines",
+        "status_of": "financial_status",
         "tip_like": "looks_like_tip",
     },
     "data.schemas": {
@@ -271,6 +454,31 @@ OBJECTS: dict[str, dict[str, str]] = {
         "moment": "time_column",
         "text": "text_column",
     },
+    "data.simulate.buying": {
+        "first_summer": "first_summer_loss",
+        "segment_of": "is_in_segment",
+    },
+    "data.simulate.faults": {
+        "days_apart": "date_shifts",
+        "exported": "apply_faults",
+        "some_orders": "select_orders",
+    },
+    "data.simulate.labels": {
+        "coded": "dictionary_array",
+        "labelled": "add_label_codes",
+        "moments": "timestamp_array",
+        "money": "money_array",
+        "padded": "padded_identifiers",
+    },
+    "data.simulate.planning": {
+        "overridden": "is_overridden",
+    },
+    "data.simulate.stock": {
+        "replenished": "opening_stock",
+    },
+    "data.simulate.writing": {
+        "plain": "decode_dictionary",
+    },
     "data.sources.calendar_dates": {
         "is_open": "is_ambiguous",
     },
@@ -278,16 +486,20 @@ OBJECTS: dict[str, dict[str, str]] = {
         "preamble": "rows_above_header",
     },
     "data.sources.csv_quotes": {
+        "records_of": "row_starts",
         "swallowed": "holds_following_rows",
     },
     "data.sources.fetch": {
+        "extensions": "load_entry_points",
         "shown": "without_password",
+        "sql_trouble": "translate_sql_errors",
     },
     "data.sources.files": {
         "existing": "existing_path",
         "hidden": "is_system_file",
     },
     "data.sources.frames": {
+        "column_of": "database_column",
         "needs_care": "may_lose_values",
         "rows_frame": "frame_of_rows",
     },
@@ -296,20 +508,30 @@ OBJECTS: dict[str, dict[str, str]] = {
         "evidence": "decimal_mark_evidence",
         "texts_of": "distinct_texts",
     },
+    "data.sources.text_encoding": {
+        "place_of": "line_and_column",
+    },
     "data.store": {
+        "disk_trouble": "translate_full_disk",
+        "months_of": "month_numbers",
         "sweep": "remove_unreferenced",
     },
     "data.tables": {
+        "footer_of": "part_footer",
         "is_as_it_was": "is_unchanged_since",
         "rewind": "as_known_before",
         "rewind_sql": "as_known_before_sql",
     },
     "data.validation": {
+        "coerce": "coerce_table",
+        "outside_years": "is_implausible_year",
         "told": "failure_with_rows",
     },
     "data.zones": {
         "places": "zones_of_places",
+        "same_days": "move_days_to_zone",
         "same_days_ahead": "zones_with_same_days",
+        "zones_with": "zones_with_offsets",
     },
     "decisions.app": {
         "Desk": "Dependencies",
@@ -318,16 +540,43 @@ OBJECTS: dict[str, dict[str, str]] = {
     "decisions.apply": {
         "Applied": "ApplyCounts",
     },
+    "decisions.apply_targets": {
+        "Hook": "WebHookTarget",
+        "Outcome": "ApplyOutcome",
+        "SqlTable": "SqlTableTarget",
+        "Target": "DecisionTarget",
+        "message": "webhook_message",
+        "signature": "webhook_signature",
+    },
     "decisions.cycle": {
         "Turn": "CycleReport",
         "collected": "collect_and_propose",
         "quiet": "ignore_message",
         "turn": "run_cycle",
     },
-    "decisions.links": {
-        "BadLink": "LinkRefused",
-        "keys": "link_secrets",
-        "verified": "verify_link",
+    "decisions.decision_rows": {
+        "alone": "lock_name",
+        "bases": "predictions_of",
+        "basis": "prediction_of",
+        "find": "find_decision",
+        "heard": "add_feedback",
+        "listed": "list_decisions",
+        "note": "add_events",
+    },
+    "decisions.decision_statistics": {
+        "Stats": "DecisionStats",
+        "exposition": "metrics_text",
+        "stats": "decision_stats",
+    },
+    "decisions.html_pages": {
+        "FORMER": "FORMER_REASONS",
+        "confirm": "confirmation_page",
+        "done": "result_page",
+        "facts": "decision_texts",
+        "inbox": "inbox_page",
+        "reason_of": "reason_text",
+        "shell": "html_page",
+        "trouble": "error_page",
     },
     "decisions.notifications": {
         "Say": "LogMessage",
@@ -337,28 +586,10 @@ OBJECTS: dict[str, dict[str, str]] = {
     "decisions.openapi": {
         "MEANT": "DESCRIPTIONS",
     },
-    "decisions.pages": {
-        "FORMER": "FORMER_REASONS",
-        "confirm": "confirmation_page",
-        "done": "result_page",
-        "facts": "decision_texts",
-        "inbox": "inbox_page",
-        "shell": "html_page",
-        "trouble": "error_page",
-    },
     "decisions.policy": {
         "Judged": "PolicyVerdict",
         "checked": "check_value",
         "read_value": "parse_value",
-    },
-    "decisions.records": {
-        "alone": "lock_name",
-        "bases": "predictions_of",
-        "basis": "prediction_of",
-        "find": "find_decision",
-        "heard": "add_feedback",
-        "listed": "list_decisions",
-        "note": "add_events",
     },
     "decisions.request_metrics": {
         "Counts": "RequestMetrics",
@@ -369,27 +600,22 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "decisions.server": {
         "Turns": "CycleThread",
+        "dependencies_of": "application_dependencies",
         "deployed": "deployment",
-        "desk": "dependencies_of",
+        "desk": "application_dependencies",
     },
-    "decisions.stats": {
-        "Stats": "DecisionStats",
-        "exposition": "metrics_text",
-        "stats": "decision_stats",
-    },
-    "decisions.apply_targets": {
-        "Hook": "WebHookTarget",
-        "Outcome": "ApplyOutcome",
-        "SqlTable": "SqlTableTarget",
-        "Target": "DecisionTarget",
-        "message": "webhook_message",
-        "signature": "webhook_signature",
+    "decisions.signed_links": {
+        "BadLink": "LinkRefused",
+        "keys": "link_secrets",
+        "links_of": "action_links",
+        "verified": "verify_link",
     },
     "decisions.verdicts": {
         "Closed": "DecisionClosed",
         "Proposed": "ProposalCounts",
         "Replayed": "LinkReplayed",
         "closed": "closed_error",
+        "propose": "create_decisions",
         "settle": "apply_deadlines",
     },
     "decisions.wording": {
@@ -429,7 +655,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "read": "read_manifest_file",
         "rewrite": "rewrite_dataset",
     },
-    "forgetting.files": {
+    "forgetting.file_scrubbing": {
         "GROWING": "APPENDED",
         "LINES": "LINE_FORMATS",
         "replace": "replace_file",
@@ -437,6 +663,13 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "forgetting.forget": {
         "Forgetting": "ForgetReport",
+    },
+    "forgetting.forgetting_rows": {
+        "is_listed": "is_suppressed",
+        "key_of": "hash_key",
+        "note": "add_record",
+        "rows_of": "records_of",
+        "suppress": "add_to_suppression_list",
     },
     "forgetting.ledger_rows": {
         "Found": "RowChanges",
@@ -449,7 +682,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "forgetting.person": {
         "GONE": "REMOVED",
     },
-    "forgetting.places": {
+    "forgetting.personal_data_places": {
         "LATER": "SQLITE_SIDE_FILES",
         "SKIPPED": "SKIPPED_ENDINGS",
         "find": "find_in_files",
@@ -459,15 +692,17 @@ OBJECTS: dict[str, dict[str, str]] = {
         "renew_sources": "update_source_digest",
         "roots": "searched_roots",
     },
-    "forgetting.records": {
-        "is_listed": "is_suppressed",
-        "key_of": "hash_key",
-        "note": "add_record",
-        "rows_of": "records_of",
-        "suppress": "add_to_suppression_list",
+    "formulas": {
+        "no_formula": "escape_formula",
+        "no_formulas": "escape_formulas",
+        "with_formula": "unescape_formula",
+        "with_formulas": "unescape_formulas",
     },
     "ledger.store": {
         "temporary": "error_of_os_error",
+    },
+    "library_versions": {
+        "release": "leading_numbers",
     },
     "models.core.conformance": {
         "Case": "ConformanceCase",
@@ -480,9 +715,15 @@ OBJECTS: dict[str, dict[str, str]] = {
         "rule": "conformance_check",
         "the_short_way_gives_the_same": "record_methods_equal_the_batch",
     },
+    "models.core.contract": {
+        "annotated": "pydantic_type",
+        "in_calendar": "clamp_to_calendar",
+    },
     "models.core.model": {
+        "build": "build_model",
         "confine": "refuse_foreign_class",
         "resolve": "model_class_at",
+        "same_zone": "require_same_zone",
     },
     "models.forecasting.combined": {
         "spikes": "spike_factor",
@@ -504,40 +745,61 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Climb": "LadderForecast",
         "climb": "ladder_forecast",
     },
-    "models.forecasting.plans.leaking_flags": {
-        "lying_flags": "leaking_flags",
-    },
     "models.forecasting.panel": {
         "alive": "is_selling",
         "on_sale": "with_zero_sales",
     },
+    "models.forecasting.plans.leaking_flags": {
+        "lying_flags": "leaking_flags",
+    },
     "models.lead_scoring.additive": {
+        "ages": "age_weights",
         "average": "mean_model",
         "levels": "base_rates",
+        "recalibrated": "recalibrate",
         "share": "probability",
+        "terms_of": "additive_terms",
     },
     "models.lead_scoring.answers": {
+        "difference": "needed_change_text",
         "insert": "insert_largest",
         "marked": "tag_with_term",
         "term_in": "tagged_term",
+        "too_little": "too_few_fields_text",
+    },
+    "models.lead_scoring.baselines": {
+        "ratios_of": "odds_ratio_table",
     },
     "models.lead_scoring.evaluation": {
         "called": "leads_to_call",
+        "judge": "score_metrics",
     },
     "models.lead_scoring.lead_scoring": {
+        "fitted": "require_fitted",
         "in_range": "check_minimums",
         "judged": "evaluate_profit",
         "named": "comma_separated",
         "paired": "field_pairs",
+        "recipe_of": "score_parameters",
     },
     "models.lead_scoring.leakage_guard": {
         "Beat": "TimeAssociation",
         "beat": "time_association",
         "clocks": "time_fields",
+        "late_times": "fields_with_late_times",
+    },
+    "models.lead_scoring.learning": {
+        "asked_for": "leads_with_contract_fields",
     },
     "models.lead_scoring.replay": {
         "beside": "baseline_scores",
         "unrestricted": "unrestricted_scores",
+    },
+    "models.lead_scoring.training": {
+        "correction": "calibration_correction",
+        "sample_of": "learning_sample",
+        "slope_of": "calibration_slope",
+        "trial": "run_trial",
     },
     "models.lead_scoring.wording": {
         "spoken": "range_text",
@@ -548,7 +810,12 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "models.segmentation.choice": {
         "match": "match_centroids",
+        "numbers": "feature_numbers",
         "table": "candidate_table",
+    },
+    "models.segmentation.customer_features": {
+        "counted_where": "counted_lines_sql",
+        "spend_of": "spend_in_window",
     },
     "models.segmentation.lifetime_value": {
         "alive": "probability_alive",
@@ -556,6 +823,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "models.segmentation.segmentation": {
         "check": "check_parameters",
+        "judge": "evaluate_segmentation",
     },
     "models.segmentation.segments": {
         "divide": "choose_segments",
@@ -566,15 +834,19 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "models.segmentation.treatments": {
         "best": "best_treatment",
+        "gain_of": "planned_gain_total",
+    },
+    "private_files": {
+        "tighten": "make_private",
     },
     "registry.artifacts": {
         "aliased": "version_of_alias",
         "keep": "store_document",
         "local": "local_folder",
+        "store": "log_model_files",
     },
-    "registry.candidate": {
-        "Question": "PromotionCandidate",
-        "other_units": "unit_difference",
+    "registry.charters": {
+        "example_of": "example_answers",
     },
     "registry.clean_process": {
         "ASKED": "MOST_RECORDS",
@@ -586,6 +858,11 @@ OBJECTS: dict[str, dict[str, str]] = {
         "perform_apart": "run_task_in_fork",
         "rules": "check_class",
     },
+    "registry.compared_metrics": {
+        "Measured": "MeasuredModel",
+        "pairs_of": "reported_pairs",
+        "reported": "reported_metric",
+    },
     "registry.evaluators": {
         "CAME": "ACTUAL",
         "Trial": "EvaluationTrial",
@@ -596,30 +873,31 @@ OBJECTS: dict[str, dict[str, str]] = {
     "registry.evaluators.converted": {
         "Learning": "TrainingInputs",
     },
-    "registry.evaluators.outcomes": {
-        "in_form": "transformed",
-    },
-    "registry.evaluators.rows": {
-        "rows_in": "prepared_rows_of",
-    },
-    "registry.evaluators.series": {
+    "registry.evaluators.forecast_series": {
         "Column": "SeriesColumn",
         "Whole": "FullSeries",
         "by_series": "naive_forecasts_by_series",
         "naive": "naive_forecasts",
+        "series_of": "training_series",
         "whole_of": "full_series_of",
     },
-    "registry.evaluators.steps": {
+    "registry.evaluators.outcome_column": {
+        "in_form": "transformed",
+        "outcome_of": "target_column",
+    },
+    "registry.evaluators.step_recording": {
         "Seen": "RecordedTraining",
+        "dates_of": "row_dates",
+        "rows_of": "number_of_rows",
         "taken": "rows_at",
+        "unchanged": "keep_step_value",
+    },
+    "registry.evaluators.training_rows": {
+        "prepared_rows_of": "prepared_training_rows",
+        "rows_in": "prepared_training_rows",
     },
     "registry.evidence": {
         "Checked": "CheckReport",
-    },
-    "registry.figures": {
-        "Measured": "MeasuredModel",
-        "pairs_of": "reported_pairs",
-        "reported": "reported_metric",
     },
     "registry.gate": {
         "ALIKE": "REPORT_TOLERANCE",
@@ -627,6 +905,10 @@ OBJECTS: dict[str, dict[str, str]] = {
         "KNOWING": "LEAKAGE_LIMIT",
         "it_pays": "break_even_is_reached",
         "model_keeps_its_promises": "model_rules_hold",
+    },
+    "registry.gate_candidate": {
+        "Question": "PromotionCandidate",
+        "other_units": "unit_difference",
     },
     "registry.promotion_history": {
         "live": "live_version",
@@ -639,29 +921,28 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "registry.versions": {
         "copied": "copy_verified_files",
+        "files_of": "version_files",
+        "params_of": "version_params",
     },
     "runs.execution.cell_output": {
         "Printed": "CellOutput",
         "encodable": "utf8_safe",
     },
-    "runs.execution.client": {
-        "Client": "NotebookClient",
-        "readable": "error_message",
-        "without_machinery": "user_frames",
-    },
-    "runs.execution.environments": {
-        "installed": "installed_packages",
-        "keep": "store_environment",
-        "packages": "environment_packages",
-    },
     "runs.execution.execute": {
         "checked": "check_parameters",
-        "failure": "failure_of",
+        "failure": "run_failure",
+        "failure_of": "run_failure",
+        "limits_of": "run_limits",
         "prepare": "prepare_job",
         "user": "current_user",
     },
     "runs.execution.failures": {
         "of_code": "error_of_exit_code",
+    },
+    "runs.execution.kernel_client": {
+        "Client": "NotebookClient",
+        "readable": "error_message",
+        "without_machinery": "user_frames",
     },
     "runs.execution.kernels": {
         "choose": "choose_kernel",
@@ -673,7 +954,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Ticks": "MonotonicClock",
         "ticks": "monotonic_seconds",
     },
-    "runs.execution.outputs": {
+    "runs.execution.output_storage": {
         "exists": "output_exists",
         "place": "file_system_of",
         "publish": "publish_outputs",
@@ -681,7 +962,17 @@ OBJECTS: dict[str, dict[str, str]] = {
         "read": "read_output",
         "remove": "remove_outputs",
     },
-    "runs.execution.page": {
+    "runs.execution.package_environments": {
+        "installed": "installed_packages",
+        "keep": "store_environment",
+        "packages": "environment_packages",
+    },
+    "runs.execution.page_body": {
+        "by_library": "group_frames",
+        "render": "write_page",
+        "without_loads": "without_external_resources",
+    },
+    "runs.execution.page_header": {
         "advice": "next_step",
         "command": "repeat_command",
         "document": "html_document",
@@ -694,11 +985,6 @@ OBJECTS: dict[str, dict[str, str]] = {
         "summary": "end_summary",
         "title": "run_title",
     },
-    "runs.execution.page_body": {
-        "by_library": "group_frames",
-        "render": "write_page",
-        "without_loads": "without_external_resources",
-    },
     "runs.execution.processes": {
         "Usage": "ResourceUsage",
         "alive": "is_alive",
@@ -709,13 +995,13 @@ OBJECTS: dict[str, dict[str, str]] = {
         "started": "process_start",
         "tree": "process_tree",
     },
-    "runs.execution.records": {
+    "runs.execution.run_rows": {
         "close_lost": "close_lost_runs",
         "find": "find_run",
         "latest": "latest_runs",
         "lose": "mark_lost",
     },
-    "runs.execution.slots": {
+    "runs.execution.slot_rows": {
         "add": "add_slots",
         "add_in": "add_slots_in",
         "beat": "send_heartbeats",
@@ -749,14 +1035,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "runs.exports.airflow": {
         "understood": "is_supported",
     },
-    "runs.exports.clock": {
-        "expression": "cron_expression",
-        "fields": "cron_fields",
-        "text": "fields_text",
-        "union": "merge_lines",
-        "wakes": "start_times",
-    },
-    "runs.exports.common": {
+    "runs.exports.export_parts": {
         "Place": "ExportContext",
         "about": "job_description",
         "due": "due_command",
@@ -764,19 +1043,19 @@ OBJECTS: dict[str, dict[str, str]] = {
         "longest": "longest_seconds",
         "together": "dependent_groups",
     },
-    "runs.history": {
-        "Filter": "RunFilter",
-        "compare": "compare_runs",
-        "export": "export_runs",
-        "found": "find_runs",
-        "prunable": "prunable_runs",
-        "prune": "prune_runs",
+    "runs.exports.start_times": {
+        "expression": "cron_expression",
+        "fields": "cron_fields",
+        "text": "fields_text",
+        "union": "merge_lines",
+        "wakes": "start_times",
     },
     "runs.lab.job_manager": {
         "without_blanks": "drop_blank_fields",
     },
     "runs.parameters.parameters": {
         "check": "check_values",
+        "parameters_of": "declared_parameters",
         "untyped": "untyped_notes",
     },
     "runs.recording": {
@@ -784,8 +1063,17 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "runs.run_events": {
         "events": "run_events",
+        "notes_of": "run_notes",
         "tell": "append_event",
         "tell_in": "append_event_to",
+    },
+    "runs.run_history": {
+        "Filter": "RunFilter",
+        "compare": "compare_runs",
+        "export": "export_runs",
+        "found": "find_runs",
+        "prunable": "prunable_runs",
+        "prune": "prune_runs",
     },
     "runs.schedule.cadence": {
         "cadence": "parse_cadence",
@@ -803,6 +1091,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "due": "due_slots",
         "fill": "fill_placeholders",
         "in_a_line": "one_line",
+        "job_of": "scheduled_job",
+        "jobs_of": "scheduled_jobs",
         "readable": "readable_jobs",
         "refusal": "refusal_error",
     },
@@ -817,17 +1107,25 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "runs.schedule.slot_run": {
         "put_due": "add_due_slots",
+        "slot_of": "due_slot",
     },
     "runs.secrets.redaction": {
         "clean": "replace_texts",
         "forms": "encoded_forms",
     },
+    "runs.secrets.secrets": {
+        "resolved": "looked_up_secrets",
+        "source": "resolving_source",
+        "values": "values_to_redact",
+    },
     "serving.app.app": {
         "Keeping": "ServiceContext",
     },
     "serving.app.auth": {
+        "admit": "require_valid_key",
         "from_here": "is_local",
         "once": "answer_once",
+        "token_of": "request_api_key",
         "unwelcome": "unauthorized",
     },
     "serving.app.bentoml_internals": {
@@ -839,13 +1137,18 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "serving.app.service": {
         "Inner": "ModelService",
+        "checked_files": "verify_files",
         "give_back": "trim_memory",
         "loading": "load_served_model",
         "quiet_collector": "freeze_garbage_collector",
         "watching": "start_watcher",
     },
-    "serving.batch.coerce": {
+    "serving.batch.contract_coercion": {
         "checked": "coerce_inputs",
+    },
+    "serving.batch.record_source": {
+        "cells_of": "cell_formats",
+        "rows_of": "row_numbers",
     },
     "serving.batch.score": {
         "Both": "SplitScorer",
@@ -857,10 +1160,6 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Out": "BatchWriter",
         "Written": "WriteCounts",
     },
-    "serving.batch.source": {
-        "cells_of": "cell_formats",
-        "rows_of": "row_numbers",
-    },
     "serving.batch.webhook_sink": {
         "Last": "LastDelivery",
         "Letter": "HookMessage",
@@ -871,6 +1170,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "serving.bento_files": {
         "check": "check_bento_files",
+        "digest": "file_list_digest",
         "listing": "file_digests",
         "packed": "packed_digests",
     },
@@ -879,13 +1179,23 @@ OBJECTS: dict[str, dict[str, str]] = {
         "published": "published_port",
         "said": "head_comment",
     },
+    "serving.deploy.github": {
+        "image": "image_build_job",
+        "reach": "rollout_start_commands",
+    },
     "serving.deploy.kubernetes": {
+        "disruption": "disruption_budget",
         "followed": "rollout_volume",
+        "meta": "object_metadata",
+        "rollout": "rollout_config_map",
+        "stateful": "stateful_set",
+        "traces": "trace_egress_rules",
     },
     "serving.deploy.project": {
         "given": "service_variables",
         "params": "parameter_values",
         "parts": "project_parts",
+        "recipe": "project_containerfile",
     },
     "serving.http.api_keys": {
         "read": "read_keys",
@@ -931,25 +1241,22 @@ OBJECTS: dict[str, dict[str, str]] = {
     "serving.log.aborted": {
         "marks": "abort_markers",
     },
-    "serving.log.collect": {
+    "serving.log.log_collection": {
         "Collected": "CollectCounts",
         "folders": "log_folders",
         "followed_up": "feedback_with_predictions",
     },
-    "serving.log.files": {
+    "serving.log.log_segments": {
         "intact": "intact_lines",
         "private": "open_private",
         "recover": "seal_abandoned_segments",
     },
     "serving.package.container.builders": {
+        "bytes_of": "parse_bytes",
         "failure": "build_failure",
-        "size": "bytes_of",
+        "size": "parse_bytes",
     },
-    "serving.package.container.packages": {
-        "fetch": "install_wheels",
-        "installer": "install_command",
-    },
-    "serving.package.container.prepare": {
+    "serving.package.container.image_preparation": {
         "base": "check_base",
         "check": "check_image",
         "compiled": "compile_folder",
@@ -966,6 +1273,10 @@ OBJECTS: dict[str, dict[str, str]] = {
         "key": "normalised_name",
         "needs": "requirements_of",
     },
+    "serving.package.container.wheels": {
+        "fetch": "install_wheels",
+        "installer": "install_command",
+    },
     "serving.package.requirements": {
         "closure": "transitive_versions",
         "pins": "pinned_requirements",
@@ -979,7 +1290,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "loaded": "load_model",
         "of_major": "path_without_major",
         "older": "older_contracts",
-        "packages_beside": "packages_of",
+        "packages_beside": "bento_packages",
+        "packages_of": "bento_packages",
     },
     "serving.predict.openapi": {
         "closed": "closed_object",
@@ -1014,21 +1326,14 @@ OBJECTS: dict[str, dict[str, str]] = {
         "record": "synthetic_record",
         "value_of": "synthetic_value",
     },
-    "serving.rollout.commands": {
+    "serving.rollout.rollout_commands": {
         "NothingNew": "NoNewVersion",
         "challenger": "challenger_to_package",
         "check": "check_compatible",
         "finish": "promote_challenger",
         "left": "why_ended",
     },
-    "serving.rollout.counters": {
-        "HEARD": "FEEDBACK_ACTIONS",
-        "Tally": "RolloutCounters",
-        "summary": "rollout_statistics",
-        "total": "sum_counts",
-        "verdict": "violated_guard",
-    },
-    "serving.rollout.history": {
+    "serving.rollout.rollout_history": {
         "Event": "RolloutEvent",
         "beside": "share_rollout",
         "carry": "record_aborts",
@@ -1037,11 +1342,12 @@ OBJECTS: dict[str, dict[str, str]] = {
         "settle": "record_all_aborts",
         "state": "current_event",
     },
-    "serving.rollout.lookup": {
-        "computed": "computed_answerers",
-        "logged": "logged_answerers",
-        "moments": "time_range",
-        "who": "version_and_variant",
+    "serving.rollout.rollout_status": {
+        "Standing": "RolloutStatus",
+        "standing": "rollout_status",
+    },
+    "serving.rollout.rollout_watcher": {
+        "Watcher": "RolloutWatcher",
     },
     "serving.rollout.state_file": {
         "ended": "ended_rollout",
@@ -1054,9 +1360,12 @@ OBJECTS: dict[str, dict[str, str]] = {
         "read": "read_state",
         "write": "write_state",
     },
-    "serving.rollout.status": {
-        "Standing": "RolloutStatus",
-        "standing": "rollout_status",
+    "serving.rollout.variant_counters": {
+        "HEARD": "FEEDBACK_ACTIONS",
+        "Tally": "RolloutCounters",
+        "summary": "rollout_statistics",
+        "total": "sum_counts",
+        "verdict": "violated_guard",
     },
     "serving.rollout.variants": {
         "Shadowed": "ShadowRollout",
@@ -1065,7 +1374,20 @@ OBJECTS: dict[str, dict[str, str]] = {
         "challengers": "challenger_batch_id",
         "version_in": "challenger_version_in",
     },
-    "serving.rollout.watcher": {
-        "Watcher": "RolloutWatcher",
+    "serving.rollout.version_lookup": {
+        "computed": "computed_answerers",
+        "logged": "logged_answerers",
+        "moments": "time_range",
+        "who": "version_and_variant",
+    },
+    "settings.parsing": {
+        "backend_of": "parse_backend",
+        "hints": "field_types",
+        "typed": "convert_options",
+    },
+    "suppression": {
+        "canonical": "canonical_identifier",
+        "fields_of": "cell_object",
+        "members": "json_leaves",
     },
 }

@@ -15,31 +15,31 @@ FORMULA, ESCAPED = re.compile(f"'*{SIGNS}"), re.compile(f"'+{SIGNS}")
 NUMBER = re.compile(r" *[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)? *")
 
 
-def no_formula(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Return a cell's text with an apostrophe in front where a spreadsheet would take it for a formula; numbers stay as they are.
 
     Source: OWASP, CSV Injection. A text that begins with apostrophes before such a sign gets one more, so that
-    `with_formula` gives every text back.
+    `unescape_formula` gives every text back.
     """
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
-def with_formula(text: str) -> str:
-    """Return the text that `no_formula` was given."""
+def unescape_formula(text: str) -> str:
+    """Return the text that `escape_formula` was given."""
     return text[1:] if ESCAPED.match(text) and not NUMBER.fullmatch(text[1:]) else text
 
 
-def no_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame for a CSV file, names of columns and texts without formulas."""
-    return _changed(frame, no_formula)
+    return _escape_frame(frame, escape_formula)
 
 
-def with_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame that was read of a CSV file as it was before `no_formulas`."""
-    return _changed(frame, with_formula)
+def unescape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame that was read of a CSV file as it was before `escape_formulas`."""
+    return _escape_frame(frame, unescape_formula)
 
 
-def _changed(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+def _escape_frame(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     def cell(value: Any) -> Any:
         return change(value) if isinstance(value, str) else value
 

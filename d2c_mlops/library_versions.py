@@ -31,7 +31,7 @@ class VersionRange:
 
     def holds(self) -> bool:
         """Return whether the installed version lies in the range."""
-        numbers = release(self.installed)
+        numbers = leading_numbers(self.installed)
         return bool(numbers) and self.low <= numbers < self.high
 
     def warn(self, why: str, instead: str) -> None:
@@ -58,7 +58,7 @@ class VersionRange:
         return not missing
 
 
-def release(text: str) -> tuple[int, ...]:
+def leading_numbers(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: (0, 54, 0) of 0.54.0rc1."""
     numbers: list[int] = []
     for part in text.split("."):

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from d2c_mlops.errors import Temporary, UsageError
-from d2c_mlops.settings.parsing import Backend, backend_of
+from d2c_mlops.settings.parsing import Backend, parse_backend
 
 ATTEMPTS = 4  # at a job, when its worker is killed
 PACKAGES = {"dask": "distributed", "ray": "ray", "spark": "joblibspark"}
@@ -38,7 +38,7 @@ def use_backend(text: str) -> Iterator[Backend]:
     Raises UsageError for a text that names none, and where its package is not installed.
     """
     try:
-        backend = backend_of(text)
+        backend = parse_backend(text)
     except ValueError as error:
         raise UsageError(str(error), where="backend", next="correct [d2c] backend in settings.ini") from error
     package = PACKAGES.get(backend.name)
@@ -71,12 +71,12 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> l
     backend = current_backend()
     if backend.name == "sequential" or len(jobs) < 2:
         return [function(*job) for job in jobs]
-    _start(backend)
+    _start_backend(backend)
     outcomes: dict[int, JobOutcome] = {}
     for attempt in range(ATTEMPTS):
         remaining = [number for number in range(len(jobs)) if number not in outcomes]
         try:
-            for outcome in _outcomes(backend, function, [(number, jobs[number]) for number in remaining]):
+            for outcome in _finished_outcomes(backend, function, [(number, jobs[number]) for number in remaining]):
                 outcomes[outcome.number] = outcome
             break
         except Exception as error:  # a worker's: what a job raises is in its outcome
@@ -95,7 +95,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:200]
 
 
-def _outcomes(
+def _finished_outcomes(
     backend: Backend, function: Callable[..., Any], numbered: Sequence[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[JobOutcome]:
     """Yield the outcomes of jobs as they are finished, where the backend can do so."""
@@ -128,9 +128,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start(backend: Backend) -> None:
+def _start_backend(backend: Backend) -> None:
     """Connect to the cluster of a backend, or start one on this machine. Raises Temporary where neither is possible."""
-    connect = {"dask": _dask, "ray": _ray, "spark": _spark}.get(backend.name)
+    connect = {"dask": _start_dask, "ray": _start_ray, "spark": _start_spark}.get(backend.name)
     try:
         if connect is not None:
             connect(backend.workers or cores(), backend.address)
@@ -143,7 +143,7 @@ def _start(backend: Backend) -> None:
 
 
 @cache
-def _dask(workers: int, address: str) -> Any:
+def _start_dask(workers: int, address: str) -> Any:
     distributed = import_module("distributed")
     options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None, "silence_logs": 50}
     client = distributed.Client(address or distributed.LocalCluster(n_workers=workers, **options))
@@ -152,7 +152,7 @@ def _dask(workers: int, address: str) -> Any:
 
 
 @cache
-def _ray(workers: int, address: str) -> None:
+def _start_ray(workers: int, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = import_module("ray")
     if not ray.is_initialized():
@@ -162,7 +162,7 @@ def _ray(workers: int, address: str) -> None:
 
 
 @cache
-def _spark(workers: int, address: str) -> Any:
+def _start_spark(workers: int, address: str) -> Any:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = (
         import_module("pyspark.sql")

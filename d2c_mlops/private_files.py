@@ -44,7 +44,7 @@ def private_file(file: Path) -> None:
         file.chmod(file_mode(file))
 
 
-def tighten(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder and its contents private; links are not followed, and files of other users are not changed."""
     others = 0o007 if is_shared(folder) else 0o077
     for root, _, names in os.walk(folder, topdown=False):
@@ -62,4 +62,4 @@ def tighten_store(store: Path, project: Path) -> None:
     status = store.stat()
     others = 0o007 if is_shared(store) else 0o077
     if status.st_uid == os.getuid() and status.st_mode & others:
-        tighten(store)
+        make_private(store)

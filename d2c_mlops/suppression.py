@@ -35,7 +35,7 @@ PERSONAL = re.compile(  # names of fields whose texts are personal
 ID_COLUMNS = {"customers": "customer_id", "orders": "customer_id", "leads": "lead_id"}
 
 
-def canonical(value: str) -> str:
+def canonical_identifier(value: str) -> str:
     """Return an identifier in its canonical form: without surrounding blanks, composed (NFC), e-mail addresses in lower case."""
     text = unicodedata.normalize("NFC", value).strip()
     return text.casefold() if "@" in text else text
@@ -53,18 +53,18 @@ def identifier(value: Any, name: str = "") -> str | None:
         if value != value or value in (INFINITE, -INFINITE) or value != int(value):
             return None
         value = int(value)
-    text = canonical(str(value))
+    text = canonical_identifier(str(value))
     return None if not text or (text.isdigit() and not PERSON.search(name)) else text
 
 
 def keyed_hash(key: bytes, text: str) -> str:
     """Return the HMAC-SHA-256 of an identifier, in hexadecimal digits."""
-    return hmac.new(key, canonical(text).encode("utf-8", "surrogatepass"), sha256).hexdigest()
+    return hmac.new(key, canonical_identifier(text).encode("utf-8", "surrogatepass"), sha256).hexdigest()
 
 
 def pseudonym(key: bytes, text: str) -> str:
     """Return the pseudonym of an identifier: always the same, and not computable without the key."""
-    return PREFIX + keyed_hash(key, f"pseudonym {canonical(text)}")[:20]
+    return PREFIX + keyed_hash(key, f"pseudonym {canonical_identifier(text)}")[:20]
 
 
 @dataclass(frozen=True)
@@ -146,40 +146,48 @@ def forgotten(store: Path, dataset: str) -> Forgotten | None:
 Scrubbed = tuple[pd.DataFrame, Counter[str]]  # rows that were left out or pseudonymised, by mode
 
 
-def _modes(column: pd.Series[Any], who: Callable[[Any], str | None]) -> pd.Series[Any]:
+def _mode_by_value(column: pd.Series[Any], mode_of_value: Callable[[Any], str | None]) -> pd.Series[Any]:
     codes, unique = pd.factorize(column)
-    modes = [who(value) for value in unique]
+    modes = [mode_of_value(value) for value in unique]
     return pd.Series([modes[code] if code >= 0 else None for code in codes], index=column.index, dtype=object)
 
 
-def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str]) -> Scrubbed:
-    """Return a canonical table without forgotten people; ids of orders that are erased are added to `gone`.
+def scrub_table(table: str, frame: pd.DataFrame, forgotten_people: Forgotten, erased_order_ids: set[str]) -> Scrubbed:
+    """Return a canonical table without forgotten people; ids of orders that are erased are added to `erased_order_ids`.
 
     `order_lines` lose the lines of those orders. Totals stay; a key of theirs that names a person becomes a pseudonym.
     """
     if table == "order_lines":
-        out = frame["order_id"].isin(gone)
-        if who.orders:
-            out |= _modes(frame["order_id"], lambda order: ERASE if who.is_gone(order) else None).notna()
+        out = frame["order_id"].isin(erased_order_ids)
+        if forgotten_people.orders:
+            out |= _mode_by_value(
+                frame["order_id"], lambda order: ERASE if forgotten_people.is_gone(order) else None
+            ).notna()
         return (frame[~out] if out.any() else frame), Counter({ERASE: int(out.sum())} if out.any() else {})
     if table in KEYED:
-        return _scrub_objects(frame, "keys", who)
+        return _scrub_objects(frame, "keys", forgotten_people)
     if table not in ID_COLUMNS or not len(frame):
         return frame, Counter()
     column = ID_COLUMNS[table]
-    modes = _modes(frame[column], who.mode)
+    modes = _mode_by_value(frame[column], forgotten_people.mode)
     if table == "leads":
-        modes = modes.where(modes.notna(), _modes(frame["fields"], lambda text: _mode_of_fields(text, who)))
+        modes = modes.where(
+            modes.notna(), _mode_by_value(frame["fields"], lambda text: _mode_of_fields(text, forgotten_people))
+        )
     if not modes.notna().any():
         return frame, Counter()
     if table == "orders":
-        gone |= set(frame.loc[modes == ERASE, "order_id"])
+        erased_order_ids |= set(frame.loc[modes == ERASE, "order_id"])
     masked = modes == PSEUDONYMISE
     if masked.any():
-        values = {column: frame[column].mask(masked, frame.loc[masked, column].map(lambda v: _stand_in(v, who, table)))}
+        values = {
+            column: frame[column].mask(
+                masked, frame.loc[masked, column].map(lambda v: _stand_in(v, forgotten_people, table))
+            )
+        }
         if table == "leads":
             values["fields"] = frame["fields"].mask(
-                masked, frame.loc[masked, "fields"].map(lambda t: _plain_fields(t, who))
+                masked, frame.loc[masked, "fields"].map(lambda t: _plain_fields(t, forgotten_people))
             )
         frame = frame.assign(**{name: value.astype(frame[name].dtype) for name, value in values.items()})
     remaining = frame[modes != ERASE]
@@ -189,23 +197,23 @@ def scrub_table(table: str, frame: pd.DataFrame, who: Forgotten, gone: set[str])
     return remaining, counts
 
 
-def _stand_in(value: str, who: Forgotten, table: str) -> str:
-    return who.pseudonym(value) if table != "leads" or who.mode(value, "lead_id") else value
+def _stand_in(value: str, forgotten_people: Forgotten, table: str) -> str:
+    return forgotten_people.pseudonym(value) if table != "leads" or forgotten_people.mode(value, "lead_id") else value
 
 
-def members(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def json_leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the plain values in a JSON value, at any depth, with the names of their members."""
     if isinstance(value, dict):
         for member, inner in value.items():
-            yield from members(inner, member)
+            yield from json_leaves(inner, member)
     elif isinstance(value, list):
         for inner in value:
-            yield from members(inner, name)
+            yield from json_leaves(inner, name)
     else:
         yield name, value
 
 
-def fields_of(text: Any) -> Any:
+def cell_object(text: Any) -> Any:
     """Return the JSON object in a cell; empty if there is none."""
     try:
         return json.loads(text)
@@ -213,42 +221,42 @@ def fields_of(text: Any) -> Any:
         return {}
 
 
-def _mode_of_fields(text: str, who: Forgotten) -> str | None:
-    field_modes = {who.mode(value, name) for name, value in members(fields_of(text))} - {None}
+def _mode_of_fields(text: str, forgotten_people: Forgotten) -> str | None:
+    field_modes = {forgotten_people.mode(value, name) for name, value in json_leaves(cell_object(text))} - {None}
     return ERASE if ERASE in field_modes else PSEUDONYMISE if field_modes else None
 
 
-def _plain_fields(text: str, who: Forgotten) -> str:
+def _plain_fields(text: str, forgotten_people: Forgotten) -> str:
     """Return the fields of a person's lead without identifiers and without texts that are personal by their names."""
     plain = {
         name: value
-        for name, value in fields_of(text).items()
-        if who.mode(value, name) or not (isinstance(value, str) and PERSONAL.search(name))
+        for name, value in cell_object(text).items()
+        if forgotten_people.mode(value, name) or not (isinstance(value, str) and PERSONAL.search(name))
     }
-    return json.dumps(_with_pseudonyms(plain, who), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_with_pseudonyms(plain, forgotten_people), ensure_ascii=False, separators=(",", ":"))
 
 
-def _with_pseudonyms(value: Any, who: Forgotten, name: str = "") -> Any:
+def _with_pseudonyms(value: Any, forgotten_people: Forgotten, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {member: _with_pseudonyms(inner, who, member) for member, inner in value.items()}
+        return {member: _with_pseudonyms(inner, forgotten_people, member) for member, inner in value.items()}
     if isinstance(value, list):
-        return [_with_pseudonyms(inner, who, name) for inner in value]
-    return who.pseudonym(str(value)) if who.mode(value, name) else value
+        return [_with_pseudonyms(inner, forgotten_people, name) for inner in value]
+    return forgotten_people.pseudonym(str(value)) if forgotten_people.mode(value, name) else value
 
 
-def _scrub_objects(frame: pd.DataFrame, column: str, who: Forgotten) -> Scrubbed:
+def _scrub_objects(frame: pd.DataFrame, column: str, forgotten_people: Forgotten) -> Scrubbed:
     """Return a frame in which identifiers of forgotten people in JSON objects are pseudonyms."""
-    hits = _modes(frame[column], lambda text: _mode_of_fields(text, who)).notna()
+    hits = _mode_by_value(frame[column], lambda text: _mode_of_fields(text, forgotten_people)).notna()
     if not hits.any():
         return frame, Counter()
-    pseudonymised = frame.loc[hits, column].map(lambda text: _plain_keys(text, who))
+    pseudonymised = frame.loc[hits, column].map(lambda text: _plain_keys(text, forgotten_people))
     return frame.assign(**{column: frame[column].mask(hits, pseudonymised).astype(frame[column].dtype)}), Counter(
         {PSEUDONYMISE: int(hits.sum())}
     )
 
 
-def _plain_keys(text: str, who: Forgotten) -> str:
-    return json.dumps(_with_pseudonyms(fields_of(text), who), ensure_ascii=False, separators=(",", ":"))
+def _plain_keys(text: str, forgotten_people: Forgotten) -> str:
+    return json.dumps(_with_pseudonyms(cell_object(text), forgotten_people), ensure_ascii=False, separators=(",", ":"))
 
 
 # Tables whose keys may name a person, such as a buying company.
@@ -277,8 +285,10 @@ def leave_out(
     if gone:
         add_orders(store, who.key, dataset, gone)
     words = {ERASE: "left out", PSEUDONYMISE: "pseudonymised"}
-    return tables, tuple(f"{_rows(n)} of a forgotten customer {words[mode]}" for mode, n in sorted(counts.items()))
+    return tables, tuple(
+        f"{_row_count_text(n)} of a forgotten customer {words[mode]}" for mode, n in sorted(counts.items())
+    )
 
 
-def _rows(count: int) -> str:
+def _row_count_text(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"

@@ -15,11 +15,11 @@ from d2c_mlops.data.ingestion.ingest import ingest as _ingest
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.decisions.apply import now_utc
 from d2c_mlops.decisions.cycle import CycleReport, policies, run_cycle
+from d2c_mlops.decisions.decision_rows import Decision, find_decision
+from d2c_mlops.decisions.decision_rows import list_decisions as _list_decisions
+from d2c_mlops.decisions.decision_statistics import DecisionStats
+from d2c_mlops.decisions.decision_statistics import decision_stats as _decision_stats
 from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.records import Decision, find_decision
-from d2c_mlops.decisions.records import list_decisions as _list_decisions
-from d2c_mlops.decisions.stats import DecisionStats
-from d2c_mlops.decisions.stats import decision_stats as _decision_stats
 from d2c_mlops.decisions.verdicts import decide as _decide
 from d2c_mlops.errors import UsageError
 from d2c_mlops.forgetting.forget import ForgetReport
@@ -29,8 +29,8 @@ from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.runs.execution.execute import run as _run
-from d2c_mlops.runs.execution.records import Run
-from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
+from d2c_mlops.runs.execution.run_rows import Run
+from d2c_mlops.serving.batch.parquet_folder import is_parts_sink, score_parts
 from d2c_mlops.serving.batch.score import BatchResult
 from d2c_mlops.serving.batch.score import score as _score
 from d2c_mlops.serving.local.loadtest import LoadResult
@@ -40,17 +40,17 @@ from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.package.bento import package as _package
 from d2c_mlops.serving.package.container import Image
 from d2c_mlops.serving.package.container import containerize as _containerize
-from d2c_mlops.serving.rollout.commands import abort as _abort
-from d2c_mlops.serving.rollout.commands import challenger_to_package as _challenger
-from d2c_mlops.serving.rollout.commands import promote_challenger as _finish
-from d2c_mlops.serving.rollout.commands import rollout as _rollout
-from d2c_mlops.serving.rollout.history import share_rollout
-from d2c_mlops.serving.rollout.lookup import Answerer, time_range
-from d2c_mlops.serving.rollout.lookup import served as _served
 from d2c_mlops.serving.rollout.promotion import promote as _promote
 from d2c_mlops.serving.rollout.promotion import rollback as _rollback
-from d2c_mlops.serving.rollout.status import RolloutStatus
-from d2c_mlops.serving.rollout.status import rollout_status as _standing
+from d2c_mlops.serving.rollout.rollout_commands import abort as _abort
+from d2c_mlops.serving.rollout.rollout_commands import challenger_to_package as _challenger
+from d2c_mlops.serving.rollout.rollout_commands import promote_challenger as _finish
+from d2c_mlops.serving.rollout.rollout_commands import rollout as _rollout
+from d2c_mlops.serving.rollout.rollout_history import share_rollout
+from d2c_mlops.serving.rollout.rollout_status import RolloutStatus
+from d2c_mlops.serving.rollout.rollout_status import rollout_status as _standing
+from d2c_mlops.serving.rollout.version_lookup import Answerer, time_range
+from d2c_mlops.serving.rollout.version_lookup import served as _served
 from d2c_mlops.settings import Settings, load
 
 __all__ = [
@@ -97,7 +97,7 @@ def ingest(
         name,
         store=resolved.store,
         layout=layout,
-        form=form,
+        file_format=form,
         replace=replace,
         zone=zone,
         planned=planned,
@@ -191,7 +191,7 @@ def package(
     """Build the Bento of the champion or of a version, with the challenger of a rollout; see `d2c package`."""
     resolved = settings or load()
     return _package(
-        _version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
+        _find_version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
     )
 
 
@@ -206,7 +206,7 @@ def containerize(
 ) -> Image:
     """Build a container image of the champion's Bento or of a version's; see `d2c package --containerize`."""
     resolved = settings or load()
-    version_ = _version(model, version, resolved)
+    version_ = _find_version(model, version, resolved)
     return _containerize(
         package(model, version=version, settings=resolved), version_, resolved, tag=tag, backend=backend, base=base
     )
@@ -222,7 +222,7 @@ def loadtest(
 ) -> LoadResult:
     """Measure the throughput and memory of the champion's service or of a version's; see `d2c loadtest`."""
     resolved = settings or load()
-    version_ = _version(model, version, resolved)
+    version_ = _find_version(model, version, resolved)
     return _loadtest(
         package(model, version=version, settings=resolved), version_, resolved, seconds=seconds, connections=connections
     )
@@ -240,7 +240,7 @@ def serve(
     """Serve the champion or a version during the `with` block; default: on a free port."""
     resolved = settings or load()
     bento = _package(
-        _version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
+        _find_version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
     )
     return serving(bento, resolved, port=port or free_port(), workers=workers)
 
@@ -260,7 +260,7 @@ def score(
     """Predict every record of `source` and write the predictions to `sink`; see `d2c score`."""
     resolved = settings or load()
     both = share_rollout(Ledger.of(resolved), model, resolved) if version is None else None
-    form, registered = FileFormat(encoding, decimal, dates), _version(model, version, resolved)
+    form, registered = FileFormat(encoding, decimal, dates), _find_version(model, version, resolved)
     if source is not None and is_parts_sink(sink):
         return score_parts(registered, source, sink, resolved, reasons=reasons, rollout_and_challenger=both)
     return _score(
@@ -268,7 +268,7 @@ def score(
         source,
         sink,
         resolved,
-        form=form,
+        file_format=form,
         reasons=reasons,
         rollout_and_challenger=both,
     )
@@ -302,7 +302,9 @@ def decide(
     ledger = Ledger.of(resolved)
     policy = Policy.of(find_decision(ledger, id).model, resolved)
     who = by or getpass.getuser()
-    return _decide(ledger, policy, id, action, by=who, now=now_utc(), value=value, reason=reason, how="call")[0]
+    return _decide(ledger, policy, id, action, decider=who, now=now_utc(), value=value, reason=reason, channel="call")[
+        0
+    ]
 
 
 def decision_stats(model: str, *, days: float = 30.0, settings: Settings | None = None) -> DecisionStats:
@@ -312,7 +314,7 @@ def decision_stats(model: str, *, days: float = 30.0, settings: Settings | None 
     return _decision_stats(Ledger.of(resolved), model, now_utc(), timedelta(days=days))
 
 
-def _version(model: str, number: int | None, settings: Settings) -> Version:
+def _find_version(model: str, number: int | None, settings: Settings) -> Version:
     ledger = Ledger.of(settings)
     return find_version(ledger, model, number) if number is not None else live_version(ledger, model)
 

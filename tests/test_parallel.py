@@ -19,7 +19,7 @@ from d2c_mlops.models.forecasting.backtest import backtest, backtests
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
 from d2c_mlops.models.forecasting.ladder import simple_forecasts
-from d2c_mlops.parallel import Backend, backend_of, current_backend, run_jobs, use_backend
+from d2c_mlops.parallel import Backend, current_backend, parse_backend, run_jobs, use_backend
 from d2c_mlops.settings import load
 from support.panels import panel, promoted
 
@@ -68,7 +68,7 @@ def backend_inside(number: int) -> str:
     ],
 )
 def test_a_backend_is_a_name_with_workers_or_an_address(text: str, backend: Backend) -> None:
-    assert backend_of(text) == backend
+    assert parse_backend(text) == backend
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_workers_that_are_lost_again_and_again_are_temporary(monkeypatch: pytest
         attempts.append(len(numbered))
         raise RuntimeError("worker lost\nand more")
 
-    monkeypatch.setattr("d2c_mlops.parallel._outcomes", lose)
+    monkeypatch.setattr("d2c_mlops.parallel._finished_outcomes", lose)
     with use_backend("threading:2"), pytest.raises(Temporary, match=r"RuntimeError: worker lost\)"):
         run_jobs(square, [(1,), (2,)])
     assert attempts == [2, 2, 2, 2]
@@ -142,7 +142,7 @@ def test_jobs_that_were_finished_before_a_worker_was_lost_are_not_run_again(monk
         for number, job in numbered[1:]:
             yield parallel.JobOutcome(number, square(*job), None)
 
-    monkeypatch.setattr(parallel, "_outcomes", lose_once)
+    monkeypatch.setattr(parallel, "_finished_outcomes", lose_once)
     with use_backend("threading:2"):
         assert run_jobs(square, [(n,) for n in range(5)]) == [0, 1, 4, 9, 16]
     assert numbers == [[0, 1, 2, 3, 4], [1, 2, 3, 4], [2, 3, 4]]

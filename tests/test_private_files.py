@@ -15,10 +15,10 @@ from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.private_files import private_file, private_folder, tighten, tighten_store
+from d2c_mlops.private_files import make_private, private_file, private_folder, tighten_store
 from d2c_mlops.serving.batch.webhook_sink import DeliveryLog
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.settings import Settings
 from support.training import train
 
@@ -132,5 +132,5 @@ def test_closing_follows_no_links(tmp_path: Path) -> None:
     (inside / "folder").symlink_to(outside)
     (inside / "file").symlink_to(outside / "a")
     (inside / "gone").symlink_to(tmp_path / "nothing")
-    tighten(inside)
+    make_private(inside)
     assert (mode(inside), mode(outside), mode(outside / "a")) == (0o700, 0o755, 0o644)

@@ -29,7 +29,7 @@ def show_contract(model: str, number: int | None, as_json: bool) -> None:
     """Show the input and output fields of MODEL, with units and limits."""
     from d2c_mlops.models.core.contract import PERIODS, contract_to_dict
 
-    schema = _contract(model, number)
+    schema = _load_contract(model, number)
     if as_json:
         return show(contract_to_dict(schema))
     period = f", {PERIODS[schema.frequency]}" if schema.frequency else ""
@@ -67,7 +67,7 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
     from d2c_mlops.models.core.contract_changes import broken_clauses, changes
     from d2c_mlops.registry.promotion_history import champion
 
-    new, live = _contract(model, number), champion(Ledger.of(settings()), model)
+    new, live = _load_contract(model, number), champion(Ledger.of(settings()), model)
     if live is None:
         return (
             show({"champion": None, "changes": []})
@@ -127,7 +127,7 @@ def check(model: str, url: str, number: int | None, key: str | None, as_json: bo
     """
     from d2c_mlops.serving.local.contract_check import check_service
 
-    checks = check_service(url, _contract(model, number), number, key or "")
+    checks = check_service(url, _load_contract(model, number), number, key or "")
     broken = [result for result in checks if not result.holds]
     if not as_json:
         for result in checks:
@@ -163,7 +163,7 @@ def client(model: str, language: str, out: Path | None, number: int | None, as_j
 
     cls = model_class(model, settings())
     explains = cls.explain is not Model.explain or cls.explain_records is not Model.explain_records
-    source = write(language, model, _contract(model, number), explains)
+    source = write(language, model, _load_contract(model, number), explains)
     if out is not None:
         write_atomic(out, source.encode())
     if as_json:
@@ -181,7 +181,7 @@ def _support_text(model: str, version: str, major: int) -> str:
     return f"contract {version} stays available at /v{major} until {day} (sunset.{major} in [model:{model}], [service] keep_majors)"
 
 
-def _contract(model: str, number: int | None) -> Contract:
+def _load_contract(model: str, number: int | None) -> Contract:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.versions import code_contract, find_version
 

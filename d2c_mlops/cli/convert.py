@@ -38,10 +38,10 @@ def check(
     finding says why it matters and how to fix it. docs/rules.md describes the rules.
     """
     from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
-    from d2c_mlops.convert.check.check import check as examine
-    from d2c_mlops.convert.check.report import Report
+    from d2c_mlops.convert.check.check import check as apply_all_rules
+    from d2c_mlops.convert.check.finding_report import Report
 
-    reports = [examine(path, select=select or None, ignore=ignore or None) for path in notebooks]
+    reports = [apply_all_rules(path, select=select or None, ignore=ignore or None) for path in notebooks]
     report = Report(
         tuple(name for report in reports for name in report.notebooks),
         tuple(finding for report in reports for finding in report.findings),
@@ -139,7 +139,7 @@ def convert(
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other", next=f"pass {chosen[0]} alone")
     last = STAGES.index(until) + 1
-    with _progress(quiet=as_json) as progress:
+    with _stage_progress(quiet=as_json) as progress:
         conversion = walk(
             notebook,
             settings=settings(),
@@ -165,7 +165,7 @@ def convert(
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+def _stage_progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Print stages and fixes as lines; on a terminal, show the running cell in a status line."""
     if quiet:
         yield lambda text: None

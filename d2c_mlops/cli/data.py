@@ -95,7 +95,7 @@ def ingest(
         name,
         store=config.store,
         layout=layout,
-        form=form,
+        file_format=form,
         replace=replace,
         zone=zone,
         planned=columns,
@@ -140,13 +140,14 @@ def datasets(as_json: bool) -> None:
         click.echo("no datasets yet; `d2c ingest sample --as sample` creates one")
         return None
     rows = [
-        (m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), *_days(m), m.zone, m.source) for m in manifests
+        (m.name, m.digest[:12], sum(t.rows for t in m.tables.values()), *_first_and_last_day(m), m.zone, m.source)
+        for m in manifests
     ]
     table(("name", "digest", "rows", "from", "to", "zone", "source"), rows)
     return None
 
 
-def _days(manifest: Manifest) -> tuple[date | None, date | None]:
+def _first_and_last_day(manifest: Manifest) -> tuple[date | None, date | None]:
     """Return the first and the last day of any table."""
     spans = [
         (about.min_date, about.max_date) for about in manifest.tables.values() if about.min_date and about.max_date

@@ -12,7 +12,7 @@ from d2c_mlops.errors import DataRefused, UsageError
 
 if TYPE_CHECKING:
     from d2c_mlops.decisions.cycle import CycleReport
-    from d2c_mlops.decisions.records import Decision
+    from d2c_mlops.decisions.decision_rows import Decision
     from d2c_mlops.decisions.wording import Wording
     from d2c_mlops.ledger.store import Ledger
 
@@ -52,7 +52,7 @@ def decisions(context: click.Context, as_json: bool) -> None:
 @json_option
 def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, limit: int, as_json: bool) -> None:
     """List decisions of MODEL, or of all models."""
-    from d2c_mlops.decisions.records import STATUSES
+    from d2c_mlops.decisions.decision_rows import STATUSES
 
     if unknown := set(statuses) - set(STATUSES):
         raise UsageError(f"there is no status {', '.join(sorted(unknown))}", next=f"known: {', '.join(STATUSES)}")
@@ -65,23 +65,23 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 @json_option
 def show_decision(id: str, as_json: bool) -> None:
     """Show a decision: its prediction, its policy and its history. ID may be the start of the id."""
-    from d2c_mlops.decisions.pages import reason_of
-    from d2c_mlops.decisions.records import events, find_decision, prediction_of
+    from d2c_mlops.decisions.decision_rows import events, find_decision, prediction_of
+    from d2c_mlops.decisions.html_pages import reason_text
     from d2c_mlops.decisions.wording import display_value
 
-    ledger = _ledger()
+    ledger = _open_ledger()
     decision = find_decision(ledger, id)
     base, happened = prediction_of(ledger, decision), events(ledger, decision)
     if as_json:
         return show(decision.to_dict() | base | {"events": happened})
-    words = _wordings(ledger, [decision])[decision.model, decision.version]
+    words = _wordings_by_model(ledger, [decision])[decision.model, decision.version]
     click.secho(
         f"{decision.model} version {decision.version}, {decision.title}: {_value_text(decision, words)}", bold=True
     )
     proposed = display_value(decision.proposed, words.field(decision.field, "outputs"))
     edited = f", {proposed} was proposed" if decision.edited is not None else ""
     click.echo(
-        f"{decision.status}{edited}; {reason_of(decision, words)}" + (f"; {decision.error}" if decision.error else "")
+        f"{decision.status}{edited}; {reason_text(decision, words)}" + (f"; {decision.error}" if decision.error else "")
     )
     for side in ("inputs", "outputs"):
         values = (
@@ -104,7 +104,7 @@ def show_decision(id: str, as_json: bool) -> None:
 @json_option
 def approve(id: str, reason: str, by: str | None, as_json: bool) -> None:
     """Approve a decision as proposed. The next `d2c decisions run` applies it."""
-    _decide(id, "approve", by, reason, None, as_json)
+    _decide_and_print(id, "approve", by, reason, None, as_json)
 
 
 @example("d2c decisions reject 1f2e3d --reason 'a competitor is out of stock'")
@@ -115,7 +115,7 @@ def approve(id: str, reason: str, by: str | None, as_json: bool) -> None:
 @json_option
 def reject(id: str, reason: str, by: str | None, as_json: bool) -> None:
     """Reject a decision. Nothing is applied."""
-    _decide(id, "reject", by, reason, None, as_json)
+    _decide_and_print(id, "reject", by, reason, None, as_json)
 
 
 @example("d2c decisions edit 1f2e3d 12.90 --reason 'a round price'")
@@ -127,7 +127,7 @@ def reject(id: str, reason: str, by: str | None, as_json: bool) -> None:
 @json_option
 def edit(id: str, value: str, reason: str, by: str | None, as_json: bool) -> None:
     """Approve a decision with VALUE instead of the proposed value. VALUE must fit the contract and the policy."""
-    _decide(id, "edit", by, reason, value, as_json)
+    _decide_and_print(id, "edit", by, reason, value, as_json)
 
 
 @example("d2c decisions apply 1f2e3d", "d2c decisions apply")
@@ -138,10 +138,10 @@ def apply(id: str | None, as_json: bool) -> None:
     """Apply decision ID now, even if it failed before. Without ID, apply all decisions that are due."""
     from d2c_mlops.decisions.apply import apply_due, retry
     from d2c_mlops.decisions.cycle import CycleReport, policies
+    from d2c_mlops.decisions.decision_rows import find_decision
     from d2c_mlops.decisions.policy import Policy
-    from d2c_mlops.decisions.records import find_decision
 
-    config, ledger = settings(), _ledger()
+    config, ledger = settings(), _open_ledger()
     if id is None:
         return _show_reports(
             [CycleReport(policy.model, applied=apply_due(ledger, policy)) for policy in policies(config)], as_json
@@ -177,7 +177,7 @@ def collect(model: str | None, dry_run: bool, as_json: bool) -> None:
     from d2c_mlops.decisions.apply import now_utc
     from d2c_mlops.decisions.cycle import collect_and_propose
 
-    _show_reports(collect_and_propose(_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
+    _show_reports(collect_and_propose(_open_ledger(), settings(), model, now_utc(), write=not dry_run), as_json)
 
 
 @example("d2c decisions run", "d2c decisions run price", "d2c run decisions -p model=price")
@@ -195,7 +195,7 @@ def run(model: str | None, as_json: bool) -> None:
     """
     from d2c_mlops.decisions.cycle import run_cycle
 
-    _show_reports(run_cycle(_ledger(), settings(), model, log=lambda text: click.echo(text, err=True)), as_json)
+    _show_reports(run_cycle(_open_ledger(), settings(), model, log=lambda text: click.echo(text, err=True)), as_json)
 
 
 @example("d2c decisions stats", "d2c decisions stats price --since 7d --json")
@@ -214,19 +214,21 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
 
     from d2c_mlops.decisions.apply import now_utc
     from d2c_mlops.decisions.cycle import policies
-    from d2c_mlops.decisions.stats import decision_stats as figures
+    from d2c_mlops.decisions.decision_statistics import decision_stats as figures
     from d2c_mlops.settings.parsing import age
 
     try:
         span = timedelta(seconds=age(since))
     except ValueError as err:
         raise UsageError(str(err), where="--since") from None
-    figures_by_model = [figures(_ledger(), policy.model, now_utc(), span) for policy in policies(settings(), model)]
+    figures_by_model = [
+        figures(_open_ledger(), policy.model, now_utc(), span) for policy in policies(settings(), model)
+    ]
     if as_json:
         return show([stats_row.to_dict() for stats_row in figures_by_model])
     rows = [
         (stats_row.model, stats_row.decisions, stats_row.statuses["pending"], stats_row.statuses["applied"], stats_row.statuses["failed"],
-         _duration_text(stats_row.median_seconds), _duration_text(stats_row.p90_seconds), _share(stats_row.share_auto), _share(stats_row.share_overridden))
+         _duration_text(stats_row.median_seconds), _duration_text(stats_row.p90_seconds), _percent_text(stats_row.share_auto), _percent_text(stats_row.share_overridden))
         for stats_row in figures_by_model
     ]  # fmt: skip
     head = ("model", "decisions", "pending", "applied", "failed", "median to action", "p90", "automatic", "overridden")
@@ -244,12 +246,12 @@ def link(id: str, by: str, as_json: bool) -> None:
 
     They are for your own notification channels. Each link works once, until the decision's deadline.
     """
-    from d2c_mlops.decisions.links import link_secrets, links_of
+    from d2c_mlops.decisions.decision_rows import find_decision
     from d2c_mlops.decisions.policy import Policy
-    from d2c_mlops.decisions.records import find_decision
+    from d2c_mlops.decisions.signed_links import action_links, link_secrets
 
     config = settings()
-    decision = find_decision(_ledger(), id)
+    decision = find_decision(_open_ledger(), id)
     if not Policy.of(decision.model, config).may_decide(by):
         raise UsageError(
             f"{by} is not an approver for {decision.model}", where=f"[decisions:{decision.model}] deciders"
@@ -259,7 +261,7 @@ def link(id: str, by: str, as_json: bool) -> None:
         raise UsageError(
             "no secret for signed links is configured", where="[decisions] links", next="add links = secret:NAME"
         )
-    links = links_of(decision, by, config.decisions.url or f"http://127.0.0.1:{config.decisions.port}", secrets[0])
+    links = action_links(decision, by, config.decisions.url or f"http://127.0.0.1:{config.decisions.port}", secrets[0])
     if as_json:
         return show(links)
     for action, url in links.items():
@@ -302,36 +304,36 @@ def serve(port: int | None, host: str, every: float | None, as_json: bool) -> No
     run_server(config, ready, host=host, port=chosen, every=turns)
 
 
-def _ledger() -> Any:
+def _open_ledger() -> Any:
     from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())
 
 
 def _show_decisions(model: str | None, statuses: tuple[str, ...] | None, as_json: bool, limit: int = 100) -> None:
-    from d2c_mlops.decisions.pages import reason_of
-    from d2c_mlops.decisions.records import list_decisions
+    from d2c_mlops.decisions.decision_rows import list_decisions
+    from d2c_mlops.decisions.html_pages import reason_text
 
-    ledger = _ledger()
+    ledger = _open_ledger()
     listing = list_decisions(ledger, [model] if model else None, statuses, limit)
     if as_json:
         return show([decision.to_dict() for decision in listing])
     if not listing:
         click.echo("no decision needs approval" if statuses == ("pending",) else "no decisions found")
         return None
-    words = _wordings(ledger, listing)
+    words = _wordings_by_model(ledger, listing)
     rows = [(d.id[:8], d.model, d.title, _value_text(d, words[d.model, d.version]), d.status, f"{d.predicted_at:%Y-%m-%d %H:%M}Z",
              f"{d.deadline_at:%Y-%m-%d %H:%M}Z" if d.status == "pending" else d.by or "",
-             d.error or reason_of(d, words[d.model, d.version])) for d in listing]  # fmt: skip
+             d.error or reason_text(d, words[d.model, d.version])) for d in listing]  # fmt: skip
     table(("id", "model", "about", "value", "status", "predicted", "until / by", "why"), rows)
     if statuses == ("pending",):
         click.echo("next: d2c decisions approve ID, reject ID or edit ID VALUE")
     return None
 
 
-def _wordings(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Wording]:
+def _wordings_by_model(ledger: Ledger, listed: Sequence[Decision]) -> dict[tuple[str, int], Wording]:
     """Return the labels and units of decisions, by model and version; for a removed version only names."""
-    from d2c_mlops.decisions.records import contract_of
+    from d2c_mlops.decisions.decision_rows import contract_of
     from d2c_mlops.decisions.wording import Wording
 
     words = {}
@@ -350,15 +352,15 @@ def _value_text(decision: Decision, wording: Wording) -> str:
     return f"{wording.label(decision.field, 'outputs')} {value}"
 
 
-def _decide(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
+def _decide_and_print(id: str, action: str, by: str | None, reason: str, text: str | None, as_json: bool) -> None:
     import getpass
 
     from d2c_mlops.decisions.apply import now_utc
+    from d2c_mlops.decisions.decision_rows import contract_of, find_decision
     from d2c_mlops.decisions.policy import Policy, parse_value
-    from d2c_mlops.decisions.records import contract_of, find_decision
     from d2c_mlops.decisions.verdicts import decide
 
-    ledger = _ledger()
+    ledger = _open_ledger()
     decision = find_decision(ledger, id)
     policy = Policy.of(decision.model, settings())
     value = None
@@ -366,11 +368,11 @@ def _decide(id: str, action: str, by: str | None, reason: str, text: str | None,
         value = parse_value(policy.check(contract_of(ledger, decision.model, decision.version)), text)
     who = by or getpass.getuser()
     verdict, new = decide(
-        ledger, policy, decision.id, action, by=who, now=now_utc(), value=value, reason=reason
+        ledger, policy, decision.id, action, decider=who, now=now_utc(), value=value, reason=reason
     )  # fmt: skip
     if as_json:
         return show(verdict.to_dict())
-    click.echo(_verdict_text(verdict, new, _wordings(ledger, [verdict])[verdict.model, verdict.version]))
+    click.echo(_verdict_text(verdict, new, _wordings_by_model(ledger, [verdict])[verdict.model, verdict.version]))
     return None
 
 
@@ -435,5 +437,5 @@ def _duration_text(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
-def _share(share: float | None) -> str:
+def _percent_text(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"

@@ -122,7 +122,7 @@ def deploy(
     from d2c_mlops.serving.deploy.project import project_parts, service_variables
     from d2c_mlops.serving.local.loadtest import measured_load
     from d2c_mlops.serving.package.bento import image_files
-    from d2c_mlops.serving.paths import keys_file
+    from d2c_mlops.serving.state_paths import keys_file
 
     config = settings()
     ledger = Ledger.of(config)
@@ -141,7 +141,7 @@ def deploy(
     plan = DeployPlan(
         model, version.version, image, size, files=files, sized=sized, project=project_parts(config),
         context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=deployment(config),
-        environment=service_variables(config), secrets=_secrets(config), keys=os.path.relpath(keys_file(config), config.root),
+        environment=service_variables(config), secrets=_secret_names(config), keys=os.path.relpath(keys_file(config), config.root),
     )  # fmt: skip
     paths = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))
@@ -159,7 +159,7 @@ def deploy(
     return None
 
 
-def _secrets(config: Settings) -> tuple[str, ...]:
+def _secret_names(config: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
     from d2c_mlops.runs.secrets.secrets import references
     from d2c_mlops.serving.deploy.project import parameter_values

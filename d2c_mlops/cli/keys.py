@@ -55,12 +55,12 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
     from d2c_mlops.serving.http.api_keys import EVERY
     from d2c_mlops.serving.http.api_keys import create as make
 
-    lasts = _lifetime(expires)
+    lasts = _parse_lifetime(expires)
     for unknown in _models_without_versions(models):
         click.echo(
             f"warning: there is no version of a model {unknown}; check the name (`d2c models` lists all)", err=True
         )
-    key, token = make(_keys_path(), name, models or (EVERY,), now=datetime.now(UTC), lasts=lasts, scopes=scopes)
+    key, token = make(_keys_path(), name, models or (EVERY,), now=datetime.now(UTC), lifetime=lasts, scopes=scopes)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
@@ -99,8 +99,8 @@ def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     from d2c_mlops.serving.http.api_keys import rotate as renew
 
     remaining = _parse_age(grace, "--grace") or timedelta(0)
-    lasts = _lifetime(expires)
-    key, token = renew(_keys_path(), id, now=datetime.now(UTC), grace=remaining, lasts=lasts)
+    lasts = _parse_lifetime(expires)
+    key, token = renew(_keys_path(), id, now=datetime.now(UTC), grace=remaining, lifetime=lasts)
     if as_json:
         return show({**key.to_dict(), "token": token})
     click.echo(token)
@@ -125,7 +125,7 @@ def _show_keys(as_json: bool) -> None:
 
 
 def _keys_path() -> Path:
-    from d2c_mlops.serving.paths import keys_file
+    from d2c_mlops.serving.state_paths import keys_file
 
     return keys_file(settings())
 
@@ -143,7 +143,7 @@ def _models_without_versions(models: tuple[str, ...]) -> list[str]:
     return [name for name in models if name not in models_on_record]
 
 
-def _lifetime(expires: str | None) -> timedelta | None:
+def _parse_lifetime(expires: str | None) -> timedelta | None:
     lasts = _parse_age(expires, "--expires")
     if lasts is not None and lasts <= timedelta(0):
         raise UsageError("the key would already be expired", where="--expires", next="give an age such as 90d")

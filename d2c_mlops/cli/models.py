@@ -23,7 +23,7 @@ def models(context: click.Context, as_json: bool) -> None:
     from d2c_mlops.registry.promotion_history import champion
     from d2c_mlops.registry.versions import all_versions
 
-    ledger = _ledger()
+    ledger = _open_ledger()
     versions = all_versions(ledger)
     live = {name: champion(ledger, name) for name in {v.model for v in versions}}
     champions = {name: version.version for name, version in live.items() if version}
@@ -52,7 +52,7 @@ def history(model: str, at: str | None, as_json: bool) -> None:
     """Show which version of MODEL became champion, when, why and by whom."""
     from d2c_mlops.registry.promotion_history import history
 
-    promotions = history(_ledger(), model, _parse_time(at) if at else None)
+    promotions = history(_open_ledger(), model, _parse_time(at) if at else None)
     if at:
         promotions = promotions[-1:]
     if as_json:
@@ -101,7 +101,7 @@ def promote(model: str, number: int | None, override: bool, by: str | None, reas
         from d2c_mlops.serving.predict.sunsets import sunset_texts
 
         click.echo(f"version {promotion.version} of {model} is champion ({promotion.action} by {promotion.by})")
-        for line in sunset_texts(_ledger(), find_version(_ledger(), model, promotion.version), settings()):
+        for line in sunset_texts(_open_ledger(), find_version(_open_ledger(), model, promotion.version), settings()):
             click.echo(line)
     return None
 
@@ -145,7 +145,7 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
 def rollback(model: str, number: int | None, by: str | None, reason: str, as_json: bool) -> None:
     """Roll back to the previous champion. Running services that have loaded it switch to it; the others must be restarted."""
     from d2c_mlops.serving.rollout.promotion import rollback as back
-    from d2c_mlops.serving.rollout.status import rollout_status
+    from d2c_mlops.serving.rollout.rollout_status import rollout_status
 
     promotion = back(model, settings(), number=number, by=by, reason=reason)
     status = rollout_status(model, settings(), wait=True)
@@ -163,7 +163,7 @@ def rollback(model: str, number: int | None, by: str | None, reason: str, as_jso
     return None
 
 
-def _ledger() -> Any:
+def _open_ledger() -> Any:
     from d2c_mlops.ledger.store import Ledger
 
     return Ledger.of(settings())

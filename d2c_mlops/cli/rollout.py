@@ -12,7 +12,7 @@ from d2c_mlops.cli import example, json_option, main, section, settings, show, t
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from d2c_mlops.serving.rollout.status import RolloutStatus
+    from d2c_mlops.serving.rollout.rollout_status import RolloutStatus
 
 
 @example(
@@ -72,8 +72,8 @@ def rollout(
     Services on this machine read the state from a file in the store. Services in Kubernetes read it from a ConfigMap, which --to
     kubernetes prints for `kubectl apply -f -`. With compose, run: docker compose exec scheduler d2c rollout MODEL …
     """
-    from d2c_mlops.serving.rollout import commands as rollouts
-    from d2c_mlops.serving.rollout.status import rollout_status
+    from d2c_mlops.serving.rollout import rollout_commands as rollouts
+    from d2c_mlops.serving.rollout.rollout_status import rollout_status
 
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("use only one of --percent, --shadow, --promote and --abort", where="d2c rollout")
@@ -91,7 +91,7 @@ def rollout(
         )
     else:
         status = rollout_status(model, config)
-    manifest = _manifest(status, target) if target else ""
+    manifest = _rollout_manifest(status, target) if target else ""
     if as_json:
         return show({**status.to_dict(), **({"manifest": manifest} if manifest else {})})
     with redirect_stdout(sys.stderr) if manifest else nullcontext():
@@ -101,7 +101,7 @@ def rollout(
     return None
 
 
-def _manifest(status: RolloutStatus, target: str) -> str:
+def _rollout_manifest(status: RolloutStatus, target: str) -> str:
     """Return the manifest that tells services of a platform the state of a rollout."""
     from d2c_mlops.serving.deploy import targets
     from d2c_mlops.serving.rollout.state_file import Rollout
@@ -195,8 +195,8 @@ def served(model: str, key: str, at: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from d2c_mlops.serving.rollout.lookup import served as look
-    from d2c_mlops.serving.rollout.lookup import time_range
+    from d2c_mlops.serving.rollout.version_lookup import served as look
+    from d2c_mlops.serving.rollout.version_lookup import time_range
 
     served_versions = look(model, key, settings(), *time_range(at, datetime.now(UTC)))
     if as_json:

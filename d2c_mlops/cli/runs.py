@@ -17,8 +17,8 @@ from d2c_mlops.errors import UsageError
 TRACEBACK = 4  # frames that `d2c runs show` prints
 
 if TYPE_CHECKING:
-    from d2c_mlops.runs.execution.records import Run
-    from d2c_mlops.runs.history import RunFilter
+    from d2c_mlops.runs.execution.run_rows import Run
+    from d2c_mlops.runs.run_history import RunFilter
 
 
 @example(
@@ -65,7 +65,7 @@ def run(
     with spare_worker() as worker, Progress(quiet=as_json) as progress:
         from d2c_mlops.runs.execution.execute import run as execute
 
-        pairs, config = _pairs(parameters), settings()
+        pairs, config = _parameter_pairs(parameters), settings()
         record = execute(
             notebook, pairs, config, timeout=timeout, progress=progress, spare_worker_process=worker, resume=resume
         )
@@ -85,25 +85,25 @@ def run(
 def _run_slot(job: str, slot: str, stay: bool, grace: float | None, as_json: bool) -> None:
     from datetime import timedelta
 
-    from d2c_mlops.runs.schedule.jobs import job_of
+    from d2c_mlops.runs.schedule.jobs import scheduled_job
     from d2c_mlops.runs.schedule.slot_run import GRACE, run_job
 
     late = GRACE if grace is None else timedelta(seconds=grace)
     say = lambda text: click.echo(text, err=True)  # noqa: E731
     config = settings()
-    ended = run_job(job, slot, config, wait_for_slot=stay, grace=late, say=say)
+    ended = run_job(job, slot, config, wait_for_slot=stay, grace=late, print_line=say)
     if as_json:
         return show([slot_record.to_dict() for slot_record in ended])
     for slot_record in ended:
         click.echo(
-            f"{job} {job_of(config, job).local_time(slot_record.slot)} {slot_record.status}: {slot_record.reason}"
+            f"{job} {scheduled_job(config, job).local_time(slot_record.slot)} {slot_record.status}: {slot_record.reason}"
         )
     if not ended:
         click.echo(f"{job}: nothing is due")
     return None
 
 
-def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that filter runs."""
     options = (
         click.option("--model", metavar="NAME", help="Only runs of this model."),
@@ -121,7 +121,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def filter_of(options: dict[str, Any]) -> RunFilter:
     """Return the filter that the options describe."""
-    from d2c_mlops.runs.history import RunFilter
+    from d2c_mlops.runs.run_history import RunFilter
 
     since, until = parse_time(options.pop("since")), parse_time(options.pop("until"))
     return RunFilter(**options, since=since, until=until)
@@ -143,7 +143,7 @@ def parse_time(text: str | None) -> datetime | None:
 )
 @section("Operate")
 @main.group(invoke_without_command=True)
-@filters
+@add_filter_options
 @click.option("-n", "--limit", default=20, show_default=True, help="Maximum number of runs.")
 @json_option
 @click.pass_context
@@ -151,15 +151,15 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
     """List the newest runs."""
     if context.invoked_subcommand:
         return None
-    from d2c_mlops.runs.history import find_runs as find
+    from d2c_mlops.runs.run_history import find_runs as find
 
-    records = find(_ledger(), filter_of(options), limit)
+    records = find(_open_ledger(), filter_of(options), limit)
     if as_json:
         return show([record.to_dict() for record in records])
     if not records:
         click.echo("no runs found; `d2c run train -p model=demand` starts one")
         return None
-    from d2c_mlops.runs.execution.page import duration_text
+    from d2c_mlops.runs.execution.page_header import duration_text
 
     rows = [
         (r.id, r.status if r.status != "failed" else r.failure, duration_text(r.seconds) if r.seconds is not None else "",
@@ -179,9 +179,9 @@ def show_run(run_id: str, as_json: bool) -> None:
 
     --json prints the complete ledger record.
     """
-    from d2c_mlops.runs.execution.records import find_run
+    from d2c_mlops.runs.execution.run_rows import find_run
 
-    record = find_run(_ledger(), run_id)
+    record = find_run(_open_ledger(), run_id)
     if as_json:
         return show(record.to_dict())
     _print_run(record)
@@ -200,10 +200,10 @@ def runbook() -> None:
 def list_runbooks(as_json: bool) -> None:
     """List the runbooks with their parameters."""
     from d2c_mlops.runs.execution.execute import runbooks
-    from d2c_mlops.runs.parameters.parameters import load_notebook, parameters_of
+    from d2c_mlops.runs.parameters.parameters import declared_parameters, load_notebook
 
     parameters_by_name = {
-        name: [f"{p.name}: {p.annotation} = {p.default}" for p in parameters_of(load_notebook(path), str(path))]
+        name: [f"{p.name}: {p.annotation} = {p.default}" for p in declared_parameters(load_notebook(path), str(path))]
         for name, path in runbooks(settings()).items()
     }
     if as_json:
@@ -232,9 +232,9 @@ def pull(name: str, as_json: bool) -> None:
     return show({"path": str(target)}) if as_json else click.echo(f"copied to {here(target)}")
 
 
-def _ledger() -> Any:
+def _open_ledger() -> Any:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.records import close_lost_runs
+    from d2c_mlops.runs.execution.run_rows import close_lost_runs
 
     ledger = Ledger.of(settings())
     for lost in close_lost_runs(ledger, datetime.now(UTC)):
@@ -242,7 +242,7 @@ def _ledger() -> Any:
     return ledger
 
 
-def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
+def _parameter_pairs(parameters: tuple[str, ...]) -> dict[str, str]:
     wrong = [pair for pair in parameters if "=" not in pair]
     if wrong:
         raise UsageError(f"a parameter has the form NAME=VALUE, not {wrong[0]!r}", next="e.g. -p model=demand")
@@ -277,9 +277,9 @@ class Progress:
         elif event["event"] == "cell" and not sys.stderr.isatty():
             click.echo(f"  cell {event['index'] + 1}/{event['total']}  {event['source']}", err=True)
         elif event["event"] == "cell":
-            self._draw(event)
+            self._draw_bar(event)
 
-    def _draw(self, event: dict[str, Any]) -> None:
+    def _draw_bar(self, event: dict[str, Any]) -> None:
         if self.bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -310,8 +310,15 @@ def _error_line(run: Run) -> str:
 
 
 def _print_run(run: Run) -> None:
-    from d2c_mlops.runs.execution.outputs import output_exists
-    from d2c_mlops.runs.execution.page import detail_rows, end_summary, next_step, run_title, status_words, value_text
+    from d2c_mlops.runs.execution.output_storage import output_exists
+    from d2c_mlops.runs.execution.page_header import (
+        detail_rows,
+        end_summary,
+        next_step,
+        run_title,
+        status_words,
+        value_text,
+    )
 
     config = settings()
     zone = config.jobs[run.job].zone if run.job and run.job in config.jobs else None

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from d2c_mlops.cli import example, json_option, settings, show, table
-from d2c_mlops.cli.runs import filter_of, filters, runs
+from d2c_mlops.cli.runs import add_filter_options, filter_of, runs
 from d2c_mlops.errors import UsageError
 
 SPAN = {"d": "days", "w": "weeks", "h": "hours"}
@@ -27,8 +27,8 @@ def compare(first_id: str, second_id: str, as_json: bool) -> None:
     Compares parameters, recorded values, inputs, code and package versions.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.records import find_run
-    from d2c_mlops.runs.history import compare_runs as differ
+    from d2c_mlops.runs.execution.run_rows import find_run
+    from d2c_mlops.runs.run_history import compare_runs as differ
 
     config = settings()
     ledger = Ledger.of(config)
@@ -40,7 +40,7 @@ def compare(first_id: str, second_id: str, as_json: bool) -> None:
         click.echo("no recorded differences")
         return None
     rows = [
-        (f"{group}: {name}", *(_short(value) for value in pair)) for group, names in differences.items() for name, pair in names.items()
+        (f"{group}: {name}", *(_shorten_value(value) for value in pair)) for group, names in differences.items() for name, pair in names.items()
     ]  # fmt: skip
     table(("", first.id, second.id), rows)
     return None
@@ -49,13 +49,13 @@ def compare(first_id: str, second_id: str, as_json: bool) -> None:
 @example("d2c runs export runs.csv --since 2026-01-01", "d2c runs export demand.parquet --model demand")
 @runs.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@filters
+@add_filter_options
 @json_option
 def export(file: Path, as_json: bool, **options: Any) -> None:
     """Write runs to a .csv, .jsonl or .parquet FILE, the newest first."""
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.history import export_runs as write
-    from d2c_mlops.runs.history import find_runs
+    from d2c_mlops.runs.run_history import export_runs as write
+    from d2c_mlops.runs.run_history import find_runs
 
     count = write(find_runs(Ledger.of(settings()), filter_of(options)), file)
     return show({"file": str(file), "runs": count}) if as_json else click.echo(f"{count} runs are in {file}")
@@ -75,8 +75,8 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
     each job and notebook is kept too.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.history import prunable_runs
-    from d2c_mlops.runs.history import prune_runs as remove
+    from d2c_mlops.runs.run_history import prunable_runs
+    from d2c_mlops.runs.run_history import prune_runs as remove
 
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
@@ -99,13 +99,13 @@ def prune(age: str, keep: int, rows: bool, dry_run: bool, as_json: bool) -> None
 def publish(as_json: bool) -> None:
     """Retry copying outputs that could not be written to [d2c] outputs."""
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.outputs import publish_remaining
+    from d2c_mlops.runs.execution.output_storage import publish_remaining
 
     config = settings()
     published = publish_remaining(Ledger.of(config), config)
     return show({"runs": published}) if as_json else click.echo(f"{len(published)} run(s) published")
 
 
-def _short(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}…"

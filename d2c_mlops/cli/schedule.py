@@ -56,7 +56,7 @@ def list_jobs(as_json: bool) -> None:
     Ends with exit code 2 and the reason if a job cannot run: its schedule has no dates, or a runbook, notebook, parameter or
     job is unknown.
     """
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
     from d2c_mlops.runs.schedule.jobs import readable_jobs, refusal_error
     from d2c_mlops.runs.schedule.slot_parameters import notebook_failures
 
@@ -65,9 +65,9 @@ def list_jobs(as_json: bool) -> None:
     refused |= notebook_failures(jobs, config)
     if refused and as_json:
         raise refusal_error(refused)
-    ledger = ledger_here()
-    states = slots.known_jobs(ledger, jobs, now)
-    last = {name: recent for name, recent in slots.list_all_slots(ledger, now).items() if name in jobs}
+    ledger = configured_ledger()
+    states = slot_rows.known_jobs(ledger, jobs, now)
+    last = {name: recent for name, recent in slot_rows.list_all_slots(ledger, now).items() if name in jobs}
     rows: list[dict[str, Any]] = [
         {
             "job": name,
@@ -137,11 +137,11 @@ def run(as_json: bool) -> None:
 @json_option
 def trigger(job: str, as_json: bool) -> None:
     """Add a slot of JOB that is due now; a running scheduler starts it."""
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
 
-    definition = job_here(job)
+    definition = configured_job(job)
     now = datetime.now(UTC).replace(microsecond=0)
-    added = slots.add_slots(ledger_here(), job, {now: ("waiting", "triggered by hand")}, now)
+    added = slot_rows.add_slots(configured_ledger(), job, {now: ("waiting", "triggered by hand")}, now)
     return _show_added(definition, added, as_json)
 
 
@@ -174,21 +174,23 @@ def resume(job: str, as_json: bool) -> None:
 @json_option
 def backfill(job: str, first: str, last: str, parallel: int, as_json: bool) -> None:
     """Add the slots of JOB between two days. Existing slots are not changed."""
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
 
-    definition = job_here(job)
-    begin, end = day_of(first, definition), next_day(day_of(last, definition), definition)
+    definition = configured_job(job)
+    begin, end = job_day_start(first, definition), next_day_start(job_day_start(last, definition), definition)
     now = datetime.now(UTC)
     due = definition.cadence.slots(begin - timedelta(microseconds=1), min(end - timedelta(microseconds=1), now))
-    added = slots.add_slots(ledger_here(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel)
+    added = slot_rows.add_slots(
+        configured_ledger(), job, dict.fromkeys(due, ("waiting", "backfill")), now, parallel=parallel
+    )
     return _show_added(definition, added, as_json)
 
 
 def _set_paused(job: str, paused: bool, as_json: bool) -> None:
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
 
-    job_here(job)
-    slots.pause_job(ledger_here(), job, paused, datetime.now(UTC))
+    configured_job(job)
+    slot_rows.pause_job(configured_ledger(), job, paused, datetime.now(UTC))
     return (
         show({"job": job, "paused": paused})
         if as_json
@@ -205,7 +207,7 @@ def _show_added(job: Job, added: list[datetime], as_json: bool) -> None:
     return None
 
 
-def day_of(text: str, job: Job) -> datetime:
+def job_day_start(text: str, job: Job) -> datetime:
     """Return the time at which a day begins in the job's zone, in UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=job.cadence.zone).astimezone(UTC)
@@ -213,20 +215,20 @@ def day_of(text: str, job: Job) -> datetime:
         raise UsageError(f"{text!r} is not a day", next="write 2026-10-31") from None
 
 
-def next_day(begin: datetime, job: Job) -> datetime:
+def next_day_start(begin: datetime, job: Job) -> datetime:
     """Return the time at which the next day begins, in UTC: days have 23 to 25 hours."""
     local = begin.astimezone(job.cadence.zone).replace(tzinfo=None) + timedelta(days=1)
     return local.replace(hour=0, minute=0, tzinfo=job.cadence.zone).astimezone(UTC)
 
 
-def job_here(name: str) -> Job:
+def configured_job(name: str) -> Job:
     """Return a job of the current settings."""
-    from d2c_mlops.runs.schedule.jobs import job_of
+    from d2c_mlops.runs.schedule.jobs import scheduled_job
 
-    return job_of(settings(), name)
+    return scheduled_job(settings(), name)
 
 
-def ledger_here() -> Ledger:
+def configured_ledger() -> Ledger:
     """Return the ledger of the current settings."""
     from d2c_mlops.ledger.store import Ledger
 

@@ -58,7 +58,7 @@ def export(
     the ledger or listed in a comment at the top of the files.
     """
     from d2c_mlops.runs.exports import export as write
-    from d2c_mlops.runs.exports.common import ExportContext
+    from d2c_mlops.runs.exports.export_parts import ExportContext
     from d2c_mlops.runs.schedule.jobs import readable_jobs, refusal_error
 
     config = settings()
@@ -69,7 +69,7 @@ def export(
     if unknown:
         raise UsageError(f"there is no job {unknown[0]!r}", next=f"settings.ini has: {', '.join(available) or 'none'}")
     place = ExportContext(
-        command=command or (_d2c() if target in LOCAL else "d2c"),
+        command=command or (_d2c_command() if target in LOCAL else "d2c"),
         root=root or config.root,
         image=image or f"{config.root.name.lower() or 'd2c'}:{__version__}",
         made_at=datetime.now(UTC),
@@ -86,6 +86,6 @@ def export(
     return None
 
 
-def _d2c() -> str:
+def _d2c_command() -> str:
     beside = Path(sys.executable).with_name("d2c")
     return str(beside if beside.exists() else shutil.which("d2c") or f"{sys.executable} -m d2c_mlops")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from d2c_mlops.cli import example, json_option, settings, show
-from d2c_mlops.cli.schedule import day_of, job_here, ledger_here, next_day, schedule
+from d2c_mlops.cli.schedule import configured_job, configured_ledger, job_day_start, next_day_start, schedule
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.runs.execution.slots import Slot
+    from d2c_mlops.runs.execution.slot_rows import Slot
     from d2c_mlops.runs.schedule.jobs import Job
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -32,9 +32,9 @@ def why(job: str, slot: str, as_json: bool) -> None:
 
     A day, or a time without an offset, is in the job's time zone.
     """
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
 
-    ledger = ledger_here()
+    ledger = configured_ledger()
     definition = _job_on_record(job, ledger)
     try:
         moment = datetime.fromisoformat(slot)
@@ -43,10 +43,10 @@ def why(job: str, slot: str, as_json: bool) -> None:
             f"{slot!r} is neither a time nor a date", next="write 2026-11-23 or 2026-11-23T05:00Z"
         ) from None
     if DAY.fullmatch(slot):
-        return _why_day(definition, day_of(slot, definition), slot, as_json)
+        return _why_day(definition, job_day_start(slot, definition), slot, as_json)
     moment = moment.replace(tzinfo=definition.cadence.zone) if moment.tzinfo is None else moment
     try:
-        record = slots.find_slot(ledger, job, moment.astimezone(UTC))
+        record = slot_rows.find_slot(ledger, job, moment.astimezone(UTC))
     except UsageError:
         local = moment.astimezone(definition.cadence.zone)
         day = f"d2c schedule why {job} {local:%Y-%m-%d}"
@@ -54,24 +54,24 @@ def why(job: str, slot: str, as_json: bool) -> None:
             f"{job} has no slot {definition.local_time(moment)} on record", next=f"`{day}` shows the slots of the day"
         ) from None
     if as_json:
-        return show({**record.to_dict(), "history": slots.slot_history(ledger, job, record.slot)})
-    _explain(definition, record)
+        return show({**record.to_dict(), "history": slot_rows.slot_history(ledger, job, record.slot)})
+    _print_slot_history(definition, record)
     return None
 
 
 def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
     """Print the history of a day's slots in the job's zone, or why there are none."""
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
 
-    ledger, end = ledger_here(), next_day(begin, job)
-    records = slots.slots_between(ledger, job.name, begin, end)
+    ledger, end = configured_ledger(), next_day_start(begin, job)
+    records = slot_rows.slots_between(ledger, job.name, begin, end)
     if as_json:
         rows = [
-            {**record.to_dict(), "history": slots.slot_history(ledger, job.name, record.slot)} for record in records
+            {**record.to_dict(), "history": slot_rows.slot_history(ledger, job.name, record.slot)} for record in records
         ]
         return show({"job": job.name, "day": day, "zone": job.settings.zone, "slots": rows})
     for record in records:
-        _explain(job, record)
+        _print_slot_history(job, record)
     if records:
         return None
     due = list(job.cadence.slots(begin - timedelta(microseconds=1), end - timedelta(microseconds=1)))
@@ -93,17 +93,17 @@ def _why_day(job: Job, begin: datetime, day: str, as_json: bool) -> None:
     return None
 
 
-def _explain(job: Job, slot: Slot) -> None:
+def _print_slot_history(job: Job, slot: Slot) -> None:
     """Print the history of a slot, in the job's zone."""
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
     from d2c_mlops.runs.schedule.dependencies import unmet_dependency
     from d2c_mlops.runs.schedule.jobs import readable_jobs
 
-    ledger = ledger_here()
+    ledger = configured_ledger()
     jobs = readable_jobs(settings())[0]
     waits = unmet_dependency(jobs, ledger, slot) if slot.status == "waiting" and slot.job in jobs else None
     click.echo(f"{job.name} {job.local_time(slot.slot)} {slot.status}: {slot.reason}{f'; {waits[1]}' if waits else ''}")
-    for event in slots.slot_history(ledger, job.name, slot.slot):
+    for event in slot_rows.slot_history(ledger, job.name, slot.slot):
         where = f" on {event['host'].partition('#')[0]}, process {event['pid']}" if event["host"] else ""
         at = event["at"].astimezone(job.cadence.zone).isoformat(sep=" ", timespec="seconds")
         click.echo(f"  {at}  {event['status']}: {event['reason']}{where}")
@@ -113,14 +113,14 @@ def _explain(job: Job, slot: Slot) -> None:
 
 def _job_on_record(name: str, ledger: Ledger) -> Job:
     """Return a job; with the defaults if its section is missing or invalid but its slots are on record."""
-    from d2c_mlops.runs.execution import slots
+    from d2c_mlops.runs.execution import slot_rows
     from d2c_mlops.runs.schedule.cadence import never_due
     from d2c_mlops.runs.schedule.jobs import Job
     from d2c_mlops.settings import JobSettings
 
     try:
-        return job_here(name)
+        return configured_job(name)
     except UsageError:
-        if slots.list_slots(ledger, name, 1):
+        if slot_rows.list_slots(ledger, name, 1):
             return Job(JobSettings(name), never_due())
         raise

@@ -77,9 +77,9 @@ def score(
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.batch.movers import write_movers
-    from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
+    from d2c_mlops.serving.batch.parquet_folder import is_parts_sink, score_parts
     from d2c_mlops.serving.batch.score import score as answer
-    from d2c_mlops.serving.rollout.history import share_rollout
+    from d2c_mlops.serving.rollout.rollout_history import share_rollout
 
     expected = ("SINK",) if horizon else ("SOURCE", "SINK")
     if len(places) != len(expected):
@@ -113,7 +113,7 @@ def score(
                 source,
                 sink,
                 config,
-                form=form,
+                file_format=form,
                 reasons=reasons,
                 rollout_and_challenger=both,
                 progress=progress,

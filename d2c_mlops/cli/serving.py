@@ -54,7 +54,11 @@ def package(
 
     if not containerize and (backend or tag or base or options):
         raise click.UsageError("--backend, --tag, --base-image and --opt require --containerize")
-    config, version, challenger = settings(), _version(model, number), _challenger(model, number, with_challenger)
+    config, version, challenger = (
+        settings(),
+        _version_to_serve(model, number),
+        _challenger_version(model, number, with_challenger),
+    )
     if not containerize:
         bento = build(version, config, challenger)
         if as_json:
@@ -112,8 +116,8 @@ def serve(
     config = settings()
     port = port if port is not None else config.model(model).service_port
     check_port(host, port)
-    version = _version(model, number)
-    challenger = _challenger(model, number, with_challenger)
+    version = _version_to_serve(model, number)
+    challenger = _challenger_version(model, number, with_challenger)
     bento = build(version, config, challenger)
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -139,7 +143,7 @@ def serve(
         )
 
 
-def _version(model: str, number: int | None) -> Version:
+def _version_to_serve(model: str, number: int | None) -> Version:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
@@ -148,9 +152,9 @@ def _version(model: str, number: int | None) -> Version:
     return find_version(ledger, model, number) if number is not None else live_version(ledger, model)
 
 
-def _challenger(model: str, number: int | None, with_challenger: str | None) -> Version | None:
+def _challenger_version(model: str, number: int | None, with_challenger: str | None) -> Version | None:
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.serving.rollout.commands import challenger_to_package
+    from d2c_mlops.serving.rollout.rollout_commands import challenger_to_package
 
     config = settings()
     return (

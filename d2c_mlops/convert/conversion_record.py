@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from d2c_mlops.convert.repair.repair_result import RepairFacts
     from d2c_mlops.convert.source.finding import FindingFacts
     from d2c_mlops.convert.verify.verify import VerdictFacts
-    from d2c_mlops.convert.write.writing import WrittenFacts
+    from d2c_mlops.convert.write.write_conversion import WrittenFacts
 
 
 class StageRefusal(TypedDict):

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d2c_mlops.convert.check.addresses import without_secrets
+from d2c_mlops.convert.check.notebook_urls import without_secrets
 from d2c_mlops.convert.run.isolation import PROPERTIES, TRUSTED, protection_table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from d2c_mlops.convert.run.feature_agreement import AgreementFigures
     from d2c_mlops.convert.source.finding import FindingFacts
     from d2c_mlops.convert.verify.verify import SavedFigures, VerdictFacts
-    from d2c_mlops.convert.write.writing import WrittenFacts
+    from d2c_mlops.convert.write.write_conversion import WrittenFacts
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d9d9d4; --soft: #6b6b66; --good: #1d7a46; --bad: #b3261e; --note: #8a6100; }
@@ -54,18 +54,18 @@ def page(record: ConversionRecord) -> str:
     name = escape(Path(record["notebook"]).name)
     parts = [
         f"<h1>{name}</h1><p class=soft>converted as <code>{escape(record['name'])}</code></p>",
-        _verdict(record),
-        _next(record),
-        _structure(record.get("written")),
-        _model(record.get("written")),
-        _read(record.get("read")),
-        _fetched(record.get("revived")),
-        _fixes(record.get("revived")),
-        _compared(record.get("verdict")),
-        _left(record.get("written")),
-        _findings(record["findings"]),
-        _isolation(record),
-        _stages(record["seconds"]),
+        _verdict_section(record),
+        _next_section(record),
+        _structure_section(record.get("written")),
+        _model_section(record.get("written")),
+        _data_flow_section(record.get("read")),
+        _fetched_section(record.get("revived")),
+        _fixes_section(record.get("revived")),
+        _compared_section(record.get("verdict")),
+        _unconverted_cells_section(record.get("written")),
+        _findings_section(record["findings"]),
+        _isolation_section(record),
+        _stages_section(record["seconds"]),
     ]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -73,7 +73,7 @@ def page(record: ConversionRecord) -> str:
     )
 
 
-def _verdict(record: ConversionRecord) -> str:
+def _verdict_section(record: ConversionRecord) -> str:
     refusal, verdict = record.get("refusal"), record.get("verdict")
     if refusal:
         place = f"cell {refusal['cell']}: " if refusal["cell"] else ""
@@ -88,11 +88,11 @@ def _verdict(record: ConversionRecord) -> str:
 _DOING = {"revive": "repair and run", "read": "read", "write": "write", "verify": "verify"}
 
 
-def _next(record: ConversionRecord) -> str:
+def _next_section(record: ConversionRecord) -> str:
     return f"<div class=next>Next: <pre>{escape(record['next'])}</pre></div>"
 
 
-def _structure(written: WrittenFacts | None) -> str:
+def _structure_section(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     before, after = written["structure"]["before"], written["structure"]["after"]
@@ -102,10 +102,10 @@ def _structure(written: WrittenFacts | None) -> str:
         for title, names in (("Functions", written["functions"]), ("Parameters", written["parameters"]))
     )
     files = f"<p class=soft>{escape(written['notebook'])}<br>{escape(written['module_file'])}</p>"
-    return f"<h2>Structure</h2>{_table(('', 'before', 'after'), rows)}{lists}{files}"
+    return f"<h2>Structure</h2>{_table_section(('', 'before', 'after'), rows)}{lists}{files}"
 
 
-def _read(read: DataFlowReport | None) -> str:
+def _data_flow_section(read: DataFlowReport | None) -> str:
     """Show the data flow: the names that each cell reads and defines."""
     if not read or not read["cells"]:
         return ""
@@ -119,28 +119,28 @@ def _read(read: DataFlowReport | None) -> str:
         for cell in read["cells"]
     ]
     fits = [(fit["cell"], fit["estimator"], fit["features"], fit["target"]) for fit in read["fits"]]
-    fits_table = _table(("cell", "estimator", "features", "target"), fits) if fits else ""
-    flow = _table(("cell", "role", "reads", "defines"), rows)
+    fits_table = _table_section(("cell", "estimator", "features", "target"), fits) if fits else ""
+    flow = _table_section(("cell", "role", "reads", "defines"), rows)
     return f"<h2>Data flow</h2>{fits_table}<details><summary class=soft>Cell by cell</summary>{flow}</details>"
 
 
-def _model(written: WrittenFacts | None) -> str:
+def _model_section(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     if written["model"]:
         agreement = written.get("agreement")
         served = (
-            f"<h2>Served and training features compared</h2><p>{escape(served_text(agreement))}.</p>"
+            f"<h2>Served and training features compared</h2><p>{escape(feature_agreement_text(agreement))}.</p>"
             if agreement
             else ""
         )
         return f"<h2>Model</h2><p><code>{escape(written['model'])}</code></p>{served}"
     tried = [(candidate,) for candidate in written.get("tried", ())]
-    candidates = f"<p class=soft>Candidates tested:</p>{_table(('',), tried)}" if tried else ""
+    candidates = f"<p class=soft>Candidates tested:</p>{_table_section(('',), tried)}" if tried else ""
     return f"<h2>Model</h2><p>None: {escape(written['no_model'])}.</p>{candidates}"
 
 
-def served_text(agreement: AgreementFigures) -> str:
+def feature_agreement_text(agreement: AgreementFigures) -> str:
     """Return how many records got the same features alone and in pairs as in the whole table."""
     from d2c_mlops.convert.run.feature_agreement import PAIRS, SINGLES
 
@@ -155,7 +155,7 @@ def served_text(agreement: AgreementFigures) -> str:
     )
 
 
-def _fixes(repair: RepairFacts | None) -> str:
+def _fixes_section(repair: RepairFacts | None) -> str:
     if not repair:
         return ""
     fixes, missing = repair["mends"], repair["missing"]
@@ -167,10 +167,10 @@ def _fixes(repair: RepairFacts | None) -> str:
             else lost
         )
     rows = [(fix["cell"], _Code(fix["before"]), _Code(fix["after"]), fix["reason"]) for fix in fixes]
-    return f"<h2>Fixes</h2>{lost}{_table(('cell', 'before', 'after', 'why'), rows)}"
+    return f"<h2>Fixes</h2>{lost}{_table_section(('cell', 'before', 'after', 'why'), rows)}"
 
 
-def _fetched(repair: RepairFacts | None) -> str:
+def _fetched_section(repair: RepairFacts | None) -> str:
     """List the files that were downloaded before the runs; the runs and the conversion read these files."""
     if repair is None or not repair["fetched"]:
         return ""
@@ -187,16 +187,16 @@ def _fetched(repair: RepairFacts | None) -> str:
     summary = (
         "Downloaded once before the run, which has no network access. The notebook and its conversion read these files."
     )
-    return f"<h2>Downloaded data</h2><p>{summary}</p>{_table(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
+    return f"<h2>Downloaded data</h2><p>{summary}</p>{_table_section(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
 
 
-def _compared(verdict: VerdictFacts | None) -> str:
+def _compared_section(verdict: VerdictFacts | None) -> str:
     if verdict is None:
         return ""
     items, saved = verdict["items"], _saved_figures(verdict["saved"])
     if not items:
         return f"<h2>Compared results</h2>{saved}" if saved else ""
-    return f"<h2>Compared results</h2>{saved}{_table(items[0], (tuple(item.values()) for item in items))}"
+    return f"<h2>Compared results</h2>{saved}{_table_section(items[0], (tuple(item.values()) for item in items))}"
 
 
 def _saved_figures(saved: SavedFigures) -> str:
@@ -211,27 +211,27 @@ def _saved_figures(saved: SavedFigures) -> str:
     )
 
 
-def _left(written: WrittenFacts | None) -> str:
+def _unconverted_cells_section(written: WrittenFacts | None) -> str:
     if not written:
         return ""
     rows = [(entry["where"], entry["what"]) for entry in written["plain"]]
-    plain = f"<h2>Cells not converted to functions</h2>{_table(('cell', 'why'), rows)}" if rows else ""
+    plain = f"<h2>Cells not converted to functions</h2>{_table_section(('cell', 'why'), rows)}" if rows else ""
     dropped = written["dropped"]
-    gone = f"<h2>Omitted</h2>{_table(('',), [(omitted,) for omitted in dropped])}" if dropped else ""
+    gone = f"<h2>Omitted</h2>{_table_section(('',), [(omitted,) for omitted in dropped])}" if dropped else ""
     return plain + gone
 
 
-def _findings(findings: Sequence[FindingFacts]) -> str:
+def _findings_section(findings: Sequence[FindingFacts]) -> str:
     rows = [
         (finding["rule"], finding["severity"], f"{finding['cell'] or ''}", finding["message"], finding["fix"])
         for finding in sorted(findings, key=lambda entry: ("error", "warning", "info").index(entry["severity"]))
     ]
     if not rows:
         return ""
-    return f"<h2>Manual review</h2><p class=soft>Findings of <code>d2c check</code> in the original notebook.</p>{_table(('rule', '', 'cell', 'finding', 'fix'), rows)}"
+    return f"<h2>Manual review</h2><p class=soft>Findings of <code>d2c check</code> in the original notebook.</p>{_table_section(('rule', '', 'cell', 'finding', 'fix'), rows)}"
 
 
-def _isolation(record: ConversionRecord) -> str:
+def _isolation_section(record: ConversionRecord) -> str:
     """Return the isolation mode, the number of runs, and what each mode protects."""
     runs = record["runs"]
     if not runs:
@@ -243,11 +243,11 @@ def _isolation(record: ConversionRecord) -> str:
     return (
         f"<h2>Isolation</h2><p>The notebook was run {sum(runs.values())} times ({stages}), each time in a copy of its folder, with the isolation mode "
         f"<b>{escape(used)}</b>.</p><details><summary class=soft>Protection by mode</summary>"
-        f"{_table(('mode', *PROPERTIES), rows)}{_table(('', 'means'), meaning)}</details>"
+        f"{_table_section(('mode', *PROPERTIES), rows)}{_table_section(('', 'means'), meaning)}</details>"
     )
 
 
-def _stages(seconds: Mapping[str, float]) -> str:
+def _stages_section(seconds: Mapping[str, float]) -> str:
     durations = " · ".join(f"{escape(stage)} {took:.1f} s" for stage, took in seconds.items())
     return f"<p class=soft>{durations}</p>"
 
@@ -259,13 +259,13 @@ class _Code(str):
         return super().__new__(cls, text or "")
 
 
-def _table(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
-    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+def _table_section(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    body = "".join("<tr>" + "".join(_cell_section(value) for value in row) + "</tr>" for row in rows)
     top = "".join(f"<th>{escape(str(column))}</th>" for column in head)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def _cell(value: object) -> str:
+def _cell_section(value: object) -> str:
     if isinstance(value, _Code):
         return f"<td><pre>{escape(value)}</pre></td>"
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from d2c_mlops.convert.check.check import check
-from d2c_mlops.convert.conversion_report import served_text, write_report
+from d2c_mlops.convert.conversion_report import feature_agreement_text, write_report
 from d2c_mlops.convert.plan import data_flow
-from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.plan.plan import Plan, plan_notebook
 from d2c_mlops.convert.run import container_pool
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
@@ -22,7 +22,7 @@ from d2c_mlops.convert.run.isolation import best_mode, mode
 from d2c_mlops.convert.source.finding import Finding, FindingFacts
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.convert.write.project import find_or_make
-from d2c_mlops.convert.write.writing import WrittenNotebook, default_name, write
+from d2c_mlops.convert.write.write_conversion import WrittenNotebook, default_name, write
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
@@ -115,7 +115,7 @@ class Conversion:
                     place = self.written.module_file.parents[1] / "local"
                     lines.append(f"local     {', '.join(self.local)} copied into {place}: edit the copies")
                 if self.written.agreement:
-                    lines.append(f"served    {served_text(self.written.agreement)}")
+                    lines.append(f"served    {feature_agreement_text(self.written.agreement)}")
             if self.verdict is not None:
                 lines.append(f"verdict   {self.verdict.status}: {self.verdict.reason}")
                 if saved := self.verdict.saved.get("cells"):
@@ -210,7 +210,7 @@ def convert(
         raise UsageError("the notebook does not exist", where=str(path), next=f"ls {path.parent}")
     if data is not None and not Path(data).is_dir():
         raise UsageError("the folder does not exist", where=str(data), next="pass the folder with the notebook's files")
-    name = name or _name(path)
+    name = name or _conversion_name(path)
     if not name.isidentifier() or name != name.lower():
         raise UsageError(f"{name!r} is not a valid module name", next="use lower case letters, digits and _")
     if install and isolation.startswith(PREFIX):
@@ -228,7 +228,7 @@ def convert(
     options = StageOptions(folder, settings, install, run, limits, progress)
     stage = STAGES[0]
     try:
-        conversion.local = _local(conversion, folder if data is not None else None, local, index, progress)
+        conversion.local = _copy_local_modules(conversion, folder if data is not None else None, local, index, progress)
         for stage in [name for name in STAGES if name in stages and name != "report"]:
             if not run and stage in ("revive", "verify"):
                 continue
@@ -241,7 +241,7 @@ def convert(
     except UsageError:
         raise
     except D2CError as error:
-        conversion.refusal = _refused(stage, error)
+        conversion.refusal = _refusal(stage, error)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # no notebook may crash the converter: any error becomes a refusal
@@ -252,14 +252,14 @@ def convert(
     finally:
         if isolation.startswith(PREFIX):
             container_pool.close_all()
-    conversion.findings = [finding.to_dict() for finding in _findings(path)]
+    conversion.findings = [finding.to_dict() for finding in _check_findings(path)]
     if "report" in stages:
         conversion.report = work / "report.html"
         write_report(conversion.to_dict(), work)
     return conversion
 
 
-def _local(
+def _copy_local_modules(
     conversion: Conversion, data: Path | None, local: Sequence[str], index: Sequence[str], progress: Progress
 ) -> list[str]:
     """Copy the author's own modules for the runs; raises DataRefused if a name is also the name of a package."""
@@ -276,19 +276,19 @@ def _local(
     )
 
 
-def _extra(conversion: Conversion) -> list[Path]:
+def _import_folders(conversion: Conversion) -> list[Path]:
     """Return the folders from which the runs import, beyond the environment."""
     return [folder for name in ("local", "packages") if (folder := conversion.work / name).is_dir()]
 
 
-def _name(path: Path) -> str:
+def _conversion_name(path: Path) -> str:
     from d2c_mlops.convert.plan import naming
 
     module_name = naming.snake_case(path.stem)
     return module_name if module_name.isidentifier() else "notebook"
 
 
-def _repair(conversion: Conversion, options: StageOptions) -> None:
+def _repair_copy(conversion: Conversion, options: StageOptions) -> None:
     from d2c_mlops.convert.repair.repairing import repair_notebook
 
     conversion.repair = repair_notebook(
@@ -310,16 +310,16 @@ def _repair(conversion: Conversion, options: StageOptions) -> None:
         conversion.refusal = ConversionRefused("revive", cell, refusal.why, refusal.next)
 
 
-def _read(conversion: Conversion, options: StageOptions) -> None:
-    conversion.plan = read(read_notebook(_source(conversion)))
+def _read_notebook(conversion: Conversion, options: StageOptions) -> None:
+    conversion.plan = plan_notebook(read_notebook(_notebook_to_convert(conversion)))
 
 
-def _write(conversion: Conversion, options: StageOptions) -> None:
+def _write_project(conversion: Conversion, options: StageOptions) -> None:
     if conversion.plan is None:
-        _read(conversion, options)
+        _read_notebook(conversion, options)
     assert conversion.plan is not None
     project = find_or_make(options.settings.root)
-    folder = _source(conversion).parent if conversion.repair is not None else options.data
+    folder = _notebook_to_convert(conversion).parent if conversion.repair is not None else options.data
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     days = [date.fromtimestamp(path.stat().st_mtime) for path in files if path.suffix != ".ipynb"]
     small = sum(path.stat().st_size for path in files) <= LARGEST_COPY
@@ -334,7 +334,7 @@ def _write(conversion: Conversion, options: StageOptions) -> None:
         timeout=options.limits.seconds,
         memory=options.limits.memory,
         isolation=options.limits.isolation,
-        packages=_extra(conversion),
+        packages=_import_folders(conversion),
         local=conversion.work / "local" if conversion.local else None,
     )
     shutil.copyfile(conversion.notebook, conversion.work / "original.ipynb")
@@ -342,7 +342,7 @@ def _write(conversion: Conversion, options: StageOptions) -> None:
     (conversion.work / "alignment.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
-def _verify(conversion: Conversion, options: StageOptions) -> None:
+def _verify_conversion(conversion: Conversion, options: StageOptions) -> None:
     from d2c_mlops.convert.verify.verify import verify
 
     assert conversion.repair is not None and conversion.written is not None
@@ -358,25 +358,25 @@ def _verify(conversion: Conversion, options: StageOptions) -> None:
 
 
 _STAGES: dict[str, Stage] = {
-    "revive": _repair,
-    "read": _read,
-    "write": _write,
-    "verify": _verify,
+    "revive": _repair_copy,
+    "read": _read_notebook,
+    "write": _write_project,
+    "verify": _verify_conversion,
 }
 
 
-def _source(conversion: Conversion) -> Path:
+def _notebook_to_convert(conversion: Conversion) -> Path:
     """Return the notebook to convert: the repaired copy where there is one."""
     repaired = conversion.repair.notebook if conversion.repair is not None else None
     return conversion.notebook if repaired is None else repaired
 
 
-def _refused(stage: str, error: D2CError) -> ConversionRefused:
+def _refusal(stage: str, error: D2CError) -> ConversionRefused:
     why = "; ".join([error.what, *(str(failure) for failure in error.failures)])
     return ConversionRefused(stage, error.cell, why, error.next or "d2c check lists what is wrong with the notebook")
 
 
-def _findings(path: Path) -> Sequence[Finding]:
+def _check_findings(path: Path) -> Sequence[Finding]:
     try:
         return check(path).findings
     except D2CError:

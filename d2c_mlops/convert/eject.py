@@ -65,7 +65,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
         )
     nbs, lib = str(section.get("nbs_path", "nbs")), str(section.get("lib_path", project.name))
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
-    modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _without_marks(path)]
+    modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _remove_nbdev_markers(path)]
     pyproject = out / "pyproject.toml"
     pyproject.write_text(_without_nbdev(pyproject.read_text(encoding="utf-8")), encoding="utf-8")
     tests = []
@@ -80,13 +80,13 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
                 target = target.with_name(f"{target.stem}_cells.py")
             target.parent.mkdir(exist_ok=True)
             target.write_text(source, encoding="utf-8")
-            _tidy(target)
+            _remove_nbdev_traces(target)
             tests.append(str(target.relative_to(out)))
-    passed = _suite(out, tests) if check and tests else 0
+    passed = _run_exported_tests(out, tests) if check and tests else 0
     return Ejected(out, tuple(modules), tuple(tests), passed)
 
 
-def _without_marks(file: Path) -> bool:
+def _remove_nbdev_markers(file: Path) -> bool:
     """Take nbdev's marks off a module; return whether it had any."""
     text = file.read_text(encoding="utf-8")
     lines = text.split("\n")
@@ -94,7 +94,7 @@ def _without_marks(file: Path) -> bool:
     if code_lines == lines:
         return False
     file.write_text(re.sub(r"\n{4,}", "\n\n\n", "\n".join(code_lines)).strip("\n") + "\n", encoding="utf-8")
-    _tidy(file)
+    _remove_nbdev_traces(file)
     return True
 
 
@@ -108,7 +108,7 @@ def _without_nbdev(text: str) -> str:
     return "\n".join(code_lines).rstrip() + "\n"
 
 
-def _tidy(file: Path) -> None:
+def _remove_nbdev_traces(file: Path) -> None:
     if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
         subprocess.run([ruff, "format", "-q", "--isolated", "--line-length", "110", str(file)], capture_output=True)
 
@@ -139,7 +139,9 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
     module = package.joinpath(*default.split(".")).with_suffix(".py")
     code = "\n\n".join(part for part in body if part.strip())
     names = f"import {lib}.{default} as _module\n\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
-    test = "\n".join(f"    {line}" if line.strip() else "" for line in _one_function(code, _module_names(module)))
+    test = "\n".join(
+        f"    {line}" if line.strip() else "" for line in _cells_as_function_body(code, _module_names(module))
+    )
     docstring = f'"""Assertions of the notebook of {default}, in cell order."""'
     lines = [docstring, "", "# ruff: noqa", "import matplotlib", "import pytest", "", 'matplotlib.use("Agg")', "",
              names, "", "def display(*given, **named):", "    pass", "", f"def test_{default.replace('.', '_')}(tmp_path, monkeypatch):",
@@ -147,7 +149,7 @@ def _test_module(notebook: Path, lib: str, package: Path) -> tuple[str, str] | N
     return default, "\n".join(lines) + "\n"
 
 
-def _one_function(code: str, exported: set[str]) -> list[str]:
+def _cells_as_function_body(code: str, exported: set[str]) -> list[str]:
     """Cells share their names as the lines of one function do; a name of the module that they set again stays global."""
     from d2c_mlops.convert.source.scopes import names_in
 
@@ -204,7 +206,7 @@ class _Asserts(ast.NodeTransformer):
             if name in ("nbdev_export", "show_doc"):
                 return ast.Pass()
             if name == "test_fail" and call.args:
-                return self.failing([ast.Expr(ast.Call(call.args[0], [], []))], _words(call))
+                return self.failing([ast.Expr(ast.Call(call.args[0], [], []))], _string_list_node(call))
         return node
 
     def visit_With(self, node: ast.With) -> ast.AST:
@@ -237,11 +239,11 @@ class _Asserts(ast.NodeTransformer):
         return ast.With([ast.withitem(call, bound)], body)
 
 
-def _words(call: ast.Call) -> ast.expr | None:
+def _string_list_node(call: ast.Call) -> ast.expr | None:
     return next((word.value for word in call.keywords if word.arg == "contains"), None)
 
 
-def _suite(out: Path, tests: list[str]) -> int:
+def _run_exported_tests(out: Path, tests: list[str]) -> int:
     """Run the exported tests in an environment without notebooks and nbdev; return how many passed."""
     environ = {**os.environ, "PYTHONPATH": str(out), "MPLBACKEND": "Agg"}
     block = "import sys; sys.modules['nbdev'] = None; sys.modules['fastcore'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"

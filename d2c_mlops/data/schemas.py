@@ -21,28 +21,28 @@ __all__ = ['TIME', 'NOT_NEGATIVE', 'POSITIVE', 'SHARE', 'CURRENCY', 'PERIOD', 'W
 TIME = pd.DatetimeTZDtype("us", "UTC")
 
 
-def _column(dtype: Any, unit: str, description: str, nullable: bool = False, checks: Any = None) -> pa.Column:
+def _schema_column(dtype: Any, unit: str, description: str, nullable: bool = False, checks: Any = None) -> pa.Column:
     return pa.Column(dtype, checks, nullable=nullable, description=description, metadata={"unit": unit})
 
 
 def text_column(description: str, nullable: bool = False, checks: Any = None) -> pa.Column:
     """Return a column of text or identifiers."""
-    return _column("str", "text", description, nullable, checks)
+    return _schema_column("str", "text", description, nullable, checks)
 
 
 def time_column(description: str, nullable: bool = True) -> pa.Column:
     """Return a column of instants, microseconds in UTC."""
-    return _column(TIME, "UTC", description, nullable)
+    return _schema_column(TIME, "UTC", description, nullable)
 
 
 def amount_column(description: str, unit: str, check: pa.Check) -> pa.Column:
     """Return a column of numbers that must be there and finite."""
-    return _column("float64", unit, description, False, check)
+    return _schema_column("float64", unit, description, False, check)
 
 
 def flag_column(description: str) -> pa.Column:
     """Return a column of yes and no."""
-    return _column("bool", "flag", description)
+    return _schema_column("bool", "flag", description)
 
 # %% ../../nbs/data/schemas.ipynb #8d9e7082
 NOT_NEGATIVE = pa.Check.ge(0, error="must not be negative")
@@ -78,7 +78,7 @@ ORDERS = {
 }
 ORDER_LINES = {
     "order_id": text_column("The order that the line belongs to"),
-    "line_no": _column("int64", "count", "Number of the line within its order", checks=NOT_NEGATIVE),
+    "line_no": _schema_column("int64", "count", "Number of the line within its order", checks=NOT_NEGATIVE),
     "product_id": text_column("What was ordered"),
     "ordered_at": time_column("When the order was placed", nullable=False),
     "quantity": amount_column("Units ordered", "units", POSITIVE),
@@ -100,7 +100,9 @@ PRODUCTS = {
     "category": text_column("Category within the department", nullable=True),
     "department": text_column("Department", nullable=True),
     "brand": text_column("Brand", nullable=True),
-    "unit_cost": _column("float64", "money in currency", "What one unit costs to buy or make", True, NOT_NEGATIVE),
+    "unit_cost": _schema_column(
+        "float64", "money in currency", "What one unit costs to buy or make", True, NOT_NEGATIVE
+    ),
 }
 CUSTOMERS = {
     "customer_id": text_column("Identifier of the customer"),
@@ -113,8 +115,8 @@ SALES_TOTALS = {
     "date": time_column("Beginning of the first day of the period", nullable=False),
     "last_day": time_column("Beginning of the last day of the period", nullable=False),
     "frequency": text_column("Length of the period: D (day), W (week), M (month)", checks=PERIOD),
-    "units": _column("float64", "units", "Net units of the period; negative where more came back than was sold"),
-    "revenue": _column("float64", "money in currency", "Net money of the period", nullable=True),
+    "units": _schema_column("float64", "units", "Net units of the period; negative where more came back than was sold"),
+    "revenue": _schema_column("float64", "money in currency", "Net money of the period", nullable=True),
     "currency": text_column("Currency of revenue", nullable=True, checks=CURRENCY),
 }
 LEADS = {
@@ -143,24 +145,26 @@ ENDS_AFTER_IT_BEGINS = pa.Check(
 )
 CALENDAR = _plan_columns(
     event=text_column("What happens: open, holiday, school_holiday, launch, tv, weather_temperature, ..."),
-    value=_column("float64", "of the event", "1 where it happens, 0 where not, or a number; open: 0 is closed"),
+    value=_schema_column("float64", "of the event", "1 where it happens, 0 where not, or a number; open: 0 is closed"),
 )
 PROMOTIONS = _plan_columns(
     kind=text_column("Kind of the promotion"),
-    discount=_column(
+    discount=_schema_column(
         "float64", "share", "Share of the regular price that is taken off; 0 is no promotion", True, SHARE
     ),
-    planned_price=_column("float64", "money in currency", "Price of a unit during the promotion", True, POSITIVE),
+    planned_price=_schema_column(
+        "float64", "money in currency", "Price of a unit during the promotion", True, POSITIVE
+    ),
 )
 PRICES = _plan_columns(
-    price=_column("float64", "money in currency", "Planned regular price of a unit", False, POSITIVE),
+    price=_schema_column("float64", "money in currency", "Planned regular price of a unit", False, POSITIVE),
     currency=text_column("Currency of price", nullable=True, checks=CURRENCY),
 )
 STOCK = _plan_columns(
     planned=False,
-    share_out=_column("float64", "share", "Share of the selling hours without stock", True, SHARE),
-    on_hand=_column("float64", "units", "Units on hand at the end of the last day", True, NOT_NEGATIVE),
-    hours=_column("float64", "hours", "Selling hours of the days", True, NOT_NEGATIVE),
+    share_out=_schema_column("float64", "share", "Share of the selling hours without stock", True, SHARE),
+    on_hand=_schema_column("float64", "units", "Units on hand at the end of the last day", True, NOT_NEGATIVE),
+    hours=_schema_column("float64", "hours", "Selling hours of the days", True, NOT_NEGATIVE),
 )
 
 # %% ../../nbs/data/schemas.ipynb #5a1cee9a
@@ -198,19 +202,19 @@ DAYS = {
 """The columns between whose values a row lies in time, by table."""
 
 
-def _schema(name: str, columns: Mapping[str, pa.Column], *checks: pa.Check) -> pa.DataFrameSchema:
+def _table_schema(name: str, columns: Mapping[str, pa.Column], *checks: pa.Check) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(dict(columns), list(checks), name=name, strict=True, ordered=True, unique=KEYS[name])
 
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
-    "orders": _schema("orders", ORDERS),
-    "order_lines": _schema("order_lines", ORDER_LINES, RETURNED_AT_MOST_BOUGHT, DISCOUNT_AT_MOST_WORTH),
-    "products": _schema("products", PRODUCTS),
-    "customers": _schema("customers", CUSTOMERS),
-    "leads": _schema("leads", LEADS),
-    "sales_totals": _schema("sales_totals", SALES_TOTALS),
-    "calendar": _schema("calendar", CALENDAR, ENDS_AFTER_IT_BEGINS),
-    "promotions": _schema("promotions", PROMOTIONS, ENDS_AFTER_IT_BEGINS),
-    "prices": _schema("prices", PRICES, ENDS_AFTER_IT_BEGINS),
-    "stock": _schema("stock", STOCK, ENDS_AFTER_IT_BEGINS),
+    "orders": _table_schema("orders", ORDERS),
+    "order_lines": _table_schema("order_lines", ORDER_LINES, RETURNED_AT_MOST_BOUGHT, DISCOUNT_AT_MOST_WORTH),
+    "products": _table_schema("products", PRODUCTS),
+    "customers": _table_schema("customers", CUSTOMERS),
+    "leads": _table_schema("leads", LEADS),
+    "sales_totals": _table_schema("sales_totals", SALES_TOTALS),
+    "calendar": _table_schema("calendar", CALENDAR, ENDS_AFTER_IT_BEGINS),
+    "promotions": _table_schema("promotions", PROMOTIONS, ENDS_AFTER_IT_BEGINS),
+    "prices": _table_schema("prices", PRICES, ENDS_AFTER_IT_BEGINS),
+    "stock": _table_schema("stock", STOCK, ENDS_AFTER_IT_BEGINS),
 }

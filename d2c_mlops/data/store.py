@@ -33,9 +33,9 @@ from ..suppression import leave_out
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
-__all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'months_of', 'split_months',
-           'disk_trouble', 'write_atomic', 'remove_unreferenced', 'write_table', 'write', 'dataset_digest', 'Manifest',
-           'list_datasets', 'read_manifest']
+__all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'month_numbers', 'split_months',
+           'translate_full_disk', 'write_atomic', 'remove_unreferenced', 'write_table', 'write', 'dataset_digest',
+           'Manifest', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -76,7 +76,7 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 # %% ../../nbs/data/store.ipynb #1e51b23b
-def months_of(table: str, frame: pd.DataFrame) -> Ints:
+def month_numbers(table: str, frame: pd.DataFrame) -> Ints:
     """Return the month of each row as months since 1970 in UTC, or the least integer where a row has no time."""
     column = TIME_COLUMN.get(table)
     if column is None:
@@ -88,8 +88,8 @@ def months_of(table: str, frame: pd.DataFrame) -> Ints:
 
 def split_months(table: str, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the rows of each month with its folder's name, sorted by the table's key."""
-    months = months_of(table, frame)
-    ranks = [frame[k].to_numpy() if k == "line_no" else _rank(frame[k]) for k in reversed(KEYS[table])]
+    months = month_numbers(table, frame)
+    ranks = [frame[k].to_numpy() if k == "line_no" else _row_rank(frame[k]) for k in reversed(KEYS[table])]
     order = np.lexsort([*ranks, months])
     if (np.diff(order) != 1).any():
         frame, months = frame.take(order), months[order]
@@ -99,7 +99,7 @@ def split_months(table: str, frame: pd.DataFrame) -> Iterator[tuple[str, pd.Data
         yield "all" if np.isnat(month) else f"month={month}", frame.iloc[start:stop]
 
 
-def _rank(column: pd.Series[Any]) -> Ints:
+def _row_rank(column: pd.Series[Any]) -> Ints:
     codes, unique = pd.factorize(column)
     position = np.empty(len(unique), np.int64)
     position[np.argsort(unique.to_numpy(dtype=object))] = np.arange(len(unique))
@@ -111,7 +111,7 @@ TEMPORARY = ".tmp-"
 
 
 @contextmanager
-def disk_trouble(folder: Path) -> Iterator[None]:
+def translate_full_disk(folder: Path) -> Iterator[None]:
     """Turn a full disk into Temporary; other errors of the file system pass."""
     try:
         yield
@@ -185,11 +185,11 @@ def write_table(folder: Path, table: str, frame: pd.DataFrame, zone: str = "UTC"
             pq.write_table(content, sink, compression="lz4", row_group_size=ROWS_A_GROUP)
             write_atomic(folder / path, memoryview(sink.getvalue()), private=True)
         parts.append(TablePart(path, len(rows), digest))
-    first, last = _span(table, frame, zone)
+    first, last = _first_and_last_day(table, frame, zone)
     return TableParts(len(frame), first, last, tuple(schema.names), tuple(parts))
 
 
-def _span(table: str, frame: pd.DataFrame, zone: str) -> tuple[date | None, date | None]:
+def _first_and_last_day(table: str, frame: pd.DataFrame, zone: str) -> tuple[date | None, date | None]:
     first_column, last_column = DAYS.get(table, ("", ""))
     if not first_column or frame[first_column].isna().all():
         return None, None
@@ -222,12 +222,12 @@ def write(
     unknown = sorted(set(frames) - set(SCHEMAS))
     if unknown:
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
-    with disk_trouble(folder), lock(folder, "this dataset", timeout):
+    with translate_full_disk(folder), lock(folder, "this dataset", timeout):
         remove_unreferenced(folder)
         stay, left_out = leave_out(frames, store, name)
         tables = {table: write_table(folder, table, stay[table], zone) for table in SCHEMAS if table in stay}
         digest = dataset_digest(tables, zone)
-        current = _current(store, name)
+        current = _current_manifest(store, name)
         same = current is not None and current.digest == digest
         if current is not None and same and current.zone_from == zone_from:
             return current, False
@@ -247,7 +247,7 @@ def dataset_digest(tables: Mapping[str, TableParts], zone: str) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _current(store: Path, name: str) -> Manifest | None:
+def _current_manifest(store: Path, name: str) -> Manifest | None:
     if not (dataset_folder(store, name) / "manifest.json").exists():
         return None
     return read_manifest(store, name)

@@ -28,7 +28,7 @@ _all_ = ["SCHEMAS", "TIME_COLUMN", "end_of", "validate"]
 
 # %% auto #0
 __all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'as_known_before', 'as_known_before_sql', 'parts_before',
-           'read_parts', 'threads', 'footer_of', 'is_unchanged_since', 'bounds_of', 'parts_sql', 'require_time',
+           'read_parts', 'threads', 'part_footer', 'is_unchanged_since', 'bounds_of', 'parts_sql', 'require_time',
            'Tables', 'SCHEMAS', 'TIME_COLUMN', 'end_of', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
@@ -102,22 +102,22 @@ def threads() -> int:
     return min(cores, max(int(thread_limit), 1)) if thread_limit.isdigit() else cores
 
 
-def _session(zone: str) -> duckdb.DuckDBPyConnection:
+def _duckdb_session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
-    session.execute(f"SET TimeZone = '{_quoted(sql_zone(zone))}'")
+    session.execute(f"SET TimeZone = '{_quoted_identifier(sql_zone(zone))}'")
     session.execute("SET preserve_insertion_order = false")
     limit = max(SQL_MEMORY, MEMORY_A_THREAD * threads())
     session.execute(f"SET memory_limit = '{limit}MB'")
     session.execute(f"SET threads = {threads()}")
-    session.execute(f"SET temp_directory = '{_quoted(tempfile.gettempdir())}/d2c-duckdb'")
+    session.execute(f"SET temp_directory = '{_quoted_identifier(tempfile.gettempdir())}/d2c-duckdb'")
     return session
 
 
-def _quoted(text: str | Path) -> str:
+def _quoted_identifier(text: str | Path) -> str:
     return str(text).replace("'", "''")
 
 
-def _answer(session: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any]) -> pd.DataFrame:
+def _query_result(session: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any]) -> pd.DataFrame:
     try:
         answer = session.sql(query, params=list(params) or None)
         if answer is None:
@@ -149,7 +149,7 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
     return table
 
 # %% ../../nbs/data/tables.ipynb #8b1f60d3
-def footer_of(path: Path, names: Collection[str]) -> list[tuple[str, int, Any]] | None:
+def part_footer(path: Path, names: Collection[str]) -> list[tuple[str, int, Any]] | None:
     """Return name, number of values and statistics of the named columns in each row group of a part; None for a broken one."""
     try:
         footer = pq.read_metadata(path)
@@ -163,7 +163,7 @@ def footer_of(path: Path, names: Collection[str]) -> list[tuple[str, int, Any]] 
 
 def is_unchanged_since(path: Path, table: str, end: pd.Timestamp) -> bool:
     """Return whether the footer of a part shows that nothing in it happened or was learned at or after `end`."""
-    statistics = footer_of(path, {TIME_COLUMN.get(table, ""), *LEARNED_LATER.get(table, {})})
+    statistics = part_footer(path, {TIME_COLUMN.get(table, ""), *LEARNED_LATER.get(table, {})})
     if statistics is None:
         return False
     return all(s is not None and (s.null_count == n or (s.has_min_max and s.max < end)) for _, n, s in statistics)
@@ -172,7 +172,7 @@ def is_unchanged_since(path: Path, table: str, end: pd.Timestamp) -> bool:
 def bounds_of(paths: Sequence[Path], names: Collection[str]) -> dict[str, tuple[Any, Any]]:
     """Return the least and the greatest value of those columns that miss none, as the footers of all parts tell it."""
     statistics = [
-        statistic for path in paths for statistic in footer_of(path, names) or [(name, 0, None) for name in names]
+        statistic for path in paths for statistic in part_footer(path, names) or [(name, 0, None) for name in names]
     ]
     unknown = {name for name, _, s in statistics if s is None or s.null_count != 0 or not s.has_min_max}
     ends: dict[str, list[Any]] = {name: [] for name in names if name not in unknown}
@@ -185,14 +185,14 @@ def bounds_of(paths: Sequence[Path], names: Collection[str]) -> dict[str, tuple[
 def parts_sql(table: str, paths: Sequence[Path], end: pd.Timestamp | None) -> str:
     """Return the query over Parquet parts of `table` as it was known just before `end`; only where needed it rewinds."""
     whole = [path for path in paths if end is None or is_unchanged_since(path, table, end)]
-    queries = [f"SELECT * FROM {_files(whole)}"] if whole else []
+    queries = [f"SELECT * FROM {_parquet_list(whole)}"] if whole else []
     if end is not None and len(whole) < len(paths):
-        queries.append(as_known_before_sql(table, _files([path for path in paths if path not in whole]), end))
+        queries.append(as_known_before_sql(table, _parquet_list([path for path in paths if path not in whole]), end))
     return " UNION ALL ".join(queries)
 
 
-def _files(paths: Sequence[Path]) -> str:
-    listed = ", ".join(f"'{_quoted(path)}'" for path in paths)
+def _parquet_list(paths: Sequence[Path]) -> str:
+    listed = ", ".join(f"'{_quoted_identifier(path)}'" for path in paths)
     return f"read_parquet([{listed}], hive_partitioning = false)"
 
 # %% ../../nbs/data/tables.ipynb #c07b5029
@@ -274,7 +274,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
         They are bounds: rows after the day may lie within. A column that misses a value, or of which nothing is told, is left out.
         """
-        return _bounds(self, name, columns)
+        return _footer_bounds(self, name, columns)
 
     def sql(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
         """Return the answer to a DuckDB query over one view per table; `params` fill its question marks.
@@ -282,11 +282,11 @@ class Tables(Mapping[str, pd.DataFrame]):
         An instant that is cast to a date becomes its day in the zone of the tables.
         Of a table kept by time a query may name each year: `"orders 2024"`; `years` says which there are.
         """
-        with _session(self.zone) as session:
+        with _duckdb_session(self.zone) as session:
             for name in self._names:
                 _create_view(session, self, name)
                 _create_years(session, self, name, query)
-            return _answer(session, query, params)
+            return _query_result(session, query, params)
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
 def _frame(tables: Tables, name: str) -> pd.DataFrame:
@@ -323,7 +323,7 @@ def _by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
     return {} if "" in years else years
 
 
-def _bounds(tables: Tables, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
+def _footer_bounds(tables: Tables, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
     bounds = bounds_of([path for paths in _by_year(tables, name).values() for path in paths], columns)
     for effect in LEARNED_LATER.get(name, {}).values():
         if tables._end is not None and effect is not None and effect[0] in bounds:

@@ -23,9 +23,9 @@ from ..errors import DataRefused, Failure
 
 # %% auto #0
 __all__ = ['Mask', 'BLANK', 'NO_DAY', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'FIRST_YEAR', 'LAST_YEAR', 'YEARS', 'REFERENCES',
-           'read_text', 'read_time', 'read_number', 'read_whole', 'read_flag', 'failure_with_rows', 'outside_years',
-           'rows_of', 'coerce', 'broken_rules', 'check_table', 'validate', 'refusal', 'Reference', 'check_references',
-           'validate_all']
+           'read_text', 'read_time', 'read_number', 'read_whole', 'read_flag', 'failure_with_rows',
+           'is_implausible_year', 'rows_of', 'coerce_table', 'broken_rules', 'check_table', 'validate', 'refusal',
+           'Reference', 'check_references', 'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
@@ -36,7 +36,7 @@ NO_DAY = r"\d{4}(?:-\d\d)?"  # a year or a month, which ISO 8601 lets stand for 
 WHOLE = {"float32": 2**24, "float16": 2**11}  # below this float holds every whole number; else below 2**53
 
 
-def _lossy(value: Any, limit: float) -> bool:
+def _exceeds_exact_range(value: Any, limit: float) -> bool:
     if isinstance(value, float | np.floating):
         return bool(abs(float(value)) >= limit)
     if isinstance(value, bytes):
@@ -67,7 +67,7 @@ def read_text(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
         return column.astype("str"), bad
     if column.dtype != "str":
         values = column.astype(object)
-        bad = values.map(lambda value: _lossy(value, limit)).to_numpy(bool)
+        bad = values.map(lambda value: _exceeds_exact_range(value, limit)).to_numpy(bool)
         column = values.mask(bad, None).map(_as_text).astype("str")
     empty = (column.str.strip() == "").to_numpy(bool)
     return (column.mask(empty) if empty.any() else column), bad
@@ -149,7 +149,7 @@ READERS: dict[str, tuple[Reader, str]] = {
 
 # %% ../../nbs/data/validation.ipynb #12901d5a
 def failure_with_rows(
-    problem: str, where: str, bad: Mask, values: pd.Series[Any] | None = None, rows: Rows | None = None
+    problem: str, source_name: str, bad: Mask, values: pd.Series[Any] | None = None, rows: Rows | None = None
 ) -> list[Failure]:
     """Return one failure that names the first rows of `bad`, by file, line and key as far as known, or nothing."""
     at = np.flatnonzero(bad)
@@ -160,26 +160,26 @@ def failure_with_rows(
     if values is not None:
         shown = dict.fromkeys(repr(str(v)) for v in values.iloc[at[:SHOWN]] if not pd.isna(v))
         examples = f" ({', '.join(shown)})" if shown else ""
-    keys = "" if where.endswith(f".{rows.key}") else rows.of(at)
-    return [Failure(f"{problem}: {rows.names(at)}{examples}{keys}", where)]
+    keys = "" if source_name.endswith(f".{rows.key}") else rows.of(at)
+    return [Failure(f"{problem}: {rows.names(at)}{examples}{keys}", source_name)]
 
 # %% ../../nbs/data/validation.ipynb #456b663e
-def _kind(column: pa.Column) -> str:
+def _column_type_name(column: pa.Column) -> str:
     return str(column.dtype).split("[")[0] if str(column.dtype).startswith("str") else str(column.dtype)
 
 
-def _missing(name: str, column: str, frame: pd.DataFrame, where: str) -> Failure:
+def _missing(name: str, column: str, frame: pd.DataFrame, source_name: str) -> Failure:
     plain = {re.sub(r"[\W_]+", "_", str(c)).strip("_").lower(): str(c) for c in frame.columns}
     near = get_close_matches(column, list(plain), n=1, cutoff=0.5)
     hint = f"; the nearest column there is {plain[near[0]]!r}" if near else ""
-    return Failure(f"column {column!r} is missing{hint}", f"{where}{name}")
+    return Failure(f"column {column!r} is missing{hint}", f"{source_name}{name}")
 
 
 FIRST_YEAR, LAST_YEAR = 1970, 2100
 YEARS = f"the year must be from {FIRST_YEAR} to {LAST_YEAR}"
 
 
-def outside_years(times: pd.Series[Any]) -> Mask:
+def is_implausible_year(times: pd.Series[Any]) -> Mask:
     """Return the mask of instants in years that no order is from: a year of two digits, a typing error, a placeholder."""
     years = times.dt.year
     return np.asarray((years < FIRST_YEAR) | (years > LAST_YEAR), dtype=bool)
@@ -191,8 +191,8 @@ def rows_of(name: str, frame: pd.DataFrame, origin: Origin | None = None) -> Row
     return Rows(frame.index, key, frame.get(key), origin or Origin())
 
 
-def coerce(
-    name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None
+def coerce_table(
+    name: str, frame: pd.DataFrame, source_name: str = "", origin: Origin | None = None
 ) -> tuple[pd.DataFrame, list[Failure]]:
     """Return `frame` with the columns and types of table `name`, and what could not be read.
 
@@ -204,24 +204,24 @@ def coerce(
     frame = frame.reset_index(drop=True)
     for label, column in SCHEMAS[name].columns.items():
         if label not in frame.columns and not column.nullable:
-            failures.append(_missing(name, label, frame, where))
+            failures.append(_missing(name, label, frame, source_name))
             continue
         source_column = frame[label] if label in frame.columns else pd.Series([None] * len(frame), dtype=object)
-        kind = "string" if _kind(column) in ("string", "str") else _kind(column)
+        kind = "string" if _column_type_name(column) in ("string", "str") else _column_type_name(column)
         read, what = READERS[kind]
         columns[label], bad = read(source_column)
-        failures += failure_with_rows(what, f"{where}{name}.{label}", bad, source_column, rows)
+        failures += failure_with_rows(what, f"{source_name}{name}.{label}", bad, source_column, rows)
         if kind == str(TIME):
             failures += failure_with_rows(
-                YEARS, f"{where}{name}.{label}", outside_years(columns[label]), source_column, rows
+                YEARS, f"{source_name}{name}.{label}", is_implausible_year(columns[label]), source_column, rows
             )
         if not column.nullable and kind != "bool":
             empty = columns[label].isna().to_numpy() & ~bad
-            failures += failure_with_rows("must not be empty", f"{where}{name}.{label}", empty, None, rows)
+            failures += failure_with_rows("must not be empty", f"{source_name}{name}.{label}", empty, None, rows)
     return pd.DataFrame(columns, index=frame.index), failures
 
 # %% ../../nbs/data/validation.ipynb #10d24d6b
-def broken_rules(name: str, frame: pd.DataFrame, where: str = "", rows: Rows | None = None) -> list[Failure]:
+def broken_rules(name: str, frame: pd.DataFrame, source_name: str = "", rows: Rows | None = None) -> list[Failure]:
     """Return what the rows of a coerced `frame` break: ranges, formats, relations of columns, unique keys."""
     failures: list[Failure] = []
     schema = SCHEMAS[name]
@@ -230,49 +230,49 @@ def broken_rules(name: str, frame: pd.DataFrame, where: str = "", rows: Rows | N
             if label in frame:
                 fine = check(frame[label]).check_output.reindex(frame.index, fill_value=True)
                 failures += failure_with_rows(
-                    str(check.error), f"{where}{name}.{label}", ~fine.to_numpy(bool), frame[label], rows
+                    str(check.error), f"{source_name}{name}.{label}", ~fine.to_numpy(bool), frame[label], rows
                 )
     needed = [label for label, column in schema.columns.items() if label in frame and not column.nullable]
     unread = frame[needed].isna().any(axis=1)
     for check in schema.checks if set(schema.columns) == set(frame.columns) else []:
         fine = check(frame).check_output | unread
-        failures += failure_with_rows(str(check.error), f"{where}{name}", ~fine.to_numpy(bool), None, rows)
+        failures += failure_with_rows(str(check.error), f"{source_name}{name}", ~fine.to_numpy(bool), None, rows)
     key = KEYS[name]
     if not set(key) <= set(frame.columns):
         return failures
     twice = frame.duplicated(key, keep="first").to_numpy()
     complete = frame[key].notna().all(axis=1).to_numpy()
     return failures + failure_with_rows(
-        f"{', '.join(key)} must be unique", f"{where}{name}", twice & complete, frame[key[0]], rows
+        f"{', '.join(key)} must be unique", f"{source_name}{name}", twice & complete, frame[key[0]], rows
     )
 
 # %% ../../nbs/data/validation.ipynb #c07826bc
 def check_table(
-    name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None
+    name: str, frame: pd.DataFrame, source_name: str = "", origin: Origin | None = None
 ) -> tuple[pd.DataFrame, list[Failure]]:
     """Return the coerced `frame` and every failure found in it."""
-    prefix = f"{where}: " if where else ""
-    coerced, failures = coerce(name, frame, prefix, origin)
+    prefix = f"{source_name}: " if source_name else ""
+    coerced, failures = coerce_table(name, frame, prefix, origin)
     return coerced, failures + broken_rules(name, coerced, prefix, rows_of(name, frame, origin))
 
 
-def validate(name: str, frame: pd.DataFrame, where: str = "", origin: Origin | None = None) -> pd.DataFrame:
+def validate(name: str, frame: pd.DataFrame, source_name: str = "", origin: Origin | None = None) -> pd.DataFrame:
     """Return `frame` as table `name`: columns in schema order, ids as str, times in UTC, a fresh index.
 
     Raises DataRefused with every failure: missing columns, cells that cannot be read, broken rules, double keys.
     """
-    coerced, failures = check_table(name, frame, where, origin)
+    coerced, failures = check_table(name, frame, source_name, origin)
     if failures:
-        raise refusal(failures, where or name)
+        raise refusal(failures, source_name or name)
     return coerced
 
 
-def refusal(failures: list[Failure], where: str) -> DataRefused:
+def refusal(failures: list[Failure], source_name: str) -> DataRefused:
     """Return the error that lists `failures`."""
     count = f"{len(failures)} failure{'s' if len(failures) > 1 else ''}"
     return DataRefused(
         f"the data was refused, {count}; nothing was written",
-        where=where,
+        where=source_name,
         next="mend the rows at their source, or map them in a layout of your own, and ingest again",
         failures=failures,
     )
@@ -295,11 +295,11 @@ REFERENCES = (
 
 
 def check_references(
-    frames: Mapping[str, pd.DataFrame], where: str = "", rows: Mapping[str, Rows] | None = None
+    frames: Mapping[str, pd.DataFrame], source_name: str = "", rows: Mapping[str, Rows] | None = None
 ) -> list[Failure]:
     """Return the rows whose order, product or customer is not in its table."""
     failures: list[Failure] = []
-    prefix = f"{where}: " if where else ""
+    prefix = f"{source_name}: " if source_name else ""
     for ref in REFERENCES:
         if ref.table not in frames or ref.target not in frames:
             continue
@@ -315,7 +315,7 @@ def check_references(
 
 # %% ../../nbs/data/validation.ipynb #cb407f9c
 def validate_all(
-    frames: Mapping[str, pd.DataFrame], where: str = "", origin: Origin | None = None
+    frames: Mapping[str, pd.DataFrame], source_name: str = "", origin: Origin | None = None
 ) -> dict[str, pd.DataFrame]:
     """Return all `frames` validated, with the references between them checked.
 
@@ -326,9 +326,9 @@ def validate_all(
         Failure(f"is no canonical table; known: {', '.join(SCHEMAS)}", name) for name in frames if name not in SCHEMAS
     ]
     for name in (n for n in SCHEMAS if n in frames):
-        checked[name], table_failures = check_table(name, frames[name], where, origin)
+        checked[name], table_failures = check_table(name, frames[name], source_name, origin)
         failures += table_failures
-    failures += check_references(checked, where, {name: rows_of(name, frames[name], origin) for name in checked})
+    failures += check_references(checked, source_name, {name: rows_of(name, frames[name], origin) for name in checked})
     if failures:
-        raise refusal(failures, where)
+        raise refusal(failures, source_name)
     return checked

@@ -23,9 +23,9 @@ from .validation import read_time
 from ..errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'zones_of_places', 'zones_with',
-           'zones_with_same_days', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize', 'localize_all',
-           'continue_zone', 'same_days', 'zone_change']
+__all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'zones_of_places',
+           'zones_with_offsets', 'zones_with_same_days', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize',
+           'localize_all', 'continue_zone', 'move_days_to_zone', 'zone_change']
 
 # %% ../../nbs/data/zones.ipynb #ac0c120a
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
@@ -93,7 +93,7 @@ def zones_of_places() -> tuple[str, ...]:
     return (*(name for name in WELL_KNOWN if name in names), *sorted(names - set(WELL_KNOWN)))
 
 
-def zones_with(instants: NDArray[np.datetime64], offsets: NDArray[np.float64]) -> list[str]:
+def zones_with_offsets(instants: NDArray[np.datetime64], offsets: NDArray[np.float64]) -> list[str]:
     """Return the zones whose clocks had these offsets (seconds) at these instants (UTC), the well-known ones first."""
     instants_frame = pd.DataFrame({"instant": instants, "offset": offsets})
     days = instants_frame.groupby([instants_frame["instant"].to_numpy().astype("datetime64[D]"), "offset"])["instant"]
@@ -101,10 +101,10 @@ def zones_with(instants: NDArray[np.datetime64], offsets: NDArray[np.float64]) -
     pairs = list(zip(ends["instant"].dt.tz_localize("UTC").dt.to_pydatetime(), ends["offset"], strict=True))
     turns = np.flatnonzero(np.diff(ends["offset"].to_numpy()))
     telling = [pairs[i] for i in sorted({0, len(pairs) - 1, *turns, *(turns + 1)})]
-    return [name for name in zones_of_places() if _had(name, telling) and _had(name, pairs)]
+    return [name for name in zones_of_places() if _zone_had_offsets(name, telling) and _zone_had_offsets(name, pairs)]
 
 
-def _had(name: str, pairs: Sequence[tuple[datetime, float]]) -> bool:
+def _zone_had_offsets(name: str, pairs: Sequence[tuple[datetime, float]]) -> bool:
     zone = zone_of(name)
     return all(_offset(instant.astimezone(zone)) == offset for instant, offset in pairs)
 
@@ -117,7 +117,7 @@ def zones_with_same_days(names: Sequence[str], after: datetime) -> list[str]:
     """Return which of the zones keep the clocks of the first one in the two years after an instant."""
     coming = [after + timedelta(days=day) for day in range(0, AHEAD, 5)]
     first = [(instant, _offset(instant.astimezone(zone_of(names[0])))) for instant in coming]
-    return [name for name in names if _had(name, first)]
+    return [name for name in names if _zone_had_offsets(name, first)]
 
 # %% ../../nbs/data/zones.ipynb #c63c20fc
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def choose_zone(
     frames: Mapping[str, pd.DataFrame],  # canonical, not validated yet: their times are as the source wrote them
     set_zone: str | None = None,  # the zone that is set
     source_zone: str | None = None,  # the zone that the layout knows
-    where: str = "",
+    source_name: str = "",
 ) -> ZoneChoice:
     """Return the zone in which the days of these tables are counted; raises DataRefused where it must be asked for."""
     columns = clock_columns(frames)
@@ -150,12 +150,12 @@ def choose_zone(
         return ZoneChoice(set_zone, "set", (f"days are those of {set_zone}, as set",))
     if not columns:
         return ZoneChoice("UTC", "")
-    if source_zone := source_zone or _named(columns):
+    if source_zone := source_zone or _common_place_zone(columns):
         return ZoneChoice(source_zone, "source", (f"days are those of {source_zone}, as the source says",))
-    instants, offsets = _seen(columns)
+    instants, offsets = _observed_offsets(columns)
     different = np.unique(offsets)
     if len(different) > 1:
-        return _of_several(instants, offsets, where)
+        return _of_several(instants, offsets, source_name)
     if not len(different):
         what = "no time carries a UTC offset: times and days are taken as UTC"
         return ZoneChoice(
@@ -166,13 +166,13 @@ def choose_zone(
     return ZoneChoice(zone, "offsets", (f"{what}; where clocks change with the season, set the zone",))
 
 # %% ../../nbs/data/zones.ipynb #42751eb3
-def _named(columns: Mapping[str, pd.Series[Any]]) -> str | None:
+def _common_place_zone(columns: Mapping[str, pd.Series[Any]]) -> str | None:
     dtypes = [column.dtype for column in columns.values()]
     zones = {str(dtype.tz) for dtype in dtypes if isinstance(dtype, pd.DatetimeTZDtype)}
     return zones.pop() if len(zones) == 1 and zones <= set(zones_of_places()) else None
 
 
-def _seen(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+def _observed_offsets(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
     instants, offsets = [], []
     for column in columns.values():
         column_offsets = offsets_of(column)
@@ -183,12 +183,12 @@ def _seen(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np.datetime64]
     return np.concatenate(instants), np.concatenate(offsets)
 
 
-def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], where: str) -> ZoneChoice:
-    fitting = zones_with(instants, offsets)
+def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], source_name: str) -> ZoneChoice:
+    fitting = zones_with_offsets(instants, offsets)
     latest = pd.Timestamp(instants.max(), tz="UTC").to_pydatetime()
     same = zones_with_same_days(fitting, latest) if fitting else []
     if not fitting or (fitting[0] not in WELL_KNOWN and len(same) < len(fitting)):
-        raise _unclear(instants, offsets, fitting, where)
+        raise _unclear(instants, offsets, fitting, source_name)
     names = " and ".join(offset_name(timedelta(seconds=float(o))) for o in np.unique(offsets))
     what = f"days are those of {fitting[0]}, whose clocks have the offsets of the times ({names})"
     others = ", ".join(same[1:6]) + ", …" * (len(same) > 6)
@@ -199,7 +199,7 @@ def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], 
 
 
 def _unclear(
-    instants: NDArray[np.datetime64], offsets: NDArray[np.float64], fitting: Sequence[str], where: str
+    instants: NDArray[np.datetime64], offsets: NDArray[np.float64], fitting: Sequence[str], source_name: str
 ) -> DataRefused:
     by_offset = pd.DataFrame({"offset": offsets, "instant": instants}).groupby("offset")["instant"]
     ranges = by_offset.agg(count="size", first="min", last="max").reset_index()
@@ -212,7 +212,7 @@ def _unclear(
     what = f"several zones fit: {', '.join(fitting[:8])}" if fitting else "they are not those of one time zone"
     return DataRefused(
         f"the times have more than one UTC offset, and {what}; whose days count is unclear",
-        where=where,
+        where=source_name,
         next="say whose: d2c ingest LOCATION --as NAME --zone America/Los_Angeles (for a job: zone in [data:NAME])",
         failures=listed,
     )
@@ -243,7 +243,7 @@ def localize(column: pd.Series[Any], zone: str, label: str = "") -> tuple[pd.Ser
     return instants, notes
 
 
-def _moments(table: str, frame: pd.DataFrame) -> list[str]:
+def _time_column_names(table: str, frame: pd.DataFrame) -> list[str]:
     columns = SCHEMAS[table].columns if table in SCHEMAS else {}
     return [label for label, column in columns.items() if str(column.dtype) == str(TIME) and label in frame]
 
@@ -253,7 +253,7 @@ def _beside_offsets(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     bare: dict[str, int] = {}
     offsets = 0
     for table, frame in frames.items():
-        for label in _moments(table, frame):
+        for label in _time_column_names(table, frame):
             with_offset = int((~np.isnan(offsets_of(frame[label]))).sum())
             bare[f"{table}.{label}"] = int(frame[label].notna().sum()) - with_offset
             offsets += with_offset
@@ -265,7 +265,7 @@ def localize_all(frames: Mapping[str, pd.DataFrame], zone: str) -> tuple[dict[st
     localized: dict[str, pd.DataFrame] = {}
     notes = _beside_offsets(frames) if zone == "UTC" else []
     for table, frame in frames.items():
-        moments = _moments(table, frame)
+        moments = _time_column_names(table, frame)
         read = {label: localize(frame[label], zone, f"{table}.{label}") for label in moments}
         localized[table] = frame.assign(**{label: column for label, (column, _) in read.items()})
         notes += [note for _, column_notes in read.values() for note in column_notes]
@@ -277,24 +277,24 @@ def continue_zone(
     frames: Mapping[str, pd.DataFrame],  # the new rows, not validated yet
     former: ZoneChoice,  # of the dataset so far
     stored: Mapping[str, pd.DataFrame],  # its rows, in UTC
-    where: str = "",
+    source_name: str = "",
 ) -> ZoneChoice:
     """Return the zone of a dataset that grows by some rows; raises DataRefused where it must be asked for."""
     if choice.zone_from == "set" or not former.zone_from:
         return choice
     if not (columns := clock_columns(frames)):
         return former  # plans and stock are by days, which carry no offset
-    instants, offsets = _seen(columns)
+    instants, offsets = _observed_offsets(columns)
     local = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(zone_of(former.zone))
     if np.array_equal(offsets_of(local), offsets):
         return former
     before = {
         f"stored {name}": column.dt.tz_convert(zone_of(former.zone)) for name, column in clock_columns(stored).items()
     }
-    return _of_several(*_seen({**columns, **before}), where)
+    return _of_several(*_observed_offsets({**columns, **before}), source_name)
 
 
-def same_days(table: str, frame: pd.DataFrame, former: str, zone: str) -> pd.DataFrame:
+def move_days_to_zone(table: str, frame: pd.DataFrame, former: str, zone: str) -> pd.DataFrame:
     """Return the rows of a plan, or of stock, with their days moved from one zone to another; other tables as they are."""
     if table not in INTERVALS or former == zone:
         return frame

@@ -17,13 +17,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 
-from d2c_mlops.decisions import pages
+from d2c_mlops.decisions import html_pages
 from d2c_mlops.decisions.apply import now_utc
 from d2c_mlops.decisions.cycle import policies
-from d2c_mlops.decisions.links import Link, LinkRefused, verify_link
-from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, document
-from d2c_mlops.decisions.policy import Policy, parse_value
-from d2c_mlops.decisions.records import (
+from d2c_mlops.decisions.decision_rows import (
     STATUSES,
     Decision,
     contract_of,
@@ -33,15 +30,18 @@ from d2c_mlops.decisions.records import (
     prediction_of,
     predictions_of,
 )
+from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text
+from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, document
+from d2c_mlops.decisions.policy import Policy, parse_value
 from d2c_mlops.decisions.request_metrics import RequestMetrics
 from d2c_mlops.decisions.request_metrics import metrics_text as counted
-from d2c_mlops.decisions.stats import decision_stats, metrics_text
+from d2c_mlops.decisions.signed_links import Link, LinkRefused, verify_link
 from d2c_mlops.decisions.verdicts import VERDICTS, DecisionClosed, LinkReplayed, NotAllowed, closed_error, decide
 from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 from d2c_mlops.ledger.schema import decision_links
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.app.auth import token_of, unauthorized
+from d2c_mlops.serving.app.auth import request_api_key, unauthorized
 from d2c_mlops.serving.http.api_keys import DECIDE, Key, Keyring, refusal_reason
 from d2c_mlops.serving.http.messages import (
     TEXT,
@@ -112,7 +112,7 @@ class DecisionApp:
         self.dependencies = desk
         self.counts = RequestMetrics()
         self.routes: list[tuple[re.Pattern[str], dict[str, Handler]]] = [
-            (re.compile("/"), {"GET": lambda decision_request: pages.inbox_page()}),
+            (re.compile("/"), {"GET": lambda decision_request: html_pages.inbox_page()}),
             (re.compile("/decisions"), {"GET": self.list}),
             (re.compile("/decisions/(?P<id>[0-9a-f]{24})"), {"GET": self.show}),
             (re.compile(f"/decisions/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"), {"POST": self.decide}),
@@ -134,7 +134,7 @@ class DecisionApp:
         start, request = perf_counter(), Request(scope, receive, send)
         decision_request = DecisionRequest(request, {}, {}, b"", "other")
         try:
-            answer = await self._answer(decision_request)
+            answer = await self._http_answer(decision_request)
         except ClientDisconnected:
             return
         except HttpRefused as err:
@@ -154,7 +154,7 @@ class DecisionApp:
                      "ms": round(seconds * 1e3, 3), "caller": request.caller, "model": decision_request.model}  # fmt: skip
             LOG.log(logging.ERROR if answer.status >= 500 else logging.INFO, "request", extra={"facts": facts})
 
-    async def _answer(self, decision_request: DecisionRequest) -> HttpAnswer:
+    async def _http_answer(self, decision_request: DecisionRequest) -> HttpAnswer:
         scope = decision_request.request.scope
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         for pattern, handlers in self.routes:
@@ -171,25 +171,27 @@ class DecisionApp:
             if method == "POST":
                 decision_request.body = await decision_request.request.body(LARGEST, SECONDS)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, partial(self._handle, handlers[method], decision_request))
+            return await loop.run_in_executor(None, partial(self._handle_request, handlers[method], decision_request))
         return problem(404, "Not found", "the interface is /decisions, described by /openapi.json; the web page is /")
 
-    def _handle(self, handler: Handler, decision_request: DecisionRequest) -> HttpAnswer:
+    def _handle_request(self, handler: Handler, decision_request: DecisionRequest) -> HttpAnswer:
         try:
             return handler(decision_request)
         except HttpRefused as err:
             return err.answer
         except LinkRefused as err:
-            self._refused(decision_request, err.reason, "")
-            return self._problem(decision_request, err.status, "Link is not valid", f"{err.reason}: request a new link")
+            self._count_refused(decision_request, err.reason, "")
+            return self._problem_answer(
+                decision_request, err.status, "Link is not valid", f"{err.reason}: request a new link"
+            )
         except (D2CError, ValidationError) as err:
-            return self._problem(decision_request, *_problem_of(err))
+            return self._problem_answer(decision_request, *_problem_fields(err))
 
-    def _problem(self, decision_request: DecisionRequest, status: int, title: str, detail: str) -> HttpAnswer:
+    def _problem_answer(self, decision_request: DecisionRequest, status: int, title: str, detail: str) -> HttpAnswer:
         page = decision_request.path.startswith("/d/") and decision_request.wants_page
-        return pages.error_page(status, title, detail) if page else problem(status, title, detail)
+        return html_pages.error_page(status, title, detail) if page else problem(status, title, detail)
 
-    def _refused(self, decision_request: DecisionRequest, reason: str, model: str) -> None:
+    def _count_refused(self, decision_request: DecisionRequest, reason: str, model: str) -> None:
         """Log and count a refused caller."""
         self.counts.refused.labels(model, reason).inc()
         facts = {"request_id": decision_request.request.id, "reason": reason, "caller": decision_request.request.caller, "path": decision_request.path,
@@ -201,13 +203,13 @@ class DecisionApp:
     def _authenticated_key(self, decision_request: DecisionRequest, model: str | None = None) -> Key:
         """Return the caller's API key. Raises HttpRefused unless it has the scope decide, for `model` where one is given."""
         key, reason = self.dependencies.keyring.key_of_token(
-            token_of(decision_request.request), self.dependencies.clock()
+            request_api_key(decision_request.request), self.dependencies.clock()
         )
         decision_request.request.caller = key.id if key else None
         if key is not None and reason is None:
             reason = refusal_reason(key, model or (key.models[0] if key.models else ""), DECIDE)
         if reason is not None or key is None:
-            self._refused(decision_request, reason or "no key", model or "")
+            self._count_refused(decision_request, reason or "no key", model or "")
             raise HttpRefused(unauthorized(reason or "no key", model or "decisions"))
         return key
 
@@ -220,20 +222,21 @@ class DecisionApp:
         limit = _parse_limit(decision_request.query.get("limit", str(LISTED)))
         models = [decision_request.query["model"]] if "model" in decision_request.query else None
         if models and not key.permits(models[0]):
-            self._refused(decision_request, "key of another model", models[0])
+            self._count_refused(decision_request, "key of another model", models[0])
             return unauthorized("key of another model", models[0])
         if models is None and not key.permits("*"):
             models = [*key.models]
         decisions = list_decisions(self.dependencies.ledger, models, statuses, limit=limit)
         predictions = predictions_of(self.dependencies.ledger, decisions)
         contracts = {
-            (decision.model, decision.version): _contract(self.dependencies.ledger, decision) for decision in decisions
+            (decision.model, decision.version): _contract_of_decision(self.dependencies.ledger, decision)
+            for decision in decisions
         }
         rows = [
             decision.to_dict()
             | predictions[decision.id]
             | {
-                "shown": pages.decision_texts(
+                "shown": html_pages.decision_texts(
                     decision, predictions[decision.id], contracts[decision.model, decision.version]
                 )
             }
@@ -243,10 +246,10 @@ class DecisionApp:
 
     def _authorized_decision(self, decision_request: DecisionRequest) -> tuple[Key, Decision]:
         self._authenticated_key(decision_request)
-        decision = self._decision(decision_request)
+        decision = self._find_decision(decision_request)
         return self._authenticated_key(decision_request, decision.model), decision
 
-    def _decision(self, decision_request: DecisionRequest) -> Decision:
+    def _find_decision(self, decision_request: DecisionRequest) -> Decision:
         try:
             decision = find_decision(self.dependencies.ledger, decision_request.path_params["id"])
         except UsageError as err:
@@ -273,21 +276,33 @@ class DecisionApp:
         return answer
 
     def _record_verdict(
-        self, decision_request: DecisionRequest, decision: Decision, by: str, body: Body, how: str, nonce: str = ""
+        self,
+        decision_request: DecisionRequest,
+        decision: Decision,
+        decider: str,
+        body: Body,
+        channel: str,
+        nonce: str = "",
     ) -> tuple[Decision, bool]:
         policy = Policy.of(decision.model, self.dependencies.settings)
         try:
             changed, new = decide(
-                self.dependencies.ledger, policy, decision.id, decision_request.path_params["action"], by=by, now=self.dependencies.clock(),
-                value=body.value, reason=body.reason, how=how, nonce=nonce,
+                self.dependencies.ledger, policy, decision.id, decision_request.path_params["action"], decider=decider, now=self.dependencies.clock(),
+                value=body.value, reason=body.reason, channel=channel, nonce=nonce,
             )  # fmt: skip
         except NotAllowed:
-            self._refused(decision_request, "not a decider", decision.model)
+            self._count_refused(decision_request, "not a decider", decision.model)
             raise
         except LinkReplayed:
-            self._refused(decision_request, "replayed link", decision.model)
+            self._count_refused(decision_request, "replayed link", decision.model)
             raise
-        facts = {"decision": changed.id, "model": changed.model, "verdict": changed.verdict, "by": by, "how": how}
+        facts = {
+            "decision": changed.id,
+            "model": changed.model,
+            "verdict": changed.verdict,
+            "by": decider,
+            "how": channel,
+        }
         LOG.info("decided", extra={"facts": facts})
         self.dependencies.wake()
         return changed, new
@@ -303,12 +318,12 @@ class DecisionApp:
             self.dependencies.clock(),
         )
         decision_request.request.caller = link.by
-        decision = self._decision(decision_request)
+        decision = self._find_decision(decision_request)
         query = select(decision_links.c.nonce).where(decision_links.c.nonce == link.nonce)
         with self.dependencies.ledger.read() as connection:
             used = connection.execute(query).first() is not None
         if used:
-            self._refused(decision_request, "replayed link", decision.model)
+            self._count_refused(decision_request, "replayed link", decision.model)
             raise LinkReplayed(f"{closed_error(decision).what}; a link is valid for one decision", where=decision.id)
         return link, decision
 
@@ -317,8 +332,8 @@ class DecisionApp:
         link, decision = self._verified_link(decision_request)
         if decision.status != "pending" or decision.deadline_at <= self.dependencies.clock():
             raise closed_error(decision)
-        contract = _contract(self.dependencies.ledger, decision)
-        return pages.confirmation_page(
+        contract = _contract_of_decision(self.dependencies.ledger, decision)
+        return html_pages.confirmation_page(
             decision, prediction_of(self.dependencies.ledger, decision), link.action, link.by, contract=contract
         )
 
@@ -337,11 +352,11 @@ class DecisionApp:
         except DataRefused as err:
             if not decision_request.wants_page:
                 raise
-            contract = _contract(self.dependencies.ledger, decision)
+            contract = _contract_of_decision(self.dependencies.ledger, decision)
             base = prediction_of(self.dependencies.ledger, decision)
-            return pages.confirmation_page(decision, base, link.action, link.by, err.what, form, contract)
+            return html_pages.confirmation_page(decision, base, link.action, link.by, err.what, form, contract)
         return (
-            pages.result_page(changed, _contract(self.dependencies.ledger, changed))
+            html_pages.result_page(changed, _contract_of_decision(self.dependencies.ledger, changed))
             if decision_request.wants_page
             else HttpAnswer(orjson.dumps(changed.to_dict()))
         )
@@ -367,11 +382,11 @@ class DecisionApp:
 
 def _decision_with_events(ledger: Ledger, decision: Decision) -> dict[str, Any]:
     base = prediction_of(ledger, decision)
-    texts = pages.decision_texts(decision, base, _contract(ledger, decision))
+    texts = html_pages.decision_texts(decision, base, _contract_of_decision(ledger, decision))
     return decision.to_dict() | base | {"shown": texts, "events": events(ledger, decision)}
 
 
-def _contract(ledger: Ledger, decision: Decision) -> Contract | None:
+def _contract_of_decision(ledger: Ledger, decision: Decision) -> Contract | None:
     """Return the contract of the version that predicted; None where the ledger no longer has it."""
     try:
         return contract_of(ledger, decision.model, decision.version)
@@ -394,7 +409,7 @@ def _parse_limit(text: str) -> int:
     raise HttpRefused(problem(400, "Limit is not valid", f"limit is a number from 0 to {MOST}"))
 
 
-def _problem_of(err: D2CError | ValidationError) -> tuple[int, str, str]:
+def _problem_fields(err: D2CError | ValidationError) -> tuple[int, str, str]:
     """Return the status, the title and the detail of an error."""
     if isinstance(err, ValidationError):
         first = err.errors(include_url=False, include_input=False)[0]

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from d2c_mlops.decisions.apply_targets import ApplyOutcome, DecisionTarget, open_target
-from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.records import (
+from d2c_mlops.decisions.decision_rows import (
     DUE,
     Decision,
     add_events,
@@ -21,6 +20,7 @@ from d2c_mlops.decisions.records import (
     is_caused_by,
     prediction_of,
 )
+from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.errors import D2CError, Temporary, UsageError
 from d2c_mlops.ledger.schema import BATCH, decisions, predictions
 from d2c_mlops.ledger.store import Ledger
@@ -144,7 +144,7 @@ def _claim_decision(ledger: Ledger, decision: Decision, now: datetime, lease: ti
 def _apply_claimed(
     ledger: Ledger, policy: Policy, claimed: Decision, target: DecisionTarget, clock: Clock, contracts: Contracts
 ) -> str:
-    outdated = _outdated(ledger, policy, claimed, clock())
+    outdated = _outdated_reason(ledger, policy, claimed, clock())
     if outdated:
         return _close_decision(ledger, claimed, clock(), "expired", outdated)
     try:
@@ -189,7 +189,7 @@ def _return_to_deciders(ledger: Ledger, policy: Policy, claimed: Decision, now: 
     return "asked"
 
 
-def _outdated(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
+def _outdated_reason(ledger: Ledger, policy: Policy, claimed: Decision, now: datetime) -> str:
     """Return why a decision can no longer be applied; empty when it can."""
     if claimed.predicted_at <= now - policy.max_age:
         return f"older than {policy.options.max_age}"
@@ -228,8 +228,8 @@ def _is_claimed(claimed: Decision) -> Any:
     return and_(decisions.c.id == claimed.id, decisions.c.status == claimed.status, same_claim)
 
 
-def _event_row(claimed: Decision, at: datetime, status: str, reason: str) -> dict[str, Any]:
-    return {"decision_id": claimed.id, "at": at, "status": status, "by": None, "how": "apply", "reason": reason}
+def _event_row(claimed: Decision, time: datetime, status: str, reason: str) -> dict[str, Any]:
+    return {"decision_id": claimed.id, "at": time, "status": status, "by": None, "how": "apply", "reason": reason}
 
 
 def _close_decision(ledger: Ledger, claimed: Decision, now: datetime, status: str, why: str) -> str:

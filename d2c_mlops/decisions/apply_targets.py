@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from d2c_mlops import former_names
-from d2c_mlops.data.sources.fetch import split_location, sql_trouble, without_password
+from d2c_mlops.data.sources.fetch import split_location, translate_sql_errors, without_password
+from d2c_mlops.decisions.decision_rows import Decision
 from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.records import Decision
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.runs.secrets.secrets import resolve, secret
@@ -128,7 +128,7 @@ class SqlTableTarget:
     opened: tuple[sa.Engine, sa.Table, sa.Table] | None = None
 
     def apply(self, decision: Decision, contract: Contract, now: datetime) -> ApplyOutcome:
-        with sql_trouble(self.location):
+        with translate_sql_errors(self.location):
             engine, notes, target = self._open_tables(decision, contract)
             try:
                 with engine.begin() as connection:
@@ -164,14 +164,14 @@ class SqlTableTarget:
             try:
                 with engine.begin() as connection:
                     notes.create(connection, checkfirst=True)
-                    target = self._target(connection, bare, schema or None, decision, contract)
+                    target = self._target_table(connection, bare, schema or None, decision, contract)
             except Exception:
                 engine.dispose()
                 raise
             self.opened = (engine, notes, target)
         return self.opened
 
-    def _target(
+    def _target_table(
         self, connection: sa.Connection, name: str, schema: str | None, decision: Decision, contract: Contract
     ) -> sa.Table:
         """Return the target table; create it if it is missing."""

@@ -11,11 +11,11 @@ from d2c_mlops import former_names
 from d2c_mlops.decisions.apply import ApplyCounts, apply_due, now_utc
 from d2c_mlops.decisions.notifications import LogMessage, notify_deciders
 from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.verdicts import ProposalCounts, apply_deadlines, propose
+from d2c_mlops.decisions.verdicts import ProposalCounts, apply_deadlines, create_decisions
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.collect import collect, log_folders
-from d2c_mlops.serving.rollout.history import record_all_aborts as settle_rollouts
+from d2c_mlops.serving.log.log_collection import collect, log_folders
+from d2c_mlops.serving.rollout.rollout_history import record_all_aborts as settle_rollouts
 from d2c_mlops.settings import Settings
 
 
@@ -67,7 +67,7 @@ def collect_and_propose(
     """Collect prediction logs and propose decisions; apply nothing."""
     chosen = policies(settings, model)
     collect_all(ledger, settings)
-    return [CycleReport(policy.model, propose(ledger, policy, now, write=write)) for policy in chosen]
+    return [CycleReport(policy.model, create_decisions(ledger, policy, now, write=write)) for policy in chosen]
 
 
 def run_cycle(
@@ -87,7 +87,7 @@ def run_cycle(
         report = CycleReport(policy.model)
         turns.append(report)
         try:
-            report.proposed = propose(ledger, policy, clock())
+            report.proposed = create_decisions(ledger, policy, clock())
             report.deadlines = apply_deadlines(ledger, policy, clock())
             report.notified = notify_deciders(ledger, policy, settings, clock(), log)
             report.applied = apply_due(ledger, policy, clock=clock)

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import and_, select, update
 
-from d2c_mlops.decisions.links import link_secrets, links_of
-from d2c_mlops.decisions.pages import reason_of
+from d2c_mlops.decisions.decision_rows import Decision, contract_of
+from d2c_mlops.decisions.html_pages import reason_text
 from d2c_mlops.decisions.policy import Policy
-from d2c_mlops.decisions.records import Decision, contract_of
+from d2c_mlops.decisions.signed_links import action_links, link_secrets
 from d2c_mlops.decisions.wording import FIELD_NAMES, Wording, display_value
 from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import decisions
@@ -22,7 +22,7 @@ MOST = 20  # decisions in one message
 LogMessage = Callable[[str], None]
 
 
-def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, say: LogMessage) -> int:
+def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: datetime, print_line: LogMessage) -> int:
     """Notify deciders of new pending decisions; return their number. A failed notification is logged and retried next time."""
     if not policy.options.notify:
         return 0
@@ -41,13 +41,13 @@ def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: dat
             send_notification(
                 channel,
                 *notification(policy, settings, notified, by, len(waiting) > MOST, words),
-                say,
+                print_line,
                 f"decisions about {policy.model}",
             )
             for by, channel in policy.options.notify.items()
         ]
     except D2CError as err:
-        say(f"notification about {policy.model} failed: {err}")
+        print_line(f"notification about {policy.model} failed: {err}")
         return 0
     if not any(sent):
         return 0
@@ -60,22 +60,26 @@ def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: dat
 def notification(
     policy: Policy,
     settings: Settings,
-    waiting: Sequence[Decision],
-    by: str,
+    pending_decisions: Sequence[Decision],
+    decider: str,
     has_more: bool,
     wording: Wording = FIELD_NAMES,
 ) -> tuple[str, str]:
     """Return the title and the text of the notification for a decider."""
-    count = f"{len(waiting)} or more decisions" if has_more else f"{len(waiting)} decision{'s' * (len(waiting) != 1)}"
+    count = (
+        f"{len(pending_decisions)} or more decisions"
+        if has_more
+        else f"{len(pending_decisions)} decision{'s' * (len(pending_decisions) != 1)}"
+    )
     base, secrets = settings.decisions.url, link_secrets(settings)
     lines = []
-    for decision in waiting:
+    for decision in pending_decisions:
         value = display_value(decision.proposed, wording.field(decision.field, "outputs"))
         label = wording.label(decision.field, "outputs")
         lines.append(f"{decision.title}: {label} {value}, until {decision.deadline_at:%Y-%m-%d %H:%M}Z")
-        lines.append(f"  {reason_of(decision, wording)}")
+        lines.append(f"  {reason_text(decision, wording)}")
         if base and secrets:
-            lines += [f"  {action}: {url}" for action, url in links_of(decision, by, base, secrets[0]).items()]
+            lines += [f"  {action}: {url}" for action, url in action_links(decision, decider, base, secrets[0]).items()]
         lines.append("")
     lines.append(
         f"All pending decisions: {base}" if base else f"All pending decisions: d2c decisions list {policy.model}"

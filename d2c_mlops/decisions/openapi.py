@@ -6,7 +6,7 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
-from d2c_mlops.decisions.records import STATUSES, Decision
+from d2c_mlops.decisions.decision_rows import STATUSES, Decision
 from d2c_mlops.decisions.verdicts import VERDICTS
 from d2c_mlops.serving.predict.openapi import SECURITY, closed_object, errors, problem_schema
 
@@ -79,49 +79,56 @@ def document() -> dict[str, Any]:
         "components": {
             "securitySchemes": SECURITY,
             "schemas": {
-                "Decision": _decision(),
-                "Found": _decision(_prediction()),
-                "Whole": _decision({**_prediction(), "events": {"type": "array", "items": _event()}}),
+                "Decision": _decision_schema(),
+                "Found": _decision_schema(_prediction_schema()),
+                "Whole": _decision_schema(
+                    {**_prediction_schema(), "events": {"type": "array", "items": _event_schema()}}
+                ),
                 "Decisions": closed_object(
                     {"decisions": {"type": "array", "items": {"$ref": "#/components/schemas/Found"}}}
                 ),
-                "Verdict": {**closed_object({"reason": _reason(0)}), "required": []},
-                "Edit": _edit(),
+                "Verdict": {**closed_object({"reason": _reason_schema(0)}), "required": []},
+                "Edit": _edit_schema(),
                 "Problem": problem_schema(),
             },
         },
     }
 
 
-def _decision(extra_members: dict[str, Any] | None = None) -> dict[str, Any]:
+def _decision_schema(extra_members: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the schema of a decision as `Decision.to_dict` gives it, with additional members."""
     hidden = ("subject", "not_before", "claimed_until")
     members = {
-        member.name: _member(member.name, str(member.type)) for member in fields(Decision) if member.name not in hidden
+        member.name: _member_schema(member.name, str(member.type))
+        for member in fields(Decision)
+        if member.name not in hidden
     }
     members["status"] = {"type": "string", "enum": [*STATUSES]}
-    derived = {"about": {"type": "object", "description": DESCRIPTIONS["about"]}, "value": _member("value", "Any")}
+    derived = {
+        "about": {"type": "object", "description": DESCRIPTIONS["about"]},
+        "value": _member_schema("value", "Any"),
+    }
     return closed_object({**members, **derived, **(extra_members or {})})
 
 
-def _member(name: str, kind: str) -> dict[str, Any]:
+def _member_schema(name: str, kind: str) -> dict[str, Any]:
     schema = {**KINDS[kind.removesuffix(" | None")]}
     if kind.endswith(" | None"):
         schema["nullable"] = True
     return schema | ({"description": DESCRIPTIONS[name]} if name in DESCRIPTIONS else {})
 
 
-def _prediction() -> dict[str, Any]:
+def _prediction_schema() -> dict[str, Any]:
     reasons = {
         "type": "array",
         "items": TEXT,
         "nullable": True,
         "description": "Reasons of the model, the weightiest first",
     }
-    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons, "shown": _texts()}
+    return {"inputs": {"type": "object"}, "outputs": {"type": "object"}, "reasons": reasons, "shown": _texts_schema()}
 
 
-def _texts() -> dict[str, Any]:
+def _texts_schema() -> dict[str, Any]:
     """Return the schema of a decision as text for people."""
     texts = {name: TEXT for name in ("about", "label", "unit", "proposed", "typed", "reason")}
     pairs = {"type": "array", "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}}
@@ -131,21 +138,21 @@ def _texts() -> dict[str, Any]:
     }
 
 
-def _event() -> dict[str, Any]:
+def _event_schema() -> dict[str, Any]:
     names = ("by", "how", "reason")
     return closed_object({"at": MOMENT, "status": TEXT, **{name: {**TEXT, "nullable": True} for name in names}})
 
 
-def _reason(least: int) -> dict[str, Any]:
+def _reason_schema(least: int) -> dict[str, Any]:
     return {"type": "string", "minLength": least, "maxLength": LONGEST, "description": "Reason, for the model's owner"}
 
 
-def _edit() -> dict[str, Any]:
+def _edit_schema() -> dict[str, Any]:
     value = {"description": "The value to apply instead of the proposed one"}
-    return closed_object({"value": value, "reason": _reason(1)})
+    return closed_object({"value": value, "reason": _reason_schema(1)})
 
 
-def _answer(schema: str, description: str, extra_content: dict[str, Any] | None = None) -> dict[str, Any]:
+def _answer_schema(schema: str, description: str, extra_content: dict[str, Any] | None = None) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}, **(extra_content or {})}
     return {"description": description, "content": content}
 
@@ -166,7 +173,7 @@ def _list_operation() -> dict[str, Any]:
         "operationId": "list",
         "summary": "Decisions about the models of the API key, newest prediction first",
         "parameters": parameters,
-        "responses": {"200": _answer("Decisions", "Decisions with the predictions that they are about"),
+        "responses": {"200": _answer_schema("Decisions", "Decisions with the predictions that they are about"),
                       **errors("400", "401", "403", "503", texts=ERRORS)},
     }  # fmt: skip
 
@@ -177,7 +184,7 @@ def _show_operation() -> dict[str, Any]:
         "summary": "A decision, its prediction and its events",
         "parameters": [ID],
         "responses": {
-            "200": _answer("Whole", "The decision with its prediction and events"),
+            "200": _answer_schema("Whole", "The decision with its prediction and events"),
             **errors("401", "403", "404", "503", texts=ERRORS),
         },
     }
@@ -193,7 +200,7 @@ def _decide_operation(action: str) -> dict[str, Any]:
         "parameters": [ID],
         "requestBody": {"required": edits, "content": {"application/json": {"schema": schema}}},
         "responses": {
-            "200": {**_answer("Decision", NOW), "headers": headers},
+            "200": {**_answer_schema("Decision", NOW), "headers": headers},
             **errors(*sorted(set(ERRORS) - {"410"}), texts=ERRORS),
         },
     }
@@ -218,7 +225,7 @@ def _link_decision() -> dict[str, Any]:
         "security": [],
         "parameters": [ID, ACTION, *_link_parameters()],
         "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": form}}},
-        "responses": {"200": _answer("Decision", NOW, {"text/html": {"schema": TEXT}}),
+        "responses": {"200": _answer_schema("Decision", NOW, {"text/html": {"schema": TEXT}}),
                       **errors("403", "404", "408", "409", "410", "413", "422", "503", texts=ERRORS)},
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from d2c_mlops.decisions.wording import FIELD_NAMES, Wording
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract, Field, record_model
 from d2c_mlops.serving.batch.score import identity_columns
-from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import PolicySettings, Settings
 from d2c_mlops.settings.parsing import age
 
@@ -122,9 +122,9 @@ class Policy:
         broken = " and ".join(wording.sentence(self.allow, part) for part in self.allow.failed_parts(inputs, changed))
         return f"allow does not hold: {broken}"
 
-    def may_decide(self, by: str) -> bool:
+    def may_decide(self, decider: str) -> bool:
         """Whether a person is a decider."""
-        return not self.options.deciders or by in self.options.deciders
+        return not self.options.deciders or decider in self.options.deciders
 
     def snapshot(self) -> dict[str, Any]:
         """Return the options that are stored with a new decision."""
@@ -138,7 +138,7 @@ def check_value(field: Field, value: Any) -> Any:
         record = record_model("Edited", (field,)).model_validate_json(json.dumps({field.name: value}), strict=True)
     except ValidationError as err:
         message = err.errors(include_url=False)[0]["msg"]
-        raise DataRefused(f"{_short(value)} is not a valid {field.name}: {message}", where=field.name) from None
+        raise DataRefused(f"{_shorten_text(value)} is not a valid {field.name}: {message}", where=field.name) from None
     except (ValueError, RecursionError):  # a number of more digits than Python writes, a surrogate, a list in lists
         raise DataRefused(f"the value of {field.name} cannot be parsed", where=field.name) from None
     converted = record.model_dump(mode="json")[field.name]
@@ -154,12 +154,12 @@ def parse_value(field: Field, text: str) -> Any:
         try:
             value = json.loads(plain, parse_constant=float)
         except (ValueError, RecursionError):
-            what = f"{_short(text)} is not a valid {field.name}: expected {field.kind}"
+            what = f"{_shorten_text(text)} is not a valid {field.name}: expected {field.kind}"
             raise DataRefused(what, where=field.name) from None
         return check_value(field, value)
     return check_value(field, text)
 
 
-def _short(value: Any) -> str:
+def _shorten_text(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"

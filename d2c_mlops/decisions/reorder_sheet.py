@@ -16,7 +16,7 @@ import pandas as pd
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, Failure, UsageError
-from d2c_mlops.formulas import no_formulas, with_formulas
+from d2c_mlops.formulas import escape_formulas, unescape_formulas
 from d2c_mlops.ledger.schema import feedback
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
@@ -43,9 +43,11 @@ class ReorderSheet:
     def write(self, path: Path) -> None:
         """Write an Excel file (.xlsx) or a CSV file, as a whole or not at all. Raises UsageError for another kind of file."""
         if path.suffix == ".csv":
-            content = no_formulas(self.frame).to_csv(index=False).encode("utf-8-sig")  # Excel reads UTF-8 by its mark
+            content = (
+                escape_formulas(self.frame).to_csv(index=False).encode("utf-8-sig")
+            )  # Excel reads UTF-8 by its mark
         elif path.suffix == ".xlsx":
-            content = _workbook(self.frame, self.about)
+            content = _workbook_bytes(self.frame, self.about)
         else:
             raise UsageError("a sheet is an .xlsx or a .csv file", where=str(path), next="name it reorder.xlsx")
         write_atomic(path, content)
@@ -103,12 +105,14 @@ def read_stock(path: Path) -> dict[str, tuple[float, float]]:
 
     Raises DataRefused with every row that cannot be used.
     """
-    frame = _read(path)
+    frame = _read_sheet(path)
     absent = [Failure("is missing", name) for name in ("series", "on_hand") if name not in frame]
     if absent:
         raise DataRefused("columns are missing", where=str(path), failures=absent, next="name them series and on_hand")
-    hand = _numbers(frame, "on_hand", path)
-    way = _numbers(frame, "on_order", path).fillna(0.0) if "on_order" in frame else pd.Series(0.0, index=frame.index)
+    hand = _unit_column(frame, "on_hand", path)
+    way = (
+        _unit_column(frame, "on_order", path).fillna(0.0) if "on_order" in frame else pd.Series(0.0, index=frame.index)
+    )
     twice = frame["series"].duplicated() | frame["series"].isna()
     if twice.any():
         failures = [
@@ -130,23 +134,23 @@ class SheetFeedback:
     without_reason: int
 
 
-def collect_sheet(path: Path, ledger: Ledger, at: datetime) -> SheetFeedback:
+def collect_sheet(path: Path, ledger: Ledger, time: datetime) -> SheetFeedback:
     """Take the entries of a sheet into the ledger as feedback: an override, or that the order was followed; each row once.
 
     Rows without an order and without an override say nothing. Raises DataRefused with every row that cannot be read; then nothing is
     taken in.
     """
-    frame = _read(path)
+    frame = _read_sheet(path)
     needed = ("series", "order", *ENTRIES, *ORIGIN)
     absent = [Failure("is missing", name) for name in needed if name not in frame]
     if absent:
         raise DataRefused(
             "this is no reorder sheet", where=str(path), failures=absent, next="write one with d2c reorder MODEL SHEET"
         )
-    order, override = (_numbers(frame, name, path) for name in ("order", "override"))
+    order, override = (_unit_column(frame, name, path) for name in ("order", "override"))
     entries = frame[order.notna() | override.notna()]
     rows = [
-        _row(entry, override[number], at)
+        _feedback_row(entry, override[number], time)
         for number, entry in zip(entries.index, entries.to_dict("records"), strict=True)
     ]
     with ledger.write() as connection:
@@ -169,7 +173,7 @@ def collect_sheet(path: Path, ledger: Ledger, at: datetime) -> SheetFeedback:
     )
 
 
-def _row(entry: Mapping[Any, Any], override: float, at: datetime) -> dict[str, Any]:
+def _feedback_row(entry: Mapping[Any, Any], override: float, time: datetime) -> dict[str, Any]:
     """Return the feedback of one row."""
     model, version, as_of, series = (str(entry[name]) for name in (*ORIGIN, "series"))
     reason = entry["reason"] if isinstance(entry["reason"], str) and entry["reason"].strip() else None
@@ -179,7 +183,7 @@ def _row(entry: Mapping[Any, Any], override: float, at: datetime) -> dict[str, A
         "model": model,
         "prediction_id": None,
         "key": series[:200],
-        "at": at,
+        "at": time,
         "action": "overridden" if is_other else "followed",
         "reason": reason[:2000] if is_other and reason else None,
         "value": float(override) if is_other else None,
@@ -188,13 +192,13 @@ def _row(entry: Mapping[Any, Any], override: float, at: datetime) -> dict[str, A
     }
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read_sheet(path: Path) -> pd.DataFrame:
     """Return the rows of a CSV or Excel file as text, numbers of Excel as numbers. Raises UsageError and DataRefused."""
     if not path.is_file():
         raise UsageError("there is no such file", where=str(path), next="name an .xlsx or a .csv file")
     try:
         if path.suffix == ".csv":
-            return with_formulas(pd.read_csv(path, dtype="str", encoding="utf-8-sig"))
+            return unescape_formulas(pd.read_csv(path, dtype="str", encoding="utf-8-sig"))
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
                 raise DataRefused(f"the workbook holds more than {MOST_BYTES:,} bytes", where=str(path))
@@ -205,7 +209,7 @@ def _read(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
+def _unit_column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
     """Return a column of units as numbers, NaN where it is empty. Raises DataRefused with every row that is no number of at least 0."""
     text = frame[name].map(lambda value: None if pd.isna(value) or not str(value).strip() else str(value).strip())
     numbers: pd.Series[float] = pd.to_numeric(text, errors="coerce").astype(float)
@@ -221,7 +225,7 @@ def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
     return numbers
 
 
-def _workbook(frame: pd.DataFrame, about: Mapping[str, str]) -> bytes:
+def _workbook_bytes(frame: pd.DataFrame, about: Mapping[str, str]) -> bytes:
     """Return the bytes of an Excel file: the orders with a marked column for overrides, and what they rest on."""
     from openpyxl import Workbook
     from openpyxl.styles import Font, PatternFill

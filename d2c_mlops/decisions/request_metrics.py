@@ -12,7 +12,7 @@ class RequestMetrics:
     """Requests to the decision service, and refused callers."""
 
     def __init__(self) -> None:
-        _, self.seconds, self.total, self.refused = _counters()
+        _, self.seconds, self.total, self.refused = _request_counters()
 
     def request(self, model: str, path: str, status: int, seconds: float) -> None:
         """Count a request; durations of refused requests are not measured."""
@@ -22,7 +22,7 @@ class RequestMetrics:
 
 
 @cache
-def _counters() -> tuple[Any, ...]:
+def _request_counters() -> tuple[Any, ...]:
     from prometheus_client import CollectorRegistry, Counter, Histogram
 
     registry = CollectorRegistry()
@@ -45,4 +45,4 @@ def metrics_text() -> tuple[bytes, str]:
     """Return the counts in Prometheus's text format, and its media type."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-    return generate_latest(_counters()[0]), CONTENT_TYPE_LATEST
+    return generate_latest(_request_counters()[0]), CONTENT_TYPE_LATEST

@@ -67,7 +67,7 @@ class DecisionRule:
             raise UsageError(f"this is not a valid rule: {message}", where=f"{where}: {text}", next=WHAT) from None
         failures: list[Failure] = []
         names: set[tuple[str, str]] = set()
-        if _depth(tree) > DEEPEST:
+        if _nesting_depth(tree) > DEEPEST:
             what = f"is nested more than {DEEPEST} deep: leave out brackets, or let a list stand for many comparisons"
             raise UsageError(
                 "this is not a valid rule", where=where, failures=[Failure(what, f"{text[:60]}…")], next=WHAT
@@ -100,7 +100,7 @@ class DecisionRule:
         """Return whether the rule holds for a prediction. Raises NotEvaluable if it cannot be evaluated."""
         with localcontext(EXACT):
             try:
-                result = _evaluate(self.tree, inputs, outputs)
+                result = _evaluate_node(self.tree, inputs, outputs)
             except (ArithmeticError, TypeError, ValueError):
                 raise NotEvaluable("a number is divided by zero, or is too large to compute with") from None
         if not isinstance(result, bool):
@@ -136,7 +136,7 @@ def _is_condition(node: ast.expr) -> bool:
     )
 
 
-def _depth(tree: ast.AST) -> int:
+def _nesting_depth(tree: ast.AST) -> int:
     """Return how many expressions are nested in a tree, without a call for each: a long sum has hundreds."""
     deepest, waiting = 0, [(tree, 0)]
     while waiting:
@@ -198,7 +198,7 @@ def _are_allowed(ops: list[ast.cmpop], others: list[ast.expr]) -> bool:
     return True
 
 
-def _evaluate(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+def _evaluate_node(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             return _exact_value(value)
@@ -225,7 +225,7 @@ def _evaluate(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, An
         case ast.Call(func=ast.Name(id=name), args=args):
             return FUNCTIONS[name][0](*(_evaluate_number(argument, inputs, outputs) for argument in args))
         case ast.Compare(left=left, ops=ops, comparators=others):
-            return _comparison_holds(_evaluate(left, inputs, outputs), ops, others, inputs, outputs)
+            return _comparison_holds(_evaluate_node(left, inputs, outputs), ops, others, inputs, outputs)
     raise NotEvaluable(f"{type(node).__name__} is not allowed")
 
 
@@ -244,7 +244,7 @@ def _comparison_holds(
             holds = is_member is isinstance(op, ast.In)
             second: Any = None
         else:
-            second = _evaluate(comparator, inputs, outputs)
+            second = _evaluate_node(comparator, inputs, outputs)
             holds = _order_holds(first, op, second, isinstance(comparator, ast.Constant) and comparator.value is None)
         if not holds:
             return False
@@ -280,14 +280,14 @@ def _exact_value(value: Any) -> Any:
 
 
 def _evaluate_number(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Decimal:
-    value = _evaluate(node, inputs, outputs)
+    value = _evaluate_node(node, inputs, outputs)
     if not isinstance(value, Decimal):
         raise NotEvaluable("a number is missing" if value is None else f"{value} is not a number")
     return value
 
 
 def _evaluate_condition(node: ast.AST, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bool:
-    value = _evaluate(node, inputs, outputs)
+    value = _evaluate_node(node, inputs, outputs)
     if not isinstance(value, bool):
         raise NotEvaluable("a boolean value is missing" if value is None else f"{value} is not a boolean")
     return value

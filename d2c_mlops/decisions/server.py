@@ -8,7 +8,7 @@ from typing import Any
 
 from d2c_mlops.decisions.app import LOG, DecisionApp, Dependencies
 from d2c_mlops.decisions.cycle import policies, run_cycle
-from d2c_mlops.decisions.links import link_secrets
+from d2c_mlops.decisions.signed_links import link_secrets
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.secrets.secrets import references
@@ -16,7 +16,7 @@ from d2c_mlops.serving.deploy import DecisionServicePlan
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
 from d2c_mlops.serving.local.server import check_port
-from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import Settings
 
 
@@ -26,7 +26,7 @@ class CycleThread:
     def __init__(self, ledger: Ledger, settings: Settings, every: float) -> None:
         self.ledger, self.settings, self.every = ledger, settings, every
         self.due, self.over = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._run, name="decisions", daemon=True)
+        self.thread = threading.Thread(target=self._run_server, name="decisions", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -42,7 +42,7 @@ class CycleThread:
         self.due.set()
         self.thread.join(60.0)
 
-    def _run(self) -> None:
+    def _run_server(self) -> None:
         while not self.over.is_set():
             self.due.clear()
             try:
@@ -55,7 +55,9 @@ class CycleThread:
         LOG.warning("turn", extra={"facts": {"said": text}})
 
 
-def dependencies_of(settings: Settings, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> Dependencies:
+def application_dependencies(
+    settings: Settings, ledger: Ledger, wake_cycle: Callable[[], None] = lambda: None
+) -> Dependencies:
     """Return the dependencies of the application. Raises UsageError when nobody can decide: no policy, no API key, no secret for links."""
     policies(settings)
     ring, secrets = Keyring(keys_file(settings)), link_secrets(settings)
@@ -65,7 +67,7 @@ def dependencies_of(settings: Settings, ledger: Ledger, wake: Callable[[], None]
             where=str(ring.file),
             next="`d2c keys create NAME --model MODEL --scope decide`, or `links = secret:NAME` in [decisions]",
         )
-    return Dependencies(settings, ledger, ring, secrets, wake)
+    return Dependencies(settings, ledger, ring, secrets, wake_cycle)
 
 
 def deployment(settings: Settings) -> DecisionServicePlan | None:
@@ -79,20 +81,20 @@ def deployment(settings: Settings) -> DecisionServicePlan | None:
     return DecisionServicePlan(settings.decisions.port, tuple(sorted(links)), tuple(sorted(others - links)))
 
 
-def serve(settings: Settings, ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
-    """Serve until the process is stopped; `ready` is called once it listens."""
+def serve(settings: Settings, on_ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
+    """Serve until the process is stopped; `on_ready` is called once it listens."""
     import uvicorn
 
     check_port(host, port)
     ledger = Ledger.of(settings)
     turns = CycleThread(ledger, settings, every)
-    app = DecisionApp(dependencies_of(settings, ledger, turns.wake if every else lambda: None))
+    app = DecisionApp(application_dependencies(settings, ledger, turns.wake if every else lambda: None))
     listener = journal.start("d2c.decisions")
 
     class Told(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
-            ready()
+            on_ready()
 
     server = Told(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, server_header=False))
     try:

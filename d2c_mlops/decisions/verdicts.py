@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
 
 from d2c_mlops.decisions.callers import Callers
-from d2c_mlops.decisions.policy import Policy, PolicyVerdict, check_value
-from d2c_mlops.decisions.records import (
+from d2c_mlops.decisions.decision_rows import (
     Decision,
     add_events,
     add_feedback,
@@ -23,6 +22,7 @@ from d2c_mlops.decisions.records import (
     prediction_of,
     subject_of,
 )
+from d2c_mlops.decisions.policy import Policy, PolicyVerdict, check_value
 from d2c_mlops.decisions.wording import Wording, display_value
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.schema import by_callers, decision_links, decisions, predictions
@@ -65,7 +65,7 @@ class ProposalCounts:
         return asdict(self)
 
 
-def propose(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> ProposalCounts:
+def create_decisions(ledger: Ledger, policy: Policy, now: datetime, *, write: bool = True) -> ProposalCounts:
     """Create a decision for every prediction that has none; safe when several processes run it at once.
 
     Of several predictions with the same subject the newest counts. Predictions of shadows and probes are ignored;
@@ -170,11 +170,11 @@ def _new_decisions(
         by = "policy" if decided else None
         new_row |= {"verdict": new_row["verdict"] or (new_row["status"] if decided else None), "by": by}
         new_row |= {"decided_at": now if decided else None}
-    _supersede(connection, policy.model, [s for s, id in last.items() if _is_current(new_rows, id)], now)
+    _supersede_pending(connection, policy.model, [s for s, id in last.items() if _is_not_superseded(new_rows, id)], now)
     return new_rows
 
 
-def _is_current(decision_rows: list[dict[str, Any]], id: str) -> bool:
+def _is_not_superseded(decision_rows: list[dict[str, Any]], id: str) -> bool:
     return any(row["id"] == id and row["verdict"] != "superseded" for row in decision_rows)
 
 
@@ -188,13 +188,13 @@ def _contract_with_mismatch(policy: Policy, contract: Contract) -> tuple[Contrac
 
 
 def _new_decision(
-    policy: Policy, contract: Contract, unfit: str, wording: Wording, row: RowMapping, now: datetime
+    policy: Policy, contract: Contract, mismatch_reason: str, wording: Wording, row: RowMapping, now: datetime
 ) -> dict[str, Any]:
     inputs, outputs = row["inputs"], row["outputs"]
     value, identity = outputs.get(policy.options.field), identity_columns(contract)
     missing = [name for name in (identity[0], policy.options.field) if outputs.get(name, inputs.get(name)) is None]
-    unfit = unfit or (f"the prediction has no {missing[0]}" if missing else "")
-    judged = PolicyVerdict("rejected", unfit) if unfit else policy.judge(inputs, outputs, wording)
+    mismatch_reason = mismatch_reason or (f"the prediction has no {missing[0]}" if missing else "")
+    judged = PolicyVerdict("rejected", mismatch_reason) if mismatch_reason else policy.judge(inputs, outputs, wording)
     return {
         "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
         "key": row["key"], "subject": subject_of(identity, inputs, outputs), "field": policy.options.field,
@@ -227,7 +227,7 @@ def _remaining_automatic(connection: Connection, policy: Policy, now: datetime) 
     return max(0, policy.options.max_auto - int(count))
 
 
-def _supersede(connection: Connection, model: str, subjects: list[str], now: datetime) -> None:
+def _supersede_pending(connection: Connection, model: str, subjects: list[str], now: datetime) -> None:
     """Close pending decisions that a newer prediction replaces."""
     mine = and_(decisions.c.model == model, decisions.c.status == "pending", decisions.c.subject.in_(subjects))
     reason = "superseded by a newer prediction"
@@ -250,8 +250,8 @@ def _store_decisions(
         connection.rollback()
 
 
-def _event_row(id: str, at: datetime, status: str, by: str | None, how: str, reason: str) -> dict[str, Any]:
-    return {"decision_id": id, "at": at, "status": status, "by": by, "how": how, "reason": reason}
+def _event_row(id: str, time: datetime, status: str, decider: str | None, channel: str, reason: str) -> dict[str, Any]:
+    return {"decision_id": id, "at": time, "status": status, "by": decider, "how": channel, "reason": reason}
 
 
 def decide(
@@ -260,11 +260,11 @@ def decide(
     id: str,
     action: str,  # approve, reject or edit
     *,
-    by: str,
+    decider: str,
     now: datetime,
     value: Any = None,  # the value to apply instead, for edit
     reason: str = "",
-    how: str = "cli",
+    channel: str = "cli",
     nonce: str = "",  # of a link, which is used up by this
 ) -> tuple[Decision, bool]:
     """Approve, reject or edit a decision; return it and whether it changed (a repetition by the same person changes nothing).
@@ -274,25 +274,25 @@ def decide(
     if action not in VERDICTS:
         raise UsageError(f"{action!r} is not one of {', '.join(VERDICTS)}")
     decision = find_decision(ledger, id)
-    if not policy.may_decide(by):
+    if not policy.may_decide(decider):
         may = ", ".join(policy.options.deciders)
-        raise NotAllowed(f"{by} is not a decider for {policy.model}", where=f"{policy.where} deciders", next=may)
+        raise NotAllowed(f"{decider} is not a decider for {policy.model}", where=f"{policy.where} deciders", next=may)
     edited = _checked_edit(ledger, policy, decision, value) if action == "edit" else None
     if action == "edit" and not reason:
         raise DataRefused("an edited value needs a reason", next="give a reason: the model's owner reads it")
-    if action != "reject" and nonce == "" and _is_repetition(decision, action, edited, by):
+    if action != "reject" and nonce == "" and _is_repetition(decision, action, edited, decider):
         return decision, False
     if action != "reject":
         _check_limits(ledger, policy, decision, edited)
     with ledger.write() as connection:
         lock_name(connection, f"decision {decision.id}")
         if nonce:
-            _use_link(connection, decision, action, by, nonce, now)
+            _use_link(connection, decision, action, decider, nonce, now)
         verdict = VERDICTS[action]
         values = {
             "status": verdict,
             "verdict": verdict,
-            "by": by,
+            "by": decider,
             "decided_at": now,
             "reason": reason,
             "edited": edited,
@@ -300,17 +300,17 @@ def decide(
         open_ = and_(decisions.c.id == decision.id, decisions.c.status == "pending", decisions.c.deadline_at > now)
         changed = connection.execute(update(decisions).where(open_).values(values)).rowcount
         if changed:
-            add_events(connection, [_event_row(decision.id, now, verdict, by, how, reason)])
+            add_events(connection, [_event_row(decision.id, now, verdict, decider, channel, reason)])
             if verdict == "rejected":
-                add_feedback(connection, decision, "overridden", now, by, reason or "rejected")
+                add_feedback(connection, decision, "overridden", now, decider, reason or "rejected")
     again = find_decision(ledger, decision.id)
-    if changed or (not nonce and _is_repetition(again, action, edited, by)):
+    if changed or (not nonce and _is_repetition(again, action, edited, decider)):
         return again, bool(changed)
     raise closed_error(again)
 
 
-def _is_repetition(decision: Decision, action: str, edited: Any, by: str) -> bool:
-    return decision.verdict == VERDICTS[action] and decision.by == by and decision.edited == edited
+def _is_repetition(decision: Decision, action: str, edited: Any, decider: str) -> bool:
+    return decision.verdict == VERDICTS[action] and decision.by == decider and decision.edited == edited
 
 
 def closed_error(decision: Decision) -> DecisionClosed:
@@ -324,9 +324,9 @@ def closed_error(decision: Decision) -> DecisionClosed:
     return DecisionClosed(f"already decided: {decision.verdict}{who}{when}", where=decision.id)
 
 
-def _use_link(connection: Connection, decision: Decision, action: str, by: str, nonce: str, now: datetime) -> None:
+def _use_link(connection: Connection, decision: Decision, action: str, decider: str, nonce: str, now: datetime) -> None:
     """Mark a link as used, in the same transaction as its decision."""
-    row = {"nonce": nonce, "decision_id": decision.id, "action": action, "by": by, "used_at": now}
+    row = {"nonce": nonce, "decision_id": decision.id, "action": action, "by": decider, "used_at": now}
     if not insert_new(connection, decision_links, [row]):
         raise LinkReplayed("this link was already used", where=decision.id)
 

@@ -97,10 +97,10 @@ def input_text(value: Any, field: Field | None = None) -> str:
     """Return a value as text for an input field: rounded, without unit and separators."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return "" if value is None else display_value(value) if isinstance(value, bool) else str(value)
-    digits = _digits(field)
-    if field is not None and _unit(field).startswith(SHARES):
-        digits = max(3, _significant(Decimal(repr(value))))
-    return _rounded(Decimal(repr(value)), 6 if digits is None else digits, False, plain=True)
+    digits = _decimal_digits(field)
+    if field is not None and _unit_text(field).startswith(SHARES):
+        digits = max(3, _significant_digits(Decimal(repr(value))))
+    return _round_value(Decimal(repr(value)), 6 if digits is None else digits, False, plain=True)
 
 
 def unit_suffix(field: Field) -> str:
@@ -108,13 +108,13 @@ def unit_suffix(field: Field) -> str:
     return f" ({field.unit})" if field.unit else ""
 
 
-def _unit(field: Field | None) -> str:
+def _unit_text(field: Field | None) -> str:
     return (field.unit or "").strip().lower() if field is not None else ""
 
 
-def _digits(field: Field | None) -> int | None:
+def _decimal_digits(field: Field | None) -> int | None:
     """Return the digits behind the point of a field's values; None where its unit does not say."""
-    unit = _unit(field)
+    unit = _unit_text(field)
     if (
         field is not None
         and field.unit
@@ -130,41 +130,41 @@ def _digits(field: Field | None) -> int | None:
 
 
 def _number_text(value: float | Decimal, field: Field | None, exact: bool) -> str:
-    number, unit = Decimal(repr(value) if isinstance(value, float) else value), _unit(field)
+    number, unit = Decimal(repr(value) if isinstance(value, float) else value), _unit_text(field)
     if not number.is_finite():
         return str(value)
     if unit.startswith(SHARES) or "0..1" in unit:
-        return _percentage(number * 100, exact)
+        return _percentage_text(number * 100, exact)
     if unit in PERCENTS:
-        return _percentage(number, exact)
+        return _percentage_text(number, exact)
     if field is not None and (field.name == "id" or field.name.endswith("_id")) and not unit:
         return f"{number:f}"
-    digits = _digits(field)
+    digits = _decimal_digits(field)
     if unit in TIMES and 0 < number < Decimal("0.05") and not exact:
         return f"less than 0.1 {unit}"
     if unit in COUNTS and 0 < number < Decimal("0.5") and not exact:
-        return f"less than 1 {_singular(unit)}".replace(" count", "")
-    text = _rounded(
-        number, _significant(number) if digits is None else digits, exact, strip=digits is None or unit in TIMES
+        return f"less than 1 {_singular_unit(unit)}".replace(" count", "")
+    text = _round_value(
+        number, _significant_digits(number) if digits is None else digits, exact, strip=digits is None or unit in TIMES
     )
     if unit in ("", "count") or unit.startswith("money"):
         return text
     assert field is not None and field.unit is not None
-    return f"{text} {_singular(field.unit) if text == '1' and unit in (*COUNTS, *TIMES) else field.unit.strip()}"
+    return f"{text} {_singular_unit(field.unit) if text == '1' and unit in (*COUNTS, *TIMES) else field.unit.strip()}"
 
 
-def _percentage(number: Decimal, exact: bool) -> str:
+def _percentage_text(number: Decimal, exact: bool) -> str:
     if 0 < number < Decimal("0.05") and not exact:
         return "less than 0.1 %"
-    return f"{_rounded(number, 1, exact, strip=True)} %"
+    return f"{_round_value(number, 1, exact, strip=True)} %"
 
 
-def _significant(number: Decimal) -> int:
+def _significant_digits(number: Decimal) -> int:
     """Return the decimal places that keep three significant digits, at least two."""
     return max(2, 2 - number.adjusted()) if number else 0
 
 
-def _rounded(number: Decimal, digits: int, exact: bool, *, strip: bool = False, plain: bool = False) -> str:
+def _round_value(number: Decimal, digits: int, exact: bool, *, strip: bool = False, plain: bool = False) -> str:
     exponent = number.normalize(EXACT).as_tuple().exponent
     own_digits = max(0, -exponent) if isinstance(exponent, int) else 0
     places = max(digits, own_digits) if exact else digits
@@ -175,7 +175,7 @@ def _rounded(number: Decimal, digits: int, exact: bool, *, strip: bool = False, 
     return text.rstrip("0").rstrip(".") if (strip or plain) and "." in text and not (plain and digits == 2) else text
 
 
-def _singular(unit: str) -> str:
+def _singular_unit(unit: str) -> str:
     special = {"boxes": "box", "people": "person"}
     return special.get(unit.strip(), unit.strip().removesuffix("s"))
 
@@ -324,9 +324,9 @@ def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wor
             return ""
     if base is not None and ast.dump(base) != ast.dump(b):
         return ""
-    if not verb and (_value(second) or 0) < 0 and op not in (ast.Eq, ast.NotEq):
-        op, end, second = MIRRORED[op], "below", ast.Constant(-_value(second))
-    far = _percent(second) if base is not None else _constant(second, _field_with_unit(a, wording))
+    if not verb and (_constant_value(second) or 0) < 0 and op not in (ast.Eq, ast.NotEq):
+        op, end, second = MIRRORED[op], "below", ast.Constant(-_constant_value(second))
+    far = _percent_text(second) if base is not None else _constant_text(second, _field_with_unit(a, wording))
     if verb:
         return f"{_noun_phrase(a, wording)} {verb} {_noun_phrase(b, wording)} by {AMOUNT[op]} {far}"
     return f"{_noun_phrase(a, wording)} is {AMOUNT[op]} {far} {end} {_noun_phrase(b, wording)}"
@@ -334,11 +334,11 @@ def _difference_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wor
 
 def _ordering_text(first: ast.expr, op: type[ast.cmpop], second: ast.expr, wording: Wording) -> str:
     field = _field_with_unit(first, wording) or _field_with_unit(second, wording)
-    right = _constant(second, field) if _is_constant(second) else _noun_phrase(second, wording, field)
+    right = _constant_text(second, field) if _is_constant(second) else _noun_phrase(second, wording, field)
     lasting = re.fullmatch(r"(\w+?)_days", first.id) if isinstance(first, ast.Name) else None
     if lasting and op in AMOUNT and op not in (ast.Eq, ast.NotEq):
         return f"{lasting[1].replace('_', ' ')} lasts {AMOUNT[op]} {right}"
-    verb = f"is {AMOUNT[op]}" if _unit(field) in TIMES and op not in (ast.Eq, ast.NotEq) else ORDER[op]
+    verb = f"is {AMOUNT[op]}" if _unit_text(field) in TIMES and op not in (ast.Eq, ast.NotEq) else ORDER[op]
     return f"{_noun_phrase(first, wording, field)} {verb} {right}"
 
 
@@ -346,7 +346,7 @@ def _noun_phrase(node: ast.expr, wording: Wording, field: Field | None = None) -
     """Return an operand of a rule as a noun; `field` gives the unit of a constant."""
     match node:
         case ast.Constant():
-            return _constant(node, field)
+            return _constant_text(node, field)
         case ast.Name(id=name):
             return _with_article(wording.label(name))
         case ast.Attribute(value=ast.Name(id=side), attr=name):
@@ -427,22 +427,22 @@ def _is_number(node: ast.expr) -> bool:
     )
 
 
-def _value(node: ast.expr) -> Any:
+def _constant_value(node: ast.expr) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
         return -node.operand.value if isinstance(node.op, ast.USub) else node.operand.value  # type: ignore[operator]
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _constant(node: ast.expr, field: Field | None) -> str:
-    return display_value(_value(node), field, exact=True)
+def _constant_text(node: ast.expr, field: Field | None) -> str:
+    return display_value(_constant_value(node), field, exact=True)
 
 
 def _constant_without_unit(node: ast.expr) -> str:
-    return display_value(_value(node), None, exact=True)
+    return display_value(_constant_value(node), None, exact=True)
 
 
-def _percent(node: ast.expr) -> str:
-    return f"{_rounded(Decimal(repr(_value(node))) * 100, 0, True)} %"
+def _percent_text(node: ast.expr) -> str:
+    return f"{_round_value(Decimal(repr(_constant_value(node))) * 100, 0, True)} %"
 
 
 def _with_article(label: str) -> str:

@@ -44,30 +44,30 @@ class DemoResult:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, title: str, say: StepDone) -> Iterator[list[str]]:
+    def step(self, title: str, print_line: StepDone) -> Iterator[list[str]]:
         """Time a step; its result is the texts appended to the list."""
         start, notes = time.monotonic(), list[str]()
         yield notes
         seconds = time.monotonic() - start
         self.steps.append({"step": title, "result": "; ".join(notes), "seconds": round(seconds, 2)})
-        say(title, "; ".join(notes), seconds)
+        print_line(title, "; ".join(notes), seconds)
 
 
-def demo(settings: Settings, say: StepDone, progress: Progress) -> DemoResult:
+def demo(settings: Settings, print_line: StepDone, progress: Progress) -> DemoResult:
     """Run the complete workflow; each step makes the same call as its command. It is safe to run it again."""
     story = DemoResult()
-    with story.step("ingest", say) as notes:
+    with story.step("ingest", print_line) as notes:
         data = ingest(SOURCE, DATASET, store=settings.store, created_at=datetime.now(UTC))
         lines = data.manifest.tables["order_lines"].rows
         notes.append(f"{lines:,} order lines, {'written' if data.changed else 'unchanged'}")
-    with story.step("train", say) as notes:
+    with story.step("train", print_line) as notes:
         trained = run("train", {"model": MODEL, "data": DATASET}, settings, progress=progress)
         notes.append(f"run {trained.id}, version {trained.recorded['version']}")
-    with story.step("promote", say) as notes:
-        _promote(settings, trained.recorded["version"])
+    with story.step("promote", print_line) as notes:
+        _promote_version(settings, trained.recorded["version"])
         version = live_version(Ledger.of(settings), MODEL)
         notes += [f"version {version.version} is champion", score_text(version)]
-    with story.step("package", say) as notes:
+    with story.step("package", print_line) as notes:
         bento = package(version, settings)
         notes.append(bento.tag + ("" if bento.made else ", exists already"))
     model = load_version(version, settings)
@@ -76,13 +76,13 @@ def demo(settings: Settings, say: StepDone, progress: Progress) -> DemoResult:
     frame = model.contract.check_inputs(model.records(tables, date.fromisoformat(version.as_of)))
     records = sample_records(model, frame)
     with ExitStack() as stack:
-        with story.step("serve", say) as notes:
+        with story.step("serve", print_line) as notes:
             server = stack.enter_context(serving(bento, settings, port=free_port()))
             notes.append(server.url)
-        with story.step("ask", say) as notes:
+        with story.step("ask", print_line) as notes:
             answer = request_predictions(server.url, records)
             notes.append(compare_predictions(model, records, answer))
-    with story.step("report", say) as notes:
+    with story.step("report", print_line) as notes:
         shown = max(range(len(records)), key=lambda i: answer["predictions"][i]["forecast"] or 0)
         story.facts = {
             "asked": records[shown],
@@ -96,10 +96,10 @@ def demo(settings: Settings, say: StepDone, progress: Progress) -> DemoResult:
         story.facts["report"] = str(write_report(report_path(settings), story.steps, story.facts, model, frame))
         notes.append(story.facts["report"])
     if missing := missing_requirement():
-        say("old notebook", f"skipped: {missing}", 0.0)
+        print_line("old notebook", f"skipped: {missing}", 0.0)
     else:
         story.facts["old_notebook"] = convert_old_notebook(
-            settings, lambda title: story.step(f"old: {title}", say), progress
+            settings, lambda title: story.step(f"old: {title}", print_line), progress
         )
     return story
 
@@ -117,7 +117,7 @@ def sample_records(model: Model, frame: pd.DataFrame) -> list[dict[str, Any]]:
     return to_records(model.contract.input_fields, chosen)
 
 
-def _promote(settings: Settings, number: int, tries: int = 5) -> None:
+def _promote_version(settings: Settings, number: int, tries: int = 5) -> None:
     """Promote; if another process has changed the champion in the meantime, try again."""
     for remaining in reversed(range(tries)):
         try:

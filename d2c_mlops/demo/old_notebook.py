@@ -60,7 +60,7 @@ def _run_steps(root: Path, step: Step, progress: Progress) -> dict[str, Any]:
     with step("convert") as notes:
         converted = _convert_or_reuse(copy, root, notes)
     project = load(root, environ={})
-    with _importable(root), step("package") as notes:
+    with _project_importable(root), step("package") as notes:
         ran = run(converted["written"]["notebook"], {}, project, progress=progress)
         promote(NAME, project, by="demo", reason="demo: the owner still has to complete the charter", override=True)
         version = live_version(Ledger.of(project), NAME)
@@ -114,7 +114,7 @@ def _convert_or_reuse(copy: Path, root: Path, notes: list[str]) -> dict[str, Any
 
 
 @contextmanager
-def _importable(root: Path) -> Iterator[None]:
+def _project_importable(root: Path) -> Iterator[None]:
     """Make the project's package importable during the block."""
     sys.path.insert(0, str(root))
     importlib.invalidate_caches()

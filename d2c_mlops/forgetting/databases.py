@@ -100,12 +100,12 @@ def _is_virtual_table(sql: str | None) -> bool:
 
 
 def _scrub_table(database: sqlite3.Connection, table: str, sql: str, person: Person, write: bool) -> int:
-    about = database.execute(f"PRAGMA table_info({_quoted(table)})").fetchall()
+    about = database.execute(f"PRAGMA table_info({_quoted_identifier(table)})").fetchall()
     columns = [row[1] for row in about]
     keys = [row[1] for row in about if row[5]] if "WITHOUT ROWID" in sql.upper() else ["rowid"]
-    chosen = ", ".join(map(_quoted, columns))
-    key_list = ", ".join(k if k == "rowid" else _quoted(k) for k in keys)
-    rows = database.execute(f"SELECT {key_list}, {chosen} FROM {_quoted(table)}")  # noqa: S608 - names of the file's own schema
+    chosen = ", ".join(map(_quoted_identifier, columns))
+    key_list = ", ".join(k if k == "rowid" else _quoted_identifier(k) for k in keys)
+    rows = database.execute(f"SELECT {key_list}, {chosen} FROM {_quoted_identifier(table)}")  # noqa: S608 - names of the file's own schema
     changes: list[tuple[Any, Any]] = []
     for row in rows:
         key, cells = row[: len(keys)], dict(zip(columns, row[len(keys) :], strict=True))
@@ -114,13 +114,16 @@ def _scrub_table(database: sqlite3.Connection, table: str, sql: str, person: Per
             changes.append(
                 (key, changed if changed is REMOVED else {n: v for n, v in changed.items() if v != cells[n]})
             )
-    where = " AND ".join(f"{k if k == 'rowid' else _quoted(k)} IS ?" for k in keys)
+    where = " AND ".join(f"{k if k == 'rowid' else _quoted_identifier(k)} IS ?" for k in keys)
     for key, changed in changes if write else ():
         if changed is REMOVED:
-            database.execute(f"DELETE FROM {_quoted(table)} WHERE {where}", key)  # noqa: S608
+            database.execute(f"DELETE FROM {_quoted_identifier(table)} WHERE {where}", key)  # noqa: S608
         else:
-            key_list = ", ".join(f"{_quoted(n)} = ?" for n in changed)
-            database.execute(f"UPDATE {_quoted(table)} SET {key_list} WHERE {where}", (*changed.values(), *key))  # noqa: S608
+            key_list = ", ".join(f"{_quoted_identifier(n)} = ?" for n in changed)
+            database.execute(
+                f"UPDATE {_quoted_identifier(table)} SET {key_list} WHERE {where}",  # noqa: S608
+                (*changed.values(), *key),
+            )
     return len(changes)
 
 
@@ -169,5 +172,5 @@ def sent_digests(person: Person) -> set[str]:
     return {blake2b(json.dumps([key]).encode(), digest_size=12).hexdigest() for key in keys}
 
 
-def _quoted(text: str) -> str:
+def _quoted_identifier(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from d2c_mlops.data.days import local_days
 from d2c_mlops.data.manifest import Manifest, TablePart, TableParts
 from d2c_mlops.data.schemas import DAYS, KEYS
-from d2c_mlops.data.store import content_digest, dataset_digest, disk_trouble, remove_unreferenced, write_atomic
+from d2c_mlops.data.store import content_digest, dataset_digest, remove_unreferenced, translate_full_disk, write_atomic
 from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting.person import Person
-from d2c_mlops.suppression import KEYED, ORDER, add_orders, fields_of, members, scrub_table
+from d2c_mlops.suppression import KEYED, ORDER, add_orders, cell_object, json_leaves, scrub_table
 
 SEARCHED_COLUMNS = {
     "customers": ["customer_id"],
@@ -93,8 +93,10 @@ def _count_hits(file: Path, table: str, person: Person, orders: set[str], names:
     if table in ("leads", *KEYED):
         count = 0
         for row in read.to_pylist():
-            values = fields_of(row.get("fields") or row.get("keys"))
-            if person.is_value(row.get("lead_id"), "lead_id") or any(person.is_value(v, n) for n, v in members(values)):
+            values = cell_object(row.get("fields") or row.get("keys"))
+            if person.is_value(row.get("lead_id"), "lead_id") or any(
+                person.is_value(v, n) for n, v in json_leaves(values)
+            ):
                 count += 1
                 names |= {row["lead_id"]} if table == "leads" else set()
         return count
@@ -117,7 +119,7 @@ def rewrite_dataset(store: Path, name: str, person: Person, timeout: float) -> d
     changed: dict[str, str] = {}
     if person.erased and (orders := find_person(store, name, person).orders):
         add_orders(store, person.key, name, orders)
-    with disk_trouble(folder), lock(folder, "this dataset", timeout):
+    with translate_full_disk(folder), lock(folder, "this dataset", timeout):
         for file in manifest_files(folder):
             manifest = read_manifest_file(file)
             new = _manifest_without(folder, manifest, person)

@@ -15,16 +15,16 @@ from typing import Any
 
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.file_lock import lock
-from d2c_mlops.forgetting import databases, datasets, ledger_rows, places, records
+from d2c_mlops.forgetting import databases, datasets, forgetting_rows, ledger_rows, personal_data_places
 from d2c_mlops.forgetting.person import MARKER, Person
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotion_history import champion
 from d2c_mlops.registry.versions import Version, all_versions
-from d2c_mlops.runs.execution.records import latest_runs
+from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.recording import run_id
-from d2c_mlops.serving.paths import log_secret
+from d2c_mlops.serving.state_paths import log_secret
 from d2c_mlops.settings import Settings
-from d2c_mlops.suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical, keyed_hash
+from d2c_mlops.suppression import ERASE, FOLDER, PREFIX, PSEUDONYMISE, canonical_identifier, keyed_hash
 
 
 @dataclass
@@ -50,7 +50,7 @@ class _ForgetPlan:
     person: Person
     data: dict[str, datasets.DatasetHits]
     rows: Counter[str]
-    files: places.FileHits
+    files: personal_data_places.FileHits
     models: list[dict[str, Any]]
     scope: tuple[set[str] | None, set[str] | None]  # models and runs; None: all
 
@@ -74,7 +74,7 @@ def forget(
     erase: bool = False,  # remove rows instead of replacing identifiers by pseudonyms
     yes: bool = False,  # apply the changes; otherwise nothing is changed
     by: str | None = None,  # default: the current user
-    patience: float = places.PATIENCE,  # seconds to wait for logs that services write
+    timeout: float = personal_data_places.PATIENCE,  # seconds to wait for logs that services write
 ) -> ForgetReport:
     """Find the data of a customer in the store and, with `yes`, erase or pseudonymise it.
 
@@ -82,23 +82,25 @@ def forget(
     the data; call it again then, or after a kill: it continues.
     """
     names = _checked_names(customer, also, dataset, settings)
-    key = records.hash_key(settings.store, create=yes)
+    key = forgetting_rows.hash_key(settings.store, create=yes)
     with _open_ledger(settings, yes) as ledger:
         plan = _find_customer(names, key, erase, dataset, ledger, settings)
-        before = records.records_of(ledger, key, names) if ledger else []
-        pending = [row for row in before if row["status"] == records.BEGUN]
+        before = forgetting_rows.records_of(ledger, key, names) if ledger else []
+        pending = [row for row in before if row["status"] == forgetting_rows.BEGUN]
         pending = [
             row
             for row in pending
-            if row["request"] not in {r["request"] for r in before if r["status"] == records.DONE}
+            if row["request"] not in {r["request"] for r in before if r["status"] == forgetting_rows.DONE}
         ]
         report = ForgetReport((plan.person.erased and ERASE) or PSEUDONYMISE, found=plan.found, models=plan.models)
         report.models += [m for row in pending for m in row["models"] if m not in report.models]
         report.done_before = next(
-            (row["at"].isoformat() for row in reversed(before) if row["status"] == records.DONE), ""
+            (row["at"].isoformat() for row in reversed(before) if row["status"] == forgetting_rows.DONE), ""
         )
-        report.not_reached = places.unreachable_places(settings, plan.person, _plan_sources(plan), plan.files.fixed)
-        listed = records.is_suppressed(settings.store, plan.person) if before else False
+        report.not_reached = personal_data_places.unreachable_places(
+            settings, plan.person, _plan_sources(plan), plan.files.fixed
+        )
+        listed = forgetting_rows.is_suppressed(settings.store, plan.person) if before else False
         if not yes or ledger is None or (not plan.found and listed and not pending):
             return report
         who = by or getpass.getuser()
@@ -113,11 +115,11 @@ def forget(
                 "mode": report.mode,
                 "models": report.models,
             }
-            records.add_to_suppression_list(settings.store, plan.person, datetime.now(UTC))
+            forgetting_rows.add_to_suppression_list(settings.store, plan.person, datetime.now(UTC))
             if not pending:
-                _add_record(ledger, about, records.BEGUN, report, plan.person)
-            _apply_plan(plan, ledger, settings, report, patience)
-            _add_record(ledger, about, records.DONE, report, plan.person)
+                _add_record(ledger, about, forgetting_rows.BEGUN, report, plan.person)
+            _apply_plan(plan, ledger, settings, report, timeout)
+            _add_record(ledger, about, forgetting_rows.DONE, report, plan.person)
         report.changed = True
     return report
 
@@ -139,7 +141,7 @@ def _checked_names(customer: str, also: Sequence[str], dataset: Sequence[str], s
 @contextmanager
 def _open_ledger(settings: Settings, write: bool) -> Iterator[Ledger | None]:
     """Yield the ledger; a copy of it for a dry run, None if there is no ledger yet."""
-    file = places.ledger_file(settings)
+    file = personal_data_places.ledger_file(settings)
     if write or file is None:
         ledger = Ledger.of(settings)
         yield ledger
@@ -157,7 +159,9 @@ def _find_customer(
     names: list[str], key: bytes, erase: bool, only_datasets: Sequence[str], ledger: Ledger | None, settings: Settings
 ) -> _ForgetPlan:
     """Return the occurrences of the person, also by identifiers found in the data, such as ids of the person's leads."""
-    person = Person.of([*names, *_log_hashes({*names, *map(canonical, names)}, settings)], key, erase, only_datasets)
+    person = Person.of(
+        [*names, *_log_hashes({*names, *map(canonical_identifier, names)}, settings)], key, erase, only_datasets
+    )
     chosen = list(only_datasets) or datasets.dataset_names(settings.store)
     data = {name: datasets.find_person(settings.store, name, person) for name in chosen}
     if further := {name for hits in data.values() for name in hits.names} - person.spellings:
@@ -169,7 +173,7 @@ def _find_customer(
     if ledger:
         with ledger.read() as connection:
             rows = ledger_rows.count_rows(ledger_rows.find_rows(connection, person, models))
-    files = places.find_in_files(settings, person, runs, models)
+    files = personal_data_places.find_in_files(settings, person, runs, models)
     trained = [_affected_version(v, data, ledger) for v in versions if ledger and _datasets_with_person(v, data)]
     return _ForgetPlan(person, {n: h for n, h in data.items() if h}, rows, files, trained, (models, runs))
 
@@ -233,22 +237,22 @@ def _add_record(ledger: Ledger, about: dict[str, Any], status: str, report: Forg
         "datasets": report.datasets,
         "not_reached": [_without_identifiers(line, person) for line in report.not_reached],
     }
-    records.add_record(ledger, {**about, **counts, "status": status, "at": datetime.now(UTC)})
+    forgetting_rows.add_record(ledger, {**about, **counts, "status": status, "at": datetime.now(UTC)})
 
 
-def _apply_plan(plan: _ForgetPlan, ledger: Ledger, settings: Settings, report: ForgetReport, patience: float) -> None:
+def _apply_plan(plan: _ForgetPlan, ledger: Ledger, settings: Settings, report: ForgetReport, timeout: float) -> None:
     """Change all places, the datasets last, because further identifiers of the person are found in them."""
     models, runs = plan.scope
-    places.seal_logs(settings, plan.person, models, patience)
+    personal_data_places.seal_logs(settings, plan.person, models, timeout)
     ledger_rows.scrub_ledger(ledger, plan.person, models)
     ledger_rows.vacuum(ledger)
-    places.remove_from_files(settings, plan.person, runs, models)
+    personal_data_places.remove_from_files(settings, plan.person, runs, models)
     chosen = sorted(plan.person.datasets) or datasets.dataset_names(settings.store)
     for name in chosen:
         changed = datasets.rewrite_dataset(settings.store, name, plan.person, settings.lock_wait)
         if changed:
             report.datasets[name] = changed
-        places.update_source_digest(settings.store, name)
+        personal_data_places.update_source_digest(settings.store, name)
     remaining = _remaining_hits(plan, ledger, settings)
     if remaining:
         raise Temporary(
@@ -266,5 +270,5 @@ def _remaining_hits(plan: _ForgetPlan, ledger: Ledger, settings: Settings) -> di
     chosen = sorted(plan.person.datasets) or datasets.dataset_names(settings.store)
     data = {name: hits for name in chosen if (hits := datasets.find_person(settings.store, name, plan.person))}
     return _ForgetPlan(
-        plan.person, data, rows, places.find_in_files(settings, plan.person, runs, models), [], plan.scope
+        plan.person, data, rows, personal_data_places.find_in_files(settings, plan.person, runs, models), [], plan.scope
     ).found

@@ -42,7 +42,7 @@ from d2c_mlops.ledger.schema import (
     versions,
 )
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution.records import close_lost_runs, latest_runs
+from d2c_mlops.runs.execution.run_rows import close_lost_runs, latest_runs
 
 RECORDS = (predictions, feedback, decisions)  # each row is about one person; deleted if the person is erased
 FIXED = {"id", "sha256", "notebook_sha256", "artifact_uri", "started_by", "caller"}  # columns that are not changed

@@ -12,7 +12,17 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from ..suppression import ERASE, PERSON, PERSONAL, PSEUDONYMISE, Forgotten, canonical, identifier, keyed_hash, pseudonym
+from ..suppression import (
+    ERASE,
+    PERSON,
+    PERSONAL,
+    PSEUDONYMISE,
+    Forgotten,
+    canonical_identifier,
+    identifier,
+    keyed_hash,
+    pseudonym,
+)
 
 MARKER = "[erased]"  # replacement of an identifier
 LONG_NUMBER = 6  # minimum number of digits of a number in running text that counts as an identifier
@@ -36,7 +46,7 @@ class Person:
     @classmethod
     def of(cls, names: Collection[str], key: bytes, erased: bool, datasets: Iterable[str] = ()) -> Person:
         """Return the person with these identifiers; for erasure, earlier pseudonyms are searched, too."""
-        canonical_names = {canonical(name) for name in names}
+        canonical_names = {canonical_identifier(name) for name in names}
         every = canonical_names | ({pseudonym(key, n) for n in canonical_names} if erased else set())
         return cls(frozenset(every), key, erased, frozenset(datasets), frozenset(names))
 
@@ -110,13 +120,13 @@ class Person:
 
     def redact_text(self, text: str) -> str:
         """Return running text without the person's identifiers."""
-        return self.pattern.sub(self._replace, text) if self.pattern else text
+        return self.pattern.sub(self._replace_match, text) if self.pattern else text
 
     def mask_text(self, text: str) -> str:
         """Return running text of the same length in bytes without the person's identifiers."""
-        return self.pattern.sub(lambda m: self._replace(m, masked=True), text) if self.pattern else text
+        return self.pattern.sub(lambda m: self._replace_match(m, masked=True), text) if self.pattern else text
 
-    def _replace(self, match: re.Match[str], masked: bool = False) -> str:
+    def _replace_match(self, match: re.Match[str], masked: bool = False) -> str:
         number = match.groupdict().get("number")
         identifier_ = number or self.text_forms.get(match[0]) or self.text_forms.get(match[0].casefold()) or match[0]
         replacement = (
@@ -130,7 +140,7 @@ class Person:
         """Return a cell without the person: identifiers are replaced, also in JSON and running text."""
         if self.is_value(value, name):
             return self.replacement(value)
-        if not isinstance(value, str) or canonical(value).isdigit():  # a number of something else
+        if not isinstance(value, str) or canonical_identifier(value).isdigit():  # a number of something else
             return value
         if value[:1] in ("{", "["):
             try:

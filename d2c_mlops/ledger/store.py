@@ -31,9 +31,9 @@ class Ledger:
     def __init__(self, url: str, lock_wait: float = 10.0) -> None:
         self.url = url
         self.lock_wait = lock_wait
-        self.engine = self._engine()
+        self.engine = self._create_engine()
         with self._mapped_errors():
-            self._migrate()
+            self._migrate_schema()
 
     @classmethod
     def of(cls, settings: Settings) -> Ledger:
@@ -54,21 +54,21 @@ class Ledger:
             yield connection
 
     def with_retries(
-        self, call: Callable[[], T], patience: float = PATIENCE, say: Callable[[str], None] | None = None
+        self, call: Callable[[], T], timeout: float = PATIENCE, print_line: Callable[[str], None] | None = None
     ) -> T:
-        """Return the result of `call`; if the ledger is unavailable, retry for `patience` seconds.
+        """Return the result of `call`; if the ledger is unavailable, retry for `timeout` seconds.
 
         For events that must be recorded. Raises Temporary if the ledger stays unavailable.
         """
-        limit, wait = time.monotonic() + patience, 0.2
+        limit, wait = time.monotonic() + timeout, 0.2
         while True:
             try:
                 return call()
             except Temporary as err:
                 if time.monotonic() >= limit:
                     raise
-                if say is not None and wait == 0.2:
-                    say(f"{err.what}; retrying for {patience:g} s")
+                if print_line is not None and wait == 0.2:
+                    print_line(f"{err.what}; retrying for {timeout:g} s")
                 time.sleep(wait)
                 wait = min(2 * wait, 5.0)
 
@@ -81,7 +81,7 @@ class Ledger:
         """The URL without its password."""
         return make_url(self.url).render_as_string(hide_password=True)
 
-    def _engine(self) -> Engine:
+    def _create_engine(self) -> Engine:
         try:
             url = make_url(self.url)
             if not url.drivername.startswith("sqlite"):
@@ -101,7 +101,7 @@ class Ledger:
         event.listen(engine, "connect", _tune_sqlite)
         return engine
 
-    def _migrate(self) -> None:
+    def _migrate_schema(self) -> None:
         with self.engine.connect() as connection:
             is_versioned = inspect(connection).has_table("alembic_version")
             now = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if is_versioned else None

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import Temporary
 from d2c_mlops.file_lock import lock
-from d2c_mlops.private_files import private_file, tighten
+from d2c_mlops.private_files import make_private, private_file
 from d2c_mlops.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def client(settings: Settings) -> Iterator[MlflowClient]:
         raise Temporary(f"MLflow refused: {err.message}", where=where, next="check [d2c] tracking_uri") from err
 
 
-def store(
+def log_model_files(
     settings: Settings,
     name: str,  # of the model
     folder: Path,  # the saved model
@@ -79,7 +79,7 @@ def store(
         for file, content in documents.items():
             mlflow.log_dict(run.run_id, content, file)
         if place:
-            tighten(Path(urlsplit(run.artifact_uri).path))
+            make_private(Path(urlsplit(run.artifact_uri).path))
         mlflow.set_terminated(run.run_id)
         try:
             mlflow.create_registered_model(name)

@@ -41,7 +41,7 @@ class CharterExample:
         return f"answer it in settings.ini, [model:{model}] {lines}{ellipsis}, and train again"
 
 
-def example_of(version: Version, settings: Settings) -> CharterExample:
+def example_answers(version: Version, settings: Settings) -> CharterExample:
     """Return the fields of a version's charter that have the example's answers; none for the project's own charter."""
     try:
         model_class(version.model, settings)

@@ -21,7 +21,7 @@ from d2c_mlops.errors import D2CError, Failure, Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import class_path, code_digest, model_class_at
 from d2c_mlops.registry.evaluators import Evaluator, evaluator_of
-from d2c_mlops.registry.versions import Version, all_versions, files_of, find_version, model_class
+from d2c_mlops.registry.versions import Version, all_versions, find_version, model_class, version_files
 from d2c_mlops.settings import Settings
 
 FOLDER, LIMIT = "gate", 3600.0  # folder below the store; time limit of a clean process in seconds
@@ -119,7 +119,7 @@ def _task_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     version, data = request.version, (request.data_version.inputs or [{"name": "", "digest": ""}])[0]
     try:
         model_class(version.model, settings)
-        folder = str(files_of(version, settings)) if request.kind == "answers" else ""
+        folder = str(version_files(version, settings)) if request.kind == "answers" else ""
         code = code_digest(model_class_at(version.model_class, settings.packages))
     except D2CError as err:
         return {"error": str(err)}

@@ -14,9 +14,9 @@ from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation
-from d2c_mlops.registry.candidate import ANSWERS, CHECK, OTHER, OURS, THEIRS, PromotionCandidate, judging_metric
+from d2c_mlops.registry.compared_metrics import FigurePair, MeasuredModel, reported_metric, reported_pairs
 from d2c_mlops.registry.evaluators import Metric
-from d2c_mlops.registry.figures import FigurePair, MeasuredModel, reported_metric, reported_pairs
+from d2c_mlops.registry.gate_candidate import ANSWERS, CHECK, OTHER, OURS, THEIRS, PromotionCandidate, judging_metric
 from d2c_mlops.registry.promotion_history import former_champions, history
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
@@ -389,10 +389,10 @@ def _champion_evaluation(candidate: PromotionCandidate, champion: Version) -> Ev
     if (champion.inputs, champion.as_of) == (version.inputs, version.as_of):
         return champion.score
     model = load_version(champion, candidate.settings)
-    return model.evaluate(_tables(version, candidate.settings), date.fromisoformat(version.as_of))
+    return model.evaluate(_gate_tables(version, candidate.settings), date.fromisoformat(version.as_of))
 
 
-def _tables(version: Version, settings: Settings) -> Tables:
+def _gate_tables(version: Version, settings: Settings) -> Tables:
     if not version.inputs:
         return Tables({})
     only = version.inputs[0]

@@ -17,10 +17,10 @@ from ..ledger.schema import promotions
 from ..ledger.store import Ledger
 from ..settings import Settings
 from . import artifacts
-from .charters import example_of
-from .figures import TOLERANCE
+from .charters import example_answers
+from .compared_metrics import TOLERANCE
 from .gate import Clause, judge
-from .versions import Version, code_of, find_version, params_of
+from .versions import Version, code_of, find_version, version_params
 
 OnPromotion = Callable[[Promotion], None]
 
@@ -53,7 +53,7 @@ def judge_and_promote(
     store_clauses(version, clauses, settings)
     broken = [clause for clause in clauses if not clause.holds]
     if broken and not override:
-        example = example_of(version, settings)
+        example = example_answers(version, settings)
         rests = f"; it was judged by the {example}" if example.fields else ""
         raise GateRefused(
             f"version {version.version} of {model} failed the gate: {len(broken)} of {len(clauses)} clauses do not hold{rests}",
@@ -74,7 +74,7 @@ def is_same_version(version: Version, champion: Version, settings: Settings) -> 
     terms = ("model_class", "inputs", "as_of", "package_version", "contract", "charter")
     if any(getattr(version, name) != getattr(champion, name) for name in terms) or not version.inputs:
         return False
-    if params_of(version, settings) != params_of(champion, settings):
+    if version_params(version, settings) != version_params(champion, settings):
         return False
     if version.sha256 == champion.sha256:
         return True

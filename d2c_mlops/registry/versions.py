@@ -31,7 +31,7 @@ from d2c_mlops.models.core.model import (
     MODEL_FILE,
     Evaluation,
     Model,
-    build,
+    build_model,
     class_path,
     discover,
     load,
@@ -113,7 +113,7 @@ def new_model(name: str, settings: Settings, params: Mapping[str, Any], tables: 
     """Return an unfitted model with the parameters and the charter of this name; tables may set default parameters."""
     cls = model_class(name, settings)
     own_params = _own_params(cls, settings.model(name).params, f"[model:{name}]")
-    model = build(cls, {**({} if tables is None else cls.suited(tables)), **own_params, **params})
+    model = build_model(cls, {**({} if tables is None else cls.suited(tables)), **own_params, **params})
     answers = settings.model(name).charter
     if answers:
         model.charter = amend(cls.charter, answers)  # type: ignore[misc]
@@ -172,7 +172,7 @@ def register(
         metrics = {evaluation.metric: evaluation.value}
         metrics |= {f"baseline_{key}": value for key, value in evaluation.baselines.items()}
         tags = {"as_of": as_of.isoformat(), "d2c.sha256": digest, "d2c.run_id": run_id or ""}
-        number, uri = artifacts.store(
+        number, uri = artifacts.log_model_files(
             settings, name, folder, params=model.params(), metrics=metrics, documents=documents, tags=tags
         )
     row = {
@@ -229,7 +229,7 @@ def all_versions(ledger: Ledger, name: str | None = None) -> list[Version]:
         return [Version(**row._mapping) for row in connection.execute(query)]
 
 
-def files_of(version: Version, settings: Settings) -> Path:
+def version_files(version: Version, settings: Settings) -> Path:
     """Return a local folder with a version's files. Raises DataRefused if they differ from the registered files."""
     folder = _folder_of(version, settings)
     if folder_digest(folder) != version.sha256:
@@ -301,24 +301,24 @@ def load_version(version: Version, settings: Settings) -> Model:
     return model
 
 
-def params_of(version: Version, settings: Settings) -> dict[str, Any]:
+def version_params(version: Version, settings: Settings) -> dict[str, Any]:
     """Return the parameters of a version; missing ones get the defaults of its class."""
     try:
         model_class(version.model, settings)
-        return build(model_class_at(version.model_class, settings.packages), version.params).params()
+        return build_model(model_class_at(version.model_class, settings.packages), version.params).params()
     except (D2CError, TypeError):
         return version.params
 
 
 def code_of(version: Version, settings: Settings) -> str:
     """Return the digest of the code with which a version was saved; empty if it was not recorded."""
-    described = json.loads((files_of(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
+    described = json.loads((version_files(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
     return str(described.get("code", ""))
 
 
 def zone_of_days(version: Version, settings: Settings) -> str:
     """Return the time zone whose days a version answers for; UTC for one registered without."""
-    described = json.loads((files_of(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
+    described = json.loads((version_files(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
     return str(described.get("zone", "UTC"))
 
 

@@ -10,7 +10,7 @@ from d2c_mlops import former_names
 from d2c_mlops.errors import UsageError
 from d2c_mlops.runs.run_events import RUN_ID, SLOT_KEY, append_event
 from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
-from d2c_mlops.runs.secrets.secrets import resolved
+from d2c_mlops.runs.secrets.secrets import looked_up_secrets
 from d2c_mlops.settings import load
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 def record(**values: Any) -> None:
     """Record named values (numbers, texts, lists, dicts) with the run; outside of a run they are only printed."""
-    plain = replace_texts({name: _json_value(value, name) for name, value in values.items()}, encoded_forms(resolved()))
+    plain = replace_texts(
+        {name: _json_value(value, name) for name, value in values.items()}, encoded_forms(looked_up_secrets())
+    )
     append_event("values", plain)
-    print(" · ".join(f"{name} = {_short(value)}" for name, value in plain.items()))
+    print(" · ".join(f"{name} = {_shorten_value(value)}" for name, value in plain.items()))
 
 
 def open_tables(name: str, digest: str | None = None) -> Tables:
@@ -61,7 +63,7 @@ def _json_value(value: Any, name: str) -> Any:
                      next="record numbers, texts, dates, lists or dicts")  # fmt: skip
 
 
-def _short(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

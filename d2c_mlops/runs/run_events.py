@@ -53,6 +53,6 @@ def append_event_to(folder: Path, kind: str, value: Any) -> None:
         file.write(line)
 
 
-def notes_of(folder: Path) -> list[str]:
+def run_notes(folder: Path) -> list[str]:
     """Return the notes about a run: what readers of its results need to know."""
     return [str(event["value"]) for event in run_events(folder) if event["kind"] == "note"]

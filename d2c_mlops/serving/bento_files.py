@@ -30,7 +30,7 @@ def packed_digests(digests: dict[str, str]) -> bytes:
     return json.dumps(digests, indent=0, sort_keys=True).encode()
 
 
-def digest(packed_list: bytes) -> str:
+def file_list_digest(packed_list: bytes) -> str:
     """Return the SHA-256 of a list of files."""
     return sha256(packed_list).hexdigest()
 
@@ -42,9 +42,9 @@ def check_bento_files(root: Path, expected_digest: str) -> None:
     """
     file = root / LIST
     text = file.read_bytes() if file.is_file() else b""
-    if digest(text) != expected_digest:
+    if file_list_digest(text) != expected_digest:
         what = "was changed" if text else "is missing"
-        raise _refused(root, [Failure(f"{what}: its SHA-256 is not {expected_digest}", LIST)])
+        raise _changed_files_error(root, [Failure(f"{what}: its SHA-256 is not {expected_digest}", LIST)])
     listed: dict[str, str] = json.loads(text)
     digests = file_digests(root)
     failures = [Failure("was changed", name) for name, value in digests.items() if listed.get(name, value) != value]
@@ -53,10 +53,10 @@ def check_bento_files(root: Path, expected_digest: str) -> None:
     failures += [Failure(f"is {what}", name) for name, what in _unusual_entries(root)]
     failures += [Failure("does not match its source", name) for name in _foreign_code(root)]
     if failures:
-        raise _refused(root, failures)
+        raise _changed_files_error(root, failures)
 
 
-def _refused(root: Path, failures: list[Failure]) -> DataRefused:
+def _changed_files_error(root: Path, failures: list[Failure]) -> DataRefused:
     return DataRefused(
         "the files of the service differ from the packaged ones", where=str(root), failures=failures,
         next="do not run them: remove the Bento or the image, then run `d2c package` and `d2c deploy` again",

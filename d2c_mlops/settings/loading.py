@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.errors import Failure, SettingsError
-from d2c_mlops.settings.parsing import age, backend_of, hints, home_path, is_size, time_zone, typed
+from d2c_mlops.settings.parsing import age, convert_options, field_types, home_path, is_size, parse_backend, time_zone
 from d2c_mlops.settings.schema import (
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
@@ -70,23 +70,23 @@ def load(
     file = find(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
     root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
     failures: list[Failure] = []
-    sections = _sections(file, failures) if file else {}
+    sections = _parse_sections(file, failures) if file else {}
     raw = dict(sections.get("d2c", {}))
-    raw |= _environment(environ, failures)
+    raw |= _environment_options(environ, failures)
     raw |= {name: value for name, value in overrides.items() if value is not None}
-    values = typed(Settings, OPTIONS, raw, "[d2c]", failures)
+    values = convert_options(Settings, OPTIONS, raw, "[d2c]", failures)
     if values.get("run_memory") and not is_size(values["run_memory"]):
         failures.append(Failure(f"{values['run_memory']!r} is not a size such as 512MB or 2GB", "[d2c] run_memory"))
     failures += _zone_failures(values.get("zone", ""), "[d2c] zone")
     try:
-        backend_of(values.get("backend", "sequential"))
+        parse_backend(values.get("backend", "sequential"))
     except ValueError as error:
         failures.append(Failure(str(error), "[d2c] backend"))
-    service = ServiceSettings(**_service(sections.get("service", {}), environ, failures))
-    rollout = RolloutSettings(**_guards(sections.get("rollout", {}), "[rollout]", failures))
+    service = ServiceSettings(**_service_options(sections.get("service", {}), environ, failures))
+    rollout = RolloutSettings(**_rollout_limits(sections.get("rollout", {}), "[rollout]", failures))
     where = "[decisions]"
     decisions = DecisionsSettings(
-        **typed(DecisionsSettings, DECISIONS_OPTIONS, sections.get("decisions", {}), where, failures)
+        **convert_options(DecisionsSettings, DECISIONS_OPTIONS, sections.get("decisions", {}), where, failures)
     )
     failures += [
         Failure("name a secret, secret:NAME: what is written here is no secret", "[decisions] links")
@@ -97,22 +97,24 @@ def load(
     for section, keys in sections.items():
         if section.startswith("model:"):
             name = section.removeprefix("model:")
-            models[name] = ModelSettings(name=name, **_grouped(ModelSettings, MODEL_OPTIONS, section, keys, failures))
-            _guards(models[name].rollout, f"[{section}] rollout.", failures)
+            models[name] = ModelSettings(
+                name=name, **_grouped_options(ModelSettings, MODEL_OPTIONS, section, keys, failures)
+            )
+            _rollout_limits(models[name].rollout, f"[{section}] rollout.", failures)
             failures += _sunset_failures(models[name].sunset, section)
         elif section.startswith("data:"):
             name = section.removeprefix("data:")
             datasets[name] = DataSettings(
-                name=name, **typed(DataSettings, DATA_OPTIONS, keys, f"[{section}]", failures)
+                name=name, **convert_options(DataSettings, DATA_OPTIONS, keys, f"[{section}]", failures)
             )
             failures += _zone_failures(datasets[name].zone, f"[{section}] zone")
         elif section.startswith("schedule:"):
             name = section.removeprefix("schedule:")
-            jobs[name] = JobSettings(name=name, **_grouped(JobSettings, JOB_OPTIONS, section, keys, failures))
+            jobs[name] = JobSettings(name=name, **_grouped_options(JobSettings, JOB_OPTIONS, section, keys, failures))
             failures += _job_failures(jobs[name], section)
         elif section.startswith("decisions:"):
             name = section.removeprefix("decisions:")
-            chosen = _grouped(PolicySettings, POLICY_OPTIONS, section, keys, failures)
+            chosen = _grouped_options(PolicySettings, POLICY_OPTIONS, section, keys, failures)
             policies[name] = PolicySettings(name=name, **chosen)
             failures += _policy_failures(policies[name], section)
     store = home_path(values.pop("store", "d2c_store"))
@@ -142,7 +144,7 @@ def load(
 def service_settings(environ: Mapping[str, str]) -> ServiceSettings:
     """Return the settings of a service from the environment. Raises SettingsError with all errors."""
     failures: list[Failure] = []
-    values = _service({}, environ, failures)
+    values = _service_options({}, environ, failures)
     if failures:
         raise SettingsError("the settings of the service cannot be read", failures=failures)
     return ServiceSettings(**values)
@@ -155,17 +157,17 @@ def find(start: Path) -> Path | None:
     """
     for folder in (start.resolve(), *start.resolve().parents):
         file = folder / FILE
-        if file.is_file() and OURS.search(_text(file, "replace")):
+        if file.is_file() and OURS.search(_settings_text(file, "replace")):
             return file
     return None
 
 
 def has_own_section(file: Path) -> bool:
     """Return whether a settings.ini has a section [d2c]."""
-    return re.search(r"^\[d2c\]", _text(file, "replace"), re.MULTILINE) is not None
+    return re.search(r"^\[d2c\]", _settings_text(file, "replace"), re.MULTILINE) is not None
 
 
-def _text(file: Path, errors: str) -> str:
+def _settings_text(file: Path, errors: str) -> str:
     """Return the text of a settings.ini: UTF-8, with or without a byte order mark."""
     try:
         data = file.read_bytes()
@@ -176,10 +178,10 @@ def _text(file: Path, errors: str) -> str:
     return data.decode("utf-8-sig", errors)
 
 
-def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
+def _parse_sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     ini = ConfigParser(interpolation=None, comment_prefixes=(";", "#"), default_section="")
     try:
-        text = _text(file, "strict")
+        text = _settings_text(file, "strict")
         before, null, _ = text.partition("\0")
         if null:
             line = before.count("\n") + 1
@@ -200,7 +202,7 @@ def _sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, str]]:
     return {section: dict(ini[section]) for section in ini.sections()}
 
 
-def _environment(environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
+def _environment_options(environ: Mapping[str, str], failures: list[Failure]) -> dict[str, str]:
     """Return the options of D2C_NAME variables; other variables with this prefix belong to running notebooks and services."""
     return _given_options("D2C_", OPTIONS, environ, failures)
 
@@ -224,10 +226,10 @@ def _given_options(
     return values
 
 
-def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
+def _service_options(section: Mapping[str, str], environ: Mapping[str, str], failures: list[Failure]) -> dict[str, Any]:
     """Return the typed options of [service]; the environment overrides the file."""
     options = {**section, **_given_options(SERVICE, SERVICE_OPTIONS, environ, failures)}
-    values = typed(ServiceSettings, SERVICE_OPTIONS, options, "[service]", failures)
+    values = convert_options(ServiceSettings, SERVICE_OPTIONS, options, "[service]", failures)
     if values.get("keep_majors", 0) < 0:
         failures.append(Failure(f"{values['keep_majors']} is less than 0", "[service] keep_majors"))
     for name in ("kept_bytes", "kept_key_bytes"):
@@ -241,10 +243,10 @@ def _service(section: Mapping[str, str], environ: Mapping[str, str], failures: l
     return values
 
 
-def _guards(options: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
+def _rollout_limits(options: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
     """Return the typed limits of a rollout."""
     option_failures: list[Failure] = []
-    values = typed(RolloutSettings, ROLLOUT_OPTIONS, options, where, option_failures)
+    values = convert_options(RolloutSettings, ROLLOUT_OPTIONS, options, where, option_failures)
     option_failures += [
         Failure(f"{value!r} is less than 0", f"{where} {key}") for key, value in values.items() if value < 0
     ]
@@ -252,11 +254,11 @@ def _guards(options: Mapping[str, str], where: str, failures: list[Failure]) -> 
     return values
 
 
-def _grouped(
+def _grouped_options(
     cls: type, options: Mapping[str, Any], section: str, keys: Mapping[str, str], failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the typed options of a section; keys such as params.NAME are gathered under their prefix."""
-    prefixes = [name for name in GROUPS if hints(cls).get(name) == Mapping[str, str]]
+    prefixes = [name for name in GROUPS if field_types(cls).get(name) == Mapping[str, str]]
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     for key, value in keys.items():
@@ -266,7 +268,7 @@ def _grouped(
         else:
             plain[key] = value
     known_options = {**options, **{f"{prefix}.NAME": None for prefix in prefixes}}
-    values = typed(cls, known_options, plain, f"[{section}]", failures)
+    values = convert_options(cls, known_options, plain, f"[{section}]", failures)
     return values | {prefix: MappingProxyType(texts) for prefix, texts in grouped.items()}
 
 

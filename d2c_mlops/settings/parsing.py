@@ -36,29 +36,29 @@ def home_path(location: str | Path) -> Path:
 
 
 @cache
-def hints(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> dict[str, Any]:
     """Return the types of a class's fields."""
     return get_type_hints(cls)
 
 
-def typed(
+def convert_options(
     cls: type, known_options: Mapping[str, Any], options: Mapping[str, Any], where: str, failures: list[Failure]
 ) -> dict[str, Any]:
     """Return the values of a class's known options; unknown keys and wrong types are added to the failures."""
-    kinds = hints(cls)
+    kinds = field_types(cls)
     values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in known_options or key not in kinds:
-            failures.append(Failure(f"unknown key{_nearest(key, known_options)}", f"{where} {key}"))
+            failures.append(Failure(f"unknown key{_nearest_name(key, known_options)}", f"{where} {key}"))
             continue
         try:
-            values[key] = _read(kinds[key], value)
+            values[key] = _read_value(kinds[key], value)
         except ValueError:
-            failures.append(Failure(f"{value!r} is not of type {_name(kinds[key])}", f"{where} {key}"))
+            failures.append(Failure(f"{value!r} is not of type {_type_name(kinds[key])}", f"{where} {key}"))
     return values
 
 
-def _read(kind: Any, value: Any) -> Any:
+def _read_value(kind: Any, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if kind is bool:
@@ -68,7 +68,7 @@ def _read(kind: Any, value: Any) -> Any:
     if kind in (int, float):
         return kind(value)
     if isinstance(kind, UnionType):
-        return _read(get_args(kind)[0], value) if value.strip() else None
+        return _read_value(get_args(kind)[0], value) if value.strip() else None
     if kind is Path or kind is str:
         return value
     return tuple(part for part in re.split(r"[\s,]+", value.strip()) if part)
@@ -92,10 +92,10 @@ def size(text: str) -> int:
     if not match:
         raise ValueError(text)
     number, unit, binary = match.groups()
-    bytes_of = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
-    if bytes_of > LARGEST:
+    number_of_bytes = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
+    if number_of_bytes > LARGEST:
         raise ValueError(f"{text!r} is more than an exbibyte")
-    return int(bytes_of)
+    return int(number_of_bytes)
 
 
 def age(text: str) -> float:
@@ -120,7 +120,7 @@ class Backend(NamedTuple):
     address: str = ""  # of a cluster; empty: started on this machine
 
 
-def backend_of(text: str) -> Backend:
+def parse_backend(text: str) -> Backend:
     """Return a backend such as loky, loky:4 or dask:tcp://host:8786. Raises ValueError."""
     name, _, place = text.strip().partition(":")
     if name not in BACKENDS:
@@ -162,10 +162,10 @@ def time_zone(name: str) -> tzinfo:
     raise ValueError(f"{name!r} is not a time zone" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def _name(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
-def _nearest(name: str, known_names: Iterable[str]) -> str:
+def _nearest_name(name: str, known_names: Iterable[str]) -> str:
     near = get_close_matches(name, list(known_names), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known_names)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from d2c_mlops.settings.parsing import typed
+from d2c_mlops.settings.parsing import convert_options
 
 
 def option(default: Any, doc: str) -> Any:
@@ -251,7 +251,9 @@ class Settings:
 
     def guards(self, name: str) -> RolloutSettings:
         """Return the limits of a model's rollouts."""
-        return replace(self.rollout, **typed(RolloutSettings, ROLLOUT_OPTIONS, self.model(name).rollout, name, []))
+        return replace(
+            self.rollout, **convert_options(RolloutSettings, ROLLOUT_OPTIONS, self.model(name).rollout, name, [])
+        )
 
 
 PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.ingestion.ingest import MappedTables, map_tables
-from d2c_mlops.data.layouts.leads import unpack
+from d2c_mlops.data.layouts.leads import unpack_lead_fields
 from d2c_mlops.data.sources.csv_files import parse_csv
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.data.sources.text_encoding import decode
@@ -30,7 +30,7 @@ def table(tmp_path: Path, *rows: dict[str, str], separator: str = ";", **form: s
             separator.join(f'"{cells(n)}"' if separator in str(cells(n)) else str(cells(n, "")) for n in names)
         )
     (tmp_path / "order_lines.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return map_tables(str(tmp_path / "order_lines.csv"), form=FileFormat(**form))
+    return map_tables(str(tmp_path / "order_lines.csv"), file_format=FileFormat(**form))
 
 
 def column(mapped: MappedTables, name: str) -> list[Any]:
@@ -257,7 +257,7 @@ def test_lead_fields_with_separated_thousands_stay_numbers(
 ) -> None:
     rows = [f"L{i},2024-01-0{i},{cell}" for i, cell in enumerate(cells, 1)]
     (tmp_path / "leads.csv").write_text("\n".join(["lead_id,scored_at,revenue", *rows]) + "\n")
-    assert unpack(map_tables(str(tmp_path / "leads.csv")).frames["leads"])["revenue"].tolist() == numbers
+    assert unpack_lead_fields(map_tables(str(tmp_path / "leads.csv")).frames["leads"])["revenue"].tolist() == numbers
 
 
 def test_a_lead_field_that_is_text_because_of_one_cell_is_told(tmp_path: Path) -> None:

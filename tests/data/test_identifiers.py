@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.discovery import layouts
-from d2c_mlops.data.layouts.leads import pack, unpack
+from d2c_mlops.data.layouts.leads import pack_lead_fields, unpack_lead_fields
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.sources.fetch import SqlSource, find_source, read_parquet
 from d2c_mlops.data.sources.frames import arrow_frame, frame_of_rows
@@ -32,10 +32,10 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import read_text, validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import Contract, column, to_records
-from d2c_mlops.serving.batch.coerce import coerce_inputs
+from d2c_mlops.serving.batch.contract_coercion import coerce_inputs
 from d2c_mlops.serving.batch.sinks import Batch, FileSink
 from d2c_mlops.serving.batch.sql_sink import SqlSink
-from d2c_mlops.serving.log.collect import READERS
+from d2c_mlops.serving.log.log_collection import READERS
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 TWINS = [1239162456494753670, 1239162456494753671]
@@ -258,21 +258,21 @@ def test_one_missing_key_is_named_by_its_row(kind: str) -> None:
     ],
 )
 def test_a_field_of_leads_that_is_an_identifier_keeps_its_digits(values: pd.Series[Any]) -> None:
-    packed = pack(pd.DataFrame({"lead_id": ["a", "b", "c"], "scored_at": "2024-01-03", "account": values}))
-    back = unpack(validate("leads", packed))["account"]
+    packed = pack_lead_fields(pd.DataFrame({"lead_id": ["a", "b", "c"], "scored_at": "2024-01-03", "account": values}))
+    back = unpack_lead_fields(validate("leads", packed))["account"]
     assert back.dropna().tolist() == [str(v) for v in values.dropna()] and back.isna().tolist() == [False, False, True]
 
 
 def test_identifiers_that_stand_as_numbers_in_json_keep_their_digits() -> None:
     texts = [json.dumps({"account": v, "visits": 3}) for v in (2**64 + 1, TWINS[0], 7)]
     frame = pd.DataFrame({"lead_id": ["a", "b", "c"], "scored_at": "2024-01-03", "fields": texts})
-    back = unpack(validate("leads", frame))
+    back = unpack_lead_fields(validate("leads", frame))
     assert back["account"].tolist() == [str(2**64 + 1), str(TWINS[0]), "7"] and back["visits"].tolist() == [3.0] * 3
 
 
 def test_measures_of_leads_stay_numbers() -> None:
     frame = pd.DataFrame({"lead_id": ["a", "b"], "scored_at": "2024-01-03", "worth": ["1.5E+20", "3"], "n": ["5", "6"]})
-    back = unpack(validate("leads", pack(frame)))
+    back = unpack_lead_fields(validate("leads", pack_lead_fields(frame)))
     assert back["worth"].tolist() == [1.5e20, 3.0] and back["n"].tolist() == [5.0, 6.0]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.ingestion.ingest import ingest, map_tables
 from d2c_mlops.data.layouts.bank_marketing import COLUMNS, BankMarketing
-from d2c_mlops.data.layouts.leads import campaign, pack, unpack
+from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields, unpack_lead_fields
 from d2c_mlops.data.sources.archives import ZipSource, check_size
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
@@ -26,7 +26,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 def leads(**columns: Any) -> pd.DataFrame:
     given = {"lead_id": ["a", "b"], "scored_at": ["2024-03-01", "2024-03-02"]} | columns
-    return validate("leads", pack(pd.DataFrame(given)))
+    return validate("leads", pack_lead_fields(pd.DataFrame(given)))
 
 
 json_values = st.one_of(st.none(), st.integers(-(2**50), 2**50), st.text(max_size=8), st.floats(allow_nan=True))
@@ -37,13 +37,13 @@ json_values = st.one_of(st.none(), st.integers(-(2**50), 2**50), st.text(max_siz
 def test_what_is_packed_comes_out_again(values: list[Any]) -> None:
     raw = pd.DataFrame({"lead_id": ["a", "b"], "scored_at": ["2024-03-01", "2024-03-02"]})
     raw["x"] = pd.Series(values, dtype=object)
-    out = unpack(validate("leads", pack(raw)))
-    again = unpack(validate("leads", pack(out.assign(scored_at=raw["scored_at"]))))
+    out = unpack_lead_fields(validate("leads", pack_lead_fields(raw)))
+    again = unpack_lead_fields(validate("leads", pack_lead_fields(out.assign(scored_at=raw["scored_at"]))))
     assert out.equals(again)
 
 
 def test_numbers_are_numbers_and_postcodes_are_not() -> None:
-    found = unpack(leads(visits=["3", None], postcode=["01067", "1010"], size=[1.5, np.inf]))
+    found = unpack_lead_fields(leads(visits=["3", None], postcode=["01067", "1010"], size=[1.5, np.inf]))
     assert found["visits"].tolist()[0] == 3 and np.isnan(found["visits"].tolist()[1])
     assert found["postcode"].tolist() == ["01067", "1010"]
     assert found["size"].isna().tolist() == [False, True]
@@ -62,7 +62,7 @@ def test_an_unknown_outcome_is_refused() -> None:
 @pytest.mark.parametrize("text", ["{", "[1]", '{"lead_id": 1}', "null"])
 def test_fields_that_are_no_objects_are_refused(text: str) -> None:
     with pytest.raises(DataRefused):
-        unpack(leads(fields=["{}", text]))
+        unpack_lead_fields(leads(fields=["{}", text]))
 
 
 def test_an_outcome_is_not_seen_before_it_was_known() -> None:
@@ -134,5 +134,5 @@ def test_the_real_archive_becomes_leads_in_the_order_of_time(shared_data: Path) 
     assert found["scored_at"].is_monotonic_increasing
     assert found["scored_at"].dt.year.value_counts().to_dict() == {2008: 27690, 2009: 11440, 2010: 2058}
     assert (found["outcome"] == "won").sum() == 4640
-    fields = unpack(found)
+    fields = unpack_lead_fields(found)
     assert fields["duration"].iloc[0] == 261 and fields["poutcome"].iloc[0] == "nonexistent"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.discovery import Mapped
-from d2c_mlops.data.layouts.money import minor, needed_places, places_of, spread
+from d2c_mlops.data.layouts.money import allocate_by_weight, currency_decimals, needed_places, to_minor_units
 from d2c_mlops.data.layouts.shopify import Shopify
-from d2c_mlops.data.layouts.shopify_money import net_of, reconcile
+from d2c_mlops.data.layouts.shopify_money import net_line_values, reconcile
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
@@ -505,16 +505,19 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 def test_reconcile_finds_a_line_that_was_changed_afterwards() -> None:
     from d2c_mlops.data.layouts.shopify_money import order_money
-    from d2c_mlops.data.layouts.shopify_rows import ORDER_FIELDS, blocks_of, distinct_orders, kinds_of
+    from d2c_mlops.data.layouts.shopify_rows import ORDER_FIELDS, distinct_orders, order_kinds, rows_with_all_columns
 
     frame = pd.DataFrame([*order("#1", "20.00", item("#1", "Mug", 2)), *order("#2", "9.00", item("#2", "Mug"))])
-    rows, _ = distinct_orders(blocks_of(frame))
+    rows, _ = distinct_orders(rows_with_all_columns(frame))
     heads = rows.groupby("order_id")[list(ORDER_FIELDS)].first()
-    money = order_money(rows, heads, kinds_of(heads))
+    money = order_money(rows, heads, order_kinds(heads))
     lines = validate_all(Shopify().to_tables({"x": frame.reindex(columns=[*COLUMNS, "Id", "Discount Amount"])}).frames)[
         "order_lines"
     ]
-    assert reconcile(money, lines)["difference"].tolist() == [0.0, 0.0] and net_of(lines).tolist() == [20.0, 9.0]
+    assert reconcile(money, lines)["difference"].tolist() == [0.0, 0.0] and net_line_values(lines).tolist() == [
+        20.0,
+        9.0,
+    ]
     spoilt = lines.assign(discount=lines["discount"] + [0.01, 0.0])
     assert reconcile(money, spoilt)["difference"].tolist() == [-0.01, 0.0]
 
@@ -605,7 +608,7 @@ def test_many_random_orders_are_worth_what_the_export_says(shop: list[tuple[list
 @settings(max_examples=100, deadline=None)
 def test_shares_sum_to_their_amount_and_exceed_no_weight(rows: list[tuple[int, int]], amounts: list[int]) -> None:
     groups, weights = (np.array(values, np.int64) for values in zip(*rows, strict=True))
-    shares = spread(np.array(amounts), weights, groups)
+    shares = allocate_by_weight(np.array(amounts), weights, groups)
     for group, amount in enumerate(amounts):
         mine, weight = shares[groups == group], weights[groups == group]
         assert mine.sum() == (amount if weight.sum() else 0)
@@ -615,5 +618,5 @@ def test_shares_sum_to_their_amount_and_exceed_no_weight(rows: list[tuple[int, i
 def test_amounts_are_exact_in_minor_units() -> None:
     currencies = pd.Series(["EUR", "JPY", "KWD", "EUR"])
     amounts = np.array([0.29, 1500.0, 1.005, 0.1255])
-    places = needed_places(amounts, places_of(currencies))
-    assert places.tolist() == [2, 0, 3, 4] and minor(amounts, places).tolist() == [29, 1500, 1005, 1255]
+    places = needed_places(amounts, currency_decimals(currencies))
+    assert places.tolist() == [2, 0, 3, 4] and to_minor_units(amounts, places).tolist() == [29, 1500, 1005, 1255]

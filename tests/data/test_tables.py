@@ -77,7 +77,7 @@ def test_identifiers_keep_leading_zeros_and_lose_the_float() -> None:
 )
 def test_a_broken_rule_is_refused_with_column_and_row(change: dict[str, Any], told: str) -> None:
     with pytest.raises(DataRefused) as refused:
-        validate("order_lines", lines(**change), where="lines.csv")
+        validate("order_lines", lines(**change), source_name="lines.csv")
     assert told in str(refused.value)
     assert "lines.csv" in str(refused.value)
     assert len(refused.value.failures) == 1

@@ -160,7 +160,11 @@ def check(rows: list[dict[str, Any]], form: Form) -> None:
         try:
             store = Path(folder) / "store"
             ingest(
-                location, "shop", store=store, form=FileFormat(declared), created_at=datetime(2024, 6, 1, tzinfo=UTC)
+                location,
+                "shop",
+                store=store,
+                file_format=FileFormat(declared),
+                created_at=datetime(2024, 6, 1, tzinfo=UTC),
             )
             got = Tables.open(store, "shop")["order_lines"]
         except DataRefused:

@@ -25,11 +25,11 @@ from d2c_mlops.cli import main
 from d2c_mlops.decisions.apply import apply_due, retry
 from d2c_mlops.decisions.apply_targets import webhook_signature
 from d2c_mlops.decisions.cycle import run_cycle
+from d2c_mlops.decisions.decision_rows import find_decision, id_of, list_decisions
+from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text, quantile
 from d2c_mlops.decisions.notifications import notify_deciders
-from d2c_mlops.decisions.records import find_decision, id_of, list_decisions
 from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
-from d2c_mlops.decisions.stats import decision_stats, metrics_text, quantile
-from d2c_mlops.decisions.verdicts import DecisionClosed, NotAllowed, apply_deadlines, decide, propose
+from d2c_mlops.decisions.verdicts import DecisionClosed, NotAllowed, apply_deadlines, create_decisions, decide
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import decision_events, decisions, feedback, versions
 from d2c_mlops.ledger.store import Ledger
@@ -131,7 +131,7 @@ def test_nothing_outside_the_guardrails_is_applied_unasked(rows, most) -> None:
         _, ledger, policy = shop(Path(name), f"auto = {AUTO}", "allow = price >= cost", f"max_auto = {most}")
         for i, (sku, cents) in enumerate(rows):
             predicted(ledger, sku, cents / 100, at=NOW + timedelta(seconds=i))
-        propose(ledger, policy, NOW + timedelta(minutes=1))
+        create_decisions(ledger, policy, NOW + timedelta(minutes=1))
         found = list_decisions(ledger)
         assert len(found) == len(rows)
         for each in found:
@@ -152,7 +152,7 @@ def test_a_prediction_becomes_one_decision_whoever_else_proposes(server: str, tm
     predicted(ledger, "P-99", 10.1, variant="shadow")
     predicted(ledger, "P-98", 10.1, at=NOW - timedelta(days=8))
     others = [Ledger(ledger.url, 20) for _ in range(4)]
-    together = [threading.Thread(target=propose, args=(each, policy, NOW)) for each in others]
+    together = [threading.Thread(target=create_decisions, args=(each, policy, NOW)) for each in others]
     for each in together:
         each.start()
     for each in together:
@@ -172,26 +172,26 @@ def test_a_day_has_its_limit_and_the_next_day_another(tmp_path: Path) -> None:
         now = NOW + timedelta(days=day)
         for i in range(3):
             predicted(ledger, f"P-{day}{i}", 10.1, at=now + timedelta(seconds=i))
-        told = propose(ledger, policy, now + timedelta(minutes=1))
+        told = create_decisions(ledger, policy, now + timedelta(minutes=1))
         assert (told.auto, told.pending) == (2, 1)
     predicted(ledger, "P-more", 10.1, at=now + timedelta(minutes=2))
-    assert propose(ledger, policy, now + timedelta(minutes=3)).pending == 1  # the same day again
+    assert create_decisions(ledger, policy, now + timedelta(minutes=3)).pending == 1  # the same day again
     assert "max_auto" in next(each for each in list_decisions(ledger) if each.status == "pending").reason
 
 
 def test_a_newer_prediction_closes_what_waits_and_an_older_one_does_not(tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path, f"auto = {AUTO}")
     first = predicted(ledger, "P-1", 20)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     second, late = (
         predicted(ledger, "P-1", 30, at=NOW + timedelta(hours=1)),
         predicted(ledger, "P-1", 40, at=NOW - timedelta(hours=1)),
     )
-    propose(ledger, policy, NOW + timedelta(hours=2))
+    create_decisions(ledger, policy, NOW + timedelta(hours=2))
     verdicts = {each.prediction_id: (each.status, each.verdict) for each in list_decisions(ledger)}
     assert verdicts == {first: ("expired", "superseded"), second: ("pending", None), late: ("expired", "superseded")}
     with pytest.raises(DecisionClosed, match="superseded"):
-        decide(ledger, policy, id_of(first), "approve", by="jo", now=NOW + timedelta(hours=2))
+        decide(ledger, policy, id_of(first), "approve", decider="jo", now=NOW + timedelta(hours=2))
 
 
 def test_what_cannot_be_told_is_asked_and_what_is_not_allowed_is_rejected(tmp_path: Path) -> None:
@@ -199,15 +199,15 @@ def test_what_cannot_be_told_is_asked_and_what_is_not_allowed_is_rejected(tmp_pa
     predicted(ledger, "unknown", 10.0, current=None)
     predicted(ledger, "cheap", 4.0)
     predicted(ledger, "no-cost", 10.0, inputs={"sku": "no-cost", "current_price": 10.0, "cost": None})
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     assert statuses(ledger) == {"unknown": "pending", "cheap": "rejected", "no-cost": "rejected"}
 
 
 def test_looking_at_what_would_be_proposed_keeps_nothing(tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path, f"auto = {AUTO}")
     predicted(ledger, "P-1", 10.1)
-    assert propose(ledger, policy, NOW, write=False).auto == 1
-    assert list_decisions(ledger) == [] and propose(ledger, policy, NOW).auto == 1
+    assert create_decisions(ledger, policy, NOW, write=False).auto == 1
+    assert list_decisions(ledger) == [] and create_decisions(ledger, policy, NOW).auto == 1
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_a_policy_that_does_not_fit_is_told(lines: list[str], said: str, tmp_pat
     with pytest.raises(UsageError) as refused:
         _, ledger, policy = shop(tmp_path, *lines)
         predicted(ledger, "P-1", 10.0)
-        propose(ledger, policy, NOW)
-        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", by="jo", now=NOW)
+        create_decisions(ledger, policy, NOW)
+        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", decider="jo", now=NOW)
         apply_due(ledger, policy, clock=clock())
     assert said in str(refused.value)
 
@@ -247,10 +247,10 @@ def test_settings_that_cannot_be_meant_are_refused(line: str, tmp_path: Path) ->
 def test_at_the_deadline_happens_what_the_policy_says(at_deadline: str, status: str, tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path, "deadline = 2h", f"at_deadline = {at_deadline}")
     predicted(ledger, "P-1", 20)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     assert apply_deadlines(ledger, policy, NOW + timedelta(minutes=119)) == {status: 0}
     with pytest.raises(DecisionClosed, match="deadline"):
-        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", by="jo", now=NOW + timedelta(hours=2))
+        decide(ledger, policy, list_decisions(ledger)[0].id, "approve", decider="jo", now=NOW + timedelta(hours=2))
     assert apply_deadlines(ledger, policy, NOW + timedelta(hours=2)) == {status: 1}
     assert apply_deadlines(ledger, policy, NOW + timedelta(hours=3)) == {status: 0}
     (found,) = list_decisions(ledger)
@@ -260,10 +260,10 @@ def test_at_the_deadline_happens_what_the_policy_says(at_deadline: str, status: 
 def test_only_those_who_may_decide_once_and_within_the_limits(tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path, "allow = price >= cost", "deciders = jo ann")
     predicted(ledger, "P-1", 20)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     id = list_decisions(ledger)[0].id
     with pytest.raises(NotAllowed):
-        decide(ledger, policy, id, "approve", by="eve", now=NOW)
+        decide(ledger, policy, id, "approve", decider="eve", now=NOW)
     for value, said in (
         (4.0, "allow does not hold"),
         (2000.0, "less than or equal"),
@@ -271,24 +271,24 @@ def test_only_those_who_may_decide_once_and_within_the_limits(tmp_path: Path) ->
         (None, "required"),
     ):
         with pytest.raises(DataRefused, match=said):
-            decide(ledger, policy, id, "edit", by="jo", now=NOW, value=value, reason="x")
-    made, new = decide(ledger, policy, id, "edit", by="jo", now=NOW, value=15.0, reason="round")
+            decide(ledger, policy, id, "edit", decider="jo", now=NOW, value=value, reason="x")
+    made, new = decide(ledger, policy, id, "edit", decider="jo", now=NOW, value=15.0, reason="round")
     assert new and (made.status, made.value, made.proposed, made.reason) == ("edited", 15.0, 20, "round")
-    assert decide(ledger, policy, id, "edit", by="jo", now=NOW, value=15.0, reason="round") == (made, False)
+    assert decide(ledger, policy, id, "edit", decider="jo", now=NOW, value=15.0, reason="round") == (made, False)
     for action, by in (("approve", "jo"), ("reject", "ann")):
         with pytest.raises(DecisionClosed, match="already"):
-            decide(ledger, policy, id, action, by=by, now=NOW)
+            decide(ledger, policy, id, action, decider=by, now=NOW)
 
 
 def test_two_who_decide_at_once_do_not_both(tmp_path: Path) -> None:
     _, ledger, policy = shop(tmp_path)
     predicted(ledger, "P-1", 20)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     id, done = list_decisions(ledger)[0].id, []
 
     def one(by: str, action: str) -> None:
         try:
-            done.append(decide(Ledger(ledger.url, 20), policy, id, action, by=by, now=NOW)[1])
+            done.append(decide(Ledger(ledger.url, 20), policy, id, action, decider=by, now=NOW)[1])
         except DecisionClosed:
             done.append(False)
 
@@ -305,9 +305,9 @@ def test_two_who_decide_at_once_do_not_both(tmp_path: Path) -> None:
 
 def approved(ledger: Ledger, policy, sku: str = "P-1", price: float = 20.0):
     predicted(ledger, sku, price)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     id = next(each.id for each in list_decisions(ledger) if each.title == sku)
-    return decide(ledger, policy, id, "approve", by="jo", now=NOW + timedelta(minutes=1))[0]
+    return decide(ledger, policy, id, "approve", decider="jo", now=NOW + timedelta(minutes=1))[0]
 
 
 def test_a_web_hook_is_called_once_signed_with_the_decision_as_key(
@@ -337,7 +337,7 @@ def test_two_who_apply_at_once_call_once_each(tmp_path: Path, receiver: Receiver
     _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = {receiver.url}")
     for i in range(10):
         predicted(ledger, f"P-{i}", 10.1)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     receiver.slow, told = 0.02, []
     others = [Ledger(ledger.url, 20) for _ in range(3)]
     together = [
@@ -388,9 +388,9 @@ def test_what_is_outdated_is_not_applied(tmp_path: Path, receiver: Receiver) -> 
     _, ledger, policy = shop(tmp_path, f"apply = {receiver.url}", "max_age = 1d")
     old = approved(ledger, policy)
     predicted(ledger, "P-1", 30, at=NOW + timedelta(hours=1))
-    propose(ledger, policy, NOW + timedelta(hours=2))
+    create_decisions(ledger, policy, NOW + timedelta(hours=2))
     newer = next(each for each in list_decisions(ledger) if each.proposed == 30)
-    decide(ledger, policy, newer.id, "approve", by="jo", now=NOW + timedelta(hours=2))
+    decide(ledger, policy, newer.id, "approve", decider="jo", now=NOW + timedelta(hours=2))
     told = apply_due(ledger, policy, clock=clock(hours=3))
     assert (told.applied, told.expired, receiver.applied) == (1, 1, {newer.id: [30]})
     assert find_decision(ledger, old.id).status == "expired"
@@ -401,7 +401,7 @@ def test_what_is_outdated_is_not_applied(tmp_path: Path, receiver: Receiver) -> 
 def test_on_trial_all_is_decided_and_nothing_applied_not_even_afterwards(tmp_path: Path, receiver: Receiver) -> None:
     _, ledger, policy = shop(tmp_path, f"auto = {AUTO}", f"apply = {receiver.url}", "dry_run = true")
     predicted(ledger, "P-1", 10.1)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     assert apply_due(ledger, policy, clock=clock(minutes=1)).dry_run == 1
     from dataclasses import replace
 
@@ -511,7 +511,7 @@ def test_kill_9_between_applying_and_recording_applies_each_decision_once(tmp_pa
         _, ledger, policy = shop(folder, f"auto = {AUTO}", f"apply = {target}")
         for i in range(6):
             predicted(ledger, f"P-{i}", 10.1 + i / 100)
-        propose(ledger, policy, NOW)
+        create_decisions(ledger, policy, NOW)
         if place == "table":
             with sa.create_engine(url).begin() as connection:
                 connection.execute(sa.text("CREATE TABLE prices (sku TEXT PRIMARY KEY, price REAL)"))
@@ -546,7 +546,7 @@ def test_kill_9_at_random_of_two_appliers_loses_nothing(tmp_path: Path, receiver
     for trial in range(TRIALS):
         for i in range(8):
             predicted(ledger, f"P-{trial}-{i}", 10.1)
-        propose(ledger, policy, NOW)
+        create_decisions(ledger, policy, NOW)
         running = [applier(tmp_path, 0, minutes=trial + 1) for _ in range(2)]
         before, limit = len(receiver.calls), time.monotonic() + 30
         while len(receiver.calls) == before and time.monotonic() < limit:
@@ -570,12 +570,14 @@ def test_the_median_from_prediction_to_action_is_told(tmp_path: Path, receiver: 
         [(10.1, "auto"), (10.2, "auto"), (20, "approve"), (30, "edit"), (40, "reject"), (50, "wait")]
     ):
         predicted(ledger, f"P-{i}", price)
-    propose(ledger, policy, NOW + timedelta(minutes=1))
+    create_decisions(ledger, policy, NOW + timedelta(minutes=1))
     assert apply_due(ledger, policy, clock=clock(minutes=2)).applied == 2
     ids = {each.title: each.id for each in list_decisions(ledger)}
-    decide(ledger, policy, ids["P-2"], "approve", by="jo", now=NOW + timedelta(minutes=11))
-    decide(ledger, policy, ids["P-3"], "edit", by="jo", now=NOW + timedelta(minutes=21), value=31.0, reason="round")
-    decide(ledger, policy, ids["P-4"], "reject", by="jo", now=NOW + timedelta(minutes=31), reason="no")
+    decide(ledger, policy, ids["P-2"], "approve", decider="jo", now=NOW + timedelta(minutes=11))
+    decide(
+        ledger, policy, ids["P-3"], "edit", decider="jo", now=NOW + timedelta(minutes=21), value=31.0, reason="round"
+    )
+    decide(ledger, policy, ids["P-4"], "reject", decider="jo", now=NOW + timedelta(minutes=31), reason="no")
     assert apply_due(ledger, policy, clock=clock(hours=1)).applied == 2
     told = decision_stats(ledger, "price", NOW + timedelta(hours=2), timedelta(days=30))
     assert (told.median_seconds, told.p90_seconds, told.median_decision_seconds) == (120.0, 3600.0, 1200.0)
@@ -665,7 +667,7 @@ def test_who_decides_is_told_once_with_links_of_their_own(tmp_path: Path, receiv
     held, ledger, policy = shop(tmp_path, "deciders = jo ann", "notify.ann = secret:ANN", more=more)
     for sku in ("P-1", "P-2"):
         predicted(ledger, sku, 20.0)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     assert (
         notify_deciders(ledger, policy, held, NOW, print) == 2
         and notify_deciders(ledger, policy, held, NOW, print) == 0
@@ -679,7 +681,7 @@ def test_a_channel_that_is_away_is_tried_again(tmp_path: Path, receiver: Receive
     pytest.importorskip("apprise")
     held, ledger, policy = shop(tmp_path, f"notify.ann = {receiver.url.replace('http://', 'json://')}")
     predicted(ledger, "P-1", 20.0)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     receiver.status, heard = 500, []
     assert notify_deciders(ledger, policy, held, NOW, heard.append) == 0 and "did not accept the message" in heard[0]
     assert receiver.url.split("//")[1] not in heard[0]
@@ -694,7 +696,7 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
 
     from d2c_mlops.serving.http import api_keys as keys
     from d2c_mlops.serving.local.server import free_port
-    from d2c_mlops.serving.paths import keys_file
+    from d2c_mlops.serving.state_paths import keys_file
 
     held, ledger, _ = shop(tmp_path, f"apply = {receiver.url}")
     predicted(ledger, "P-1", 20.0, at=datetime.now(UTC))
@@ -738,4 +740,4 @@ def test_a_personal_key_is_nothing_to_decide_by(tmp_path: Path) -> None:
         connection.execute(sa.update(versions).values(contract=hidden))
     predicted(ledger, "P-1", 20.0)
     with pytest.raises(UsageError, match="personal"):
-        propose(ledger, policy, NOW)
+        create_decisions(ledger, policy, NOW)

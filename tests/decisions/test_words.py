@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.app import DecisionApp, Dependencies
-from d2c_mlops.decisions.links import links_of
+from d2c_mlops.decisions.decision_rows import list_decisions
+from d2c_mlops.decisions.html_pages import decision_texts, reason_text
 from d2c_mlops.decisions.notifications import notification
-from d2c_mlops.decisions.pages import decision_texts, reason_of
-from d2c_mlops.decisions.records import list_decisions
 from d2c_mlops.decisions.rules import DecisionRule
-from d2c_mlops.decisions.verdicts import propose
+from d2c_mlops.decisions.signed_links import action_links
+from d2c_mlops.decisions.verdicts import create_decisions
 from d2c_mlops.decisions.wording import Wording, display_value, input_text
 from d2c_mlops.ledger.schema import decisions, versions
 from d2c_mlops.models.core.contract import Contract, Field, column
@@ -270,7 +270,7 @@ def waiting(tmp_path: Path):
     predicted(ledger, "P-1", 12.340000000000002, current=10.1)
     predicted(ledger, "P-2", 4.999)
     predicted(ledger, "P-3", 10.2)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     yield held, ledger, policy
     ledger.close()
 
@@ -299,7 +299,7 @@ def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_pa
         "known": [["Price today", "10.10 EUR"], ["What it costs", "5.00 EUR"]], "reasons": ["P-1 sells well"],
     }  # fmt: skip
     assert listed_["proposed"] == 12.340000000000002  # programs get the value itself
-    for action, url in links_of(found, "jo", "http://testserver", b"x" * 20).items():
+    for action, url in action_links(found, "jo", "http://testserver", b"x" * 20).items():
         page = client.get(url, headers={"accept": "text/html"}).text
         assert "Price to ask 12.34 EUR" in page and "at most 5 %" in page and "12.340000000000002" not in page
         assert "current_price" not in page and "&lt;=" not in page and ('12.34"' in page) == (action == "edit")
@@ -313,8 +313,8 @@ def test_a_reason_of_before_is_shown_in_words(waiting) -> None:
         old = f"asked, because this does not hold: {AUTO} and price < 50"
         connection.execute(sa.update(decisions).where(decisions.c.status == "pending").values(reason=old))
     (found,) = [each for each in list_decisions(ledger) if each.status == "pending"]
-    assert reason_of(found, Wording.of(CONTRACT)).endswith(
+    assert reason_text(found, Wording.of(CONTRACT)).endswith(
         "differs from the price today by at most 5 % and the price to ask is below 50.00 EUR"
     )
     other = replace(found, reason="round", proposed_at=NOW + timedelta(days=1))
-    assert reason_of(other, Wording.of(CONTRACT)) == "round"
+    assert reason_text(other, Wording.of(CONTRACT)) == "round"

@@ -28,20 +28,20 @@ from d2c_mlops.cli import main
 from d2c_mlops.data import simulate
 from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import ingest
-from d2c_mlops.data.layouts.leads import pack
+from d2c_mlops.data.layouts.leads import pack_lead_fields
 from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.store import write
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import Temporary, UsageError
-from d2c_mlops.forgetting.files import replace_file, scrub_content
+from d2c_mlops.forgetting.file_scrubbing import replace_file, scrub_content
 from d2c_mlops.forgetting.forget import forget
 from d2c_mlops.forgetting.person import Person
 from d2c_mlops.ledger.schema import decisions, feedback, forgettings, predictions, runs, versions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import processes
-from d2c_mlops.serving.batch.webhook_sink import DeliveryLog, HookMessage, _digest
+from d2c_mlops.serving.batch.webhook_sink import DeliveryLog, HookMessage, _payload_digest
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict.privacy import pseudonym
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings, load
@@ -69,7 +69,7 @@ def leads() -> pd.DataFrame:
            "outcome": ["won", "lost", "won"], "outcome_at": pd.Timestamp("2026-01-09", tz="UTC"),
            "email": ["a@b.de", MAIL.upper(), f"x{MAIL}"], "full_name": ["Al", "Jane Canaryname", "Bo"],
            "visits": [1, 7, 9]}  # fmt: skip
-    return pack(pd.DataFrame(raw))
+    return pack_lead_fields(pd.DataFrame(raw))
 
 
 def prediction(id: str, key: str, model: str = "clv", **inputs: Any) -> dict[str, Any]:
@@ -417,12 +417,14 @@ def test_hashed_fields_of_logs_and_sent_records_are_found(settings: Settings) ->
     ledger.close()
     (settings.store / "outbox").mkdir()
     sent = DeliveryLog(settings.store / "outbox" / "x.db", "clv")
-    sent.record([HookMessage(i, f"{_digest([who])}-1", "d", {}) for i, who in enumerate((shown, NEAR[0]))], True)
+    sent.record(
+        [HookMessage(i, f"{_payload_digest([who])}-1", "d", {}) for i, who in enumerate((shown, NEAR[0]))], True
+    )
     sent.close()
     forget(shown.lower(), settings, erase=True, yes=True)
     assert ids(settings, predictions) == ["p2"]
     left = sqlite3.connect(settings.store / "outbox" / "x.db").execute("SELECT name FROM sent").fetchall()
-    assert left == [(f"{_digest([NEAR[0]])}-1",)]
+    assert left == [(f"{_payload_digest([NEAR[0]])}-1",)]
 
 
 def masking_of(value: str) -> str:
@@ -566,7 +568,7 @@ def test_a_log_that_a_service_writes_is_waited_for(settings: Settings) -> None:
     book = Logbook(settings.store / "serving" / "clv" / "log")
     assert book.append(log_line("a", WHO))
     with pytest.raises(Temporary, match="is writing a log"):
-        forget(WHO, settings, erase=True, yes=True, patience=0.1)
+        forget(WHO, settings, erase=True, yes=True, timeout=0.1)
     book.close()
     assert forget(WHO, settings, erase=True, yes=True).changed and not holders(settings.store, WHO)
 
@@ -583,7 +585,7 @@ import os, sys
 from pathlib import Path
 from d2c_mlops.settings import load
 import d2c_mlops.forgetting.forget as f, d2c_mlops.data.store as s, d2c_mlops.forgetting.datasets as d
-import d2c_mlops.forgetting.files as files, d2c_mlops.forgetting.databases as b, d2c_mlops.forgetting.ledger_rows as l
+import d2c_mlops.forgetting.file_scrubbing as files, d2c_mlops.forgetting.databases as b, d2c_mlops.forgetting.ledger_rows as l
 left = int(sys.argv[1])
 def counted(real):
     def call(*args, **named):
@@ -697,7 +699,7 @@ def test_a_parquet_file_names_the_customer_no_more_whatever_its_types_are(column
     ("name", "content"),
     [
         ("a.bin", b"\x00\x00" + WHO.encode("utf-16-le")), ("b.bin", b"\x00\x00\x00" + WHO.encode("utf-16-le")), ("c.csv.zst", b"\x28\xb5\x2f\xfd\x00"), ("d.feather", b"ARROW1\0\0"),
-        ("e.csv.gz", b"\x1f\x8b damaged"), ("f.7z", b"7z\xbc\xaf\x27\x1c"), ("g.duckdb", b"12345678DUCK\0"), ("h.csv", gzip.compress(WHO.encode())),
+        ("e.csv.gz", b"\x1f\x8b damaged"), ("f.7z", b"7z\xbc\xaf\x27\x1c"), ("g.duckdb", b"12345678DUCK\0"), ("h.csv", gzip.compress(WHO.encode(), mtime=0)),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_searched_or_changed_is_listed(settings: Settings, name: str, content: bytes) -> None:

@@ -16,11 +16,11 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.segmentation.customer_features import (
     BOUGHT,
-    counted_where,
+    counted_lines_sql,
     customer_features,
     habits_query,
     spend_between,
-    spend_of,
+    spend_in_window,
     visits_query,
 )
 from support.purchases import bought, on
@@ -187,7 +187,7 @@ def test_what_the_footers_tell_is_not_tested_line_by_line(tmp_path: Path) -> Non
     tables = bought([on("03-01"), on("03-02", unit_price=5e15)])
     write(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored = Tables.open(tmp_path, "shop")
-    assert "isfinite" in counted_where(stored) and "isfinite" in counted_where(tables)
+    assert "isfinite" in counted_lines_sql(stored) and "isfinite" in counted_lines_sql(tables)
     write(
         tmp_path,
         "shop",
@@ -196,7 +196,7 @@ def test_what_the_footers_tell_is_not_tested_line_by_line(tmp_path: Path) -> Non
         layout="test",
         created_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
-    assert "isfinite" not in counted_where(Tables.open(tmp_path, "shop"))
+    assert "isfinite" not in counted_lines_sql(Tables.open(tmp_path, "shop"))
 
 
 def test_a_line_that_comes_later_does_not_matter_yet() -> None:
@@ -237,6 +237,6 @@ def test_what_came_is_the_net_spend_of_the_window() -> None:
     assert spend_between(tables, date(2024, 3, 1), TODAY).to_dict() == {"c": 20.0, "d": 10.0}
     assert spend_between(tables, date(2024, 3, 1), date(2024, 3, 29)).to_dict() == {"c": 30.0, "d": 10.0}
     known = customer_features(tables, date(2024, 3, 1))
-    assert spend_of(known, tables, date(2024, 3, 15), TODAY).tolist() == [0.0]
+    assert spend_in_window(known, tables, date(2024, 3, 15), TODAY).tolist() == [0.0]
     with pytest.raises(UsageError, match="not after"):
         spend_between(tables, TODAY, TODAY)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.layouts.leads import campaign, pack, unpack
+from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields, unpack_lead_fields
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
@@ -21,7 +21,7 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import load
 from d2c_mlops.models.lead_scoring import lead_scoring
 from d2c_mlops.models.lead_scoring import training as lead_training
-from d2c_mlops.models.lead_scoring.additive import LearningPace, base_rates, fit_additive, probability, terms_of
+from d2c_mlops.models.lead_scoring.additive import LearningPace, additive_terms, base_rates, fit_additive, probability
 from d2c_mlops.models.lead_scoring.fields import Numeric, learn_fields
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, field_pairs
 from d2c_mlops.models.lead_scoring.leakage_guard import time_fields
@@ -48,7 +48,7 @@ def leads(**columns: Any) -> pd.DataFrame:
     count = len(next(iter(columns.values())))
     times = pd.date_range("2024-01-01", periods=count, freq="h", tz="UTC").astype("datetime64[us, UTC]")
     raw = pd.DataFrame({"lead_id": [f"l{i}" for i in range(count)], "scored_at": times, **columns})
-    return validate("leads", pack(raw))
+    return validate("leads", pack_lead_fields(raw))
 
 
 def outcomes(count: int, rate: float = 0.3, seed: int = 0) -> list[str]:
@@ -231,7 +231,7 @@ def test_a_pair_counts_where_neither_field_does() -> None:
     fields = [Numeric("a", np.array([1.0])), Numeric("b", np.array([1.0]))]
     codes = [f.codes(pd.Series(v)) for f, v in zip(fields, (a, b), strict=True)]
     for pairs, apart in (([], 0.1), ([(0, 1)], 1.0)):
-        terms = terms_of(fields, pairs)
+        terms = additive_terms(fields, pairs)
         found = fit_additive(fields, terms, codes, won, base_rates(won, np.arange(3000), 0))
         margin = found.margin([term.codes(codes) for term in terms])
         assert (margin[a == b].mean() - margin[a != b].mean() > apart) == bool(pairs)
@@ -239,11 +239,11 @@ def test_a_pair_counts_where_neither_field_does() -> None:
 
 
 def test_forgetting_is_chosen_where_the_world_turns_and_the_future_is_not_seen() -> None:
-    sample = lead_training.sample_of(campaign(leads=800))
+    sample = lead_training.learning_sample(campaign(leads=800))
     known = sample.known_before(500)
     assert (sample.outcome_at[known] <= sample.scored_at[500]).all() and known.max() < 500
     fields, _ = learn_fields(sample.frame)
-    plan = lead_training.TrainingPlan(tuple(fields), terms_of(fields), {}, QUICK)
+    plan = lead_training.TrainingPlan(tuple(fields), additive_terms(fields), {}, QUICK)
     tried = lead_training.trial(plan, sample, plan.codes(sample.frame))
     turned = dataclasses.replace(sample, won=np.r_[sample.won[:740], ~sample.won[740:]])
     again = lead_training.trial(plan, turned, plan.codes(turned.frame))
@@ -282,6 +282,6 @@ def test_a_lead_with_reasons_takes_less_than_two_tenths_of_a_millisecond(model: 
 
 def test_the_contract_lists_the_fields_with_units(model: LeadScorer, tables: Tables) -> None:
     names = {f.name for f in model.contract.input_fields}
-    assert names == set(unpack(tables["leads"]).columns)
+    assert names == set(unpack_lead_fields(tables["leads"]).columns)
     assert all(f.unit for f in (*model.contract.input_fields, *model.contract.output_fields) if f.name != "lead_id")
     assert lead_scoring.LEAD_CHARTER.open_questions() == []

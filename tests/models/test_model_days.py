@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.days import zone_of
-from d2c_mlops.data.layouts.leads import campaign, pack
+from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
@@ -21,8 +21,8 @@ from d2c_mlops.models.core.model import MODEL_FILE, load
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.panel import panel_of
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
-from d2c_mlops.models.lead_scoring.leakage_guard import late_times
-from d2c_mlops.models.lead_scoring.training import sample_of
+from d2c_mlops.models.lead_scoring.leakage_guard import fields_with_late_times
+from d2c_mlops.models.lead_scoring.training import learning_sample
 from d2c_mlops.models.segmentation.customer_features import customer_features, spend_between
 
 PACIFIC = "America/Los_Angeles"
@@ -137,10 +137,10 @@ def test_times_in_fields_are_those_of_the_shops_clocks() -> None:
     scored_at = pd.Series(pd.to_datetime(["2024-03-01T10:00+01:00"] * 50, utc=True))
     seen_before = pd.DataFrame({"last_visit": pd.Series(["2024-03-01 09:50"] * 50, dtype="str")})
     seen_after = pd.DataFrame({"last_visit": pd.Series(["2024-03-01 10:30"] * 50, dtype="str")})
-    assert late_times(seen_before, scored_at, "Europe/Berlin") == []
-    assert [f.where for f in late_times(seen_after, scored_at, "Europe/Berlin")] == ["last_visit"]
+    assert fields_with_late_times(seen_before, scored_at, "Europe/Berlin") == []
+    assert [f.where for f in fields_with_late_times(seen_after, scored_at, "Europe/Berlin")] == ["last_visit"]
     elsewhere = pd.Series(pd.to_datetime(["2024-03-01T10:00-08:00"] * 50, utc=True))
-    assert [f.where for f in late_times(seen_after, elsewhere, PACIFIC)] == ["last_visit"]
+    assert [f.where for f in fields_with_late_times(seen_after, elsewhere, PACIFIC)] == ["last_visit"]
 
 
 def test_leads_of_an_evening_are_of_one_day() -> None:
@@ -148,14 +148,14 @@ def test_leads_of_an_evening_are_of_one_day() -> None:
         scored_at=pd.date_range("2024-03-02T21:00", periods=40, freq="5min", tz=PACIFIC).tz_convert("UTC").as_unit("us")
     )
     leads["outcome_at"] = leads["scored_at"] + timedelta(hours=1)
-    days = sample_of(leads, PACIFIC).days
+    days = learning_sample(leads, PACIFIC).days
     assert (
         sorted(set(days.astype(str))) == ["2024-03-02", "2024-03-03"] and (days.astype(str) == "2024-03-02").sum() == 36
     )
-    assert (sample_of(leads, PACIFIC).rows(slice(0, 3)).days == days[:3]).all()
+    assert (learning_sample(leads, PACIFIC).rows(slice(0, 3)).days == days[:3]).all()
 
 
 def test_times_with_a_zone_in_fields_are_written_in_utc() -> None:
     raw = pd.DataFrame({"lead_id": ["a"], "scored_at": ["2024-03-01"], "seen": pd.to_datetime(["2024-03-01T09:00"])})
-    packed = pack(raw.assign(seen=raw["seen"].dt.tz_localize(PACIFIC)))
+    packed = pack_lead_fields(raw.assign(seen=raw["seen"].dt.tz_localize(PACIFIC)))
     assert json.loads(packed["fields"][0]) == {"seen": "2024-03-01T17:00:00Z"}

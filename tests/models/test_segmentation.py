@@ -37,7 +37,14 @@ from d2c_mlops.models.segmentation.plots import plot_choice, plot_moves, plot_pl
 from d2c_mlops.models.segmentation.rfm import NAMES, Rfm
 from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, replay
 from d2c_mlops.models.segmentation.segments import reuse_centroids
-from d2c_mlops.models.segmentation.treatments import CATALOGUE, NOTHING, best_treatment, catalogue, effect, gain_of
+from d2c_mlops.models.segmentation.treatments import (
+    CATALOGUE,
+    NOTHING,
+    best_treatment,
+    catalogue,
+    effect,
+    planned_gain_total,
+)
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.batch.score import score
@@ -86,8 +93,8 @@ def test_a_high_silhouette_decides_nothing() -> None:
 
 def test_the_number_in_use_is_kept_while_it_is_nearly_as_good() -> None:
     tried = [one(2, 100), one(3, 91), one(4, 79)]
-    assert choose(tried, SegmentLimits(), former=3)[0] == 1
-    assert choose(tried, SegmentLimits(), former=4)[0] == 0
+    assert choose(tried, SegmentLimits(), former_count=3)[0] == 1
+    assert choose(tried, SegmentLimits(), former_count=4)[0] == 0
 
 
 def test_when_none_keeps_to_the_limits_it_is_said() -> None:
@@ -144,7 +151,7 @@ def test_a_treatment_works_only_on_those_it_suits_and_costs_for_all() -> None:
 def test_no_margin_no_treatment() -> None:
     columns = {name: np.array([4.0]) for name in ("purchases", "tenure_days", "recency_days", "order_value")}
     assert best_treatment(CATALOGUE, columns, 0.0, 30.0).treatment is NOTHING
-    assert gain_of(np.zeros(1, int), columns, np.zeros(1), np.full(1, 30.0), CATALOGUE) == 0
+    assert planned_gain_total(np.zeros(1, int), columns, np.zeros(1), np.full(1, 30.0), CATALOGUE) == 0
 
 
 def test_every_fault_of_a_treatment_is_named() -> None:

@@ -25,9 +25,9 @@ from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
 from d2c_mlops.models.forecasting.demand_contract import demand_contract
 from d2c_mlops.registry.clean_process import invalid_intervals
+from d2c_mlops.registry.compared_metrics import FigurePair, MeasuredModel
 from d2c_mlops.registry.evaluators import EvaluationTrial, Metric, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
-from d2c_mlops.registry.figures import FigurePair, MeasuredModel
 from d2c_mlops.registry.gate import Clause, judge
 from d2c_mlops.registry.promotion_history import champion, history, live_version
 from d2c_mlops.registry.promotions import judge_and_promote as promote

@@ -16,9 +16,9 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, GateRefused
+from d2c_mlops.registry.compared_metrics import MeasuredModel
 from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
-from d2c_mlops.registry.evaluators.forecasts import ForecastEvaluator
-from d2c_mlops.registry.figures import MeasuredModel
+from d2c_mlops.registry.evaluators.converted_forecasts import ForecastEvaluator
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.settings import load

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.registry.evaluators.outcomes import Outcome, outcome_of
+from d2c_mlops.registry.evaluators.outcome_column import Outcome, target_column
 
 RNG = np.random.default_rng(3)
 RECORDS = pd.DataFrame({
@@ -45,7 +45,7 @@ INPUTS = ["visits", "region", "spend"]
     ],
 )
 def test_the_column_of_the_outcome_is_found(answers: Any, column: str, classes: bool, form: str) -> None:
-    found = outcome_of(RECORDS, answers, INPUTS, "load_records")
+    found = target_column(RECORDS, answers, INPUTS, "load_records")
     assert (found.column, bool(found.classes), found.form) == (column, classes, form)
     assert np.allclose(found.values(PART), found.coded(np.asarray(answers)))
     assert found.known(RECORDS).all()
@@ -67,13 +67,13 @@ def test_the_column_of_the_outcome_is_found(answers: Any, column: str, classes: 
 )
 def test_an_outcome_that_cannot_be_had_is_named(answers: Any, inputs: list[str], words: str) -> None:
     with pytest.raises(DataRefused, match=words):
-        outcome_of(RECORDS, answers, inputs, "load_orders")
+        target_column(RECORDS, answers, inputs, "load_orders")
 
 
 def test_two_columns_that_could_be_the_outcome_are_not_guessed_between() -> None:
     twice = RECORDS.assign(renewed=RNG.permutation(RECORDS["status"]))
     with pytest.raises(DataRefused, match="may be its outcome: status, renewed"):
-        outcome_of(twice, PART["status"].to_numpy(), INPUTS, "load_records")
+        target_column(twice, PART["status"].to_numpy(), INPUTS, "load_records")
 
 
 def test_the_world_in_disguise_has_other_outcomes_and_the_same_inputs() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
+from d2c_mlops.registry.compared_metrics import MeasuredModel
 from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.converted import ConvertedEvaluator
-from d2c_mlops.registry.figures import MeasuredModel
 
 HEAD = """
 from datetime import date

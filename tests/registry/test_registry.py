@@ -11,7 +11,7 @@ from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotion_history import champion, former_champions, history, live_version
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
-from d2c_mlops.registry.versions import files_of, find_version, load_version, new_model, register
+from d2c_mlops.registry.versions import find_version, load_version, new_model, register, version_files
 from d2c_mlops.settings import Settings
 from support.training import train
 
@@ -30,7 +30,7 @@ def test_a_version_carries_its_evidence_and_loads_unchanged(settings: Settings) 
 
 def test_changed_files_are_refused(settings: Settings) -> None:
     version = train(settings)
-    (files_of(version, settings) / "units.json").write_text("{}")
+    (version_files(version, settings) / "units.json").write_text("{}")
     with pytest.raises(DataRefused, match="changed after they were registered"):
         load_version(version, settings)
 

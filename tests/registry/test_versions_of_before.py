@@ -19,7 +19,7 @@ from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import class_path
 from d2c_mlops.registry.gate import judge
 from d2c_mlops.registry.promotion_history import champion, history
-from d2c_mlops.registry.versions import files_of, find_version, load_version
+from d2c_mlops.registry.versions import find_version, load_version, version_files
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.settings import Settings, load
@@ -60,7 +60,7 @@ def test_a_version_loads_by_its_former_class_path_and_answers_as_it_did(
     former: Settings, name: str, former_path: str, present_path: str
 ) -> None:
     version = find_version(Ledger.of(former), name)
-    described = json.loads((files_of(version, former) / "model.json").read_text(encoding="utf-8"))
+    described = json.loads((version_files(version, former) / "model.json").read_text(encoding="utf-8"))
     assert described["class"] == version.model_class == former_path
     model = load_version(version, former)
     assert class_path(type(model)) == present_path

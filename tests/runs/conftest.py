@@ -6,7 +6,7 @@ import pytest
 
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import prepare_job
-from d2c_mlops.runs.execution.records import Run, close_row, find_run, open_row
+from d2c_mlops.runs.execution.run_rows import Run, close_row, find_run, open_row
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 from support.scheduling import JOB, NOW

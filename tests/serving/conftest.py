@@ -10,7 +10,7 @@ from d2c_mlops.registry.versions import new_model
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.settings import Settings
 from support.lead_service import asking
 from support.local_client import LocalClient

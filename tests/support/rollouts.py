@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
+from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import Rollout, state_paths, write_state
-from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings
 from support.lead_service import Lead
 from support.local_client import LocalClient

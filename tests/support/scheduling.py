@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings
@@ -22,7 +22,7 @@ class Clock:
 
 def scheduler(settings: Settings, clock: Clock, known_since: datetime = NOW - timedelta(days=1)) -> Scheduler:
     made = Scheduler(settings, say=lambda text: None, clock=clock)
-    slots.known_jobs(made.ledger, made.jobs, known_since)
+    slot_rows.known_jobs(made.ledger, made.jobs, known_since)
     return made
 
 
@@ -37,4 +37,4 @@ def call(settings: Settings, when: str = "due", clock: Clock | None = None, name
     def sleep(seconds: float) -> None:
         clock.now += timedelta(seconds=max(seconds, 5))
 
-    return run_job(name, when, settings, say=lambda text: None, clock=clock, sleep=sleep, **more)
+    return run_job(name, when, settings, print_line=lambda text: None, clock=clock, sleep=sleep, **more)

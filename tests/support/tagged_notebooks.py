@@ -7,7 +7,7 @@ from typing import Any
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import Run, latest_runs
+from d2c_mlops.runs.execution.run_rows import Run, latest_runs
 from d2c_mlops.settings import load
 
 

@@ -17,7 +17,7 @@ NEWEST: Mapping[tuple[int, int], Mapping[str, str]] = {  # the last releases tha
 }
 
 
-def python_of(metadata: Mapping[str, object]) -> tuple[int, int] | None:
+def notebook_python_version(metadata: Mapping[str, object]) -> tuple[int, int] | None:
     """Return the Python version that a notebook was saved with; None if the notebook does not contain it."""
     info = metadata.get("language_info")
     version = info.get("version") if isinstance(info, Mapping) else None
@@ -27,7 +27,7 @@ def python_of(metadata: Mapping[str, object]) -> tuple[int, int] | None:
 
 def before_version(metadata: Mapping[str, object], library: str, version: str) -> bool:
     """Whether the author certainly had a release of a library older than `version`."""
-    python = python_of(metadata)
+    python = notebook_python_version(metadata)
     if python is None:
         return False
     known_limits = [limits for limit, limits in NEWEST.items() if python <= limit and library in limits]

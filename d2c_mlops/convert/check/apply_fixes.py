@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2c_mlops.convert.check.check import examine
-from d2c_mlops.convert.check.report import Report
+from d2c_mlops.convert.check.check import apply_all_rules
+from d2c_mlops.convert.check.finding_report import Report
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.source.finding import Edit, Finding
 from d2c_mlops.convert.source.notebook import (
@@ -56,15 +56,15 @@ def write_fixed_copy(path: Path | str, out: Path) -> FixedCopy:
     fixed: list[Finding] = []
     for _ in range(_PASSES):
         subject = Subject(notebook, path.parent)
-        findings = examine(subject)
+        findings = apply_all_rules(subject)
         sources, applied = apply_fixes(notebook.cells, findings)
         if not applied:
             break
         fixed.extend(applied)
         raw = _with_sources(raw, path, sources)
         notebook = parse_notebook(raw, path)
-    _write(raw, out)
-    remaining = examine(Subject(notebook, path.parent))
+    _write_atomic(raw, out)
+    remaining = apply_all_rules(Subject(notebook, path.parent))
     return FixedCopy(out, tuple(fixed), Report((str(path),), remaining))
 
 
@@ -78,9 +78,9 @@ def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dic
             continue
         cell, accepted = by_index[finding.cell], chosen.get(finding.cell, [])
         new = [edit for edit in finding.edits if edit not in accepted]
-        if any(_clashes(edit, earlier) for edit in new for earlier in accepted):
+        if any(_edits_clash(edit, earlier) for edit in new for earlier in accepted):
             continue
-        if not all(_untouched(cell, edit) for edit in new):
+        if not all(_lines_unchanged(cell, edit) for edit in new):
             continue
         source = edited(cell.source, [*accepted, *new])
         if code_cell(cell.index, source).problem is None:
@@ -99,13 +99,13 @@ def edited(source: str, edits: Iterable[Edit]) -> str:
     return b"\n".join(rows).decode()
 
 
-def _clashes(edit: Edit, earlier: Edit) -> bool:
+def _edits_clash(edit: Edit, earlier: Edit) -> bool:
     start, end = (edit.line, edit.column), (edit.end_line, edit.end_column)
     other_start, other_end = (earlier.line, earlier.column), (earlier.end_line, earlier.end_column)
     return (start < other_end and other_start < end) or start == other_start
 
 
-def _untouched(cell: Cell, edit: Edit) -> bool:
+def _lines_unchanged(cell: Cell, edit: Edit) -> bool:
     """Positions refer to the Python code; they are valid in the source only if the line is the same in both."""
     source, python = cell.source.split("\n"), cell.python.split("\n")
     return edit.end_line <= len(source) and all(
@@ -123,7 +123,7 @@ def _with_sources(raw: bytes, path: Path, sources: dict[int, str]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
-def _write(raw: bytes, out: Path) -> None:
+def _write_atomic(raw: bytes, out: Path) -> None:
     """Write under a temporary name beside the target, then rename: never half a file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from d2c_mlops.convert.check import linter
+from d2c_mlops.convert.check.finding_report import Report
 from d2c_mlops.convert.check.linter import CODES
-from d2c_mlops.convert.check.report import Report
-from d2c_mlops.convert.check.rule import Rule, Subject, rules, subject_of
+from d2c_mlops.convert.check.rule import Rule, Subject, read_subject, rules
 from d2c_mlops.convert.source.finding import SEVERITIES, Finding, Hit
 from d2c_mlops.errors import UsageError
 
@@ -31,8 +31,8 @@ def check(path: Path | str, *, select: Sequence[str] | None = None, ignore: Sequ
             where = str(notebook)
             what = f"the file cannot be read: {error.strerror}"
             raise UsageError(what, where=where, next=f"ls -l {notebook}") from error
-        subject = subject_of(raw, notebook, notebook.parent)
-        findings.extend(_selected_findings(examine(subject), select, ignore))
+        subject = read_subject(raw, notebook, notebook.parent)
+        findings.extend(_selected_findings(apply_all_rules(subject), select, ignore))
     return Report(tuple(map(str, notebooks)), tuple(findings))
 
 
@@ -50,25 +50,25 @@ def notebooks_in(path: Path) -> tuple[Path, ...]:
     return tuple(notebooks)
 
 
-def examine(subject: Subject) -> tuple[Finding, ...]:
+def apply_all_rules(subject: Subject) -> tuple[Finding, ...]:
     """Apply every rule and ruff to one notebook; findings in the order of cells."""
     lint = linter.start(subject.notebook)
     findings: list[Finding] = []
     for rule in rules():
         try:
-            findings.extend(_finding(subject, rule, hit) for hit in rule.check(subject))
+            findings.extend(_finding_from_hit(subject, rule, hit) for hit in rule.check(subject))
         except Exception as error:
             subject.failed[rule.id] = f"{type(error).__name__}: {error}"
-    findings.extend(linter.findings(lint))
-    return tuple(sorted(_without_repeats(findings), key=_place))
+    findings.extend(linter.read_ruff_findings(lint))
+    return tuple(sorted(_without_repeats(findings), key=_sort_key))
 
 
-def _place(finding: Finding) -> tuple[int, int, int, int, str]:
+def _sort_key(finding: Finding) -> tuple[int, int, int, int, str]:
     cell = -1 if finding.cell is None else finding.cell
     return cell, finding.line, SEVERITIES.index(finding.severity), finding.column, finding.rule
 
 
-def _finding(subject: Subject, rule: Rule, hit: Hit) -> Finding:
+def _finding_from_hit(subject: Subject, rule: Rule, hit: Hit) -> Finding:
     cells = subject.notebook.cells
     return Finding(
         rule=rule.id,
@@ -101,11 +101,11 @@ def _selected_findings(
     findings: Iterable[Finding], select: Sequence[str] | None, ignore: Sequence[str] | None
 ) -> Iterator[Finding]:
     for finding in findings:
-        if (not select or _matches(finding, select)) and not _matches(finding, ignore or ()):
+        if (not select or _is_selected(finding, select)) and not _is_selected(finding, ignore or ()):
             yield finding
 
 
-def _matches(finding: Finding, selected: Sequence[str]) -> bool:
+def _is_selected(finding: Finding, selected: Sequence[str]) -> bool:
     return any(finding.rule.startswith(word) or finding.name == word for word in selected)
 
 

@@ -67,7 +67,7 @@ class RuffHit(TypedDict):
 
 @dataclass
 class Lint:
-    """A running ruff; `findings` waits for it."""
+    """A running ruff; `read_ruff_findings` waits for it."""
 
     notebook: Notebook
     process: subprocess.Popen[str] | None
@@ -76,7 +76,7 @@ class Lint:
 
 
 @cache
-def ruff() -> str | None:
+def find_ruff() -> str | None:
     """Return the ruff of this environment, else the one on the path."""
     beside = Path(sys.executable).with_name("ruff")
     return str(beside) if beside.exists() else shutil.which("ruff")
@@ -91,7 +91,7 @@ def start(notebook: Notebook) -> Lint:
             for line, text in enumerate(cell.python.split("\n"), start=1):
                 rows.append(text.replace("\f", " "))
                 places.append((cell, line))
-    program = ruff()
+    program = find_ruff()
     process = None
     if program and rows and notebook.is_python:
         command = [program, "check", "--isolated", "--no-cache", "--quiet", "--exit-zero", "--ignore-noqa"]
@@ -104,7 +104,7 @@ def start(notebook: Notebook) -> Lint:
     return Lint(notebook, process, "\n".join(rows) + "\n", tuple(places))
 
 
-def findings(lint: Lint) -> Iterator[Finding]:
+def read_ruff_findings(lint: Lint) -> Iterator[Finding]:
     """Wait for ruff and yield its findings, with its codes as rule ids; nothing if ruff is not installed."""
     if lint.process is None:
         return
@@ -121,10 +121,10 @@ def findings(lint: Lint) -> Iterator[Finding]:
             continue
         if hit["code"] == "F401" and _is_wanted(hit["message"], elsewhere):
             continue
-        yield _finding(lint, hit, *lint.places[row])
+        yield _finding_from_ruff(lint, hit, *lint.places[row])
 
 
-def _finding(lint: Lint, hit: RuffHit, cell: Cell, line: int) -> Finding:
+def _finding_from_ruff(lint: Lint, hit: RuffHit, cell: Cell, line: int) -> Finding:
     severity, why = CODES[hit["code"]]
     fix = (hit.get("fix") or {}).get("message") or "see the documentation of the rule"
     return Finding(
@@ -135,7 +135,7 @@ def _finding(lint: Lint, hit: RuffHit, cell: Cell, line: int) -> Finding:
         cell=cell.index,
         line=line,
         column=hit["location"]["column"],
-        message=_FROM_LINE.sub(lambda match: _from_cell(lint, match), hit["message"].rstrip(".")),
+        message=_FROM_LINE.sub(lambda match: _cell_and_line_text(lint, match), hit["message"].rstrip(".")),
         why=why,
         fix=fix
         if fix != "see the documentation of the rule"
@@ -144,7 +144,7 @@ def _finding(lint: Lint, hit: RuffHit, cell: Cell, line: int) -> Finding:
     )
 
 
-def _from_cell(lint: Lint, match: re.Match[str]) -> str:
+def _cell_and_line_text(lint: Lint, match: re.Match[str]) -> str:
     """Return the cell and the line in it; ruff counts the lines of all cells together."""
     row = int(match[1]) - 1
     cell, line = lint.places[row] if row < len(lint.places) else lint.places[-1]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from d2c_mlops.convert.meaning.inference import Inference, infer
 from d2c_mlops.convert.meaning.roles import Structure, calls, structure
-from d2c_mlops.convert.source.dataflow import Flow, trace
+from d2c_mlops.convert.source.dataflow import Flow, trace_names
 from d2c_mlops.convert.source.finding import Edit, Hit, Severity
 from d2c_mlops.convert.source.notebook import Cell, Notebook, Output, code_cell, parse_notebook
 from d2c_mlops.errors import DataRefused
@@ -32,7 +32,7 @@ class Subject:
     @cached_property
     def flow(self) -> Flow:
         """Names across cells."""
-        return trace(self.notebook)
+        return trace_names(self.notebook)
 
     @cached_property
     def inference(self) -> Inference:
@@ -56,7 +56,7 @@ class Subject:
         return tuple((cell, node) for cell in self.notebook.code if cell.tree for node in ast.walk(cell.tree))
 
     @cached_property
-    def in_texts(self) -> frozenset[int]:
+    def fstring_node_ids(self) -> frozenset[int]:
         """Identities of all nodes inside f-strings."""
         return frozenset(
             id(part) for _, node in self.nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
@@ -89,14 +89,16 @@ class RuleExample:
             for name, content in self.files.items():
                 (folder / name).write_bytes(content)
         if self.raw:
-            return subject_of(self.raw.encode(), Path("example.ipynb"), folder)
+            return read_subject(self.raw.encode(), Path("example.ipynb"), folder)
         return Subject(self.notebook(), folder, failed=dict(self.failed))
 
     def notebook(self) -> Notebook:
         """Build the notebook in memory."""
-        return Notebook(Path("example.ipynb"), tuple(map(self._cell, range(len(self.cells)))), self.language, "", 4)
+        return Notebook(
+            Path("example.ipynb"), tuple(map(self._example_cell, range(len(self.cells)))), self.language, "", 4
+        )
 
-    def _cell(self, index: int) -> Cell:
+    def _example_cell(self, index: int) -> Cell:
         text = self.cells[index]
         if text.startswith("md:"):
             return Cell(index, "markdown", text[3:])
@@ -127,11 +129,11 @@ def example(
     counts: tuple[int, ...] = (),
     language: str = "python",
     files: Mapping[str, bytes] | None = None,
-    raw: str = "",
-    failed: Mapping[str, str] | None = None,
+    raw_notebook: str = "",
+    failed_cell: Mapping[str, str] | None = None,
 ) -> RuleExample:
     """Write an example in one line."""
-    return RuleExample(cells, outputs or {}, counts, language, files or {}, raw, failed or {})
+    return RuleExample(cells, outputs or {}, counts, language, files or {}, raw_notebook, failed_cell or {})
 
 
 def rule(
@@ -141,7 +143,7 @@ def rule(
     return lambda check: Rule(id, name, severity, why, fix, check, bad, good)
 
 
-def subject_of(raw: bytes, path: Path, folder: Path | None) -> Subject:
+def read_subject(raw: bytes, path: Path, folder: Path | None) -> Subject:
     """Read a notebook for checking; an unreadable file becomes an empty notebook with the reason."""
     try:
         return Subject(parse_notebook(raw, path), folder)

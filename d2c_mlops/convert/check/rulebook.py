@@ -32,41 +32,41 @@ This page is generated from the rules: `python -m d2c_mlops.convert.check.rulebo
 
 def rules_markdown() -> str:
     """Return the rule reference as Markdown: every rule with both examples, ruff's codes, and the table of changes."""
-    return "\n".join([_HEAD, *_sections(), *_ruff(), *_changes()]).rstrip() + "\n"
+    return "\n".join([_HEAD, *_rulebook_sections(), *_ruff_lines(), *_api_change_lines()]).rstrip() + "\n"
 
 
-def _sections() -> Iterator[str]:
+def _rulebook_sections() -> Iterator[str]:
     for start, title in _GROUPS.items():
         members = [rule for rule in rules() if rule.id.startswith(start)]
         if members:
             yield f"## {title}\n"
             for rule in members:
-                yield from _rule(rule)
+                yield from _rule_lines(rule)
 
 
-def _rule(rule: Rule) -> Iterator[str]:
+def _rule_lines(rule: Rule) -> Iterator[str]:
     yield f"### {rule.id} {rule.name}\n"
-    yield f"*{rule.severity}* · {_sentence(rule.why)}\n"
-    yield f"**Fix:** {_sentence(rule.fix)}\n"
+    yield f"*{rule.severity}* · {_first_sentence(rule.why)}\n"
+    yield f"**Fix:** {_first_sentence(rule.fix)}\n"
     yield f"Found:\n\n{_example_text(rule.bad)}\n"
     yield f"Fine:\n\n{_example_text(rule.good)}\n"
 
 
-def _sentence(text: str) -> str:
+def _first_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def _example_text(example: RuleExample) -> str:
     if example.raw:
         return f"```text\n{example.raw}\n```"
-    shown = [_cell(example, index) for index in range(min(3, len(example.cells)))]
+    shown = [_escaped_cell(example, index) for index in range(min(3, len(example.cells)))]
     if len(example.cells) > 3:
         shown.append(f"# ... {len(example.cells) - 3} more cells")
     language = example.language if example.language != "python" else "python"
     return f"```{language}\n" + "\n# next cell\n".join(shown) + "\n```"
 
 
-def _cell(example: RuleExample, index: int) -> str:
+def _escaped_cell(example: RuleExample, index: int) -> str:
     text = example.cells[index]
     lines = ["# " + line for line in text[3:].split("\n")] if text.startswith("md:") else text.split("\n")
     if len(lines) > 12:
@@ -78,7 +78,7 @@ def _cell(example: RuleExample, index: int) -> str:
     return "\n".join(lines)
 
 
-def _ruff() -> Iterator[str]:
+def _ruff_lines() -> Iterator[str]:
     yield "## From ruff\n"
     yield "The ruff codes that `d2c check` selects, under ruff's own ids.\n"
     yield "| code | severity | why |\n| --- | --- | --- |"
@@ -87,7 +87,7 @@ def _ruff() -> Iterator[str]:
     yield ""
 
 
-def _changes() -> Iterator[str]:
+def _api_change_lines() -> Iterator[str]:
     yield "## Changes of libraries\n"
     yield "D2C501 and D2C502 check these changes. A change applies when the installed version includes it.\n"
     yield "| library | since | what | instead | autofix |\n| --- | --- | --- | --- | --- |"
@@ -95,14 +95,14 @@ def _changes() -> Iterator[str]:
         cells = (
             change.library,
             change.since,
-            f"`{_short(change)}`",
+            f"`{_shortened_text(change)}`",
             change.instead,
             "yes" if _is_fixed_automatically(change) else "",
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _short(change: ApiChange) -> str:
+def _shortened_text(change: ApiChange) -> str:
     title = change.title
     return title if len(title) < 110 else f"{change.path}({change.argument or change.position}=...)"
 

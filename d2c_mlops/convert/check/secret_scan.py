@@ -77,36 +77,36 @@ def masked(secret: str) -> str:
     return f"{secret[:shown]}{'*' * 8}"
 
 
-def secrets_in(text: str) -> Iterator[Sighting]:
+def find_secrets(text: str) -> Iterator[Sighting]:
     """Yield the secrets of a text, at most one per line and kind of secret."""
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) < 8 or not _CANDIDATE.search(line[:4000]):
             continue
-        yield from _of_line(line[:4000], number)
+        yield from _secrets_in_line(line[:4000], number)
 
 
-def _of_line(line: str, number: int) -> Iterator[Sighting]:
+def _secrets_in_line(line: str, number: int) -> Iterator[Sighting]:
     spans: list[tuple[int, int]] = []
     for what, pattern in _PATTERNS.items():
         for match in pattern.finditer(line):
             group = "secret" if "secret" in pattern.groupindex else 0
             secret, (start, end) = match[group], match.span(group)
-            if not _PLACEHOLDER.match(secret) and not _overlaps(spans, start, end):
+            if not _PLACEHOLDER.match(secret) and not _spans_overlap(spans, start, end):
                 spans.append((start, end))
                 yield Sighting(what, number, start + 1, masked(secret))
     for match in _NAMED.finditer(line):
         start, end = match.span("secret")
-        if not _PLACEHOLDER.match(match["secret"]) and not _overlaps(spans, start, end):
+        if not _PLACEHOLDER.match(match["secret"]) and not _spans_overlap(spans, start, end):
             spans.append((start, end))
             yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
     for what, secret in () if spans else _detected_secrets(line):
         start = max(0, line.find(secret))
-        if not _PLACEHOLDER.match(secret) and not _overlaps(spans, start, start + len(secret)):
+        if not _PLACEHOLDER.match(secret) and not _spans_overlap(spans, start, start + len(secret)):
             spans.append((start, start + len(secret)))
             yield Sighting(what, number, start + 1, masked(secret))
 
 
-def _overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
+def _spans_overlap(spans: list[tuple[int, int]], start: int, end: int) -> bool:
     return any(start < other_end and other_start < end for other_start, other_end in spans)
 
 
@@ -114,11 +114,13 @@ def _detected_secrets(line: str) -> list[tuple[str, str]]:
     """Run the detectors of detect-secrets on a line with a text as long as a key."""
     if not _LONG_WORD.search(line):
         return []
-    return [(f"a secret ({kind})", secret) for kind, detector in _detectors() for secret in detector(line) if secret]
+    return [
+        (f"a secret ({kind})", secret) for kind, detector in _secret_detectors() for secret in detector(line) if secret
+    ]
 
 
 @cache
-def _detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
+def _secret_detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
     """Load detect-secrets if it is installed; it takes a third of a second, so only when a line is suspicious."""
     try:
         from detect_secrets.core.plugins import initialize
@@ -129,15 +131,15 @@ def _detectors() -> tuple[tuple[str, Callable[[str], Iterable[str]]], ...]:
     return tuple((plugin.secret_type, plugin.analyze_string) for plugin in plugins)
 
 
-def personal_in(text: str) -> Iterator[Sighting]:
+def find_personal_data(text: str) -> Iterator[Sighting]:
     """Yield e-mail addresses, telephone numbers and payment cards of a text, one of each kind with its count."""
     emails = [match for match in _EMAIL.finditer(text) if not _RESERVED.search(match[0])]
-    cards = _cards(text)
+    cards = _payment_cards(text)
     card_spans = [match.span() for match in cards]
     phones = [
         match
         for match in _PHONE.finditer(text)
-        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _overlaps(card_spans, *match.span())
+        if 9 <= sum(map(str.isdigit, match[0])) <= 15 and not _spans_overlap(card_spans, *match.span())
     ]
     for what, matches in (
         ("e-mail address", emails),
@@ -150,14 +152,14 @@ def personal_in(text: str) -> Iterator[Sighting]:
             yield Sighting(f"{what}{many}", line, 1, masked(matches[0][0]))
 
 
-def _cards(text: str) -> list[re.Match[str]]:
+def _payment_cards(text: str) -> list[re.Match[str]]:
     """Numbers of a card's length and issuer with a right check digit; ids pass by chance, so most must be right."""
     shaped = [match for match in _CARD.finditer(text) if _ISSUER.match(match[0])]
-    right = [match for match in shaped if luhn(match[0])]
+    right = [match for match in shaped if has_valid_luhn_digit(match[0])]
     return right if len(right) * 2 > len(shaped) else []
 
 
-def luhn(number: str) -> bool:
+def has_valid_luhn_digit(number: str) -> bool:
     """Whether the check digit of a card number is right (ISO/IEC 7812-1)."""
     digits = [int(character) for character in number if character.isdigit()]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]

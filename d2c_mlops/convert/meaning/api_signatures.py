@@ -161,7 +161,7 @@ def is_wrapper(path: str) -> bool:
     return bool(_SEARCHES.search(path))
 
 
-def returned(path: str) -> str:
+def returned_class(path: str) -> str:
     """Return the class of the result of a call of `path`; empty if it is not known."""
     inferred = RETURNS.get(path)
     if inferred:

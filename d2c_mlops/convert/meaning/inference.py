@@ -15,7 +15,7 @@ from d2c_mlops.convert.meaning.api_signatures import (
     FRAME_ATTRIBUTES,
     GROUPS,
     SERIES,
-    returned,
+    returned_class,
 )
 from d2c_mlops.convert.source.notebook import Notebook
 from d2c_mlops.convert.source.scopes import base_name, target_names, words
@@ -276,7 +276,7 @@ class _Walker:
         if isinstance(node, ast.Constant):
             return InferredObject(f"builtins.{type(node.value).__name__}", instance=True)
         if isinstance(node, ast.Attribute):
-            return _attribute(self.expression(node.value), node.attr)
+            return _infer_attribute(self.expression(node.value), node.attr)
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.Subscript):
@@ -318,7 +318,7 @@ class _Walker:
         function = self.expression(node.func)
         for argument in [*node.args, *(word.value for word in node.keywords)]:
             self.expression(argument)
-        self.change_by_call(node)
+        self.record_inplace_call(node)
         if isinstance(node.func, ast.Attribute):
             receiver = self.result.thing(node.func.value)
             if (
@@ -334,7 +334,7 @@ class _Walker:
             return InferredObject(f"builtins.{_CONVERSIONS[node.func.id]}", instance=True)
         if function is None or function.instance:
             return None
-        result_path = returned(function.path)
+        result_path = returned_class(function.path)
         if function.path == "pandas.concat":
             across = any(word.arg == "axis" for word in node.keywords)
             parts = node.args[0].elts if node.args and isinstance(node.args[0], ast.List | ast.Tuple) else []
@@ -342,7 +342,7 @@ class _Walker:
             result_path = SERIES if series and not across else FRAME
         return InferredObject(result_path, instance=True) if result_path else None
 
-    def change_by_call(self, node: ast.Call) -> None:
+    def record_inplace_call(self, node: ast.Call) -> None:
         if not isinstance(node.func, ast.Attribute):
             return
         in_place = any(
@@ -400,7 +400,7 @@ class _Walker:
         return next((InferredObject(kind, True) for kind in (FRAME, SERIES, ARRAY) if kind in kinds), None)
 
 
-def _attribute(value: InferredObject | None, name: str) -> InferredObject | None:
+def _infer_attribute(value: InferredObject | None, name: str) -> InferredObject | None:
     if value is None:
         return None
     path = f"{value.path}.{name}"
@@ -409,9 +409,9 @@ def _attribute(value: InferredObject | None, name: str) -> InferredObject | None
     if path in ATTRIBUTES:
         kind = ATTRIBUTES[path]
         return InferredObject(kind, instance=kind != path)
-    if value.path == FRAME and name not in FRAME_ATTRIBUTES and not returned(path) and not hasattr_frame(name):
+    if value.path == FRAME and name not in FRAME_ATTRIBUTES and not returned_class(path) and not hasattr_frame(name):
         return InferredObject(SERIES, instance=True)
-    if value.path == GROUPS and not returned(path) and name not in _GROUP_METHODS:
+    if value.path == GROUPS and not returned_class(path) and name not in _GROUP_METHODS:
         return InferredObject(COLUMN_GROUPS, instance=True)
     return InferredObject(path)
 

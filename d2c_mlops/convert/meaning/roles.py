@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import is_clusterer, is_model, is_sampler, is_transformer
-from d2c_mlops.convert.meaning.columns import Selection, column_selection
+from d2c_mlops.convert.meaning.column_selection import Selection, column_selection
 from d2c_mlops.convert.meaning.inference import Binding, Inference
 from d2c_mlops.convert.source.notebook import Cell, Notebook
 
@@ -132,7 +132,7 @@ def structure(notebook: Notebook, inference: Inference) -> Structure:
     roles: dict[int, CellRole] = {}
     fits: list[Fit] = []
     for cell in notebook.code:
-        cell_fits = list(_fits(cell, inference))
+        cell_fits = list(_fit_calls(cell, inference))
         fits.extend(cell_fits)
         plays = frozenset(_roles_of(cell, inference, cell_fits))
         main = next((role for role in _PRIORITY if role in plays), "prepare")
@@ -140,7 +140,7 @@ def structure(notebook: Notebook, inference: Inference) -> Structure:
     return Structure(roles, tuple(fits))
 
 
-def _fits(cell: Cell, inference: Inference) -> Iterator[Fit]:
+def _fit_calls(cell: Cell, inference: Inference) -> Iterator[Fit]:
     for call in calls(cell):
         function = call.func
         if not isinstance(function, ast.Attribute):
@@ -152,8 +152,8 @@ def _fits(cell: Cell, inference: Inference) -> Iterator[Fit]:
         if path.startswith("builtins.") or (not kind):
             continue
         holder = function.value
-        features, target = _data(call, path)
-        built = construction(holder, inference)
+        features, target = _features_and_target(call, path)
+        built = constructor_call(holder, inference)
         yield Fit(
             cell.index,
             call.lineno,
@@ -185,7 +185,7 @@ def _fit_kind(path: str, method: str) -> str:
     return "unknown" if method != "train" else ""
 
 
-def _data(call: ast.Call, path: str) -> tuple[ast.expr | None, ast.expr | None]:
+def _features_and_target(call: ast.Call, path: str) -> tuple[ast.expr | None, ast.expr | None]:
     """Features and target; statsmodels takes the target first, and when it is built."""
     if path.startswith("statsmodels."):
         function = call.func
@@ -198,7 +198,7 @@ def _data(call: ast.Call, path: str) -> tuple[ast.expr | None, ast.expr | None]:
     return features, None if isinstance(target, ast.Constant) else target
 
 
-def construction(holder: ast.expr, inference: Inference) -> ast.Call | None:
+def constructor_call(holder: ast.expr, inference: Inference) -> ast.Call | None:
     """Return the call that built the estimator, through its variable if need be."""
     if isinstance(holder, ast.Name):
         binding: Binding | None = inference.binding(holder)
@@ -221,7 +221,7 @@ def _roles_of(cell: Cell, inference: Inference, fits: list[Fit]) -> Iterator[str
             value = statement.value
             if value is not None and _is_literal(value):
                 yield "constant"
-            elif value is not None and not _is_build(value, inference):
+            elif value is not None and not _is_construction(value, inference):
                 yield "prepare"
         elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
             yield "prepare"
@@ -236,7 +236,7 @@ def _call_roles(call: ast.Call, inference: Inference) -> Iterator[str]:
         yield "load"
     if _SAVES.search(path) or (method in _SAVE_METHODS and not path.startswith("matplotlib")):
         yield "save"
-    if _SPLIT_CALL.search(path) or (method == "split" and SPLITS.search(inference.kind(_receiver(call)))):
+    if _SPLIT_CALL.search(path) or (method == "split" and SPLITS.search(inference.kind(_receiver_node(call)))):
         yield "split"
     if _EVALUATES.search(path) or method in ("score", "evaluate"):
         yield "evaluate"
@@ -248,7 +248,7 @@ def _call_roles(call: ast.Call, inference: Inference) -> Iterator[str]:
         yield "explore"
 
 
-def _receiver(call: ast.Call) -> ast.AST:
+def _receiver_node(call: ast.Call) -> ast.AST:
     return call.func.value if isinstance(call.func, ast.Attribute) else call.func
 
 
@@ -256,7 +256,7 @@ def _is_literal(node: ast.expr) -> bool:
     return not any(isinstance(part, ast.Name | ast.Call | ast.Attribute) for part in ast.walk(node))
 
 
-def _is_build(node: ast.expr, inference: Inference) -> bool:
+def _is_construction(node: ast.expr, inference: Inference) -> bool:
     """Building an estimator or a figure prepares no data."""
     if not isinstance(node, ast.Call):
         return False

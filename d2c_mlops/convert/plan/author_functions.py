@@ -24,22 +24,24 @@ class AuthorFunction:
 
 
 def author_functions_in(
-    every: Sequence[Statement], imported: frozenset[str], bound_before: Mapping[tuple[int, int], frozenset[str]]
+    all_statements: Sequence[Statement],
+    imported: frozenset[str],
+    bound_before: Mapping[tuple[int, int], frozenset[str]],
 ) -> dict[str, AuthorFunction]:
     """Return the author's functions and classes by name."""
     bindings: dict[str, int] = {}
-    for node in every:
+    for node in all_statements:
         for name in node.facts.binds:
             bindings[name] = bindings.get(name, 0) + 1
-    defined = {s.node.name: s for s in every if isinstance(s.node, Definition)}
-    reads = {name: _reads(s, imported, set(bindings)) for name, s in defined.items()}
-    reasons = {name: _own_reason(s, bindings, imported) for name, s in defined.items()}
+    defined = {s.node.name: s for s in all_statements if isinstance(s.node, Definition)}
+    reads = {name: _global_reads(s, imported, set(bindings)) for name, s in defined.items()}
+    reasons = {name: _unexportable_reason(s, bindings, imported) for name, s in defined.items()}
     while True:
-        extras = _closed(reads, reasons)
+        extras = _transitive_reads(reads, reasons)
         wrong = {}
         for name, statement in defined.items():
             if not reasons[name]:
-                reason = _refusal_reason(name, statement, extras, every, bound_before)
+                reason = _refusal_reason(name, statement, extras, all_statements, bound_before)
                 if reason:
                     wrong[name] = reason
         if not wrong:
@@ -51,7 +53,7 @@ def author_functions_in(
     }
 
 
-def _reads(statement: Statement, imported: frozenset[str], bound: set[str]) -> set[str]:
+def _global_reads(statement: Statement, imported: frozenset[str], bound: set[str]) -> set[str]:
     names = names_in([statement.node])
     function: Function = names.functions[statement.node.name]  # type: ignore[attr-defined]
     read = {use.name for use in function.reads} | set(function.mutates)
@@ -60,7 +62,7 @@ def _reads(statement: Statement, imported: frozenset[str], bound: set[str]) -> s
     return {name for name in read if name in bound or name not in (BUILTINS | imported)} - {statement.node.name}  # type: ignore[attr-defined]
 
 
-def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: frozenset[str]) -> str:
+def _unexportable_reason(statement: Statement, bindings: Mapping[str, int], imported: frozenset[str]) -> str:
     node = statement.node
     assert isinstance(node, Definition)
     names = names_in([node])
@@ -78,7 +80,7 @@ def _own_reason(statement: Statement, bindings: Mapping[str, int], imported: fro
     return ""
 
 
-def _closed(reads: Mapping[str, set[str]], reasons: Mapping[str, str]) -> dict[str, set[str]]:
+def _transitive_reads(reads: Mapping[str, set[str]], reasons: Mapping[str, str]) -> dict[str, set[str]]:
     """The global names that each function reads, including those of the functions that it calls."""
     extras = {
         name: {mentioned for mentioned in needed if reasons.get(mentioned, "kept")} for name, needed in reads.items()
@@ -98,7 +100,7 @@ def _refusal_reason(
     name: str,
     statement: Statement,
     extras: Mapping[str, set[str]],
-    every: Sequence[Statement],
+    all_statements: Sequence[Statement],
     bound_before: Mapping[tuple[int, int], frozenset[str]],
 ) -> str:
     needed = extras[name]
@@ -106,7 +108,7 @@ def _refusal_reason(
         return ""
     if isinstance(statement.node, ast.ClassDef):
         return f"the class {name} reads {', '.join(sorted(needed))} from the notebook"
-    for node in every:
+    for node in all_statements:
         for call, hidden in mentions(node.node, name):
             if call is None:
                 return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed as a value"
@@ -133,10 +135,10 @@ def mentions(
     if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and name not in hidden:
         yield None, set(hidden)
         return
-    yield from (nested for child, inner in _scoped(node, hidden) for nested in mentions(child, name, inner))
+    yield from (nested for child, inner in _walk_scopes(node, hidden) for nested in mentions(child, name, inner))
 
 
-def _scoped(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+def _walk_scopes(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
     inner = hidden
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         arguments = node.args

@@ -43,7 +43,7 @@ class Block:
         return sum(line.statement.lines for line in self.lines)
 
 
-def in_order(block: Block, names: Collection[str]) -> list[str]:
+def in_binding_order(block: Block, names: Collection[str]) -> list[str]:
     """Order names as the step binds them; names that it only changes come last."""
     bound = [name for line in block.lines for name in line.facts.binds]
     return sorted(names, key=lambda name: (bound.index(name) if name in bound else len(bound), name))

@@ -40,7 +40,7 @@ def raw_blocks(plan: Plan) -> Iterator[Block]:
     for cell in plan.notebook.cells:
         if cell.kind == "markdown":
             if cell.source.strip():
-                heading = _heading(cell.source) or heading
+                heading = _section_heading(cell.source) or heading
                 chapter, last = (last or chapter), (heading if "#" in cell.source else "")
                 yield Block("prose", [cell.index], text=cell.source)
             continue
@@ -50,7 +50,7 @@ def raw_blocks(plan: Plan) -> Iterator[Block]:
         if any(magic.kind == "cell" and cell.tree is not None and not cell.python.strip() for magic in cell.magics):
             yield Block("raw", [cell.index], text=cell.source)
             continue
-        for titles, lines in _sections(plan.of_cell(cell.index)):
+        for titles, lines in _split_at_titles(plan.of_cell(cell.index)):
             for title in titles:
                 yield Block("prose", [cell.index], text=f"{level} {title}")
             heading = titles[-1] if titles else heading
@@ -61,7 +61,7 @@ def raw_blocks(plan: Plan) -> Iterator[Block]:
         last = ""
 
 
-def _sections(lines: Sequence[PlanLine]) -> Iterator[tuple[tuple[str, ...], list[PlanLine]]]:
+def _split_at_titles(lines: Sequence[PlanLine]) -> Iterator[tuple[tuple[str, ...], list[PlanLine]]]:
     """Split a cell at comments that are titles."""
     part: list[PlanLine] = []
     for line in lines:
@@ -73,7 +73,7 @@ def _sections(lines: Sequence[PlanLine]) -> Iterator[tuple[tuple[str, ...], list
         yield part[0].titles, part
 
 
-def _heading(markdown: str) -> str:
+def _section_heading(markdown: str) -> str:
     lines = [line.strip() for line in markdown.splitlines() if line.strip()]
     titles = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     return (titles or lines or [""])[-1 if titles else 0]
@@ -83,29 +83,29 @@ def _section_blocks(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterato
     for line in lines:
         if line.kind == "definition":
             yield Block("definition", [cell], [line], name=line.statement.node.name)  # type: ignore[attr-defined]
-    ordered = _hoisted([line for line in lines if line.kind != "definition"], plan)
+    ordered = _move_computation_up([line for line in lines if line.kind != "definition"], plan)
     group: list[PlanLine] = []
     for line in ordered:
-        if group and (_breaks(group, line) or _begins_to_learn(group, [line], plan)):
-            yield _piece(group, cell)
+        if group and (_breaks_block(group, line) or _begins_to_learn(group, [line], plan)):
+            yield _make_block(group, cell)
             group = []
         group.append(line)
     if group:
-        yield _piece(group, cell)
+        yield _make_block(group, cell)
 
 
-def _piece(group: Sequence[PlanLine], cell: int) -> Block:
+def _make_block(group: Sequence[PlanLine], cell: int) -> Block:
     kind = "step" if group[0].kind == "work" else "plain"
     reasons = [line.reason for line in group if line.reason]
-    return Block(kind, [cell], list(group), role=_role(group), reasons=reasons)
+    return Block(kind, [cell], list(group), role=_line_role(group), reasons=reasons)
 
 
-def _role(group: Iterable[PlanLine]) -> str:
+def _line_role(group: Iterable[PlanLine]) -> str:
     plays = {line.role for line in group}
     return next((r for r in ("fit", "split", "predict", "evaluate", "load", "save") if r in plays), "prepare")
 
 
-def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
+def _move_computation_up(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
     """Move computation before lines that only show results if they are independent; a figure is never split."""
     ordered: list[PlanLine] = []
     for line in lines:
@@ -114,28 +114,28 @@ def _hoisted(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine]:
             place -= 1
         between = ordered[place:]
         if line.kind == "work" and between:
-            if all(_independent(line, shown) for shown in between):
+            if all(_is_independent(line, shown) for shown in between):
                 line.live = line.live.union(*(shown.facts.loads for shown in between))
                 ordered.insert(place, line)
                 continue
-            if any(plots(shown.statement, plan.inference) for shown in between) and not _closes(between[-1], plan):
+            if any(plots(shown.statement, plan.inference) for shown in between) and not _ends_figure(between[-1], plan):
                 line.kind = "plain"
                 line.reason = "it stands between statements that draw the same figure"
         ordered.append(line)
     return ordered
 
 
-def _closes(line: PlanLine, plan: Plan) -> bool:
+def _ends_figure(line: PlanLine, plan: Plan) -> bool:
     """Whether a line shows a figure, so that the next line begins a new one."""
     value = getattr(line.statement.node, "value", None)
     return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
 
 
-def _independent(work: PlanLine, shown: PlanLine) -> bool:
+def _is_independent(work: PlanLine, shown: PlanLine) -> bool:
     changed = {*work.facts.binds, *work.facts.mutates}
     touched = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
     bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
-    chance = _uses_chance(work) and _uses_chance(shown)
+    chance = _uses_random_numbers(work) and _uses_random_numbers(shown)
     files = work.role == "load" and _writes_file(shown)
     return not (changed & touched) and not bound and not chance and not files and not is_import(shown.statement.node)
 
@@ -145,7 +145,7 @@ def _writes_file(line: PlanLine) -> bool:
     return any(method.startswith("to_") or method in ("dump", "save", "savetxt", "write") for method in methods)
 
 
-def _uses_chance(line: PlanLine) -> bool:
+def _uses_random_numbers(line: PlanLine) -> bool:
     return any(
         getattr(node, "attr", getattr(node, "id", "")) in _RANDOM
         for node in ast.walk(line.statement.node)
@@ -153,16 +153,16 @@ def _uses_chance(line: PlanLine) -> bool:
     )
 
 
-def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
+def _breaks_block(group: Sequence[PlanLine], line: PlanLine) -> bool:
     last = group[-1]
     if (line.kind == "work") != (last.kind == "work"):
         return True
     if line.kind != "work":
         return False
-    role, size = _role(group), sum(line.statement.lines for line in group)
+    role, size = _line_role(group), sum(line.statement.lines for line in group)
     if size + line.statement.lines > LONGEST:
         return True
-    if _titled(line) and size >= 3:
+    if _has_title_comment(line) and size >= 3:
         return True
     if line.role == "constant":
         return role == "load"
@@ -171,9 +171,11 @@ def _breaks(group: Sequence[PlanLine], line: PlanLine) -> bool:
     if role == "load":
         return line.role != "load"
     if (role, line.role) in _JOINS:
-        return size > 4 or (_titled(line) and line.role == "fit")
+        return size > 4 or (_has_title_comment(line) and line.role == "fit")
     if line.role == "prepare":
-        together = role == "fit" and not _titled(line) and any(_titled(plan_line) for plan_line in group)
+        together = (
+            role == "fit" and not _has_title_comment(line) and any(_has_title_comment(plan_line) for plan_line in group)
+        )
         return not together and (role in ("split", "fit") or size >= 8)
     return {role, line.role} != {"predict", "evaluate"}
 
@@ -197,7 +199,7 @@ def _makes_table(line: PlanLine, plan: Plan) -> bool:
     return False
 
 
-def _titled(line: PlanLine) -> bool:
+def _has_title_comment(line: PlanLine) -> bool:
     """Whether the author set a statement apart by a comment with an empty line above it."""
     return bool(line.statement.comment) and line.statement.source.startswith(("\n", "# -", "# =", "#-", "#=", "###"))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from d2c_mlops.convert.meaning.columns import Selection
+from d2c_mlops.convert.meaning.column_selection import Selection
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.source.dataflow import Flow, is_kernel_name, trace
+from d2c_mlops.convert.source.dataflow import Flow, is_kernel_name, trace_names
 
 
 class CellNames(TypedDict):
@@ -40,16 +40,16 @@ class DataFlowReport(TypedDict):
 
 def data_flow_report(plan: Plan) -> DataFlowReport:
     """Return the cells and the fits of a notebook as JSON values; cells count from 1."""
-    flow = trace(plan.notebook)
+    flow = trace_names(plan.notebook)
     return {
-        "cells": [_cell(plan, flow, index) for index in flow.cells],
+        "cells": [_cell_names(plan, flow, index) for index in flow.cells],
         "fits": [
             {
                 "cell": fit.cell + 1,
                 "estimator": fit.path or fit.name or "unknown",
                 "kind": fit.kind,
-                "features": _columns(fit.features, fit.feature_columns),
-                "target": _columns(fit.target, fit.target_columns),
+                "features": _column_text(fit.features, fit.feature_columns),
+                "target": _column_text(fit.target, fit.target_columns),
             }
             for fit in plan.fits
         ],
@@ -61,7 +61,7 @@ def data_flow_report(plan: Plan) -> DataFlowReport:
     }
 
 
-def _cell(plan: Plan, flow: Flow, index: int) -> CellNames:
+def _cell_names(plan: Plan, flow: Flow, index: int) -> CellNames:
     cell = flow.cells[index]
     imported = {imported.bound for imported in cell.imports}
     modules = {imported.bound for cell in flow.cells.values() for imported in cell.imports}
@@ -76,9 +76,9 @@ def _cell(plan: Plan, flow: Flow, index: int) -> CellNames:
     }
 
 
-def _columns(text: str, chosen: Selection | None) -> str:
+def _column_text(text: str, selection: Selection | None) -> str:
     """Return the expression as the notebook writes it, with its columns if they are known."""
-    return f"{text} ({chosen})" if chosen is not None and (chosen.only or chosen.without) else text
+    return f"{text} ({selection})" if selection is not None and (selection.only or selection.without) else text
 
 
 def to_text(report: DataFlowReport) -> str:

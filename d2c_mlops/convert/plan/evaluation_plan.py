@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from d2c_mlops.convert.meaning.roles import Fit, construction
+from d2c_mlops.convert.meaning.roles import Fit, constructor_call
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
 
 SCORES = {
@@ -66,7 +66,7 @@ def with_aliases(lines: Sequence[PlanLine], names: Iterable[str]) -> tuple[list[
     for line in lines[1:]:
         if aliases & set(line.facts.mutates):
             break
-        new_aliases = _aliases(line.statement.node, aliases)
+        new_aliases = _alias_names(line.statement.node, aliases)
         aliases = (aliases - set(line.facts.binds)) | new_aliases
         if not aliases:
             break
@@ -75,7 +75,7 @@ def with_aliases(lines: Sequence[PlanLine], names: Iterable[str]) -> tuple[list[
     return alias_lines, names_at
 
 
-def _aliases(node: ast.stmt, model_names: set[str]) -> set[str]:
+def _alias_names(node: ast.stmt, model_names: set[str]) -> set[str]:
     if isinstance(node, ast.AnnAssign) and node.value is not None:
         node = ast.Assign([node.target], node.value)
     if not isinstance(node, ast.Assign):
@@ -99,7 +99,7 @@ def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
         node = function.statement.node
         if not isinstance(node, ast.FunctionDef) or fit.call is None or fit.call not in list(ast.walk(node)):
             continue
-        position = _returned(node, fit)
+        position = _position_in_result(node, fit)
         if position is None:
             continue
         for line in plan.lines:
@@ -108,7 +108,7 @@ def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
             if called and isinstance(line.statement.node, ast.Assign):
                 bound = bound_name(line, position)
                 assert isinstance(value, ast.Call)
-                call = _outside(fit.call, node, value)
+                call = _fit_at_call_site(fit.call, node, value)
                 if bound and call is not None:
                     outer_fit = replace(
                         fit, cell=line.statement.cell, line=line.statement.node.lineno, name=bound, call=call
@@ -117,7 +117,7 @@ def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
     return fits
 
 
-def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
+def _position_in_result(node: ast.FunctionDef, fit: Fit) -> int | None:
     """The position of the fitted object in the function's result, 0 if it is the whole result; None if unsure."""
     returns = [child.value for child in ast.walk(node) if isinstance(child, ast.Return)]
     if len(returns) != 1 or returns[0] is None:
@@ -140,7 +140,7 @@ def _returned(node: ast.FunctionDef, fit: Fit) -> int | None:
     return None
 
 
-def _outside(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Call | None:
+def _fit_at_call_site(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Call | None:
     """The fit with the caller's arguments, if it is fitted on exactly these."""
     names = [argument.arg for argument in [*function.args.posonlyargs, *function.args.args]]
     handed = dict(zip(names, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
@@ -158,7 +158,7 @@ def _outside(fit: ast.Call, function: ast.FunctionDef, call: ast.Call) -> ast.Ca
     return ast.Call(fit.func, [value for value in outside if value is not None], [])
 
 
-def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
+def training_arguments(plan: Plan, fit: Fit) -> list[ast.expr]:
     """Return features and target of a fit; statsmodels takes them when it is built, the target first."""
     call = fit.call
     if call is None:
@@ -167,7 +167,7 @@ def trained_on(plan: Plan, fit: Fit) -> list[ast.expr]:
         words = {word.arg: word.value for word in call.keywords}
         keywords_given = [words[name] for name in ("X", "y") if name in words]
         return [*call.args, *keywords_given[len(call.args) :]] if len(call.args) < 2 else call.args
-    built = construction(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
+    built = constructor_call(call.func.value, plan.inference) if isinstance(call.func, ast.Attribute) else None
     if built is None:
         return []
     words = {word.arg: word.value for word in built.keywords}
@@ -180,13 +180,13 @@ def author_evaluation(
     plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], fit: Fit
 ) -> AuthorEvaluation:
     """Return how the author evaluated an estimator: on held-out rows if possible, else on other rows, else on the training rows."""
-    trained = trained_on(plan, fit)
+    trained = training_arguments(plan, fit)
     target = trained[1] if len(trained) > 1 else None
     questions = predicted_rows(plan, lines, names, trained)
     for question in questions:
         if trained and ast.dump(question.features) == ast.dump(trained[0]):
             continue
-        truth, score = _truth(plan, lines, names, question)
+        truth, score = _actual_values_and_metric(plan, lines, names, question)
         if trained and (truth is not None or fit.kind == "clusterer"):
             return AuthorEvaluation(question.features, truth, True, score, question)
     if trained and (handed := _handed_to_function(plan, lines, names, trained)) is not None:
@@ -194,7 +194,7 @@ def author_evaluation(
     if not trained:
         return AuthorEvaluation(None, None, False)
     first = questions[0] if questions else None
-    score = _truth(plan, lines, names, first)[1] if first is not None else ""
+    score = _actual_values_and_metric(plan, lines, names, first)[1] if first is not None else ""
     same = first is not None and ast.dump(first.features) == ast.dump(trained[0])
     return AuthorEvaluation(trained[0], target, False, score, first if same else None)
 
@@ -216,9 +216,9 @@ def predicted_rows(
                 if is_fitted and node.func.attr in _ASKS and isinstance(line.statement.node, ast.Assign | ast.Expr):
                     judged.append(JudgedRows(node.args[0], line.statement.node, owner.id))  # type: ignore[attr-defined]
     training_features = ast.dump(trained[0]) if trained else ""
-    parts = _siblings(plan, trained[0]) if trained else set()
+    parts = _other_split_part(plan, trained[0]) if trained else set()
 
-    def rank(judged_rows: JudgedRows) -> int:
+    def evaluation_priority(judged_rows: JudgedRows) -> int:
         read = names_of(judged_rows.features)
         if ast.dump(judged_rows.features) == training_features:
             return 3
@@ -226,10 +226,10 @@ def predicted_rows(
             return 0
         return 1 if any(_HELD_OUT.search(name) for name in read) else 2
 
-    return sorted(judged, key=rank)
+    return sorted(judged, key=evaluation_priority)
 
 
-def _siblings(plan: Plan, part: ast.expr) -> set[str]:
+def _other_split_part(plan: Plan, part: ast.expr) -> set[str]:
     """The other part of the split of a name: X_test for X_train."""
     siblings: set[str] = set()
     for line in plan.lines:
@@ -252,7 +252,7 @@ def _handed_to_function(
     """`report(model, X_test, y_test)`: the author's function is handed the other part of the split."""
     if len(trained) < 2:
         return None
-    features, answers = _siblings(plan, trained[0]), _siblings(plan, trained[1])
+    features, answers = _other_split_part(plan, trained[0]), _other_split_part(plan, trained[1])
     for line in lines:
         for node in ast.walk(line.statement.node):
             if not isinstance(node, ast.Call):
@@ -267,14 +267,14 @@ def _handed_to_function(
     return None
 
 
-def _truth(
+def _actual_values_and_metric(
     plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], judged_rows: JudgedRows
 ) -> tuple[ast.expr | None, str]:
     """The answers with which the author compared the predictions, and his metric."""
     predicted = {use for line in lines if line.statement.node is judged_rows.statement for use in line.facts.binds}
     answers: list[tuple[ast.expr, str]] = []
     for line in lines:
-        predicted |= _derived(line, predicted, plan)
+        predicted |= _derived_from_predictions(line, predicted, plan)
         for node in ast.walk(line.statement.node):
             if not isinstance(node, ast.Call):
                 continue
@@ -285,7 +285,10 @@ def _truth(
                     answers.append((node.args[0], metric))
                     continue
                 for truth, guess in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
-                    if _is_answer(guess, predicted, names[id(line)], judged_rows) and not names_of(truth) & predicted:
+                    if (
+                        _is_complete_prediction(guess, predicted, names[id(line)], judged_rows)
+                        and not names_of(truth) & predicted
+                    ):
                         answers.append((truth, metric if metric in SCORES else ""))
                         break
             is_score_method = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
@@ -300,22 +303,32 @@ def _truth(
     return (plain[0] if plain else None), score
 
 
-def _is_answer(guess: ast.expr, predicted: set[str], names: frozenset[str], judged_rows: JudgedRows) -> bool:
+def _is_complete_prediction(
+    prediction: ast.expr, predicted: set[str], names: frozenset[str], judged_rows: JudgedRows
+) -> bool:
     """Whether an expression is the complete prediction; a part of it belongs to other rows."""
-    if isinstance(guess, ast.Subscript):
-        key = guess.slice
+    if isinstance(prediction, ast.Subscript):
+        key = prediction.slice
         whole = isinstance(key, ast.Tuple) and isinstance(key.elts[0], ast.Slice) and key.elts[0].lower is None
-        return whole and key.elts[0].upper is None and _is_answer(guess.value, predicted, names, judged_rows)  # type: ignore[attr-defined]
-    if isinstance(guess, ast.Call) and isinstance(guess.func, ast.Attribute) and guess.func.attr in _ASKS:
         return (
-            bool(guess.args)
-            and ast.dump(guess.args[0]) == ast.dump(judged_rows.features)
-            and bool(names & names_of(guess.func))
+            whole
+            and key.elts[0].upper is None  # type: ignore[attr-defined]
+            and _is_complete_prediction(prediction.value, predicted, names, judged_rows)
         )
-    return bool(names_of(guess) & predicted)
+    if (
+        isinstance(prediction, ast.Call)
+        and isinstance(prediction.func, ast.Attribute)
+        and prediction.func.attr in _ASKS
+    ):
+        return (
+            bool(prediction.args)
+            and ast.dump(prediction.args[0]) == ast.dump(judged_rows.features)
+            and bool(names & names_of(prediction.func))
+        )
+    return bool(names_of(prediction) & predicted)
 
 
-def _derived(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
+def _derived_from_predictions(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
     """Names that are computed only from predictions: `labels = (chance > 0.5).astype(int)`."""
     node = line.statement.node
     if not isinstance(node, ast.Assign) or not predicted:

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.meaning.roles import Fit
-from d2c_mlops.convert.plan.block import Block, in_order
+from d2c_mlops.convert.plan.block import Block, in_binding_order
 from d2c_mlops.convert.plan.evaluation_plan import (
     AuthorEvaluation,
     author_evaluation,
     bound_name,
     fitted_by_function,
     names_of,
-    trained_on,
+    training_arguments,
     with_aliases,
 )
 from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names, plots
-from d2c_mlops.convert.plan.replay import ReplayOptions, ReplayPlan, Words, plan_replay
 from d2c_mlops.convert.plan.row_dependence import LearningSite, learning_sites
 from d2c_mlops.convert.plan.slicing import NeededColumns, take_if_needed
+from d2c_mlops.convert.plan.training_replay import ReplayOptions, ReplayPlan, Words, plan_replay
 
 FAMILIES = ("sklearn.", "xgboost.", "lightgbm.", "imblearn.")
 FORECASTERS = frozenset(
@@ -68,7 +68,7 @@ class RecordEntry:
 
 def model_choices(plan: Plan, blocks: Sequence[Block]) -> list[ModelChoice] | str:
     """Return the estimators that can become the model, the last one of the notebook first, or the reason why there is none."""
-    fits = [fit for fit in plan.structure.models if saved_form(fit)]
+    fits = [fit for fit in plan.structure.models if serialization_format(fit)]
     if not fits:
         others = [fit for fit in plan.structure.models if fit.path]
         if others:
@@ -78,7 +78,7 @@ def model_choices(plan: Plan, blocks: Sequence[Block]) -> list[ModelChoice] | st
     chosen: list[ModelChoice] = []
     reasons: list[str] = []
     for fit in [*reversed(supervised), *reversed([fit for fit in fits if fit not in supervised])]:
-        candidate = _for_fit(fit, plan, blocks)
+        candidate = _choice_from_fit(fit, plan, blocks)
         if isinstance(candidate, ModelChoice):
             chosen.append(candidate)
             if len(chosen) == MOST_CHOICES:
@@ -88,17 +88,19 @@ def model_choices(plan: Plan, blocks: Sequence[Block]) -> list[ModelChoice] | st
     return chosen or reasons[0]
 
 
-def limit_outputs(blocks: Sequence[Block], chosen: ModelChoice | None, start: str = "") -> None:
+def limit_outputs(blocks: Sequence[Block], model_choice: ModelChoice | None, start: str = "") -> None:
     """Reduce the outputs of steps to those that the notebook and the model use; shared functions are not changed."""
     shared = [block.like for block in blocks if block.like is not None]
     for block in blocks:
         if block.extra and block.like is None and block not in shared:
-            needed_names = {name for hand, names in (chosen.hands if chosen else ()) if hand is block for name in names}
+            needed_names = {
+                name for hand, names in (model_choice.hands if model_choice else ()) if hand is block for name in names
+            }
             needed_names |= {start}
             block.outputs = [name for name in block.outputs if name not in block.extra - needed_names] or block.outputs
 
 
-def saved_form(fit: Fit) -> str:
+def serialization_format(fit: Fit) -> str:
     """Return how a fitted object is saved without pickle: estimator, regression or forecast; empty if this is not possible."""
     if fit.path.startswith(FAMILIES):
         return "estimator"
@@ -110,7 +112,7 @@ def saved_form(fit: Fit) -> str:
     return "regression" if last in REGRESSIONS else ""
 
 
-def _for_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoice | str:
+def _choice_from_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoice | str:
     line = next(
         (
             line
@@ -119,7 +121,7 @@ def _for_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoice | str
         ),
         None,
     )
-    kind_kept = saved_form(fit)
+    kind_kept = serialization_format(fit)
     results = fit.path.startswith("statsmodels.")  # its fit returns the fitted object
     if line is None or line.kind == "definition":
         calls = fitted_by_function(fit, plan) if kind_kept == "estimator" else []
@@ -139,14 +141,16 @@ def _for_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoice | str
     judged = AuthorEvaluation(ast.Name(name, ast.Load()), None, False)
     if kind_kept != "forecast":
         judged = author_evaluation(plan, later, names_at, fit)
-    candidate = _for_judged(fit, name, line, judged, later, plan, blocks)
-    if isinstance(candidate, str) and judged.held_out and (trained := trained_on(plan, fit)):
+    candidate = _choice_from_evaluation(fit, name, line, judged, later, plan, blocks)
+    if isinstance(candidate, str) and judged.held_out and (trained := training_arguments(plan, fit)):
         target = trained[1] if len(trained) > 1 else None
-        candidate = _for_judged(fit, name, line, AuthorEvaluation(trained[0], target, False), later, plan, blocks)
+        candidate = _choice_from_evaluation(
+            fit, name, line, AuthorEvaluation(trained[0], target, False), later, plan, blocks
+        )
     return candidate
 
 
-def _for_judged(
+def _choice_from_evaluation(
     fit: Fit,
     name: str,
     line: PlanLine,
@@ -156,7 +160,7 @@ def _for_judged(
     all_blocks: Sequence[Block],
 ) -> ModelChoice | str:
     """The estimator with the steps to it and to its evaluation rows."""
-    features, answers, judged_rows, kind_kept = judged.features, judged.answers, judged.asked, saved_form(fit)
+    features, answers, judged_rows, kind_kept = judged.features, judged.answers, judged.asked, serialization_format(fit)
     if features is None:
         return "its features cannot be inferred"
     names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
@@ -172,7 +176,7 @@ def _for_judged(
         bound = {name for plan_line in block.lines for name in plan_line.facts.binds}
         if block.kind == "step" and (handed := missing & bound):
             block.extra |= handed - set(block.outputs)
-            block.outputs = in_order(block, {*block.outputs, *handed})
+            block.outputs = in_binding_order(block, {*block.outputs, *handed})
             hands.append((block, handed))
         missing -= bound
     needed = NeededColumns(plan.inference, exported_names(plan))
@@ -180,19 +184,19 @@ def _for_judged(
     for part in (features, answers):
         if part is not None:
             needed.read(part)
-    blocks = _slice(all_blocks[: last + 1], needed)
+    blocks = _needed_blocks(all_blocks[: last + 1], needed)
     if isinstance(blocks, str):
         return blocks
     bound = {bind for block in blocks for line in block.lines for bind in (*line.facts.binds, *line.facts.mutates)}
-    if lost := names - bound - exported_names(plan) - _constants(plan):
+    if lost := names - bound - exported_names(plan) - _parameter_names(plan):
         return f"{', '.join(sorted(lost))} is defined after the steps that use it"
     chosen = ModelChoice(fit, name, blocks, features, answers, judged.held_out, judged.score, kind_kept, hands=hands)
     if kind_kept == "forecast":
-        chosen.horizon, chosen.freq = _horizon(plan, name)
+        chosen.horizon, chosen.freq = _forecast_horizon(plan, name)
     return chosen
 
 
-def _horizon(plan: Plan, name: str) -> tuple[int, str]:
+def _forecast_horizon(plan: Plan, name: str) -> tuple[int, str]:
     """The number of periods that the notebook forecasts, and the frequency of Prophet's dates."""
     horizon, freq = 0, ""
     for line in plan.lines:
@@ -213,7 +217,7 @@ def _horizon(plan: Plan, name: str) -> tuple[int, str]:
     return (horizon if horizon > 1 else HORIZON), freq
 
 
-def _constants(plan: Plan) -> set[str]:
+def _parameter_names(plan: Plan) -> set[str]:
     """Names that a cell sets to a constant: they are parameters."""
     return {name for line in plan.lines if line.role == "constant" for name in line.facts.binds}
 
@@ -223,7 +227,7 @@ def _returns_itself(line: PlanLine, fit: Fit) -> bool:
     return getattr(line.statement.node, "value", None) is fit.call and fit.method == "fit"
 
 
-def _slice(all_blocks: Sequence[Block], needed: NeededColumns) -> list[Block] | str:
+def _needed_blocks(all_blocks: Sequence[Block], needed: NeededColumns) -> list[Block] | str:
     """The blocks that create the needed names, in order."""
     chosen: list[Block] = []
     for block in reversed(all_blocks):
@@ -238,26 +242,26 @@ def _slice(all_blocks: Sequence[Block], needed: NeededColumns) -> list[Block] | 
                 if not isinstance(line.statement.node, ast.Assign) or line.facts.opaque:
                     return f"{', '.join(sorted(touched))} is changed in cell {block.cells[0] + 1}, which is not converted to a function"
                 lines.insert(0, line)
-                needed.before_statement(line.statement, line.facts)
+                needed.step_back_over(line.statement, line.facts)
             if lines:
                 chosen.insert(0, Block("inline", block.cells, lines))
     return chosen
 
 
-def find_record_entries(plan: Plan, chosen: ModelChoice, words: Words) -> list[RecordEntry]:
+def find_record_entries(plan: Plan, model_choice: ModelChoice, words: Words) -> list[RecordEntry]:
     """Every table before the features, the rawest first; calling a step is tried before repeating its code."""
     visible_names = exported_names(plan)
     ways: list[RecordEntry] = []
-    for place, block in enumerate(chosen.blocks):
-        later_blocks = chosen.blocks[place + 1 :]
+    for place, block in enumerate(model_choice.blocks):
+        later_blocks = model_choice.blocks[place + 1 :]
         touched = [name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)]
         for start in block.outputs if block.kind == "step" else dict.fromkeys(touched):
             if plots(block.lines[-1].statement, plan.inference):
                 continue
             plain = (ReplayOptions(words, every=True), ReplayOptions(words), ReplayOptions())
             for manner in (*(replace(manner, inner=True) for manner in plain), *plain):
-                replay_plan = plan_replay(plan, later_blocks, start, chosen.features, visible_names, manner)
-                if replay_plan is None or start in replay_plan.given or not _reaches(replay_plan):
+                replay_plan = plan_replay(plan, later_blocks, start, model_choice.features, visible_names, manner)
+                if replay_plan is None or start in replay_plan.given or not _starts_from(replay_plan):
                     continue
                 if not any(
                     (way.start, way.replay.lines, way.replay.functions)
@@ -268,25 +272,25 @@ def find_record_entries(plan: Plan, chosen: ModelChoice, words: Words) -> list[R
     return ways
 
 
-def _reaches(replay: ReplayPlan) -> bool:
+def _starts_from(replay: ReplayPlan) -> bool:
     """Whether the features are computed from the start table."""
     text = "\n".join([*replay.lines, replay.features])
     return replay.start in names_of(ast.parse(text))
 
 
-def learned_before_entry(plan: Plan, chosen: ModelChoice, way: RecordEntry | None) -> list[LearningSite]:
+def learned_before_entry(plan: Plan, model_choice: ModelChoice, record_entry: RecordEntry | None) -> list[LearningSite]:
     """Return the code that learns before the entry of records (without an entry: before the features).
 
     A caller who provides such a record would have to compute the learned values.
     """
-    blocks = chosen.blocks[: way.after + 1] if way is not None else chosen.blocks
+    blocks = model_choice.blocks[: record_entry.after + 1] if record_entry is not None else model_choice.blocks
     before = {id(line) for block in blocks for line in block.lines}
     needed = NeededColumns(plan.inference, exported_names(plan), every=True)
-    needed.read(chosen.features)
+    needed.read(model_choice.features)
     lines: list[PlanLine] = []
-    for line in reversed([line for block in chosen.blocks for line in block.lines]):
+    for line in reversed([line for block in model_choice.blocks for line in block.lines]):
         if needed.touches(line.statement, line.facts):
-            if id(line) in before and chosen.fit.call not in list(ast.walk(line.statement.node)):
+            if id(line) in before and model_choice.fit.call not in list(ast.walk(line.statement.node)):
                 lines.insert(0, line)
-            needed.before_statement(line.statement, line.facts)
+            needed.step_back_over(line.statement, line.facts)
     return learning_sites(lines, plan)

@@ -97,7 +97,7 @@ def estimator_name(path: str) -> str:
     return last or "model"
 
 
-def topic(names: Iterable[str]) -> str:
+def first_descriptive_name(names: Iterable[str]) -> str:
     """Return the first descriptive name, in snake case."""
     for name in names:
         if (topic_word := snake_case(name)) and topic_word not in _VAGUE and len(topic_word) > 1:
@@ -112,28 +112,28 @@ def step_name(
     heading: str,
     inference: Inference,
     project: str,
-    quiet: bool = False,  # whether the author's comments are left out
+    ignore_comments: bool = False,  # whether the author's comments are left out
 ) -> str:
     """Return a name for a group of statements."""
-    comments = [line.comment for line in group if line.comment and not quiet]
+    comments = [line.comment for line in group if line.comment and not ignore_comments]
     spoken = name_from_command(comments[0]) if comments else ""
     if len(outputs) > 1 and all(_HALVES.match(name) for name in outputs) and not spoken.startswith("split"):
         spoken = ""
-    if (columns := _selected(group, outputs)) == "select_features_and_target":
+    if (columns := _selection_name(group, outputs)) == "select_features_and_target":
         return columns
     if spoken and (role not in ("load", "fit", "split") or len(group) < 8) and len(spoken) <= 48:
         return spoken
-    if _halves(group, role, outputs, inference):
+    if _splits_rows(group, role, outputs, inference):
         return "split_train_test"
-    role_name = _by_role(group, role, outputs, inference, project)
+    role_name = _name_by_role(group, role, outputs, inference, project)
     if role_name:
         return role_name
     if spoken := name_from_command(heading):
         return spoken
-    if columns := _selected(group, outputs):
+    if columns := _selection_name(group, outputs):
         return columns
-    noun = topic(outputs)
-    verb = "prepare" if role in ("prepare", "constant", "load") and not _sets_new(group, outputs) else "compute"
+    noun = first_descriptive_name(outputs)
+    verb = "prepare" if role in ("prepare", "constant", "load") and not _outputs_are_new(group, outputs) else "compute"
     return f"{verb}_{noun or 'table' if verb == 'prepare' else noun or 'result'}"
 
 
@@ -145,14 +145,14 @@ _PREDICTED = re.compile(r"(?i)pred|forecast|prob|y_?hat|fitted")
 _HALVES = re.compile(r"(?i)^(.*_)?(train|test|valid|validation)(_.*)?$")
 
 
-def _halves(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference) -> bool:
+def _splits_rows(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference) -> bool:
     """Whether a step only splits rows into training and test rows."""
     sides = {match[2].lower()[:4] for name in outputs if (match := _HALVES.match(name))}
     fits = any(isinstance(node, ast.Attribute) and "fit" in node.attr for line in group for node in ast.walk(line.node))
     return role == "prepare" and len(sides) > 1 and all(_HALVES.match(name) for name in outputs) and not fits
 
 
-def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
+def _selection_name(group: Sequence[Statement], outputs: Sequence[str]) -> str:
     """Names for steps that only take parts: features and target, or the rows to train and to test on."""
     plain = all(isinstance(line.node, ast.Assign) for line in group)
     small = [name.lower() for name in outputs]
@@ -166,17 +166,19 @@ def _selected(group: Sequence[Statement], outputs: Sequence[str]) -> str:
     return "select_features_and_target" if len(kinds) == 2 else f"select_{kinds.pop()}"
 
 
-def _sets_new(group: Sequence[Statement], outputs: Sequence[str]) -> bool:
+def _outputs_are_new(group: Sequence[Statement], outputs: Sequence[str]) -> bool:
     before = {name for line in group for name in line.facts.reads}
     return not (set(outputs) & before)
 
 
-def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference, project: str) -> str:
+def _name_by_role(
+    group: Sequence[Statement], role: str, outputs: Sequence[str], inference: Inference, project: str
+) -> str:
     calls = [node for plan_line in group for node in ast.walk(plan_line.node) if isinstance(node, ast.Call)]
     paths = [inference.path(call.func) for call in calls]
     methods = [call.func.attr if isinstance(call.func, ast.Attribute) else "" for call in calls]
     if role == "load":
-        return f"load_{topic(outputs) or _file(calls) or project}"
+        return f"load_{first_descriptive_name(outputs) or _file_word(calls) or project}"
     if role == "split":
         return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
     if role == "fit":
@@ -196,7 +198,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
             return f"measure_{curve}"
     if role == "predict":
         verb = "forecast" if {"forecast", "get_forecast", "make_future_dataframe"} & set(methods) else "predict"
-        what = topic(
+        what = first_descriptive_name(
             re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name)
             for name in outputs
         )
@@ -207,7 +209,7 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     for words, name in _RULES:
         if any(method in words for method in methods) or any(path.rpartition(".")[2] in words for path in paths):
             if name.endswith("_"):
-                noun = topic(outputs)
+                noun = first_descriptive_name(outputs)
                 return name + noun if noun else name + "table"
             return name
     if any(isinstance(node, ast.Attribute) and node.attr == "codes" for line in group for node in ast.walk(line.node)):
@@ -217,9 +219,9 @@ def _by_role(group: Sequence[Statement], role: str, outputs: Sequence[str], infe
     columns = _columns_set(group)
     if columns and len(columns) <= 2:
         return f"derive_{'_and_'.join(columns)}"
-    if dropped := _dropped(calls):
+    if dropped := _dropped_columns(calls):
         return f"drop_{'_and_'.join(dropped)}"
-    for words, name in _LAST_RULES if not _sets_new(group, outputs) else ():
+    for words, name in _LAST_RULES if not _outputs_are_new(group, outputs) else ():
         if any(method in words for method in methods):
             return name
     return ""
@@ -245,7 +247,7 @@ def _columns_set(group: Sequence[Statement]) -> list[str]:
     return list(dict.fromkeys(columns)) if all(len(name) <= 24 for name in columns) else []
 
 
-def _dropped(calls: Sequence[ast.Call]) -> list[str]:
+def _dropped_columns(calls: Sequence[ast.Call]) -> list[str]:
     """The one or two columns that `df.drop("a", axis=1)` or `df.drop(columns=["a", "b"])` removes, if this is all the step does."""
     columns: list[str] = []
     for call in calls:
@@ -320,7 +322,7 @@ def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
     )
 
 
-def _file(calls: Sequence[ast.Call]) -> str:
+def _file_word(calls: Sequence[ast.Call]) -> str:
     for call in calls:
         for path_node in call.args[:1]:
             if isinstance(path_node, ast.Constant) and isinstance(path_node.value, str):

@@ -10,11 +10,11 @@ from d2c_mlops.convert.meaning.api_signatures import is_model
 from d2c_mlops.convert.meaning.inference import Inference, infer
 from d2c_mlops.convert.meaning.roles import Fit, Structure, structure
 from d2c_mlops.convert.plan.author_functions import AuthorFunction, Definition, author_functions_in
-from d2c_mlops.convert.source.comments import commented, untitled
+from d2c_mlops.convert.source.comments import move_import_comments, remove_section_titles
 from d2c_mlops.convert.source.dataflow import BUILTINS
 from d2c_mlops.convert.source.imports import Imports, collect, is_import
 from d2c_mlops.convert.source.notebook import KERNEL_NAMES, Notebook
-from d2c_mlops.convert.source.sections import sectioned
+from d2c_mlops.convert.source.sections import split_section_titles
 from d2c_mlops.convert.source.statements import Facts, Statement, facts, normalised, statements
 from d2c_mlops.errors import DataRefused, Failure
 
@@ -78,7 +78,7 @@ class Plan:
         return line_names | set(self.imports.paths) | set(self.functions)
 
 
-def read(notebook: Notebook) -> Plan:
+def plan_notebook(notebook: Notebook) -> Plan:
     """Plan a notebook. Raises DataRefused if a cell is not valid Python."""
     if not notebook.is_python:
         raise DataRefused(
@@ -101,21 +101,24 @@ def read(notebook: Notebook) -> Plan:
     inference = infer(notebook)
     every = [statement for cell in notebook.code for statement in statements(cell)]
     imports = collect(every)
-    every = [_unstarred(statement, imports) for statement in every]
-    code_statements = commented(
+    every = [_explicit_names(statement, imports) for statement in every]
+    code_statements = move_import_comments(
         [statement for statement in every if not (is_import(statement.node) and statement.place in imports.hoisted)],
         every,
     )
-    titles = {node.place: sectioned(node.source)[0] for node in code_statements}
-    code_statements = [untitled(statement) if titles[statement.place] else statement for statement in code_statements]
+    titles = {node.place: split_section_titles(node.source)[0] for node in code_statements}
+    code_statements = [
+        remove_section_titles(statement) if titles[statement.place] else statement for statement in code_statements
+    ]
     before = _bound_before(code_statements, every)
     free = frozenset(imports.paths) - imports.contested
     functions = author_functions_in(code_statements, free, before)
     extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
     code_statements = [
-        _unstarred(replace(statement, facts=facts(statement.node, extras)), imports) for statement in code_statements
+        _explicit_names(replace(statement, facts=facts(statement.node, extras)), imports)
+        for statement in code_statements
     ]
-    roles = _roles(notebook, every, inference)
+    roles = _statement_roles(notebook, every, inference)
     lines = [
         PlanLine(
             statement,
@@ -128,7 +131,7 @@ def read(notebook: Notebook) -> Plan:
     ]
     plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
     _set_live_names(lines, _names_read_later(lines, functions, free))
-    _kinds(plan)
+    _mark_kinds(plan)
     plan.dropped = [
         f"cell {cell.number}: {magic.command}"
         for cell in notebook.code
@@ -138,7 +141,7 @@ def read(notebook: Notebook) -> Plan:
     return plan
 
 
-def _unstarred(statement: Statement, imports: Imports) -> Statement:
+def _explicit_names(statement: Statement, imports: Imports) -> Statement:
     """The statement with the names of a star import that stays in its cell."""
     names = imports.staying.get(statement.place)
     if names is None:
@@ -165,7 +168,9 @@ def _bound_before(
     return bound_names
 
 
-def _roles(notebook: Notebook, every: Sequence[Statement], inference: Inference) -> dict[tuple[int, int], str]:
+def _statement_roles(
+    notebook: Notebook, every: Sequence[Statement], inference: Inference
+) -> dict[tuple[int, int], str]:
     """The role of each statement, read as if it had a cell of its own."""
     cells = {cell.index: cell for cell in notebook.code}
     alone = tuple(
@@ -193,7 +198,7 @@ def _builds_model(statement: Statement, inference: Inference) -> bool:
 
 
 def _names_read_later(
-    lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], free: frozenset[str]
+    lines: Sequence[PlanLine], functions: dict[str, AuthorFunction], free_names: frozenset[str]
 ) -> frozenset[str]:
     """Names that functions which stay in the notebook read when they are called."""
     watched: set[str] = set()
@@ -208,7 +213,7 @@ def _names_read_later(
             plan_line.reason = "it stores a function that reads names which change later"
             watched |= plan_line.facts.captured & names
         bound_after |= set(plan_line.facts.binds)
-    return frozenset(watched - free)
+    return frozenset(watched - free_names)
 
 
 def _set_live_names(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
@@ -221,7 +226,7 @@ def _set_live_names(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
             line.reason = line.reason or "a function that stays in the notebook reads a name that it assigns"
 
 
-def _kinds(plan: Plan) -> None:
+def _mark_kinds(plan: Plan) -> None:
     """Distinguish computation from lines that only show results; lines that cannot move safely are kept as plain code."""
     drawn: set[str] = set()  # names of figures, axes and the like
     visible_names = exported_names(plan)
@@ -230,22 +235,22 @@ def _kinds(plan: Plan) -> None:
         if isinstance(node, Definition):
             line.kind = "plain" if plan.functions[node.name].reason else "definition"
             line.reason = plan.functions[node.name].reason
-        elif reason := _stays(line, visible_names):
+        elif reason := _reason_to_stay(line, visible_names):
             line.kind, line.reason = "plain", reason
         elif is_import(node):
             line.kind = "show"
-        elif _shows(line, plan, drawn):
+        elif _only_shows(line, plan, drawn):
             line.kind = "show"
             if plots(line.statement, plan.inference):
                 drawn |= set(line.facts.binds)
         else:
             line.kind = "work"
     for place, line in enumerate(plan.lines):
-        if line.kind == "work" and line.role == "constant" and _only_shown(line, plan.lines[place + 1 :]):
+        if line.kind == "work" and line.role == "constant" and _is_used_only_for_display(line, plan.lines[place + 1 :]):
             line.kind = "show"
 
 
-def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
+def _is_used_only_for_display(line: PlanLine, later: Sequence[PlanLine]) -> bool:
     """Whether only figures and prints read the names that a line sets."""
     readers = []
     for name in line.facts.binds:
@@ -257,7 +262,7 @@ def _only_shown(line: PlanLine, later: Sequence[PlanLine]) -> bool:
     return bool(readers) and all(reader.kind == "show" for reader in readers)
 
 
-def _stays(line: PlanLine, visible_names: frozenset[str]) -> str:
+def _reason_to_stay(line: PlanLine, visible_names: frozenset[str]) -> str:
     if line.reason:
         return line.reason
     line_facts = line.facts
@@ -272,9 +277,9 @@ def _stays(line: PlanLine, visible_names: frozenset[str]) -> str:
     return ""
 
 
-def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
+def _only_shows(line: PlanLine, plan: Plan, drawn_names: set[str]) -> bool:
     node, line_facts = line.statement.node, line.facts
-    changes = {name for name in line_facts.mutates if name in line.before} - drawn
+    changes = {name for name in line_facts.mutates if name in line.before} - drawn_names
     if isinstance(node, ast.Expr):
         if not isinstance(node.value, ast.Call):
             return True
@@ -288,10 +293,10 @@ def _shows(line: PlanLine, plan: Plan, drawn: set[str]) -> bool:
         value = node.value
         if value is not None and plots(line.statement, plan.inference) and not changes:
             return True
-        return bool(line_facts.reads & drawn) and not changes
+        return bool(line_facts.reads & drawn_names) and not changes
     used = {name for name in line_facts.binds if name in line.live} | changes
-    if plots(line.statement, plan.inference) or _prints(node):
-        return not (used - drawn)
+    if plots(line.statement, plan.inference) or _prints_text(node):
+        return not (used - drawn_names)
     return False
 
 
@@ -309,7 +314,7 @@ def plots(statement: Statement, inference: Inference) -> bool:
     return False
 
 
-def _prints(node: ast.AST) -> bool:
+def _prints_text(node: ast.AST) -> bool:
     return any(
         isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in ("print", "display")
         for part in ast.walk(node)

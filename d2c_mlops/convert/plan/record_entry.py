@@ -15,10 +15,10 @@ READERS = (
 LEAST = 4  # rows of a table that is cut
 
 
-def learned_column(make: Callable[[], object], namespace: dict[str, object], used: list[str]) -> str:
+def row_dependent_column(make_records: Callable[[], object], namespace: dict[str, object], used: list[str]) -> str:
     """Return a column of the records that depends on other rows; empty if none is found.
 
-    `make` returns the records from the files that it reads. They are made again from some rows of each table that was read and
+    `make_records` returns the records from the files that it reads. They are made again from some rows of each table that was read and
     whose rows are those of the records (a column is unchanged); `used` are the columns that matter. A cell that is empty in
     the file may be filled with a figure of the others: whoever asks gives a value there. Rows of which no records can be made
     show nothing.
@@ -29,58 +29,71 @@ def learned_column(make: Callable[[], object], namespace: dict[str, object], use
         tables.append(table.copy())
         return table
 
-    with _reading(namespace, noted):
-        whole = make()
+    with _recorded_readers(namespace, noted):
+        whole = make_records()
     if not isinstance(whole, pd.DataFrame) or not whole.index.is_unique:
         return ""
-    linked = {place: table for place, table in enumerate(tables) if _linked(table, whole)}
-    fixed = list(dict.fromkeys(_unchanged(whole, linked.values())))
+    linked = {place: table for place, table in enumerate(tables) if _same_rows(table, whole)}
+    fixed = list(dict.fromkeys(_unchanged_columns(whole, linked.values())))
     most = max((len(table) for table in linked.values()), default=0)
     parts = (slice(most // 2), slice(20), slice(3), slice(1), slice(most // 2, most // 2 + 1), slice(most - 1, most))
     for rows in parts if most >= LEAST else ():
-        with _reading(namespace, lambda place, table, rows=rows: table.iloc[rows] if place in linked else table):  # type: ignore[misc]
+        with _recorded_readers(
+            namespace,
+            lambda place, table, rows=rows: table.iloc[rows] if place in linked else table,  # type: ignore[misc]
+        ):
             try:
-                part = make()
+                part = make_records()
             except Exception:  # noqa: S112 - the author's code may need more rows
                 continue
         for name in used:
-            if _differs(name, part, whole, fixed, linked.values()):
+            if _column_differs(name, part, whole, fixed, linked.values()):
                 return name
     return ""
 
 
-def _differs(name: str, part: object, whole: pd.DataFrame, fixed: list[str], read: Iterable[pd.DataFrame]) -> bool:
-    if not isinstance(part, pd.DataFrame) or name not in part or name not in whole or not part.index.is_unique:
+def _column_differs(
+    name: str,
+    part: object,
+    whole_table: pd.DataFrame,
+    unchanged_columns: list[str],
+    read_tables: Iterable[pd.DataFrame],
+) -> bool:
+    if not isinstance(part, pd.DataFrame) or name not in part or name not in whole_table or not part.index.is_unique:
         return False
-    labels = part.index[part.index.isin(whole.index)]
-    common = [column for column in fixed if column in part]
-    if not len(labels) or not common or not all(_same(part.loc[labels, c], whole.loc[labels, c]).all() for c in common):
+    labels = part.index[part.index.isin(whole_table.index)]
+    common = [column for column in unchanged_columns if column in part]
+    if (
+        not len(labels)
+        or not common
+        or not all(_equal_cells(part.loc[labels, c], whole_table.loc[labels, c]).all() for c in common)
+    ):
         return False  # no rows in common, or numbered in another way
-    wrong = ~_same(part.loc[labels, name], whole.loc[labels, name])
-    for table in read:
+    wrong = ~_equal_cells(part.loc[labels, name], whole_table.loc[labels, name])
+    for table in read_tables:
         if name in table:
             wrong &= ~table[name].reindex(labels).isna().to_numpy()
     return bool(wrong.any())
 
 
-def _linked(table: pd.DataFrame, records: pd.DataFrame) -> bool:
+def _same_rows(table: pd.DataFrame, records: pd.DataFrame) -> bool:
     """Whether the rows of a table are those of the records; one key that agrees by chance may number groups from 0."""
     if not (table.index.is_unique and records.index.isin(table.index).all()):
         return False
-    unchanged = len(set(_unchanged(records, [table])))
+    unchanged = len(set(_unchanged_columns(records, [table])))
     numbered = records.index.equals(pd.RangeIndex(len(records))) and len(records) < len(table)
     return unchanged > (1 if numbered else 0)
 
 
-def _unchanged(records: pd.DataFrame, read: Iterable[pd.DataFrame]) -> Iterator[str]:
+def _unchanged_columns(records: pd.DataFrame, read: Iterable[pd.DataFrame]) -> Iterator[str]:
     """The columns that identify rows and are unchanged from the file."""
     for table in read:
         labels = records.index[records.index.isin(table.index)]
         shared = [name for name in records.columns if name in table and len(labels) and len(table[name].unique()) > 1]
-        yield from (name for name in shared if _same(records.loc[labels, name], table.loc[labels, name]).all())
+        yield from (name for name in shared if _equal_cells(records.loc[labels, name], table.loc[labels, name]).all())
 
 
-def _same(first: pd.Series, right: pd.Series) -> np.ndarray:
+def _equal_cells(first: pd.Series, right: pd.Series) -> np.ndarray:
     missing = first.isna().to_numpy() & right.isna().to_numpy()
     try:
         a, b = (side.to_numpy("float64", na_value=np.nan) for side in (first, right))
@@ -90,7 +103,9 @@ def _same(first: pd.Series, right: pd.Series) -> np.ndarray:
 
 
 @contextmanager
-def _reading(namespace: dict[str, object], change: Callable[[int, pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
+def _recorded_readers(
+    namespace: dict[str, object], change: Callable[[int, pd.DataFrame], pd.DataFrame]
+) -> Iterator[None]:
     """Replace the readers of pandas, under any name, by readers that return changed DataFrames; each has the number of its call."""
     plain = {name: getattr(pd, name) for name in READERS}
     count = [0]

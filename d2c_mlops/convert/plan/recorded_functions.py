@@ -8,18 +8,18 @@ import copy
 from d2c_mlops.convert.meaning.api_signatures import ARRAY, FRAME, SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.plan.recorded_transforms import AuthorFunctions, RecordedTransforms, call_of, learned_method
-from d2c_mlops.convert.plan.slicing import rows_in_place, table_of_rows
+from d2c_mlops.convert.plan.recorded_transforms import AuthorFunctions, RecordedTransforms, learned_call, learned_method
+from d2c_mlops.convert.plan.slicing import inplace_filtered_table, table_of_row_selection
 
 _NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
 
 
-def functions_of(plan: Plan, inner: bool) -> AuthorFunctions:
-    """Return how calls of the author's functions are replayed; with `inner` those that learn are written anew."""
+def replayed_functions(plan: Plan, rewrite_learning: bool) -> AuthorFunctions:
+    """Return how calls of the author's functions are replayed; with `rewrite_learning` those that learn are written anew."""
     extras = {
         name: function.extras for name, function in plan.functions.items() if function.extras and not function.reason
     }
-    if not inner:
+    if not rewrite_learning:
         return AuthorFunctions(extras)
     names = {
         name
@@ -28,14 +28,14 @@ def functions_of(plan: Plan, inner: bool) -> AuthorFunctions:
     }
     served: dict[str, str] = {}
     while True:
-        trial = AuthorFunctions(extras, {name: _name(name, plan) for name in served}, inner=True)
-        grown = {name for name in names - set(served) if _changes(name, plan, trial)}
+        trial = AuthorFunctions(extras, {name: _function_name(name, plan) for name in served}, inner=True)
+        grown = {name for name in names - set(served) if _changes_function(name, plan, trial)}
         if not grown:
             return trial
         served |= dict.fromkeys(grown, "")
 
 
-def served_sources(text: str, plan: Plan, functions: AuthorFunctions) -> list[str]:
+def replay_function_sources(text: str, plan: Plan, functions: AuthorFunctions) -> list[str]:
     """Return the functions that replay the author's learning functions and that `text` calls, in the author's order."""
     needed_names: set[str] = set()
     todo = [text]
@@ -44,11 +44,11 @@ def served_sources(text: str, plan: Plan, functions: AuthorFunctions) -> list[st
         for name, served in functions.served.items():
             if served in names and name not in needed_names:
                 needed_names.add(name)
-                todo.append(_source(name, plan, functions))
-    return [_source(name, plan, functions) for name in plan.functions if name in needed_names]
+                todo.append(_function_source(name, plan, functions))
+    return [_function_source(name, plan, functions) for name in plan.functions if name in needed_names]
 
 
-def _name(name: str, plan: Plan) -> str:
+def _function_name(name: str, plan: Plan) -> str:
     variable = f"{name}_as_trained"
     while variable in plan.names:
         variable += "_"
@@ -66,7 +66,7 @@ def _can_be_rewritten(node: ast.AST) -> bool:
     )
 
 
-def _changes(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
+def _changes_function(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
     node = plan.functions[name].statement.node
     assert isinstance(node, ast.FunctionDef)
     changed = _Inside(plan.inference, name, functions).function(node)
@@ -74,7 +74,7 @@ def _changes(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
     return ast.dump(changed) != ast.dump(plain)
 
 
-def _source(name: str, plan: Plan, functions: AuthorFunctions) -> str:
+def _function_source(name: str, plan: Plan, functions: AuthorFunctions) -> str:
     function = plan.functions[name]
     node = function.statement.node
     assert isinstance(node, ast.FunctionDef)
@@ -123,18 +123,18 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             self.generic_visit(node)
             return node
         owner = call.func.value
-        if call.func.attr == "fit" and isinstance(owner, ast.Name) and self._fits(owner):
-            return ast.Assign([ast.Name(owner.id, ast.Store())], self._fit(call))
-        if (name := rows_in_place(call)) is not None:
+        if call.func.attr == "fit" and isinstance(owner, ast.Name) and self._fits_inside(owner):
+            return ast.Assign([ast.Name(owner.id, ast.Store())], self._fit_expression(call))
+        if (name := inplace_filtered_table(call)) is not None:
             chosen = copy.deepcopy(call)
             chosen.keywords = [word for word in chosen.keywords if word.arg != "inplace"]
-            return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
+            return ast.Assign([ast.Name(name, ast.Store())], learned_call("rows", [ast.Name(name, ast.Load()), chosen]))
         self.generic_visit(node)
         return node
 
     def visit_If(self, node: ast.If) -> ast.AST:
         """A condition on all rows is decided in the training: `if df["x"].isna().any():`."""
-        if self.learns and not self.inside and _asks_all(node.test):
+        if self.learns and not self.inside and _depends_on_all_rows(node.test):
             node.test = self.kept(node.test)  # type: ignore[assignment]
         else:
             node.test = self.visit(node.test)
@@ -150,17 +150,21 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             return node
         path, function = self.paths.get(id(node), ""), node.func
         if path.endswith(".train_test_split"):
-            return self._parts(node, 2)
+            return self._function_parts(node, 2)
         if path == "sklearn.utils.resample" or path == "sklearn.utils.shuffle":
-            return self._parts(node, 1) if len(node.args) > 1 else call_of("rows", [copy.deepcopy(node.args[0]), node])
+            return (
+                self._function_parts(node, 1)
+                if len(node.args) > 1
+                else learned_call("rows", [copy.deepcopy(node.args[0]), node])
+            )
         if isinstance(function, ast.Attribute) and function.attr in ("fit_resample", "fit_sample"):
-            return self._parts(node, 1)
-        if isinstance(function, ast.Attribute) and function.attr == "fit" and self._fits(function.value):
-            return self._fit(node)
+            return self._function_parts(node, 1)
+        if isinstance(function, ast.Attribute) and function.attr == "fit" and self._fits_inside(function.value):
+            return self._fit_expression(node)
         if not self.inside and self._selects_rows(node):
             self.generic_visit(node)
             assert isinstance(function, ast.Attribute)
-            return call_of("rows", [copy.deepcopy(function.value), node])
+            return learned_call("rows", [copy.deepcopy(function.value), node])
         return super().visit_Call(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
@@ -176,13 +180,13 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        base = table_of_rows(node) if self.learns and not self.inside else None
+        base = table_of_row_selection(node) if self.learns and not self.inside else None
         if base is not None and isinstance(base, ast.Attribute) and base.attr == "columns":
             return self.kept(node)
         if base is not None and self._rows_of_table(node, base):
             self.generic_visit(node)
-            again = table_of_rows(node)
-            return call_of("rows", [copy.deepcopy(again), node]) if again is not None else node
+            again = table_of_row_selection(node)
+            return learned_call("rows", [copy.deepcopy(again), node]) if again is not None else node
         if self.learns:
             return super().visit_Subscript(node)
         self.generic_visit(node)
@@ -197,26 +201,26 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         return by_place or self.kinds.get(id(base), "") in (FRAME, SERIES, ARRAY)
 
     def _selects_rows(self, node: ast.Call) -> bool:
-        return table_of_rows(node) is not None
+        return table_of_row_selection(node) is not None
 
-    def _fits(self, owner: ast.expr) -> bool:
+    def _fits_inside(self, owner: ast.expr) -> bool:
         kind = self.kinds.get(id(owner), "")
         return not self.inside and not kind.startswith(_NOT_FITTED)
 
-    def _fit(self, call: ast.Call) -> ast.expr:
+    def _fit_expression(self, call: ast.Call) -> ast.expr:
         assert isinstance(call.func, ast.Attribute)
         arguments = [self.next_key(), self.visit(call.func.value), *(self.visit(argument) for argument in call.args)]
         words = [ast.keyword(word.arg, self.visit(word.value)) for word in call.keywords]
         return ast.Call(learned_method("fit"), arguments, words)
 
-    def _parts(self, call: ast.Call, count: int) -> ast.expr:
+    def _function_parts(self, call: ast.Call, count: int) -> ast.expr:
         wholes = [self.visit(copy.deepcopy(argument)) for argument in call.args]
         nothing = ast.arguments([], [], None, [], [], None, [])
         words = [ast.keyword("each", ast.Constant(count))] if count > 1 else []
         return ast.Call(learned_method("parts"), [ast.Lambda(nothing, call), *wholes], words)
 
 
-def _asks_all(test: ast.expr) -> bool:
+def _depends_on_all_rows(test: ast.expr) -> bool:
     """Whether a condition depends on all rows: `.any()`, `.sum() > 0`, `.nunique() < 10`, `len(df) > 5`, `df.empty`."""
     for node in ast.walk(test):
         if isinstance(node, ast.Attribute) and node.attr == "empty":

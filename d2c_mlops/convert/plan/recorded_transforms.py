@@ -11,7 +11,7 @@ from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.plan import PlanLine, plots
 from d2c_mlops.convert.plan.row_dependence import edges_given, is_along_rows, is_grouped
-from d2c_mlops.convert.plan.slicing import is_over_columns, rows_in_place, table_of_rows
+from d2c_mlops.convert.plan.slicing import inplace_filtered_table, is_over_columns, table_of_row_selection
 
 _STATISTICS = frozenset(
     [
@@ -79,10 +79,10 @@ class RecordedTransforms(ast.NodeTransformer):
             return None
         if split := self.split(node):
             return split
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) and self.is_preparing(node):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) and self.is_transformer_setup(node):
             return None
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            rows = self.rows_in_place(node.value)
+            rows = self.replay_inplace_rows(node.value)
             if rows is not None:
                 return [] if self.every else rows
         duplicate = self.copied(node)
@@ -96,7 +96,7 @@ class RecordedTransforms(ast.NodeTransformer):
     def copied(self, node: ast.stmt) -> ast.stmt:
         """Return a copy to rewrite; the inferred objects of its parts are looked up on the original."""
         duplicate = copy.deepcopy(node)
-        pairs = list(_pairs(node, duplicate))
+        pairs = list(_paired_nodes(node, duplicate))
         self.paths |= {id(b): self.inference.path(a.func) for a, b in pairs if isinstance(a, ast.Call)}
         self.kinds |= {id(b): self.inference.kind(a) for a, b in pairs}
         self.grouped |= {id(b) for a, b in pairs if isinstance(a, ast.expr) and is_grouped(a, self.inference)}
@@ -118,7 +118,7 @@ class RecordedTransforms(ast.NodeTransformer):
                 assignments.append(ast.Assign([copy.deepcopy(part)], copy.deepcopy(node.value.args[place // 2])))
         return assignments
 
-    def is_preparing(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> bool:
+    def is_transformer_setup(self, node: ast.Assign | ast.AnnAssign | ast.Expr) -> bool:
         """Whether a statement only builds or fits a transformer; its fitted state comes from the training."""
         value = node.value
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -128,20 +128,22 @@ class RecordedTransforms(ast.NodeTransformer):
             return value.func.attr == "fit" and isinstance(owner, ast.Name) and owner.id in self.fitted
         return False
 
-    def rows_in_place(self, call: ast.Call) -> list[ast.stmt] | None:
+    def replay_inplace_rows(self, call: ast.Call) -> list[ast.stmt] | None:
         """`df.dropna(inplace=True)`: the same choice, bound to the name."""
-        if rows_in_place(call) is None:
+        if inplace_filtered_table(call) is None:
             return None
         filtering = copy.deepcopy(call)
         filtering.keywords = [word for word in filtering.keywords if word.arg != "inplace"]
-        return [_rows(rows_in_place(call) or "", filtering)]
+        return [_row_selection(inplace_filtered_table(call) or "", filtering)]
 
     def rows(self, node: ast.stmt) -> ast.stmt | None:
         """`df = df[condition]`, `df = df.dropna()`: the training chose rows, records are all answered."""
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
             return None
-        base = table_of_rows(node.value)
-        return None if base is None else ast.Assign(node.targets, call_of("rows", [copy.deepcopy(base), node.value]))
+        base = table_of_row_selection(node.value)
+        return (
+            None if base is None else ast.Assign(node.targets, learned_call("rows", [copy.deepcopy(base), node.value]))
+        )
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
@@ -149,12 +151,12 @@ class RecordedTransforms(ast.NodeTransformer):
         if node.attr == "codes" and isinstance(inner, ast.Attribute) and inner.attr == "cat":
             cast = inner.value
             if isinstance(cast, ast.Call) and isinstance(cast.func, ast.Attribute) and cast.func.attr == "astype":
-                return call_of("codes", [self.next_key(), cast.func.value])
+                return learned_call("codes", [self.next_key(), cast.func.value])
             if self.functions.inner:
-                return call_of("codes", [self.next_key(), cast])
+                return learned_call("codes", [self.next_key(), cast])
         if node.attr == "codes" and isinstance(inner, ast.Call) and self.functions.inner:
             if self.paths.get(id(inner)) == "pandas.Categorical" and len(inner.args) == 1 and not inner.keywords:
-                return call_of("codes", [self.next_key(), inner.args[0]])
+                return learned_call("codes", [self.next_key(), inner.args[0]])
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -164,7 +166,7 @@ class RecordedTransforms(ast.NodeTransformer):
             return self.author(node, function)
         if self.functions.inner and (learner_call := self.learner(node, path)) is not None:
             return learner_call
-        if self.every and (base := table_of_rows(node)) is not None:
+        if self.every and (base := table_of_row_selection(node)) is not None:
             return self.visit(base)  # type: ignore[no-any-return]
         if self.undone and isinstance(function, ast.Attribute) and function.attr == "drop":
             if self.spared(node):
@@ -179,7 +181,7 @@ class RecordedTransforms(ast.NodeTransformer):
             self.generic_visit(node)
             return ast.Call(learned_method("constant"), [self.next_key(), *node.args], node.keywords)
         if path.removeprefix("numpy.") in _NUMPY_STATISTICS and path.startswith("numpy.") and not is_over_columns(node):
-            if not self.inside and not _returns_several(node) and _over_all(node):
+            if not self.inside and not _returns_several(node) and _aggregates_all_rows(node):
                 return self.kept(node)
         if isinstance(function, ast.Attribute):
             owner = function.value
@@ -192,7 +194,7 @@ class RecordedTransforms(ast.NodeTransformer):
                 return ast.Call(ast.Attribute(owner, "transform", ast.Load()), node.args, [])
             if function.attr == "fit_transform":
                 self.generic_visit(node)
-                return call_of("encode", [self.next_key(), owner, *node.args])
+                return learned_call("encode", [self.next_key(), owner, *node.args])
             kind = self.kinds.get(id(owner), "")
             if (
                 function.attr in _STATISTICS
@@ -225,7 +227,7 @@ class RecordedTransforms(ast.NodeTransformer):
         function, key = node.func, self.next_key
         if path == "pandas.factorize" and len(node.args) == 1 and not node.keywords:
             self.generic_visit(node)
-            return call_of("factorize", [key(), *node.args])
+            return learned_call("factorize", [key(), *node.args])
         if path in ("pandas.crosstab", "pandas.pivot_table"):
             return self.kept(node)
         if not isinstance(function, ast.Attribute):
@@ -238,11 +240,11 @@ class RecordedTransforms(ast.NodeTransformer):
         if name in ("apply", "pipe", "transform") and node.args and not is_along_rows(node):
             return self.applied(node, owner)
         if name == "factorize" and not node.args and not node.keywords:
-            return call_of("factorize", [key(), self.visit(owner)])
+            return learned_call("factorize", [key(), self.visit(owner)])
         if name == "rank" and not node.args and not is_over_columns(node):
             return ast.Call(learned_method("rank"), [key(), self.visit(owner)], node.keywords)
         if name == "fit_predict" and len(node.args) == 1:
-            return call_of("predict", [key(), self.visit(owner), self.visit(node.args[0])])
+            return learned_call("predict", [key(), self.visit(owner), self.visit(node.args[0])])
         if name == "value_counts" or (name in _GROUP_FIGURES and id(owner) in self.grouped):
             return self.kept(node)
         return None
@@ -278,12 +280,12 @@ class RecordedTransforms(ast.NodeTransformer):
             return None
         if not (isinstance(groups.func, ast.Attribute) and groups.func.attr == "groupby") or groups.keywords:
             return None
-        return call_of("groups", [self.next_key(), self.visit(groups.func.value), groups.args[0], column, first])
+        return learned_call("groups", [self.next_key(), self.visit(groups.func.value), groups.args[0], column, first])
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         """A share of all rows is a share of those of the training: `counts / len(df)`, `counts / df.shape[0]`."""
         right = node.right
-        if self.functions.inner and not self.inside and isinstance(node.op, ast.Div) and _is_size(right):
+        if self.functions.inner and not self.inside and isinstance(node.op, ast.Div) and _is_row_count(right):
             node.left = self.visit(node.left)
             node.right = self.kept(right)  # type: ignore[assignment]
             return node
@@ -314,7 +316,7 @@ class RecordedTransforms(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         inner = node.value
-        if self.every and isinstance(node.ctx, ast.Load) and (base := table_of_rows(node)) is not None:
+        if self.every and isinstance(node.ctx, ast.Load) and (base := table_of_row_selection(node)) is not None:
             return self.visit(base)  # type: ignore[no-any-return]
         if (
             isinstance(inner, ast.Call)
@@ -323,12 +325,12 @@ class RecordedTransforms(ast.NodeTransformer):
             and not self.inside
         ):
             return self.kept(node)
-        if self.functions.inner and not self.inside and (values := self.inverse_of(node)) is not None:
-            return call_of("inverse", [self.next_key(), self.visit(values)])
+        if self.functions.inner and not self.inside and (values := self.inverse_indices(node)) is not None:
+            return learned_call("inverse", [self.next_key(), self.visit(values)])
         self.generic_visit(node)
         return node
 
-    def inverse_of(self, node: ast.Subscript) -> ast.expr | None:
+    def inverse_indices(self, node: ast.Subscript) -> ast.expr | None:
         """The values of `np.unique(values, return_inverse=True)[1]`."""
         inner = node.value
         if not (isinstance(inner, ast.Call) and self.paths.get(id(inner)) == "numpy.unique" and len(inner.args) == 1):
@@ -338,7 +340,7 @@ class RecordedTransforms(ast.NodeTransformer):
 
     def kept(self, node: ast.expr) -> ast.AST:
         nothing = ast.arguments([], [], None, [], [], None, [])
-        return call_of("keep", [self.next_key(), ast.Lambda(nothing, node)])
+        return learned_call("keep", [self.next_key(), ast.Lambda(nothing, node)])
 
     def next_key(self) -> ast.Constant:
         self.count += 1
@@ -350,7 +352,7 @@ def learned_method(method: str) -> ast.Attribute:
     return ast.Attribute(ast.Name("learned", ast.Load()), method, ast.Load())
 
 
-def call_of(method: str, arguments: list[ast.expr]) -> ast.Call:
+def learned_call(method: str, arguments: list[ast.expr]) -> ast.Call:
     """Return `learned.method(...)`."""
     return ast.Call(learned_method(method), arguments, [])
 
@@ -360,7 +362,7 @@ def _returns_several(call: ast.Call) -> bool:
     return any(word.arg is None or word.arg.startswith("return_") for word in call.keywords)
 
 
-def _over_all(call: ast.Call) -> bool:
+def _aggregates_all_rows(call: ast.Call) -> bool:
     """Whether a function of numpy takes all rows together: without an axis, or along the first one of a table."""
     axis = next((word.value for word in call.keywords if word.arg == "axis"), None)
     first = call.args[0] if call.args else None
@@ -371,18 +373,18 @@ def _over_all(call: ast.Call) -> bool:
     )
 
 
-def _is_size(node: ast.expr) -> bool:
+def _is_row_count(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id == "len"
     return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
 
 
-def _rows(name: str, chosen: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(name, ast.Store())], call_of("rows", [ast.Name(name, ast.Load()), chosen]))
+def _row_selection(name: str, row_selection: ast.expr) -> ast.stmt:
+    return ast.Assign([ast.Name(name, ast.Store())], learned_call("rows", [ast.Name(name, ast.Load()), row_selection]))
 
 
-def _pairs(original: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
+def _paired_nodes(original: ast.AST, right: ast.AST) -> Iterable[tuple[ast.AST, ast.AST]]:
     """Walk two copies of one tree together."""
     yield original, right
     for original_child, copied_child in zip(ast.iter_child_nodes(original), ast.iter_child_nodes(right), strict=True):
-        yield from _pairs(original_child, copied_child)
+        yield from _paired_nodes(original_child, copied_child)

@@ -46,10 +46,10 @@ def parts_that_learn(node: ast.AST, inference: Inference) -> Iterator[tuple[ast.
             elif isinstance(part.value, ast.Call) and inference.path(part.value.func) == "pandas.Categorical":
                 yield part, "pd.Categorical(…).codes"
         elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub | ast.Div):
-            statistic = _statistic(part.left, inference) or _statistic(part.right, inference)
+            statistic = _statistic_call(part.left, inference) or _statistic_call(part.right, inference)
             if statistic is not None:
                 yield statistic, f".{statistic.func.attr}()"  # type: ignore[attr-defined]
-        elif isinstance(part, ast.Call) and (what := _call(part, inference, node)):
+        elif isinstance(part, ast.Call) and (what := _call_dependence(part, inference, node)):
             yield part, what
 
 
@@ -67,7 +67,7 @@ def _group_figures(node: ast.AST, inference: Inference) -> set[int]:
     }
 
 
-def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
+def _call_dependence(call: ast.Call, inference: Inference, enclosing_node: ast.AST) -> str:
     path, function = inference.path(call.func), call.func
     if path in (*_WHOLE_COLUMN, *_SCALES, *_RESAMPLES, "pandas.factorize", "pandas.get_dummies", "pandas.qcut"):
         return path.rpartition(".")[2]
@@ -80,7 +80,10 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
     if name in ("fit_transform", "fit_resample", "fit_sample"):
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.{name}"
     if name == "fit" and (
-        is_transformer(kind) or is_sampler(kind) or _transforms(owner, around) or _is_author_class(owner, inference)
+        is_transformer(kind)
+        or is_sampler(kind)
+        or _fits_and_transforms(owner, enclosing_node)
+        or _is_author_class(owner, inference)
     ):
         return f"{kind.rpartition('.')[2] or ast.unparse(owner)[:40]}.fit"
     if name == "fit_predict":
@@ -91,17 +94,17 @@ def _call(call: ast.Call, inference: Inference, around: ast.AST) -> str:
         return ".groupby(…).transform"
     if name in NEIGHBOURS and not is_over_columns(call):
         return f".{name} (it uses neighbouring rows)"
-    if name in ("map", "replace") and call.args and (what := _counted(call.args[0], inference)):
+    if name in ("map", "replace") and call.args and (what := _counted_origin(call.args[0], inference)):
         return f".{name} of {what}"
     return ""
 
 
-def _transforms(owner: ast.expr, around: ast.AST) -> bool:
+def _fits_and_transforms(owner: ast.expr, enclosing_node: ast.AST) -> bool:
     """Whether an object of unknown class is fitted and also used to transform: `self.scaler`."""
     text = ast.unparse(owner) if isinstance(owner, ast.Name | ast.Attribute) else ""
     return bool(text) and any(
         isinstance(node, ast.Attribute) and node.attr == "transform" and ast.unparse(node.value) == text
-        for node in ast.walk(around)
+        for node in ast.walk(enclosing_node)
     )
 
 
@@ -113,7 +116,7 @@ def _is_author_class(owner: ast.expr, inference: Inference) -> bool:
     return built_as is not None and built_as.thing is not None and built_as.thing.path == "builtins.type"
 
 
-def _counted(count_node: ast.expr, inference: Inference) -> str:
+def _counted_origin(count_node: ast.expr, inference: Inference) -> str:
     """The origin of a mapping: counts of values, or statistics of groups; empty for any other."""
     value: ast.AST | None = count_node
     if isinstance(count_node, ast.Name) and (binding := inference.binding(count_node)) is not None:
@@ -125,10 +128,10 @@ def _counted(count_node: ast.expr, inference: Inference) -> str:
     return ""
 
 
-def _statistic(node: ast.expr, inference: Inference) -> ast.Call | None:
+def _statistic_call(node: ast.expr, inference: Inference) -> ast.Call | None:
     """The column statistic on one side of a difference or a quotient: `x.mean()`, `x.max() - x.min()`."""
     if isinstance(node, ast.BinOp):
-        return _statistic(node.left, inference) or _statistic(node.right, inference)
+        return _statistic_call(node.left, inference) or _statistic_call(node.right, inference)
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     plain = node.func.attr in STATISTICS and not is_along_rows(node) and not is_grouped(node.func.value, inference)
@@ -178,19 +181,19 @@ def learning_sites(lines: Sequence[PlanLine], plan: Plan) -> list[LearningSite]:
     row_sites: list[LearningSite] = []
     for line in lines:
         for part, what in parts_that_learn(line.statement.node, plan.inference):
-            row_sites.append(_site(line.statement.cell, part, what))
+            row_sites.append(_learning_site(line.statement.cell, part, what))
         for name in functions_called(line.statement.node, plan):
             statement = plan.functions[name].statement
             for part, what in parts_that_learn(statement.node, plan.inference):
-                row_sites.append(_site(statement.cell, part, what, name))
+                row_sites.append(_learning_site(statement.cell, part, what, name))
     return list(dict.fromkeys(row_sites))
 
 
-def _site(cell: int, part: ast.AST, code: str, function: str = "") -> LearningSite:
+def _learning_site(cell: int, part: ast.AST, code: str, function: str = "") -> LearningSite:
     return LearningSite(cell + 1, getattr(part, "lineno", 1), code, function)
 
 
-def advice(row_sites: Sequence[LearningSite]) -> str:
+def row_dependence_advice(row_sites: Sequence[LearningSite]) -> str:
     """Return the advice for code that learns between a record and its features."""
     listed = ", ".join(str(site) for site in row_sites[:4]) + (
         f" and {len(row_sites) - 4} more" if len(row_sites) > 4 else ""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import SERIES
-from d2c_mlops.convert.meaning.columns import dropped_columns, string_list
+from d2c_mlops.convert.meaning.column_selection import dropped_columns, string_list
 from d2c_mlops.convert.meaning.inference import Inference
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.source.statements import Facts, Statement
@@ -70,7 +70,7 @@ class NeededColumns:
             if isinstance(node.ctx, ast.Load):
                 yield node.id, ALL
             return
-        if self.every and (base := table_of_rows(node)) is not None:
+        if self.every and (base := table_of_row_selection(node)) is not None:
             yield from self.reads(base)
             return
         owner = getattr(node, "value", None)
@@ -92,14 +92,14 @@ class NeededColumns:
         facts = facts or statement.facts
         touched = {*facts.binds, *facts.mutates} & set(self.columns)
         touched = touched if limited_to is None else touched & set(limited_to)
-        if self.every and rows_in_place(getattr(statement.node, "value", None)) is not None:
+        if self.every and inplace_filtered_table(getattr(statement.node, "value", None)) is not None:
             return False
         stored = column_assignment(statement.node, self.inference)
-        if not touched or stored is None or touched != {stored.name} or self._by_chance(statement.node):
+        if not touched or stored is None or touched != {stored.name} or self._uses_randomness(statement.node):
             return bool(touched)
         return bool(self.columns[stored.name] & stored.columns)
 
-    def before_statement(self, statement: Statement, facts: Facts | None = None) -> None:
+    def step_back_over(self, statement: Statement, facts: Facts | None = None) -> None:
         """Replace the names that a statement creates by the names that it reads."""
         facts = facts or statement.facts
         node, around = statement.node, {*facts.reads, *facts.mutates}
@@ -112,7 +112,7 @@ class NeededColumns:
             for part in stored.reads:
                 self.read(part, around)
             return
-        if (passed := self._passed_table(node)) is not None:
+        if (passed := self._table_assignment(node)) is not None:
             target, source, gone = passed
             columns = self.columns.pop(target, NONE)
             self.want(source, columns - gone if self.every else columns | ColumnSet(gone))
@@ -130,17 +130,17 @@ class NeededColumns:
                 return
         for name in facts.definite:
             self.columns.pop(name, None)
-        self.read(node if parts is None else ast.Module(_options(node), []), around)
+        self.read(node if parts is None else ast.Module(_optional_statements(node), []), around)
         for name in facts.mutates:
             self.want(name)
 
-    def _passed_table(self, node: ast.stmt) -> tuple[str, str, frozenset[str]] | None:
+    def _table_assignment(self, node: ast.stmt) -> tuple[str, str, frozenset[str]] | None:
         """`a = b`, `a = b.copy()`, `a = b.drop(columns=…)`, `b.drop(…, inplace=True)`: the names, and the columns dropped."""
         if not isinstance(node, ast.Assign | ast.Expr):
             return None
         source, gone = node.value, frozenset[str]()
         while not isinstance(source, ast.Name):
-            base = table_of_rows(source) if self.every else None
+            base = table_of_row_selection(source) if self.every else None
             if base is None:
                 if not (isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute)):
                     return None
@@ -155,7 +155,7 @@ class NeededColumns:
         target = node.targets[0] if len(node.targets) == 1 else None
         return (target.id, source.id, gone) if isinstance(target, ast.Name) else None
 
-    def _by_chance(self, node: ast.AST) -> bool:
+    def _uses_randomness(self, node: ast.AST) -> bool:
         calls = (part for part in ast.walk(node) if isinstance(part, ast.Call))
         return any(self.inference.path(call.func).startswith(_CHANCE) for call in calls)
 
@@ -204,12 +204,12 @@ def split_parts(node: ast.stmt, inference: Inference) -> list[tuple[str, ast.exp
     return [(part.id, whole) for part, whole in pairs if isinstance(part, ast.Name)]
 
 
-def _options(node: ast.stmt) -> list[ast.stmt]:
+def _optional_statements(node: ast.stmt) -> list[ast.stmt]:
     call = getattr(node, "value", None)
     return [ast.Expr(word.value) for word in call.keywords] if isinstance(call, ast.Call) else []
 
 
-def table_of_rows(node: ast.AST | None) -> ast.expr | None:
+def table_of_row_selection(node: ast.AST | None) -> ast.expr | None:
     """Return the table of which an expression only chooses or orders rows: `df[df.a > 1]`, `df.iloc[:9]`, `df.dropna()`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.value if node.func.attr in _ROWS and not is_over_columns(node) else None
@@ -224,7 +224,7 @@ def table_of_rows(node: ast.AST | None) -> ast.expr | None:
     return base.value if isinstance(base, ast.Attribute) and base.attr in ("loc", "iloc") else base
 
 
-def rows_in_place(node: ast.AST | None) -> str | None:
+def inplace_filtered_table(node: ast.AST | None) -> str | None:
     """Return the table in which `df.dropna(inplace=True)` or `df.drop(rows, inplace=True)` chooses rows."""
     function = node.func if isinstance(node, ast.Call) else None
     if not (
@@ -253,7 +253,7 @@ def take_if_needed(block: Block, needed: NeededColumns) -> bool:
         return False
     before = set(needed.columns) - {name for line in block.lines for name in line.facts.binds}
     for line in reversed(block.lines):
-        needed.before_statement(line.statement, line.facts)
+        needed.step_back_over(line.statement, line.facts)
     for name in set(needed.columns) - before - set(block.inputs):
         del needed.columns[name]
     for name in set(block.inputs) - set(needed.columns):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from d2c_mlops.convert.plan import naming
-from d2c_mlops.convert.plan.block import Block, in_order
+from d2c_mlops.convert.plan.block import Block, in_binding_order
 from d2c_mlops.convert.plan.block_splitting import join_blocks, raw_blocks
 from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names
 
@@ -24,8 +24,8 @@ def blocks(plan: Plan) -> list[Block]:
     named_blocks: list[Block] = []
     handed: set[str] = set()  # names that have a value in the new notebook
     for merged_block in merged_blocks:
-        for part in _checked(merged_block, plan, handed):
-            _supply(part, named_blocks)
+        for part in _set_inputs_and_outputs(merged_block, plan, handed):
+            _inline_unsupplied(part, named_blocks)
             named_blocks.append(part)
             bound = {name for line in part.lines for name in line.facts.binds}
             handed |= set(part.outputs) if part.kind == "step" else bound
@@ -70,7 +70,7 @@ def _with_lists_before(block: Block) -> Iterator[Block]:
 _LISTS = ast.List | ast.Tuple | ast.Dict | ast.Set
 
 
-def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
+def _set_inputs_and_outputs(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
     """Compute inputs and outputs; code that is uncertain stays a plain cell."""
     if block.kind == "step" and all(line.role == "constant" for line in block.lines):
         block.kind = "plain"
@@ -121,12 +121,12 @@ def _checked(block: Block, plan: Plan, handed: set[str]) -> Iterator[Block]:
         return
     contested = plan.imports.contested & set(inputs)
     block.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, block))]
-    block.inputs = _ordered([n for n in inputs if not any(_binds(text, n) for text in block.imports)], block)
-    block.outputs = in_order(block, outputs)
+    block.inputs = _order_names([n for n in inputs if not any(_binds_name(text, n) for text in block.imports)], block)
+    block.outputs = in_binding_order(block, outputs)
     yield block
 
 
-def _supply(block: Block, earlier: Sequence[Block]) -> None:
+def _inline_unsupplied(block: Block, earlier: Sequence[Block]) -> None:
     """Keep a step as plain code if it reads a name that no earlier step returns, because the name may have no value."""
     for name in block.inputs if block.kind == "step" else ():
         binders = [block for block in earlier if any(name in line.facts.binds for line in block.lines)]
@@ -138,12 +138,12 @@ def _supply(block: Block, earlier: Sequence[Block]) -> None:
 
 def _leave_asides(all_blocks: Sequence[Block]) -> None:
     """Keep short preparations as plain code if only shown results use them: production does not need them."""
-    for place in reversed(range(len(all_blocks))):
-        block = all_blocks[place]
+    for first_mention in reversed(range(len(all_blocks))):
+        block = all_blocks[first_mention]
         if block.kind != "step" or block.role != "prepare" or block.size > ASIDE:
             continue
         names = {name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)}
-        readers = [reader for name in names for reader in _readers(name, all_blocks[place + 1 :])]
+        readers = [reader for name in names for reader in _later_readers(name, all_blocks[first_mention + 1 :])]
         if readers and all(_only_displays(*reader) for reader in readers):
             block.kind, block.reasons = "plain", [*block.reasons, "only displayed outputs use it"]
             for line in block.lines:
@@ -156,7 +156,7 @@ def _only_displays(block: Block, line: PlanLine) -> bool:
     return block.kind == "plain" and not judges and not any(plan_line.reason for plan_line in block.lines)
 
 
-def _readers(name: str, later: Sequence[Block]) -> Iterator[tuple[Block, PlanLine]]:
+def _later_readers(name: str, later: Sequence[Block]) -> Iterator[tuple[Block, PlanLine]]:
     """The lines that read or change a name before it is bound anew."""
     for block in later:
         for line in block.lines:
@@ -173,18 +173,18 @@ def _as_plain_code(block: Block, reason: str) -> Iterator[Block]:
     yield block
 
 
-def _ordered(names: Sequence[str], block: Block) -> list[str]:
+def _order_names(names: Sequence[str], block: Block) -> list[str]:
     """Order names by where the code first mentions them."""
     text = "\n".join(line.statement.source for line in block.lines)
 
-    def place(name: str) -> tuple[int, str]:
+    def first_mention(name: str) -> tuple[int, str]:
         match = re.search(rf"\b{re.escape(name)}\b", text)
         return (match.start() if match else len(text), name)
 
-    return sorted(names, key=place)
+    return sorted(names, key=first_mention)
 
 
-def _binds(text: str, name: str) -> bool:
+def _binds_name(text: str, name: str) -> bool:
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.Import | ast.ImportFrom)
     return any((alias.asname or alias.name.split(".")[0]) == name for alias in node.names)
@@ -223,16 +223,21 @@ def _joined_plain(all_blocks: list[Block]) -> list[Block]:
 
 def _name_steps(all_blocks: Sequence[Block], plan: Plan) -> None:
     used_names = plan.names | {"find_data", "in_data", "Learned", "train", "prepare_records"}
-    project = naming.topic([plan.notebook.path.stem]) or "data"
+    project = naming.first_descriptive_name([plan.notebook.path.stem]) or "data"
     for block in all_blocks:
         if block.kind == "step":
             group = [line.statement for line in block.lines]
             name = naming.step_name(group, block.role, block.outputs, block.heading, plan.inference, project)
-            hints = [*(naming.topic([output]) for output in block.outputs), naming.name_from_command(block.heading)]
+            hints = [
+                *(naming.first_descriptive_name([output]) for output in block.outputs),
+                naming.name_from_command(block.heading),
+            ]
             hints.append(naming.distinguishing_words(block.chapter))
             if block.role == "fit" and any(name in line.facts.mutates for name in block.inputs for line in block.lines):
                 hints.insert(0, "again")
             block.base = name
-            block.quiet = naming.step_name(group, block.role, block.outputs, "", plan.inference, project, quiet=True)
+            block.quiet = naming.step_name(
+                group, block.role, block.outputs, "", plan.inference, project, ignore_comments=True
+            )
             block.name = naming.unique(name, used_names, [hint for hint in hints if hint])
             used_names.add(block.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from d2c_mlops.convert.run.folder_copies import LeftOut, files_below, lies_below
+from d2c_mlops.convert.run.folder_copies import LeftOut, files_below, is_visible_below
 
 _COPY = re.compile(r"(?:[ _-]?\(\d+\)|[ _-]copy(?: \d+)?|[_-]\d)$", re.IGNORECASE)
 _LEAST_PART = 5  # letters and digits that two names must share
@@ -40,9 +40,11 @@ class DataFiles:
 
     def may_read(self, path: Path) -> bool:
         """Return whether a file that a notebook names may be copied for it: a notebook must not read any file of this machine."""
-        if lies_below(path, [*self.folders, *([self.original] if self.original is not None else [])]):
+        if is_visible_below(path, [*self.folders, *([self.original] if self.original is not None else [])]):
             return True
-        return self.repository is not None and path.suffix.lower() in _TABLES and lies_below(path, [self.repository])
+        return (
+            self.repository is not None and path.suffix.lower() in _TABLES and is_visible_below(path, [self.repository])
+        )
 
     @property
     def searched(self) -> list[Path]:
@@ -56,7 +58,7 @@ class DataFiles:
 
     def find(self, reference: str, columns: Iterable[str] = (), results: Iterable[str] = ()) -> tuple[Path, str] | None:
         """Return the most likely file for `reference`, and how it was matched; never a result of the notebook."""
-        name = base_of(reference)
+        name = file_base_name(reference)
         if self.original is not None and "://" not in reference:
             try:
                 there = (self.original / reference.replace("\\", "/")).resolve()
@@ -73,10 +75,12 @@ class DataFiles:
             for folder in self.searched:
                 same_name = [file for file in self.files(folder) if key(file.name) == want]
                 if same_name:
-                    return max(same_name, key=lambda file: _common(file, reference)), how
-        return self.by_part(name, frozenset(results)) or self.by_content(frozenset(columns), frozenset(results))
+                    return max(same_name, key=lambda file: _common_folders(file, reference)), how
+        return self.find_by_partial_name(name, frozenset(results)) or self.find_by_columns(
+            frozenset(columns), frozenset(results)
+        )
 
-    def by_part(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
+    def find_by_partial_name(self, name: str, results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
         """Return the only table of the same kind whose name contains the reference's name, or is contained in it."""
         stem, _, suffix = _normalized_name(name).rpartition(".")
         if len(stem) < _LEAST_PART:
@@ -96,7 +100,9 @@ class DataFiles:
                 return next(iter(near.values())), "a part of its name"
         return None
 
-    def by_content(self, columns: frozenset[str], results: frozenset[str] = frozenset()) -> tuple[Path, str] | None:
+    def find_by_columns(
+        self, columns: frozenset[str], results: frozenset[str] = frozenset()
+    ) -> tuple[Path, str] | None:
         """Return the one table that has columns that the notebook names: two, a third of its own, and no other as many."""
         scored: list[tuple[int, int, Path]] = []  # columns in common, columns of its own, the file
         for folder in self.searched:
@@ -111,7 +117,7 @@ class DataFiles:
         return best[0][1], f"its columns ({shared} are used by the notebook)"
 
 
-def base_of(reference: str) -> str:
+def file_base_name(reference: str) -> str:
     """Return the file name of a path or an address, whatever its separators."""
     if re.match(r"\w+://", reference):
         parts = urlsplit(reference)
@@ -126,7 +132,7 @@ def _normalized_name(name: str) -> str:
     return re.sub(r"[\W_]+", "", stem) + (f".{suffix}" if dot else "")
 
 
-def _stem(name: str) -> str:
+def _file_stem(name: str) -> str:
     plain = _normalized_name(name)
     stem, dot, suffix = plain.rpartition(".")
     return stem if dot and f".{suffix}" in _TABLES else ""
@@ -136,11 +142,11 @@ _KEYS = (
     ("its name", lambda name: name),
     ("its name in another case", str.lower),
     ("its name without separators and copy marks", _normalized_name),
-    ("its name with another suffix", _stem),
+    ("its name with another suffix", _file_stem),
 )
 
 
-def _common(file: Path, reference: str) -> int:
+def _common_folders(file: Path, reference: str) -> int:
     """How many folders at the end of two paths agree."""
     ours, theirs = list(reversed(file.parts)), list(reversed(re.split(r"[\\/]", reference)))
     return next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
@@ -172,7 +178,7 @@ def kind_of_file(path: Path) -> str:
     return "json" if text.startswith((b"[{", b"{")) else "text"
 
 
-def encoding_of(path: Path) -> str:
+def detect_encoding(path: Path) -> str:
     """Return the encoding that reads the whole of a text file: utf-8, utf-16, cp1252 or latin-1."""
     raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -186,7 +192,7 @@ def encoding_of(path: Path) -> str:
     return "latin-1"
 
 
-def separator_of(path: Path) -> str:
+def detect_separator(path: Path) -> str:
     """Return the column separator of a text file; a comma if it cannot be determined."""
     with path.open("rb") as file:
         sample = file.read(65536).decode("latin-1")
@@ -201,9 +207,9 @@ def header(path: Path) -> list[str]:
     kind = kind_of_file(path)
     try:
         if kind == "text":
-            with path.open(encoding=encoding_of(path), newline="") as file:
+            with path.open(encoding=detect_encoding(path), newline="") as file:
                 line = file.readline(100_000)
-            return [column.strip() for column in next(csv.reader([line], delimiter=separator_of(path)), [])]
+            return [column.strip() for column in next(csv.reader([line], delimiter=detect_separator(path)), [])]
         if kind == "parquet":
             import pyarrow.parquet as parquet
 

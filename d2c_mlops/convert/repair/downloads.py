@@ -11,25 +11,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict, cast
 
-from d2c_mlops.convert.check.addresses import (
+from d2c_mlops.convert.check.notebook_urls import (
     HTTPX,
     OPENED,
     RESPONSE,
     WGET,
     AddressSource,
     base_name,
-    sources,
+    find_url_sources,
     without_secrets,
 )
-from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 from d2c_mlops.convert.repair.fix_registry import (
     Fix,
     Proposal,
     RepairContext,
-    replaced,
+    comment_out_edit,
+    enclosing_statement,
+    replace_node_edit,
     source_text,
-    statement_of,
-    without_statement,
 )
 from d2c_mlops.convert.source.download import LARGEST, NotFetched, download, parse_address
 from d2c_mlops.convert.source.finding import Edit
@@ -87,8 +87,8 @@ def safe_name(url: str, used_names: Collection[str]) -> str:
     return name
 
 
-def fetch(
-    sources: Sequence[AddressSource],
+def download_urls(
+    find_url_sources: Sequence[AddressSource],
     folder: Path,
     *,
     allowed: Collection[str] = (),  # HOST or HOST:PORT that may be inside this network
@@ -101,7 +101,7 @@ def fetch(
     by_target: dict[str, Fetched] = {}
     downloads: list[Fetched] = []
     names, bytes_left = set(used_names), TOTAL
-    for source in sources:
+    for source in find_url_sources:
         cell = source.cell.index + 1
         if source.refusal:
             downloads.append(Fetched(source.url, cell, reason=source.refusal))
@@ -117,7 +117,9 @@ def fetch(
                 progress(f"fetching {without_secrets(source.url)}")
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                download_result = download(source.url, target, allowed=allowed, largest=min(LARGEST, bytes_left))
+                download_result = download(
+                    source.url, target, allowed_private_hosts=allowed, max_bytes=min(LARGEST, bytes_left)
+                )
                 bytes_left -= download_result.size
                 by_target[key] = Fetched(source.url, cell, name, download_result.size, download_result.sha256)
             except NotFetched as error:
@@ -131,15 +133,15 @@ def download_fixes(context: RepairContext, fetched: Sequence[Fetched]) -> list[t
     """Return proposals that let the notebook read the local copies; the report lists them as fixes."""
     files = {(download.url, download.cell): download.file for download in fetched if download.file}
     pairs = []
-    for source in sources(context.subject):
+    for source in find_url_sources(context.subject):
         name = files.get((source.url, source.cell.index + 1))
-        if name and not source.refusal and (edits := _edits(context, source, name)):
+        if name and not source.refusal and (edits := _download_edits(context, source, name)):
             reason = f"{without_secrets(source.url)} was downloaded before and is read from {name}"
             pairs.append((_FIX, Proposal(edits, reason)))
     return pairs
 
 
-def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Edit, ...]:
+def _download_edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Edit, ...]:
     cell, call, url_argument = source.cell, source.call, source.given
     if source.magic is not None:
         lines = cell.source.split("\n")
@@ -153,19 +155,21 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
         return ()
     path = f"__import__('pathlib').Path({name!r})"
     if source.output:
-        around = statement_of(cell, call)
+        around = enclosing_statement(cell, call)
         if isinstance(around, ast.Expr) and around.value is call:
-            return (without_statement(cell, around, ""),)
-        return (replaced(cell, call, f"({name!r}, None)"),)
+            return (comment_out_edit(cell, around, ""),)
+        return (replace_node_edit(cell, call, f"({name!r}, None)"),)
     if OPENED.match(source.reader):
-        return imported(context, cell, (replaced(cell, url_argument, f"{_SAVED.format('saved_url')}({name!r})"),))
+        return resolve_added_imports(
+            context, cell, (replace_node_edit(cell, url_argument, f"{_SAVED.format('saved_url')}({name!r})"),)
+        )
     if RESPONSE.match(source.reader):
         text = f"{_SAVED.format('saved_response')}({name!r}, {source.url!r})"
-        return imported(context, cell, (replaced(cell, call, text),))
+        return resolve_added_imports(context, cell, (replace_node_edit(cell, call, text),))
     if HTTPX.match(source.reader):
         module = "__import__('httpx')"
         text = f"{module}.Response(200, content={path}.read_bytes(), request={module}.Request('GET', {source.url!r}))"
-        return imported(context, cell, (replaced(cell, call, text),))
+        return resolve_added_imports(context, cell, (replace_node_edit(cell, call, text),))
     if WGET.match(source.reader):
         out = (
             call.args[1]
@@ -173,15 +177,15 @@ def _edits(context: RepairContext, source: AddressSource, name: str) -> tuple[Ed
             else next((word.value for word in call.keywords if word.arg == "out"), None)
         )
         text = repr(name) if out is None else f"__import__('shutil').copyfile({name!r}, {source_text(cell, out)})"
-        return imported(context, cell, (replaced(cell, call, text),))
+        return resolve_added_imports(context, cell, (replace_node_edit(cell, call, text),))
     if any(word.arg == "storage_options" for word in call.keywords):  # refused by pandas for a file
         words = [word for word in call.keywords if word.arg != "storage_options" and word.value is not url_argument]
         plain = [repr(name), *(ast.unparse(argument) for argument in call.args[1:])]
         plain += [
             f"{word.arg}={ast.unparse(word.value)}" if word.arg else f"**{ast.unparse(word.value)}" for word in words
         ]
-        return (replaced(cell, call, f"{ast.unparse(call.func)}({', '.join(plain)})"),)
-    return (replaced(cell, url_argument, repr(name)),)
+        return (replace_node_edit(cell, call, f"{ast.unparse(call.func)}({', '.join(plain)})"),)
+    return (replace_node_edit(cell, url_argument, repr(name)),)
 
 
 def download_advice(fetched: Sequence[FetchedFacts] | None) -> str:

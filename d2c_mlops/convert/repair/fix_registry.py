@@ -135,7 +135,7 @@ class RepairContext:
             if not 0 <= frame["cell"] < len(self.notebook.cells):
                 continue
             cell = self.cell(frame["cell"])
-            ranked = [(rank, node) for _, node in self.nodes(kind, cell) if (rank := _rank(frame, node)) < 9]
+            ranked = [(rank, node) for _, node in self.nodes(kind, cell) if (rank := _nearness_rank(frame, node)) < 9]
             for _, node in sorted(ranked, key=lambda pair: pair[0]):
                 yield cell, node
 
@@ -150,7 +150,7 @@ class RepairContext:
         yield from sorted(ran, key=lambda pair: -pair[0].index)
 
 
-def _rank(frame: CodePlace, node: ast.AST) -> int:
+def _nearness_rank(frame: CodePlace, node: ast.AST) -> int:
     """Return 0 for the node itself, 1 inside it, 2 around it, 3 on the same lines, 9 elsewhere."""
     line = getattr(node, "lineno", None)
     if line is None:
@@ -192,14 +192,14 @@ class Fix:
         return not self.since or have is None or at_least(have, self.since)
 
 
-def before(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
+def before(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
     """Turn a generator of proposals into a fix that is applied before a run."""
-    return lambda find: Fix(id, library, since, reason, find=find, order=order)
+    return lambda find: Fix(id, library, since_version, reason, find=find, order=order)
 
 
-def after(id: str, library: str, since: str, reason: str, *, order: int = 50) -> Callable[[React], Fix]:
+def after(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[React], Fix]:
     """Turn a function of a failure into a fix that is applied after the failure."""
-    return lambda react: Fix(id, library, since, reason, react=react, order=order)
+    return lambda react: Fix(id, library, since_version, reason, react=react, order=order)
 
 
 @cache
@@ -255,13 +255,13 @@ def _after_brackets(cell: Cell, call: ast.Call, line: int, column: int) -> tuple
     return line, column
 
 
-def replaced(cell: Cell, node: ast.AST, text: str) -> Edit:
+def replace_node_edit(cell: Cell, node: ast.AST, text: str) -> Edit:
     """Replace a whole node; brackets around it stay."""
     place = cast("ast.expr", node)
     return Edit(cell.index, place.lineno, place.col_offset, place.end_lineno or 0, place.end_col_offset or 0, text)
 
 
-def statement_of(cell: Cell, node: ast.AST) -> ast.stmt | None:
+def enclosing_statement(cell: Cell, node: ast.AST) -> ast.stmt | None:
     """Return the innermost statement around a node."""
     if cell.tree is None:
         return None
@@ -272,7 +272,7 @@ def statement_of(cell: Cell, node: ast.AST) -> ast.stmt | None:
     return best
 
 
-def parent_of(cell: Cell, node: ast.AST) -> ast.AST | None:
+def parent_node(cell: Cell, node: ast.AST) -> ast.AST | None:
     """Return the node right above another."""
     for part in ast.walk(cell.tree) if cell.tree is not None else ():
         if any(child is node for child in ast.iter_child_nodes(part)):
@@ -280,12 +280,12 @@ def parent_of(cell: Cell, node: ast.AST) -> ast.AST | None:
     return None
 
 
-def line_before(cell: Cell, statement: ast.stmt, text: str) -> Edit:
+def insert_line_edit(cell: Cell, statement: ast.stmt, text: str) -> Edit:
     """Put a line in before a statement, indented like it."""
     return insertion(cell, statement.lineno, statement.col_offset, text + "\n" + " " * statement.col_offset)
 
 
-def without_statement(cell: Cell, statement: ast.stmt, note: str) -> Edit:
+def comment_out_edit(cell: Cell, statement: ast.stmt, note: str) -> Edit:
     """Comment out a whole statement; inside a block `pass` replaces it."""
     text = source_text(cell, statement).replace("\n", "\n# ")
     inside = cell.tree is not None and statement not in cell.tree.body
@@ -293,11 +293,11 @@ def without_statement(cell: Cell, statement: ast.stmt, note: str) -> Edit:
     tail = lines[(statement.end_lineno or 1) - 1].encode()[statement.end_col_offset or 0 :].strip()
     start = "pass  # " if inside else "# "
     if tail.startswith(b";") or (inside and "\n" in text):
-        return replaced(cell, statement, "pass")
-    return replaced(cell, statement, f"{start}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
+        return replace_node_edit(cell, statement, "pass")
+    return replace_node_edit(cell, statement, f"{start}{text}" + (f"  ({note})" if note and "\n" not in text else ""))
 
 
-def apply(notebook: Notebook, edits: Iterable[Edit]) -> Notebook:
+def apply_notebook_edits(notebook: Notebook, edits: Iterable[Edit]) -> Notebook:
     """Return the notebook with edits applied; the rest is unchanged."""
     changed: dict[int, list[Edit]] = {}
     for edit in edits:
@@ -326,15 +326,15 @@ def edited(cell: Cell, edits: Iterable[Edit]) -> str:
     for edit in sorted(
         accepted, key=lambda edit: (edit.line, edit.column, edit.end_line, edit.end_column), reverse=True
     ):
-        first = edit.column + _shift(lines, python, edit.line)
-        last = edit.end_column + _shift(lines, python, edit.end_line)
+        first = edit.column + _column_shift(lines, python, edit.line)
+        last = edit.end_column + _column_shift(lines, python, edit.end_line)
         head, tail = lines[edit.line - 1][:first], lines[edit.end_line - 1][last:]
         lines[edit.line - 1 : edit.end_line] = (head + edit.text.encode() + tail).split(b"\n")
         python = lines if len(lines) != len(python) else python
     return b"\n".join(lines).decode("utf-8", "replace")
 
 
-def _shift(lines: Sequence[bytes], python: Sequence[bytes], line: int) -> int:
+def _column_shift(lines: Sequence[bytes], python: Sequence[bytes], line: int) -> int:
     """The column offset of a line in the source: dedented cells, `%time x = f()`."""
     if line > len(lines) or line > len(python):
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from d2c_mlops.convert.plan.plan import PLOT_METHODS, PLOTS
-from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, without_statement
+from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, comment_out_edit
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -30,7 +30,7 @@ def leave_out_failed_before(context: RepairContext, failure: CellFailure) -> Omi
     """A statement that failed in the same way when the notebook was saved never had an effect: it is commented out."""
     cell = context.cell(failure.cell)
     saved = [output for output in cell.outputs if output.kind == "error"]
-    failed = _statement(cell, failure) if any(failure.kind in output.text for output in saved) else None
+    failed = _failed_statement(cell, failure) if any(failure.kind in output.text for output in saved) else None
     if failed is None:
         return None
     source = cell.source.split("\n")
@@ -43,27 +43,27 @@ def leave_out_failed_before(context: RepairContext, failure: CellFailure) -> Omi
 def leave_out_plot(context: RepairContext, failure: CellFailure) -> Omission | None:
     """A statement that only draws and cannot be drawn any more changes no result: it is commented out."""
     cell = context.cell(failure.cell)
-    failed = _statement(cell, failure)
+    failed = _failed_statement(cell, failure)
     if not isinstance(failed, ast.Expr) or failure.kind in ("NameError", "KeyboardInterrupt", "MemoryError"):
         return None
     inference = context.subject.inference
     calls = [node for node in ast.walk(failed) if isinstance(node, ast.Call)]
-    drawn = any(inference.path(call.func).startswith(PLOTS) or _draws(call) for call in calls)
+    drawn = any(inference.path(call.func).startswith(PLOTS) or _is_pandas_plot(call) for call in calls)
     if not drawn or not failure.through(*_DRAWERS):
         return None
     first = failure.message.splitlines()[0][:120] if failure.message else ""
     reason = f"the plot cannot be drawn ({failure.kind}: {first}); no result depends on it"
-    return Omission("undrawn", Proposal((without_statement(cell, failed, ""),), reason))
+    return Omission("undrawn", Proposal((comment_out_edit(cell, failed, ""),), reason))
 
 
-def _statement(cell: Cell, failure: CellFailure) -> ast.stmt | None:
+def _failed_statement(cell: Cell, failure: CellFailure) -> ast.stmt | None:
     """Return the statement of a cell that failed."""
     lines = [frame["line"] for frame in failure.frames if frame["cell"] == failure.cell]
     body = cell.tree.body if cell.tree is not None and lines else []
     return next((statement for statement in body if statement.lineno <= lines[0] <= (statement.end_lineno or 0)), None)
 
 
-def _draws(call: ast.Call) -> bool:
+def _is_pandas_plot(call: ast.Call) -> bool:
     """Whether a call is a plot method of pandas: `frame.plot(...)`, `frame.plot.bar()`, `frame.hist()`."""
     function = call.func
     if not isinstance(function, ast.Attribute):

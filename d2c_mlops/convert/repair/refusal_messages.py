@@ -49,10 +49,10 @@ def failed_cell_refusal(
     `left_out` describes the files that were not copied or searched; `fetched` is None if no download was requested.
     """
     text = failure.message.splitlines()[0][:300] if failure.message else ""
-    return Refusal(cell, f"{failure.kind}: {text}", _advice(failure, left_out, fetched), failure.kind)
+    return Refusal(cell, f"{failure.kind}: {text}", _refusal_advice(failure, left_out, fetched), failure.kind)
 
 
-def _advice(failure: CellFailure, left_out: str, fetched: Sequence[FetchedFacts] | None) -> str:
+def _refusal_advice(failure: CellFailure, left_out: str, fetched: Sequence[FetchedFacts] | None) -> str:
     """Return what a person can do about a failure without a matching fix."""
     if needs_network(failure):
         return downloads.download_advice(fetched)

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2c_mlops.convert.repair import downloads, saving
+from d2c_mlops.convert.repair import downloads, save_repaired
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.repair.fix_registry import (
     AppliedFix,
     Fix,
     Proposal,
     RepairContext,
-    apply,
+    apply_notebook_edits,
 )
-from d2c_mlops.convert.repair.packages import install as install_packages
+from d2c_mlops.convert.repair.package_installation import install as install_packages
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairResult
 from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits
@@ -72,7 +72,7 @@ class RepairState:
         path = None
         if self.folder.exists() and self.notebook.is_python:
             path = self.folder / f"{self.original.path.stem}.ipynb"
-            saving.save(self.notebook, self.original, self.order, self.results, path)
+            save_repaired.save(self.notebook, self.original, self.order, self.results, path)
         repair_result = RepairResult(
             status,
             self.original.path,
@@ -106,7 +106,7 @@ class RepairState:
     def accept(self, offers: Sequence[tuple[Fix, Proposal]]) -> bool:
         """Apply and record proposals; False if nothing changed or the state occurred before."""
         old = self.notebook
-        new = apply(old, [edit for _, offer in offers for edit in offer.edits])
+        new = apply_notebook_edits(old, [edit for _, offer in offers for edit in offer.edits])
         laid = [pair for _, offer in offers for pair in offer.files if not (self.folder / pair[1]).exists()]
         if new == old and not laid:
             return False
@@ -130,7 +130,7 @@ class RepairState:
         reason = offer.reason or fix.reason
         for index in cells:
             mine = [edit for edit in offer.edits if edit.cell == index]
-            new = apply(old, mine).cells[index]
+            new = apply_notebook_edits(old, mine).cells[index]
             was, now = _changed_lines(old.cells[index].source, new.source)
             if was == now:
                 continue

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2c_mlops.convert.check import addresses
-from d2c_mlops.convert.repair import downloads, saving
+from d2c_mlops.convert.check import notebook_urls
+from d2c_mlops.convert.repair import downloads, save_repaired
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.repair.fix_registry import (
     Proposal,
@@ -57,7 +57,7 @@ def repair(state: RepairState) -> RepairResult:
     """Repair the notebook; the original is never written."""
     try:
         refuse_unrunnable(state)
-        copy_folder_of(state)
+        copy_notebook_folder(state)
         fix_before_running(state)
         run_until_clean(state)
     except RepairRefused as refused:
@@ -76,7 +76,7 @@ def refuse_unrunnable(state: RepairState) -> None:
         raise RepairRefused(Refusal(None, "the notebook has no code cells", "choose a notebook with code"))
 
 
-def copy_folder_of(state: RepairState) -> None:
+def copy_notebook_folder(state: RepairState) -> None:
     """Copy the folder; files that are left out are reported, and named again if a cell fails because a file is missing."""
     shutil.rmtree(state.folder, ignore_errors=True)
     state.folder.mkdir(parents=True)
@@ -91,7 +91,7 @@ def copy_folder_of(state: RepairState) -> None:
     root = repository_root(source)
     beyond = source.parent if root is not None and source.parent.is_relative_to(root) else None
     state.data_files = DataFiles(folders, source, repository=root, beyond=beyond)
-    saving.keep_reference(state.original, state.work / "reference.json")
+    save_repaired.save_original_outputs(state.original, state.work / "reference.json")
     if state.fetch:
         fetch_sources(state)
 
@@ -100,8 +100,8 @@ def fetch_sources(state: RepairState) -> None:
     """Download the URLs that can be inferred, and let the notebook read the copies."""
     beside = {path.relative_to(state.folder).as_posix() for path in state.folder.rglob("*") if path.is_file()}
     place = state.work / "fetched"
-    sources = list(addresses.sources(state.context(None).subject))
-    state.fetched = downloads.fetch(
+    sources = list(notebook_urls.find_url_sources(state.context(None).subject))
+    state.fetched = downloads.download_urls(
         sources, place, allowed=state.fetch_from, used_names=beside, progress=state.progress
     )
     for download in state.fetched:
@@ -118,7 +118,7 @@ def fix_before_running(state: RepairState) -> None:
         offers = [
             (fix, offer) for fix in registered_fixes() if fix.live and fix.find for offer in state.offers(fix, context)
         ]
-        edits = _compatible([offer for _, offer in offers])
+        edits = _compatible_proposals([offer for _, offer in offers])
         accepted = [(fix, offer) for fix, offer in offers if offer in edits]
         if not accepted or not state.accept(accepted):
             break
@@ -135,7 +135,7 @@ def fix_before_running(state: RepairState) -> None:
         state.add_packages(state.missing)
 
 
-def _compatible(offers: Sequence[Proposal]) -> list[Proposal]:
+def _compatible_proposals(offers: Sequence[Proposal]) -> list[Proposal]:
     """Return the proposals whose edits do not overlap with earlier ones; the others are proposed again in the next round."""
     accepted: list[Proposal] = []
     ranges: dict[int, list[tuple[tuple[int, int], tuple[int, int]]]] = {}

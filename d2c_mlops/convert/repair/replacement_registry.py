@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, source_text
+from d2c_mlops.convert.repair.fix_registry import parent_node, replace_node_edit, source_text
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -113,11 +113,11 @@ def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> 
     return ()
 
 
-def call_of(cell: Cell, node: ast.AST) -> ast.Call | None:
+def attribute_call(cell: Cell, node: ast.AST) -> ast.Call | None:
     """Return the call of an attribute: the node itself or its parent."""
     if isinstance(node, ast.Call):
         return node
-    above = parent_of(cell, node)
+    above = parent_node(cell, node)
     return above if isinstance(above, ast.Call) and above.func is node else None
 
 
@@ -140,7 +140,7 @@ def keyword_with_name(call: ast.Call, name: str) -> ast.keyword | None:
 
 def replace_call(cell: Cell, call: ast.Call, function: str, arguments: list[str]) -> tuple[Edit, ...]:
     """Replace a whole call."""
-    return (replaced(cell, call, f"{function}({', '.join(arguments)})"),)
+    return (replace_node_edit(cell, call, f"{function}({', '.join(arguments)})"),)
 
 
 def is_value(word: ast.keyword | None, value: object) -> bool:

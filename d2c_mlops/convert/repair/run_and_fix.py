@@ -119,7 +119,7 @@ def fix_chained_assignments(state: RepairState, session: Session, cell_run: Cell
 def fix_failure(state: RepairState, session: Session, failure: CellFailure) -> bool:
     """Try the fixes in order until one changes something; True if the run must start again."""
     if len(state.fixes) >= MAX_FIXES:
-        refuse(state, failure)
+        refuse_at_failed_cell(state, failure)
     for fix in registered_fixes():
         if fix.react is None or not fix.live:
             continue
@@ -140,9 +140,9 @@ def fix_failure(state: RepairState, session: Session, failure: CellFailure) -> b
             state.progress(f"cell {failure.cell + 1}: {fix.id}: {offer.reason or fix.reason}")
             first = min((edit.cell for edit in offer.edits), default=failure.cell)
             return offer.restart or first < failure.cell
-    if move_definition(state, failure) or any(leave_out(state, resort, failure) for resort in RESORTS):
+    if move_definition(state, failure) or any(leave_out_failing_code(state, resort, failure) for resort in RESORTS):
         return True
-    refuse(state, failure)
+    refuse_at_failed_cell(state, failure)
     return True
 
 
@@ -175,10 +175,10 @@ def move_definition(state: RepairState, failure: CellFailure) -> bool:
     return True
 
 
-def leave_out(state: RepairState, leave_out: Resort, failure: CellFailure) -> bool:
+def leave_out_failing_code(state: RepairState, leave_out_failing_code: Resort, failure: CellFailure) -> bool:
     """Remove the failing code from the cell if this changes no result."""
     context = state.context(None)
-    offer = leave_out(context, failure)
+    offer = leave_out_failing_code(context, failure)
     if offer is None:
         return False
     if offer.whole:  # lines of the source are replaced, whatever magics they hold
@@ -190,7 +190,7 @@ def leave_out(state: RepairState, leave_out: Resort, failure: CellFailure) -> bo
     return state.accept([(fix, offer.proposal)])
 
 
-def refuse(state: RepairState, failure: CellFailure) -> None:
+def refuse_at_failed_cell(state: RepairState, failure: CellFailure) -> None:
     """Refuse the notebook with the failing cell, the reason and the next step."""
     module = missing_module(failure)
     if module:

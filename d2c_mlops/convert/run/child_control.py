@@ -58,7 +58,7 @@ def start(
     """Read the key, record the objects that must not be replaced, and serve in a separate thread."""
     unread = b""
 
-    def line() -> bytes:
+    def read_request_line() -> bytes:
         nonlocal unread
         while b"\n" not in unread:
             part = read(source, 1 << 16)
@@ -68,12 +68,12 @@ def start(
         first, _, unread = unread.partition(b"\n")
         return first
 
-    key = bytes.fromhex(line().decode("ascii"))
+    key = bytes.fromhex(read_request_line().decode("ascii"))
     count = 0
     put_mail, take_out, ask_main, wait_for_main = mailbox.append, mailbox.pop, request_lock.release, answered.acquire
     stop_collecting, collect_again, collecting = gc.disable, gc.enable, gc.isenabled
 
-    def send(payload: bytes) -> None:
+    def send_signed(payload: bytes) -> None:
         nonlocal count
         count += 1
         data = (
@@ -87,9 +87,9 @@ def start(
     if tools is not None:
         snapshot, encode, replaced, rows = tools["snapshot"], tools["plain_json"], tools["replaced"], tools["watched"]()
         replaced_of_shell, (shell_rows, shell_parts) = tools["replaced_of_shell"], tools["watched_shell"](shell)
-        sys.addaudithook(forbid())
+        sys.addaudithook(forbidding_audit_hook())
 
-    def look(wanted_names: list[str]) -> bytes:
+    def capture_values(wanted_names: list[str]) -> bytes:
         """Return a line of JSON and the bytes of all arrays."""
         was = collecting()
         stop_collecting()  # collecting runs callbacks and destructors of the notebook, in any thread
@@ -105,9 +105,9 @@ def start(
 
     def serve() -> None:
         while True:
-            request = line()
+            request = read_request_line()
             if request.startswith(b"snapshot ") and tools is not None:
-                send(look(request[9:].decode("utf-8").split(",")))
+                send_signed(capture_values(request[9:].decode("utf-8").split(",")))
                 continue
             put_mail(request)
             ask_main()
@@ -115,12 +115,12 @@ def start(
             answer = take_out()
             if type(answer) is not bytes:
                 exit_now(FIRST_CODE + FORBIDDEN.index("its answer"))
-            send(answer)
+            send_signed(answer)
 
     start_new_thread(serve, ())
 
 
-def forbid() -> Callable[[str, tuple[object, ...]], None]:
+def forbidding_audit_hook() -> Callable[[str, tuple[object, ...]], None]:
     """Return an audit hook, which Python code cannot remove: it ends the process at a FORBIDDEN event."""
     always = frozenset(FORBIDDEN[:8])
     of_cells = frozenset(OF_CELLS)

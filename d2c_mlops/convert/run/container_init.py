@@ -120,11 +120,11 @@ class CommandRun:
             os.set_blocking(descriptor, False)
         self.open = {self.output: b"O", self.log: b"L"}
 
-    def execute(self, source: int, answers: int, shown: int) -> None:
+    def execute(self, source: int, answers: int, output_descriptor: int) -> None:
         """Become the command."""
         try:
             os.setsid()
-            for place, descriptor in enumerate((source, answers, shown)):
+            for place, descriptor in enumerate((source, answers, output_descriptor)):
                 os.dup2(descriptor, place)
             os.closerange(3, 1 << 16)
             os.chdir(self.spec["folder"])
@@ -155,7 +155,7 @@ class CommandRun:
                 self.code = 128 + signal.SIGKILL
         self.feed()
         for descriptor in ready & self.open.keys():
-            self.hand_on(descriptor)
+            self.forward_output(descriptor)
         self.channel.flush()
         self.collect()
         self.look()
@@ -170,7 +170,7 @@ class CommandRun:
         except OSError:
             self.given.clear()
 
-    def hand_on(self, source: int) -> bool:
+    def forward_output(self, source: int) -> bool:
         """Hand on a part of what the command wrote; False where there is nothing."""
         try:
             part = os.read(source, PART)
@@ -226,14 +226,14 @@ class CommandRun:
             except ChildProcessError:
                 gone = True
         for descriptor in list(self.open):
-            while descriptor in self.open and self.hand_on(descriptor):
+            while descriptor in self.open and self.forward_output(descriptor):
                 pass
         for descriptor in (self.input, *self.open):
             os.close(descriptor)
         return gone
 
 
-def executed(number: int, spec: RunSpec, channel: Channel, state: ContainerState) -> None:
+def run_to_end(number: int, spec: RunSpec, channel: Channel, state: ContainerState) -> None:
     """Run a command to its end, bring the container back to its first state, and tell the caller."""
     mark = os.path.join(spec["folder"], spec["mark"])
     try:
@@ -269,7 +269,7 @@ def main() -> None:
             while channel.frames:
                 kind, number, data = channel.frames.pop(0)
                 if kind == b"R":
-                    executed(number, json.loads(data), channel, state)
+                    run_to_end(number, json.loads(data), channel, state)
     os._exit(0)
 
 

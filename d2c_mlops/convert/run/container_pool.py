@@ -57,7 +57,7 @@ class ContainerRun:
                 while data:
                     data = data[os.write(self.sink, data) :]
             except OSError:  # nobody reads any more
-                self._close()
+                self._close_container()
         elif kind == b"S":
             self.seen.set()
         elif kind == b"X":
@@ -68,11 +68,11 @@ class ContainerRun:
         """Note how it ended."""
         if self.returncode is None:
             self.left, self.returncode = left_behind, code
-        self._close()
+        self._close_container()
         self.over.set()
         self.seen.set()
 
-    def _close(self) -> None:
+    def _close_container(self) -> None:
         if self.sink >= 0:
             os.close(self.sink)
             self.sink = -1
@@ -108,7 +108,7 @@ class RunningContainer:
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             cwd=self.folder.name,
         )  # fmt: skip
-        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener = threading.Thread(target=self._listen_for_runs, daemon=True)
         for thread in (self.listener, threading.Thread(target=self._read_errors, daemon=True)):
             thread.start()
 
@@ -130,7 +130,7 @@ class RunningContainer:
             run.finish(self.process.returncode, "the container has ended")
         return run
 
-    def _listen(self) -> None:
+    def _listen_for_runs(self) -> None:
         stream = self.process.stdout
         assert stream is not None
         while len(head := stream.read(HEAD.size)) == HEAD.size:
@@ -151,14 +151,14 @@ class RunningContainer:
             self.errors += part
             del self.errors[:-OUTPUT]
 
-    def close(self, patience: float = 0.0) -> None:
-        """End it: by its standard input, by force where it does not end within `patience` seconds; 0 does not wait."""
+    def close(self, timeout: float = 0.0) -> None:
+        """End it: by its standard input, by force where it does not end within `timeout` seconds; 0 does not wait."""
         assert self.process.stdin is not None
         with self.sending, contextlib.suppress(OSError, ValueError):
             self.process.stdin.close()
         try:
-            if patience:
-                self.process.wait(patience)
+            if timeout:
+                self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self._remove(self.name)
             self.process.kill()
@@ -173,7 +173,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path  # where the mounted folder is now
-        self.before = _facts(path)
+        self.before = _folder_facts(path)
 
     def lend(self, target: Path) -> bool:
         """Put the mounted folder in the place of `target`, with its contents; False where that cannot be done."""
@@ -186,9 +186,9 @@ class Folder:
         self.path = target
         return True
 
-    def take_back(self) -> bool:
+    def move_contents_back(self) -> bool:
         """Leave the contents in a new folder at the same place, and the mounted one empty elsewhere; False where it was changed."""
-        if _facts(self.path) != self.before:
+        if _folder_facts(self.path) != self.before:
             return False
         place = _waiting_room(self.path)
         new = Path(tempfile.mkdtemp(prefix=".d2c-", dir=place))
@@ -208,7 +208,7 @@ class Folder:
             self.path.rmdir()
 
 
-def _facts(folder: Path) -> tuple[object, ...]:
+def _folder_facts(folder: Path) -> tuple[object, ...]:
     """Return what a command could change of a folder itself; its entries and times are none of it."""
     facts = folder.lstat()
     marks: dict[str, bytes] = {}
@@ -304,7 +304,7 @@ class Lease:
     def give_back(self) -> None:
         """Let the container wait for another run, where this one left nothing behind; else end it."""
         fit = self.run is not None and self.run.over.is_set() and not self.run.left and FOLDER in self.names.values()
-        if fit and self.container.process.poll() is None and all(lease.take_back() for lease in self.folders):
+        if fit and self.container.process.poll() is None and all(lease.move_contents_back() for lease in self.folders):
             with _lock:
                 _waiting.append(self)
                 surplus = [_waiting.pop(0)] if len(_waiting) > WAITING else []
@@ -337,32 +337,38 @@ def start(
 
     An engine in a virtual machine may follow the name of a folder, not the folder: there each run gets a container of its own.
     """
-    lease = borrow(engine, folder, home, readable, limits)
+    lease = borrow_container(engine, folder, home, readable, limits)
     run = lease.start(command, variables, limits, pipes)
     if lease.container.runs > 1:
         run.seen.wait(PATIENCE)
         if run.returncode == UNSEEN or not run.seen.is_set():
             lease.end()
-            lease = borrow(engine, folder, home, readable, limits, anew=True)
+            lease = borrow_container(engine, folder, home, readable, limits, force_new=True)
             lease.start(command, variables, limits, pipes)
     return lease
 
 
-def borrow(
-    engine: ContainerEngine, folder: Path, home: Path, readable: Sequence[str], limits: Limits, *, anew: bool = False
+def borrow_container(
+    engine: ContainerEngine,
+    folder: Path,
+    home: Path,
+    readable: Sequence[str],
+    limits: Limits,
+    *,
+    force_new: bool = False,
 ) -> Lease:
     """Return a container in which the two folders can be written and others read: one that waits, or a new one.
 
-    `anew` starts one whose folders are mounted under their own names, as one must be that reads folders above them.
+    `force_new` starts one whose folders are mounted under their own names, as one must be that reads folders above them.
     """
     outer = [str(path_text.absolute()) for path_text in (folder, home)]
     inner = [FOLDER, HOME]
     above = [path for path in readable if any(f"{path_text}/".startswith(f"{path}/") for path_text in outer)]
-    if anew or above:
+    if force_new or above:
         inner = outer
     key = (engine, tuple(readable), tuple(inner), limits.memory, limits.processes)
     names = dict(zip(outer, inner, strict=True))
-    while not anew and (lease := _waiting_lease(key)) is not None:
+    while not force_new and (lease := _waiting_lease(key)) is not None:
         lease.names = names
         if lease.container.process.poll() is None and all(
             path_text.lend(Path(path)) for path_text, path in zip(lease.folders, outer, strict=True)

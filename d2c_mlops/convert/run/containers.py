@@ -106,7 +106,7 @@ class ContainerImage:
     @property
     def differences(self) -> list[str]:
         """Libraries with another version in the image than here: the conversion may have other results here."""
-        local_versions = {name: _version(name) for name in LIBRARIES}
+        local_versions = {name: _engine_version(name) for name in LIBRARIES}
         there = dict(self.versions)
         return [
             f"{name} {there.get(name) or 'missing'} in the image, {version} here"
@@ -129,8 +129,8 @@ class ContainerImage:
         ]
         line += [f"--env={variable}=" for proxy in PROXIES for variable in (proxy, proxy.lower())]
         line += [option.format(memory=memory + ROOM, processes=processes + 16) for option in self.options]
-        line += [_mount(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
-        line += [_mount(path, target, writable=writable) for path, target, writable in mounts]
+        line += [_mount_option(str(PACKAGE), f"{CODE}/{PACKAGE.name}", writable=False)]
+        line += [_mount_option(path, target, writable=writable) for path, target, writable in mounts]
         return [*line, self.image, "-I", "-S", INIT]
 
     def remove(self, name: str) -> None:
@@ -139,14 +139,14 @@ class ContainerImage:
             subprocess.run([self.engine, "rm", "--force", "--volumes", name], capture_output=True, timeout=PATIENCE)
 
 
-def _highest_limit(what: int) -> str:
+def _highest_limit(resource_kind: int) -> str:
     """Return a limit that this machine can set: a machine that is itself a container may allow less than engines request."""
-    hard = resource.getrlimit(what)[1]
+    hard = resource.getrlimit(resource_kind)[1]
     number = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     return f"{number}:{number}"
 
 
-def _mount(source: str, target: str, *, writable: bool) -> str:
+def _mount_option(source: str, target: str, *, writable: bool) -> str:
     """Return the option that shows a path inside; commas in it are quoted as CSV."""
     row = io.StringIO()
     parts = ["type=bind", f"source={os.path.realpath(source)}", f"target={target}"]
@@ -155,16 +155,16 @@ def _mount(source: str, target: str, *, writable: bool) -> str:
 
 
 @cache
-def prepared_image(image: str) -> ContainerImage:
+def isolating_image(image: str) -> ContainerImage:
     """Return the image after a test of its isolation; raises UsageError if no engine runs, or the image does not isolate."""
-    running = [engine for engine in ENGINES if _answers(engine)]
+    running = [engine for engine in ENGINES if _engine_responds(engine)]
     if not running:
-        failures = [Failure(f"{engine}: {_reason(engine)}") for engine in ENGINES]
+        failures = [Failure(f"{engine}: {_failure_line(engine)}") for engine in ENGINES]
         raise UsageError(
             "neither docker nor podman works on this machine, so no container can be started",
             where=f"--container {image}", failures=failures, next="start Docker, install podman, or pass --trust if you trust its author",
         )  # fmt: skip
-    holding = [engine for engine in running if _ask(engine, "image", "inspect", image).returncode == 0]
+    holding = [engine for engine in running if _run_engine(engine, "image", "inspect", image).returncode == 0]
     if not holding:
         raise UsageError(
             f"the image {image} is not available in {' and '.join(running)}",
@@ -172,9 +172,9 @@ def prepared_image(image: str) -> ContainerImage:
         )  # fmt: skip
     engine = holding[0]
     why = ""
-    for options in _options(engine):
+    for options in _candidate_options(engine):
         trial = ContainerImage(engine, image, options)
-        result, why = _check(trial)
+        result, why = _check_image(trial)
         if result is None:
             continue
         if result["open"]:
@@ -188,14 +188,14 @@ def prepared_image(image: str) -> ContainerImage:
                      next=f"use an image with python3 and the libraries: {BUILD}")  # fmt: skip
 
 
-def _options(engine: str) -> list[tuple[str, ...]]:
+def _candidate_options(engine: str) -> list[tuple[str, ...]]:
     """Return the options of an engine to try, best first: limits of the kernel's control groups are not everywhere to be had.
 
     Without them the first process in the container watches memory and processes alone.
     """
     # Labels of SELinux keep containers from folders that are mounted; relabelling would change files of yours.
     user_options: tuple[str, ...] = (f"--user={os.getuid()}:{os.getgid()}", "--security-opt=label=disable")
-    if engine == "docker" and "rootless" in _ask(engine, "info", "--format", "{{.SecurityOptions}}").stdout:
+    if engine == "docker" and "rootless" in _run_engine(engine, "info", "--format", "{{.SecurityOptions}}").stdout:
         user_options = ("--user=0:0", *user_options[1:])  # the root of such a container is the user that started it
     if engine == "podman":
         user_options = (*user_options, "--read-only-tmpfs=false", "--http-proxy=false", "--image-volume=ignore")
@@ -204,7 +204,7 @@ def _options(engine: str) -> list[tuple[str, ...]]:
     return [(*user_options, "--memory={memory}", "--pids-limit={processes}"), user_options]
 
 
-def _check(trial: ContainerImage) -> tuple[ImageCheck | None, str]:
+def _check_image(trial: ContainerImage) -> tuple[ImageCheck | None, str]:
     """Run CHECK in the image; return its result, or why it did not run. The container waits for the notebook's runs."""
     with TemporaryDirectory(prefix="d2c-isolation-") as name:
         folder, home = Path(name, "in"), Path(name, "home")
@@ -246,28 +246,28 @@ def _check(trial: ContainerImage) -> tuple[ImageCheck | None, str]:
         return result, ""
 
 
-def _ask(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run_engine(engine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run([engine, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(engine, 127, "", str(error))
 
 
-def _answers(engine: str) -> bool:
+def _engine_responds(engine: str) -> bool:
     """Return whether an engine responds: docker's client alone cannot start containers."""
-    return _ask(engine, "info").returncode == 0
+    return _run_engine(engine, "info").returncode == 0
 
 
-def _reason(engine: str) -> str:
+def _failure_line(engine: str) -> str:
     """Return why an engine does not answer, in a line."""
-    process = _ask(engine, "info")
+    process = _run_engine(engine, "info")
     if process.returncode == 127:
         return "not installed"
     lines = [line for line in process.stderr.splitlines() if line.strip()]
     return lines[-1][:200] if lines else f"exit code {process.returncode}"
 
 
-def _version(name: str) -> str:
+def _engine_version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from d2c_mlops.convert.run.feature_agreement import dense
+from d2c_mlops.convert.run.feature_agreement import as_dense_array
 
 SHARED = 0.5  # share of equal rows from which tables without labels always overlap
 CHANCE = 0.05  # share of equal rows that chance may give where no fitted row repeats another
@@ -57,8 +57,8 @@ def overlap_share(fitted: FittedRows, features: object, answers: object) -> floa
     tables and arrays are compared by their values alone; a share counts from SHARED on, or where it is far above the share of
     fitted rows that repeat each other, which may be equal by chance.
     """
-    labels, judged = _labels(*fitted), _labels(features, answers)
-    mine, theirs = _rows(fitted[0], fitted[1]), _rows(features, answers)
+    labels, judged = _index_labels(*fitted), _index_labels(features, answers)
+    mine, theirs = _row_bytes(fitted[0], fitted[1]), _row_bytes(features, answers)
     if not len(theirs):
         return 0.0
     if labels is not None and judged is not None:
@@ -72,21 +72,21 @@ def overlap_share(fitted: FittedRows, features: object, answers: object) -> floa
     return share if share >= min(SHARED, 2 * repeated + CHANCE) else 0.0
 
 
-def _labels(features: object, answers: object) -> pd.Index | None:
+def _index_labels(features: object, answers: object) -> pd.Index | None:
     for table in (features, answers):
         if isinstance(table, pd.DataFrame | pd.Series):
             return table.index
     return None
 
 
-def _rows(features: object, answers: object) -> list[bytes]:
-    parts = [_bytes(dense(features))]
-    if answers is not None and (target := dense(answers)).ndim:
-        parts.append(_bytes(target))
+def _row_bytes(features: object, answers: object) -> list[bytes]:
+    parts = [_value_bytes(as_dense_array(features))]
+    if answers is not None and (target := as_dense_array(answers)).ndim:
+        parts.append(_value_bytes(target))
     return [b"|".join(row) for row in zip(*parts, strict=True)]
 
 
-def _bytes(values: np.ndarray) -> list[bytes]:
+def _value_bytes(values: np.ndarray) -> list[bytes]:
     flat = values.reshape(len(values), -1)
     try:
         return [row.tobytes() for row in np.round(flat.astype(float), 9) + 0.0]

@@ -70,44 +70,49 @@ class Disagreement(ValueError):
 
 
 def check_agreement(
-    prepare: Prepare, raw: pd.DataFrame, whole: Features, *, singles: int = SINGLES, pairs: int = PAIRS
+    prepare: Prepare,
+    raw_records: pd.DataFrame,
+    all_features: Features,
+    *,
+    single_count: int = SINGLES,
+    pair_count: int = PAIRS,
 ) -> Agreement:
     """Compare the features of single records and of pairs with those of the whole table.
 
-    `prepare` returns the features of records; `whole` holds those of all rows of `raw`, in their order. Raises
+    `prepare` returns the features of records; `all_features` holds those of all rows of `raw_records`, in their order. Raises
     Disagreement where a record alone or in a pair gets other features, with the row and the columns.
     """
     began = time.monotonic()
-    order, rare = rare_first(raw)
-    scale = _scale(whole)
+    order, rare = rare_rows_first(raw_records)
+    scale = _feature_scale(all_features)
     alone = together = 0
-    for row in order[:singles]:
+    for row in order[:single_count]:
         if alone >= LEAST and time.monotonic() - began > SECONDS * 0.8:
             break
-        _compare(prepare, raw, whole, [int(row)], scale)
+        _compare_features(prepare, raw_records, all_features, [int(row)], scale)
         alone += 1
-    for pair in _pairs(order, pairs):
+    for pair in _row_pairs(order, pair_count):
         if together >= LEAST // 4 and time.monotonic() - began > SECONDS:
             break
-        _compare(prepare, raw, whole, pair, scale)
+        _compare_features(prepare, raw_records, all_features, pair, scale)
         together += 1
-    return Agreement(len(raw), alone, together, min(rare, alone), round(time.monotonic() - began, 2))
+    return Agreement(len(raw_records), alone, together, min(rare, alone), round(time.monotonic() - began, 2))
 
 
-def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
+def rare_rows_first(raw_records: pd.DataFrame) -> tuple[np.ndarray, int]:
     """Return the positions of all rows: first those with a missing value or a rare category, then the others, spread.
 
     Of each column the smallest and the largest value come first, too. The second value counts these rows.
     """
-    first = np.ones(len(raw))  # the share of the rarest value of a row
-    for name in raw.columns:
-        values = raw[name]
+    first = np.ones(len(raw_records))  # the share of the rarest value of a row
+    for name in raw_records.columns:
+        values = raw_records[name]
         empty = values.isna().to_numpy()
         first[empty] = np.minimum(first[empty], min(empty.mean(), RARE))
         texts = not pd.api.types.is_numeric_dtype(values)
         codes, uniques = pd.factorize(values.astype(str) if texts else values)
         if (texts or len(uniques) <= MOST_VALUES) and len(uniques):
-            shares = np.bincount(codes[~empty], minlength=len(uniques)) / len(raw)
+            shares = np.bincount(codes[~empty], minlength=len(uniques)) / len(raw_records)
             first[~empty] = np.minimum(first[~empty], shares[codes[~empty]])
         if not texts and not empty.all():
             numbers = values.to_numpy("float64", na_value=np.nan)
@@ -115,11 +120,11 @@ def rare_first(raw: pd.DataFrame) -> tuple[np.ndarray, int]:
                 first[extreme] = min(first[extreme], RARE)
     rare = np.flatnonzero(first <= RARE)
     rare = rare[np.argsort(first[rare], kind="stable")][:MOST_RARE]
-    others = np.setdiff1d(np.arange(len(raw)), rare)
+    others = np.setdiff1d(np.arange(len(raw_records)), rare)
     return np.concatenate([rare, np.random.default_rng(0).permutation(others)]), len(rare)
 
 
-def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
+def _row_pairs(order: np.ndarray, count: int) -> list[list[int]]:
     """Pairs of two different rows, the rarest with any others, by a fixed draw."""
     if len(order) < 2:
         return []
@@ -129,14 +134,16 @@ def _pairs(order: np.ndarray, count: int) -> list[list[int]]:
     return [[int(a), int(b)] for a, b in zip(first_rows, order[places], strict=True)]
 
 
-def _compare(prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[int], scale: np.ndarray | None) -> None:
+def _compare_features(
+    prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[int], scale: np.ndarray | None
+) -> None:
     grouping = "alone" if len(rows) == 1 else f"together with record {rows[1] + 1}"
     features = prepare(raw.iloc[rows].reset_index(drop=True))  # as records come: numbered anew
-    expected = _rows_of(whole, rows)
+    expected = _select_rows(whole, rows)
     if isinstance(features, pd.DataFrame) and isinstance(expected, pd.DataFrame):
         if list(features.columns) != list(expected.columns):
             raise Disagreement(f"record {rows[0] + 1} {grouping} has different columns from those in the whole table")
-    ours, right = dense(features), dense(expected)
+    ours, right = as_dense_array(features), as_dense_array(expected)
     if ours.shape != right.shape:
         raise Disagreement(f"record {rows[0] + 1} {grouping} has features of shape {ours.shape}, not {right.shape}")
     wrong = differing_features(ours, right, scale)
@@ -150,7 +157,7 @@ def _compare(prepare: Prepare, raw: pd.DataFrame, whole: Features, rows: list[in
         )
 
 
-def _rows_of(whole: Features, rows: list[int]) -> Features:
+def _select_rows(whole: Features, rows: list[int]) -> Features:
     return whole.iloc[rows] if isinstance(whole, pd.DataFrame | pd.Series) else whole[rows]
 
 
@@ -159,12 +166,12 @@ def is_sparse(values: object) -> TypeGuard[SparseMatrix]:
     return hasattr(values, "toarray")
 
 
-def dense(values: object) -> np.ndarray:
+def as_dense_array(values: object) -> np.ndarray:
     """Return features as an array, sparse ones too."""
     return np.asarray(values.toarray() if is_sparse(values) else values)
 
 
-def _scale(whole: Features) -> np.ndarray | None:
+def _feature_scale(whole: Features) -> np.ndarray | None:
     """Return the largest value of each feature, the scale for rounding differences."""
     if is_sparse(whole):
         return np.asarray(abs(whole).max(axis=0).toarray()).ravel()
@@ -177,12 +184,12 @@ def _scale(whole: Features) -> np.ndarray | None:
     return np.asarray(numbers.max(axis=0)) if len(numbers) else None
 
 
-def differing_features(ours: np.ndarray, right: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+def differing_features(first_features: np.ndarray, second_features: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     """Return which features differ by more than the last digits of their column."""
     if scale is None:
-        missing = pd.isna(ours) & pd.isna(right)
-        return np.asarray((ours != right) & ~missing)
-    a, b = ours.astype(float), right.astype(float)
+        missing = pd.isna(first_features) & pd.isna(second_features)
+        return np.asarray((first_features != second_features) & ~missing)
+    a, b = first_features.astype(float), second_features.astype(float)
     same = (np.abs(a - b) <= RTOL * np.maximum(np.broadcast_to(scale, b.shape), 1e-3)) | (a == b)
     return np.asarray(~(same | (np.isnan(a) & np.isnan(b))))
 

@@ -32,11 +32,11 @@ class LeftOut:
 def files_below(
     folder: Path,
     *,
-    most: int | None = MOST_FILES,
-    levels: int | None = MOST_LEVELS,
+    max_files: int | None = MOST_FILES,
+    max_depth: int | None = MOST_LEVELS,
     left_out: list[LeftOut] | None = None,
 ) -> Iterator[Path]:
-    """Yield regular files below a folder, nearest first; `most` and `levels` are limits, None for no limit.
+    """Yield regular files below a folder, nearest first; `max_files` and `max_depth` are limits, None for no limit.
 
     Hidden folders and environments are skipped. Whatever else is skipped is appended to `left_out`.
     """
@@ -57,13 +57,13 @@ def files_below(
             elif entry.is_dir() and entry.is_symlink():
                 omitted.append(LeftOut(entry, "a link to a folder"))
             elif entry.is_dir():
-                if levels is not None and len(entry.relative_to(folder).parts) >= levels:
-                    omitted.append(LeftOut(entry, f"deeper than {levels} folders"))
+                if max_depth is not None and len(entry.relative_to(folder).parts) >= max_depth:
+                    omitted.append(LeftOut(entry, f"deeper than {max_depth} folders"))
                 else:
                     todo.append(entry)
             elif entry.is_file():
-                if count == most:
-                    omitted.append(LeftOut(entry, f"this file and all after it: the limit is {most:,} files"))
+                if count == max_files:
+                    omitted.append(LeftOut(entry, f"this file and all after it: the limit is {max_files:,} files"))
                     return
                 count += 1
                 yield entry
@@ -83,7 +83,7 @@ def repository_root(folder: Path) -> Path | None:
     return None
 
 
-def lies_below(path: Path, roots: Iterable[Path]) -> bool:
+def is_visible_below(path: Path, roots: Iterable[Path]) -> bool:
     """Return whether a path, links resolved, lies in one of the folders and in no hidden folder of it, nor is hidden itself."""
     try:
         real = path.resolve()
@@ -99,24 +99,24 @@ def copy_folder(
     source: Path,
     target: Path,
     *,
-    largest: int = 1 << 30,
-    total: int = 4 << 30,
-    most: int | None = MOST_FILES,
-    levels: int | None = MOST_LEVELS,
+    max_file_bytes: int = 1 << 30,
+    max_total_bytes: int = 4 << 30,
+    max_files: int | None = MOST_FILES,
+    max_depth: int | None = MOST_LEVELS,
 ) -> list[LeftOut]:
     """Copy what a notebook may need from its folder; return what is left out. Other notebooks stay behind.
 
-    `largest` is the limit of a file and `total` that of all files, in bytes; `most` and `levels` as in `files_below`.
+    `max_file_bytes` is the limit of a file and `max_total_bytes` that of all files, in bytes; `max_files` and `max_depth` as in `files_below`.
     """
     left_out: list[LeftOut] = []
-    for file in files_below(source, most=most, levels=levels, left_out=left_out):
+    for file in files_below(source, max_files=max_files, max_depth=max_depth, left_out=left_out):
         size = file.stat().st_size
         if file.suffix == ".ipynb" or file.resolve().is_relative_to(target.resolve()):
             continue
-        if size > largest or size > total:
+        if size > max_file_bytes or size > max_total_bytes:
             left_out.append(LeftOut(file, f"too large ({size / (1 << 20):,.0f} MB)"))
             continue
-        total -= size
+        max_total_bytes -= size
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
@@ -136,7 +136,7 @@ def summary(left_out: Sequence[LeftOut], folder: Path) -> str:
 def clone_folder(source: Path, target: Path) -> None:
     """Copy a copied folder for one run; no file is a link to our own copy, which a run could write to."""
     target.mkdir(parents=True, exist_ok=True)
-    for file in files_below(source, most=None, levels=None):
+    for file in files_below(source, max_files=None, max_depth=None):
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)

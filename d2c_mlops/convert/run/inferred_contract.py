@@ -54,7 +54,7 @@ def contract_of(
         "name": name,
         "version": "1.0.0",
         "key": key,
-        "inputs": [keyed, *(field_of(column, inputs[column]) for column in inputs.columns)],
+        "inputs": [keyed, *(contract_field(column, inputs[column]) for column in inputs.columns)],
         "outputs": [keyed, *outputs.values()],
     }
 
@@ -66,7 +66,7 @@ def with_key(frame: pd.DataFrame, key: str) -> pd.DataFrame:
     return keyed_frame
 
 
-def field_of(name: str, values: pd.Series) -> FieldFacts:
+def contract_field(name: str, values: pd.Series) -> FieldFacts:
     """Return one column of a contract as it was observed."""
     present = values.dropna()
     field: FieldFacts = {"name": name, "kind": kind_of(present), "nullable": bool(values.isna().any())}
@@ -105,36 +105,36 @@ def median_value(present: pd.Series) -> Any:
     return present.sort_values().iloc[len(present) // 2]
 
 
-def kind_of(present: pd.Series) -> str:
+def kind_of(present_values: pd.Series) -> str:
     """Return the kind of value in a column; raises ValueError for kinds that a contract does not support."""
-    if not len(present):
-        raise ValueError(f"{present.name} has only missing values")
-    if pd.api.types.is_bool_dtype(present):
+    if not len(present_values):
+        raise ValueError(f"{present_values.name} has only missing values")
+    if pd.api.types.is_bool_dtype(present_values):
         return "boolean"
-    if pd.api.types.is_integer_dtype(present):
+    if pd.api.types.is_integer_dtype(present_values):
         return "integer"
-    if pd.api.types.is_float_dtype(present):
+    if pd.api.types.is_float_dtype(present_values):
         return "number"
-    if pd.api.types.is_datetime64_any_dtype(present):
-        whole = (present == present.dt.normalize()).all() and present.dt.tz is None
+    if pd.api.types.is_datetime64_any_dtype(present_values):
+        whole = (present_values == present_values.dt.normalize()).all() and present_values.dt.tz is None
         return "date" if whole else "date-time"
-    kinds = {type(value) for value in present}
+    kinds = {type(value) for value in present_values}
     if kinds == {str}:
         return "string"
     if kinds <= {int, np.int64}:
         return "integer"
     if kinds <= {int, float, np.int64, np.float64}:
         return "number"
-    raise ValueError(f"{present.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
+    raise ValueError(f"{present_values.name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
 
 
-def output_of(model: object, answers: object, features: object) -> dict[str, FieldFacts]:
+def output_fields(model: object, answers: object, features: object) -> dict[str, FieldFacts]:
     """Return the columns of the answer."""
     flat = np.asarray(answers)
     flat = flat.reshape(len(flat), -1)
     if flat.shape[1] != 1:
         raise ValueError("the estimator returns several values per record")
-    field = field_of("prediction", pd.Series(flat[:, 0]).infer_objects())
+    field = contract_field("prediction", pd.Series(flat[:, 0]).infer_objects())
     classes = getattr(model, "classes_", None)
     labels = getattr(model, "cluster_centers_", None)
     what = "Predicted class" if classes is not None else "Cluster" if labels is not None else "Predicted value"

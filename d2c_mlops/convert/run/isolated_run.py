@@ -23,7 +23,7 @@ import psutil
 from d2c_mlops.convert.run import container_init, container_pool
 from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
 from d2c_mlops.convert.run.container_pool import ContainerRun
-from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, prepared_image
+from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, isolating_image
 from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
 from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
 from d2c_mlops.parent_death import die_with_parent
@@ -154,7 +154,7 @@ class Child:
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
         self.mode = mode(limits.isolation) if limits.isolation else best_mode()
-        self.box = prepared_image(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
+        self.box = isolating_image(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.ended_container = False
@@ -177,7 +177,7 @@ class Child:
             stderr=subprocess.STDOUT,
             pass_fds=pipes or (),
             start_new_session=True,
-            preexec_fn=lambda: _confine(limits),
+            preexec_fn=lambda: _limit_child(limits),
         )
 
     @property
@@ -187,7 +187,7 @@ class Child:
 
     def _start_in_container(
         self,
-        box: ContainerImage,
+        container_image: ContainerImage,
         command: Sequence[str],
         folder: Path,
         home: Path,
@@ -198,7 +198,7 @@ class Child:
         """Start the command in a container: the notebook does not see the environment of the engine's client."""
         variables = {**variables, "PYTHONPATH": CODE}
         limits = container_pool.Limits(self.limits.seconds, self.limits.memory, FILE_SIZE, PROCESSES)
-        self.lease = container_pool.start(box, command, folder, home, readable, variables, limits, pipes)
+        self.lease = container_pool.start(container_image, command, folder, home, readable, variables, limits, pipes)
         self.inside = Path(self.lease.inside(str(folder.absolute())))
         assert self.lease.run is not None
         return self.lease.run
@@ -256,15 +256,15 @@ class Child:
         while (
             self.mode.name == TRUSTED and clean < 2 and time.monotonic() < limit
         ):  # a program that is just being started shows no environment yet
-            strays = marked(self.token)
+            strays = processes_with_mark(self.token)
             clean = 0 if strays else clean + 1
             for stray in strays:
                 with contextlib.suppress(psutil.Error):
                     stray.kill()
             time.sleep(_SETTLE)
-        return ChildEnded(status, code, time.monotonic() - self.began, self._output())
+        return ChildEnded(status, code, time.monotonic() - self.began, self._last_output())
 
-    def _output(self) -> str:
+    def _last_output(self) -> str:
         """Return the last part of what it wrote."""
         if isinstance(self.process, ContainerRun):
             return self.process.output.decode("utf-8", "replace")
@@ -276,7 +276,7 @@ class Child:
 
     def _end_container(self, run: ContainerRun, status: str) -> ChildEnded:
         """End the command and all that it started; the container may wait for another run."""
-        self.hang_up()
+        self.close_stdin()
         if not self.ended_container:
             self.ended_container = True
             run.kill()
@@ -288,9 +288,9 @@ class Child:
             self.lease.give_back()
         code = run.wait()
         code = 128 - code if 128 < code < container_init.MEMORY else code
-        return ChildEnded(status, code, time.monotonic() - self.began, self._output())
+        return ChildEnded(status, code, time.monotonic() - self.began, self._last_output())
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         """Close our end of its standard input."""
         if self.process.stdin is not None:
             self.process.stdin.close()
@@ -305,7 +305,7 @@ class Child:
         self.log.close()
 
 
-def _confine(limits: ChildLimits) -> None:
+def _limit_child(limits: ChildLimits) -> None:
     """Between fork and exec: no longer life than ours, no core files, no endless files; first to go where memory runs out.
 
     Keyrings belong to a user, whom a namespace does not change: an isolated process gets none.
@@ -330,7 +330,7 @@ def _is_alive(process: psutil.Process) -> bool:
     return False
 
 
-def marked(token: str) -> list[psutil.Process]:
+def processes_with_mark(token: str) -> list[psutil.Process]:
     """Find the processes that were started below a child, daemons among them, by the mark in their environment."""
     processes = []
     for process in psutil.process_iter():

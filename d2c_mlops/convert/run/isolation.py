@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from d2c_mlops.convert.run.containers import PREFIX, prepared_image
+from d2c_mlops.convert.run.containers import PREFIX, isolating_image
 from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
 from d2c_mlops.convert.run.isolation_launcher import landlock_abi
 from d2c_mlops.errors import UsageError
@@ -58,7 +58,7 @@ class Mode:
         """Return the mode as a person reads it: of a container the engine and the image."""
         if not self.name.startswith(PREFIX):
             return "none (--trust)" if self.name == TRUSTED else self.name
-        container = prepared_image(self.name.removeprefix(PREFIX))
+        container = isolating_image(self.name.removeprefix(PREFIX))
         return f"container of {container.image} ({container.engine})"
 
     @property
@@ -66,7 +66,9 @@ class Mode:
         """Return the mode and its missing protections in one line."""
         missing = [PROPERTIES[name] for name in PROPERTIES if name not in self.protects]
         text = self.label if not missing else f"{self.label}; not protected: {'; '.join(missing)}"
-        if self.name.startswith(PREFIX) and (differences := prepared_image(self.name.removeprefix(PREFIX)).differences):
+        if self.name.startswith(PREFIX) and (
+            differences := isolating_image(self.name.removeprefix(PREFIX)).differences
+        ):
             text += f"; verified with the library versions of the image: {', '.join(differences)}"
         return text
 
@@ -90,7 +92,7 @@ def modes() -> tuple[Mode, ...]:
 def mode(name: str) -> Mode:
     """Return the mode of that name; raises UsageError for an unknown one and for one that does not work here."""
     if name.startswith(PREFIX):
-        prepared_image(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
+        isolating_image(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
         return Mode(name, ALL, CONTAINER.needs)
     modes_by_name = {mode.name: mode for mode in (*modes(), NONE)}
     if name not in modes_by_name:
@@ -170,12 +172,14 @@ class IsolatedView:
         writable = self.to_write
         folder = str(self.folder.resolve())
         if name == "bubblewrap":
-            return _bubblewrap(folder, readable, writable, command)
+            return _bubblewrap_command(folder, readable, writable, command)
         spec = {"mode": name, "command": list(command), "folder": folder, "readable": readable, "writable": writable}
         return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps({**spec, "scratch": SCRATCH})]
 
 
-def _bubblewrap(folder: str, readable: Sequence[str], writable: Sequence[str], command: Sequence[str]) -> list[str]:
+def _bubblewrap_command(
+    folder: str, readable: Sequence[str], writable: Sequence[str], command: Sequence[str]
+) -> list[str]:
     line = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
     line += ["--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/dev/shm"]  # noqa: S108
     line += ["--size", str(SCRATCH), "--tmpfs", "/tmp"]  # noqa: S108

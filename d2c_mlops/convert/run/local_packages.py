@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.run.folder_copies import copy_folder, lies_below, repository_root, summary
+from d2c_mlops.convert.run.folder_copies import copy_folder, is_visible_below, repository_root, summary
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.notebook import Notebook
@@ -46,7 +46,7 @@ def import_roots(folder: Path, notebook: Notebook, data: Path | None = None) -> 
             roots += [upward for upward in (start, *start.parents) if upward.is_relative_to(top)]
             if (top / "src").is_dir():
                 roots.append(top / "src")
-    roots[1:1] = [path for path in _added_folders(notebook, folder) if lies_below(path, limits)]
+    roots[1:1] = [path for path in _added_folders(notebook, folder) if is_visible_below(path, limits)]
     return [path for path in dict.fromkeys(roots) if is_folder(path) and path != Path(path.anchor)]
 
 
@@ -54,10 +54,10 @@ def find_local(name: str, roots: Sequence[Path]) -> LocalPackage | None:
     """Return the author's module of a name, nearest root first: NAME.py, or a folder with Python files."""
     for root in roots:
         for place, proof in ((root / name, root / name / "__init__.py"), (root / f"{name}.py", root / f"{name}.py")):
-            if is_file(proof) and lies_below(place, roots) and lies_below(proof, roots):
+            if is_file(proof) and is_visible_below(place, roots) and is_visible_below(proof, roots):
                 return LocalPackage(name, place)
     for root in roots:
-        if is_folder(root / name) and lies_below(root / name, roots) and _holds_python(root / name):
+        if is_folder(root / name) and is_visible_below(root / name, roots) and _holds_python(root / name):
             return LocalPackage(name, root / name)
     return None
 
@@ -66,7 +66,7 @@ def _holds_python(folder: Path) -> bool:
     return any(folder.glob("*.py")) or any(folder.glob("*/*.py"))
 
 
-def imported(notebook: Notebook) -> dict[str, int]:
+def imported_modules(notebook: Notebook) -> dict[str, int]:
     """Return the top-level modules that a notebook imports, each with the first cell that does (from 1)."""
     first_cells: dict[str, int] = {}
     for cell in notebook.code:
@@ -83,16 +83,16 @@ def _imported_packages(tree: ast.AST) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, LocalPackage]:
+def local_modules(notebook: Notebook, roots: Sequence[Path]) -> dict[str, LocalPackage]:
     """Return the author's modules that a notebook imports, and those that they import."""
     packages: dict[str, LocalPackage] = {}
-    todo = list(imported(notebook))
+    todo = list(imported_modules(notebook))
     while todo:
         name = todo.pop()
         if name in packages or name in sys.stdlib_module_names or not name.isidentifier():
             continue
         local = find_local(name, roots)
-        if local is None or _is_ours(local):
+        if local is None or _is_d2c_package(local):
             continue
         packages[name] = local
         files = [local.place] if local.place.is_file() else sorted(local.place.rglob("*.py"))[:500]
@@ -104,11 +104,11 @@ def locals_of(notebook: Notebook, roots: Sequence[Path]) -> dict[str, LocalPacka
     return dict(sorted(packages.items()))
 
 
-def _is_ours(local: LocalPackage) -> bool:
+def _is_d2c_package(local: LocalPackage) -> bool:
     return local.place.resolve().is_relative_to(PACKAGE_ROOT / "d2c_mlops")
 
 
-def on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
+def distribution_on_index(name: str, notebook: Notebook, roots: Sequence[Path]) -> str:
     """Return the distribution of a name outside of the author's folders: installed, well known, or requested by the author; or "".
 
     No package index is queried for a local name.
@@ -163,11 +163,11 @@ def choose_local_packages(
 
     `local` and `index` hold the names for which the user has chosen.
     """
-    packages = locals_of(notebook, roots)
-    cells = imported(notebook)
+    packages = local_modules(notebook, roots)
+    cells = imported_modules(notebook)
     twice: list[tuple[str, Failure]] = []
     for name, file in packages.items():
-        elsewhere = "" if name in local or name in index else on_index(name, notebook, roots)
+        elsewhere = "" if name in local or name in index else distribution_on_index(name, notebook, roots)
         if elsewhere:
             text = f"`{name}` is both {file.place} and {elsewhere}"
             twice.append((name, Failure(text, f"cell {cells[name]}" if name in cells else str(file.place))))
@@ -196,7 +196,9 @@ def copy_packages(
         if file.place.is_file():
             shutil.copyfile(file.place, folder / file.place.name)
         else:
-            left_out = copy_folder(file.place, folder / file.name, total=LARGEST_PACKAGE, most=None, levels=None)
+            left_out = copy_folder(
+                file.place, folder / file.name, max_total_bytes=LARGEST_PACKAGE, max_files=None, max_depth=None
+            )
             if code := [omitted for omitted in left_out if omitted.path.suffix == ".py" or omitted.path.is_dir()]:
                 raise DataRefused(
                     f"the local package {file.name} cannot be copied whole",
@@ -233,6 +235,6 @@ def _added_folders(notebook: Notebook, folder: Path) -> list[Path]:
                         else last_argument
                     )
                     for part in parts:
-                        if (value := values.path_of(part)) is not None:
+                        if (value := values.constant_path(part)) is not None:
                             folders.append(folder / value)
     return [path.resolve() for path in folders if is_folder(path)]

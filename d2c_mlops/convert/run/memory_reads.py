@@ -58,12 +58,12 @@ nanoseconds, duration = vars(_Timestamp)["_value"].__get__, vars(_Timedelta)["_v
 MISSING = object()
 
 
-def refuse(value: object) -> object:
+def refuse_encoding(value: object) -> object:
     """Replace the encoder's default: its input is always plain."""
     raise TypeError
 
 
-encode = c_make_encoder(None, refuse, encode_basestring_ascii, None, ":", ",", False, False, True)
+encode = c_make_encoder(None, refuse_encoding, encode_basestring_ascii, None, ":", ",", False, False, True)
 
 
 def plain_json(value: Mapping[str, object] | list[str | None] | list[str]) -> str:
@@ -82,7 +82,7 @@ def is_a(value: object, kind: type) -> bool:
     return any(base is kind for base in mro_of(type(value)))
 
 
-def state(value: object) -> dict[str, Any] | None:
+def instance_dictionary(value: object) -> dict[str, Any] | None:
     """Return a copy of the instance dictionary; None if there is none, or a class hides it."""
     for kind in mro_of(type(value)):
         descriptor = namespace_of(kind).get("__dict__")
@@ -94,7 +94,7 @@ def state(value: object) -> dict[str, Any] | None:
     return None
 
 
-def has(value: object, name: str) -> bool:
+def class_defines(value: object, name: str) -> bool:
     """Return whether a class of the value defines a name."""
     return any(name in namespace_of(kind) for kind in mro_of(type(value)))
 
@@ -105,7 +105,7 @@ def module_of(value: object) -> str:
     return declared if type(declared) is str else ""
 
 
-def field(value: object, name: str) -> object:
+def read_c_attribute(value: object, name: str) -> object:
     """Read an attribute of a class written in C; MISSING if there is no such attribute."""
     for kind in mro_of(type(value)):
         descriptor = namespace_of(kind).get(name)
@@ -124,20 +124,20 @@ whole_days, whole_seconds = vars(timedelta)["days"].__get__, vars(timedelta)["se
 whole_micros = vars(timedelta)["microseconds"].__get__
 
 
-def other(why: str) -> Form:
+def uncompared_form(why: str) -> Form:
     """Return the form of a value that is not compared."""
     return {"t": "other", "why": why}
 
 
 def length(value: object) -> int:
     """Return the length of an index."""
-    attributes = state(value) or {}
+    attributes = instance_dictionary(value) or {}
     return len(attributes["_range"]) if is_a(value, RangeIndex) else len(elements(value))
 
 
 def elements(value: Any) -> list[object]:
     """Return the elements of an index or of an extension array, read from memory; raises TypeError for other kinds."""
-    attributes = state(value) or {}
+    attributes = instance_dictionary(value) or {}
     if is_a(value, RangeIndex):
         return list(attributes["_range"]) if type(attributes["_range"]) is range else []
     if is_a(value, MultiIndex):
@@ -152,7 +152,7 @@ def elements(value: Any) -> list[object]:
         dtype = dtype_of_backed(value)
         if not is_a(dtype, CategoricalDtype):
             raise TypeError
-        categories = elements((state(dtype) or {})["_categories"])
+        categories = elements((instance_dictionary(dtype) or {})["_categories"])
         return [categories[code] if code >= 0 else None for code in object_list(backing_of(value))]
     if ChunkedArray is not None and type(attributes.get("_pa_array")) is ChunkedArray:
         return ["nan" if element is None else element for element in arrow_list(attributes["_pa_array"])]
@@ -175,14 +175,14 @@ def flat(nested: list[Any], depth: int) -> list[object]:
 
 def scalar(value: object) -> Form:
     """Return the form of a number, a text or None."""
-    plain_number = real(value)
+    plain_number = number_as_plain(value)
     if plain_number is None or not isfinite(plain_number) or abs(plain_number) > SAFE:
         word = text(value)
-        return other("an unsupported kind of scalar") if word is None else {"t": "text", "v": word}
+        return uncompared_form("an unsupported kind of scalar") if word is None else {"t": "text", "v": word}
     return {"t": "number", "v": plain_number}
 
 
-def real(value: Any) -> float | int | None:
+def number_as_plain(value: Any) -> float | int | None:
     """Return a number as a plain Python number; None for other values."""
     if type(value) is str or value is None:
         return None
@@ -190,7 +190,7 @@ def real(value: Any) -> float | int | None:
         return value if type(value) is float or abs(value) <= SAFE else None
     if is_a(value, number) or type(value) is numpy_bool:
         plain_value = item_of(value) if not flags_of(type(value)) & HEAP_TYPE else None
-        return real(plain_value) if exactly(plain_value, int, float, bool) else None
+        return number_as_plain(plain_value) if exactly(plain_value, int, float, bool) else None
     if is_a(value, int) and not is_a(value, generic):
         return int.__add__(value, 0)
     return float.__add__(value, 0.0) if is_a(value, float) and not is_a(value, generic) else None
@@ -224,4 +224,4 @@ def text(value: Any) -> str | None:
     if is_a(value, set) or is_a(value, frozenset):
         inside = [text(element) for element in (set if is_a(value, set) else frozenset).__iter__(value)]
         return None if None in inside else plain_json(sorted(string or "" for string in inside))
-    return repr(real(value)) if real(value) is not None else None
+    return repr(number_as_plain(value)) if number_as_plain(value) is not None else None

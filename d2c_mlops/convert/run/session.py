@@ -21,7 +21,7 @@ from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import LOOK, Child, ChildEnded, ChildLimits, Stopped
 from d2c_mlops.convert.run.isolation import TRUSTED
 
-CHILD_SOURCE = "from d2c_mlops.convert.run.child import main; main()"
+CHILD_SOURCE = "from d2c_mlops.convert.run.child_process import main; main()"
 
 
 class CodePlace(TypedDict):
@@ -216,7 +216,7 @@ class Session(Child):
             self.look()
             raise Stopped(self.end("failed"))
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         """Close our end of the requests' pipe."""
         if self.sink >= 0:
             os.close(self.sink)

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     Parts = dict[str, object]  # of IPython's shell by label; of a list, its elements
 
 if "." in __name__:  # imported, not executed in the child's namespace, which has these names already
-    from d2c_mlops.convert.run.memory_reads import MISSING, code_of, exactly, is_a, mro_of, namespace_of, state
+    from d2c_mlops.convert.run.memory_reads import (
+        MISSING,
+        code_of,
+        exactly,
+        instance_dictionary,
+        is_a,
+        mro_of,
+        namespace_of,
+    )
 
 # Attributes that decide which code a cell runs and where its names are; some exist in some releases of IPython only.
 OF_SHELL = (
@@ -105,31 +113,31 @@ def watched_shell(shell: object) -> tuple[list[Watched], Parts]:
 
 def parts_of_shell(shell: object) -> Parts:
     """Return the parts of a shell that a notebook must not replace, and attributes of the shell that hide its methods."""
-    attributes = state(shell) or {}
+    attributes = instance_dictionary(shell) or {}
     traits = attributes.get("_trait_values")
     values = attributes | (traits if type(traits) is dict else {})
     namespaces = [namespace_of(base) for base in mro_of(type(shell))]
     methods = {name for namespace in namespaces for name in namespace if type(namespace[name]) is FunctionType}
-    manager = state(values.get("input_transformer_manager")) or {}
+    manager = instance_dictionary(values.get("input_transformer_manager")) or {}
     lists = {name: values.get(name) for name in LISTS_OF_SHELL} | {name: manager.get(name) for name in OF_TRANSFORMERS}
-    parts: Parts = {f"get_ipython().{name}": elements_of(value) for name, value in lists.items()}
+    parts: Parts = {f"get_ipython().{name}": list_elements(value) for name, value in lists.items()}
     parts |= {f"get_ipython().{name}": values.get(name) for name in OF_SHELL}
     parts |= {f"get_ipython().{name}": value for name, value in values.items() if name in methods}
     parts |= {"get_ipython().__class__": type(shell), "sys.modules['__main__']": loaded_modules.get("__main__")}
-    callbacks = (state(values.get("events")) or {}).get("callbacks")
+    callbacks = (instance_dictionary(values.get("events")) or {}).get("callbacks")
     registered = [*dict.values(callbacks)] if type(callbacks) is dict else []
     parts["get_ipython().events.callbacks"] = [
-        callback for functions in registered for callback in elements_of(functions) if is_of_cell(callback)
+        callback for functions in registered for callback in list_elements(functions) if is_defined_in_cell(callback)
     ]
     return parts
 
 
-def elements_of(value: object) -> list[object]:
+def list_elements(value: object) -> list[object]:
     """Return the elements of a list; of another value except None, the value itself."""
     return [*list.__iter__(value)] if is_a(value, list) else [] if value is None else [value]  # type: ignore[arg-type]
 
 
-def is_of_cell(callback: object) -> bool:
+def is_defined_in_cell(callback: object) -> bool:
     """Return whether a cell defined a function that is called before or after cells, rather than an installed library."""
     function = function_of(callback) if type(callback) is MethodType else callback
     if type(function) is FunctionType:
@@ -138,9 +146,11 @@ def is_of_cell(callback: object) -> bool:
     return type(function) is not BuiltinFunctionType
 
 
-def replaced_of_shell(shell: object, before: Parts) -> list[str]:
+def replaced_of_shell(shell: object, original_parts: Parts) -> list[str]:
     """Return the labels of the parts of a shell that were replaced, or hidden by an attribute, after the first cell began."""
-    return [label for label, part in parts_of_shell(shell).items() if not is_same(part, before.get(label, MISSING))]
+    return [
+        label for label, part in parts_of_shell(shell).items() if not is_same(part, original_parts.get(label, MISSING))
+    ]
 
 
 def is_same(part: object, earlier: object) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from d2c_mlops.convert.source.sections import sectioned, title_of
+from d2c_mlops.convert.source.sections import section_title, split_section_titles
 from d2c_mlops.convert.source.statements import Statement
 
 _OF_IMPORTS = re.compile(
@@ -14,7 +14,7 @@ _OF_IMPORTS = re.compile(
 )
 
 
-def commented(statements: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
+def move_import_comments(statements: Sequence[Statement], every: Sequence[Statement]) -> list[Statement]:
     """Move comments above an import that moves to the top to the statement below it."""
     stays = {statement.place for statement in statements}
     words: dict[tuple[int, int], list[str]] = {}
@@ -24,7 +24,7 @@ def commented(statements: Sequence[Statement], every: Sequence[Statement]) -> li
             waiting = []
         if following.place in stays:
             words[following.place], waiting = waiting, []
-        elif following.comment and not _OF_IMPORTS.match(title_of(f"# {following.comment}") or following.comment):
+        elif following.comment and not _OF_IMPORTS.match(section_title(f"# {following.comment}") or following.comment):
             waiting.append(following.comment)
     with_comments = []
     for following in statements:
@@ -39,9 +39,9 @@ def commented(statements: Sequence[Statement], every: Sequence[Statement]) -> li
     return with_comments
 
 
-def untitled(statement: Statement) -> Statement:
+def remove_section_titles(statement: Statement) -> Statement:
     """Leave the titles of sections out of a statement's source and comment: they become headings."""
-    source = sectioned(statement.source)[1]
+    source = split_section_titles(statement.source)[1]
     above = source.split("\n")[: _code_line(source)]
     comment = " ".join(line.strip().lstrip("# ").strip() for line in above if line.strip())
     return replace(statement, source=source, comment=comment)

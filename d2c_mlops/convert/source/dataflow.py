@@ -100,7 +100,7 @@ class Flow:
         return frozenset(definers)
 
 
-def trace(notebook: Notebook) -> Flow:
+def trace_names(notebook: Notebook) -> Flow:
     """Trace names through a notebook as if it were run from top to bottom."""
     cells = {cell.index: _cell_flow(cell) for cell in notebook.code}
     definers: dict[str, list[int]] = {}
@@ -111,7 +111,7 @@ def trace(notebook: Notebook) -> Flow:
             for name in function.writes:
                 definers.setdefault(name, []).append(index)
     functions = {name: function for flow in cells.values() for name, function in flow.functions.items()}
-    edges, missing = _edges(cells, definers, functions, _words_of_invalid_cells(notebook))
+    edges, missing = _cell_edges(cells, definers, functions, _words_of_invalid_cells(notebook))
     frozen = {name: tuple(dict.fromkeys(where)) for name, where in definers.items()}
     return Flow(cells, tuple(edges), tuple(missing), execution_order(notebook), frozen, functions)
 
@@ -163,7 +163,7 @@ def _words_of_invalid_cells(notebook: Notebook) -> frozenset[str]:
     return frozenset(word for text in broken for word in _IDENTIFIER.findall(text))
 
 
-def _edges(
+def _cell_edges(
     cells: Mapping[int, CellFlow],
     definers: Mapping[str, list[int]],
     functions: Mapping[str, Function],
@@ -186,7 +186,7 @@ def _edges(
                 if name in flow.deletes and (same or later):
                     continue
                 missing.append(Missing(index, use, index if same else later[0] if later else None, via))
-        _advance(live, flow)
+        _update_bindings(live, flow)
     return edges, _without_repeats(missing)
 
 
@@ -211,7 +211,7 @@ def _needed_names(
     return list(reads_by_name.values())
 
 
-def _advance(live: dict[str, int], flow: CellFlow) -> None:
+def _update_bindings(live: dict[str, int], flow: CellFlow) -> None:
     for name in flow.deletes:
         live.pop(name, None)
     for name in flow.defines:

@@ -51,8 +51,8 @@ def download(
     url: str,
     target: Path,
     *,
-    allowed: Collection[str] = (),  # HOST or HOST:PORT that may have a private or loopback address
-    largest: int = LARGEST,  # bytes
+    allowed_private_hosts: Collection[str] = (),  # HOST or HOST:PORT that may have a private or loopback address
+    max_bytes: int = LARGEST,  # bytes
     seconds: float = SECONDS,
     lookup: Lookup = socket.getaddrinfo,
 ) -> Download:
@@ -64,8 +64,8 @@ def download(
     end = time.monotonic() + seconds
     for _ in range(REDIRECTS + 1):
         parts = parse_address(url)
-        numbers = _addresses(parts, allowed, lookup)
-        answer = _get(parts, numbers, target, end, largest)
+        numbers = _peer_addresses(parts, allowed_private_hosts, lookup)
+        answer = _send_request(parts, numbers, target, end, max_bytes)
         if isinstance(answer, Download):
             return answer
         url = urljoin(url, answer)
@@ -98,7 +98,7 @@ def is_public(number: str) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
-def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Lookup) -> list[tuple[str, int]]:
+def _peer_addresses(parts: SplitResult, allowed: Collection[str], lookup: Lookup) -> list[tuple[str, int]]:
     """Return the numbers and ports to connect to; every number that the name has must be allowed."""
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     try:
@@ -116,9 +116,11 @@ def _addresses(parts: SplitResult, allowed: Collection[str], lookup: Lookup) -> 
     return [(number, port) for number in dict.fromkeys(numbers)]
 
 
-def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: float, largest: int) -> Download | str:
+def _send_request(
+    parts: SplitResult, numbers: list[tuple[str, int]], target: Path, deadline: float, largest: int
+) -> Download | str:
     """Send one request; return the download, or the target of a redirect."""
-    seconds_left = end - time.monotonic()
+    seconds_left = deadline - time.monotonic()
     if seconds_left <= 0:
         raise NotFetched("it exceeded its time limit")
     draft = target.with_name(f".{target.name}.part")
@@ -135,7 +137,7 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
     timer.daemon = True
     timer.start()
     try:
-        opened.append(_connect(numbers, end))
+        opened.append(_connect_to_first(numbers, deadline))
         connection = http.client.HTTPConnection(parts.hostname or "", numbers[0][1])
         connection.sock = opened[0]
         if parts.scheme == "https":
@@ -159,7 +161,7 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
             raise NotFetched(
                 f"the server sends it as {answer.getheader('Content-Encoding', '')[:20]}, which was not requested"
             )
-        return _write(answer, parts, draft, target, largest, late)
+        return _write_body(answer, parts, draft, target, largest, late)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set():
             raise NotFetched("it exceeded its time limit") from None
@@ -171,7 +173,7 @@ def _get(parts: SplitResult, numbers: list[tuple[str, int]], target: Path, end: 
         draft.unlink(missing_ok=True)
 
 
-def _connect(numbers: list[tuple[str, int]], end: float) -> socket.socket:
+def _connect_to_first(numbers: list[tuple[str, int]], end: float) -> socket.socket:
     """Connect to the first number that answers."""
     for number in numbers[:-1]:
         with suppress(OSError):
@@ -179,8 +181,13 @@ def _connect(numbers: list[tuple[str, int]], end: float) -> socket.socket:
     return socket.create_connection(numbers[-1], timeout=max(0.1, end - time.monotonic()))
 
 
-def _write(
-    answer: http.client.HTTPResponse, parts: SplitResult, draft: Path, target: Path, largest: int, late: threading.Event
+def _write_body(
+    answer: http.client.HTTPResponse,
+    parts: SplitResult,
+    draft: Path,
+    target: Path,
+    largest: int,
+    deadline_passed: threading.Event,
 ) -> Download:
     """Write the body to a temporary name, and rename it when it is complete."""
     length = answer.getheader("Content-Length", "")
@@ -195,7 +202,7 @@ def _write(
                 raise NotFetched(f"it has more than {largest:,} bytes")
             digest.update(part)
             file.write(part)
-    if late.is_set():  # without a length a connection that was cut looks like the end
+    if deadline_passed.is_set():  # without a length a connection that was cut looks like the end
         raise NotFetched("it exceeded its time limit")
     if length.isdigit() and size != int(length):
         raise NotFetched(f"the connection was closed after {size:,} of {int(length):,} bytes")

@@ -94,18 +94,18 @@ def missing_member(module: str, member: str) -> str:
     place = Path(spec.origin)
     for part in inner:
         if place.name != "__init__.py":
-            return "" if _is_dynamic(place) or part in _read(place) else f"`{module}` is not a package"
+            return "" if _is_dynamic(place) or part in _read_pins(place) else f"`{module}` is not a package"
         step = _submodule_file(place.parent, part)
         if step is None:
             return (
                 ""
-                if _is_dynamic(place) or _mentions(place, part)
+                if _is_dynamic(place) or _mentions_version(place, part)
                 else f"`{module}` is not in the installed {distribution_of(top)}"
             )
         if step.suffix != ".py":
             return ""
         place = step
-    if not member or _is_dynamic(place) or _mentions(place, member):
+    if not member or _is_dynamic(place) or _mentions_version(place, member):
         return ""
     if place.name == "__init__.py" and _submodule_file(place.parent, member) is not None:
         return ""
@@ -122,16 +122,16 @@ def _submodule_file(folder: Path, name: str) -> Path | None:
     return folder / name if is_folder(folder / name) else None
 
 
-def _mentions(place: Path, name: str) -> bool:
-    return re.search(rf"\b{re.escape(name)}\b", _read(place)) is not None
+def _mentions_version(place: Path, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", _read_pins(place)) is not None
 
 
 def _is_dynamic(place: Path) -> bool:
-    return _DYNAMIC.search(_read(place)) is not None
+    return _DYNAMIC.search(_read_pins(place)) is not None
 
 
 @cache
-def _read(place: Path) -> str:
+def _read_pins(place: Path) -> str:
     try:
         return place.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -115,13 +115,13 @@ def replacing(cell: int, node: ast.AST, text: str) -> Edit:
     )
 
 
-def renaming(cell: int, node: ast.Attribute, name: str) -> Edit:
+def last_name_replacement(cell: int, node: ast.Attribute, name: str) -> Edit:
     """Replace the last name of `a.b.c`."""
     line, end = node.end_lineno or node.lineno, node.end_col_offset or 0
     return Edit(cell, line, end - len(node.attr.encode()), line, end, name)
 
 
-def rekeying(cell: int, word: ast.keyword, name: str) -> Edit:
+def keyword_name_replacement(cell: int, word: ast.keyword, name: str) -> Edit:
     """Replace the name of a keyword argument."""
     old = word.arg or ""
     return Edit(cell, word.lineno, word.col_offset, word.lineno, word.col_offset + len(old.encode()), name)

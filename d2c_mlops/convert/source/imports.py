@@ -37,23 +37,25 @@ def is_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def collect(every: Sequence[Statement]) -> Imports:
+def collect(all_statements: Sequence[Statement]) -> Imports:
     """Collect the imports of all statements; star imports are resolved to the names that the notebook uses."""
     imports = Imports()
     paths: dict[str, set[str]] = {}
     first: dict[str, Place] = {}
-    used = {name for statement in every for name in statement.facts.loads}
-    bound = {name for statement in every if not is_import(statement.node) for name in statement.facts.binds}
+    used = {name for statement in all_statements for name in statement.facts.loads}
+    bound = {name for statement in all_statements if not is_import(statement.node) for name in statement.facts.binds}
     entries: list[tuple[Place, str, str, str]] = []  # place, bound name, path, line
-    for code_statement in every:
+    for code_statement in all_statements:
         if not is_import(code_statement.node):
             continue
-        for name, path, line in _names(code_statement.node, used, imports):
+        for name, path, line in _imported_names(code_statement.node, used, imports):
             entries.append((code_statement.place, name, path, line))
             paths.setdefault(name, set()).add(path)
             first.setdefault(name, code_statement.place)
     for name, where in paths.items():
-        early = any(name in node.facts.loads and node.place < first[name] for node in every) and hasattr(builtins, name)
+        early = any(name in node.facts.loads and node.place < first[name] for node in all_statements) and hasattr(
+            builtins, name
+        )
         if len(where) > 1 or name in bound or early:
             imports.contested.add(name)
     stay = {place for place, name, _, _ in entries if name in imports.contested}
@@ -65,23 +67,23 @@ def collect(every: Sequence[Statement]) -> Imports:
             imports.lines.append(line)
     stars = {
         statement.place
-        for statement in every
+        for statement in all_statements
         if isinstance(statement.node, ast.ImportFrom) and statement.node.names[0].name == "*"
     }
     for place, name, _, _ in entries:
         if place in stay & stars and name in imports.contested:
             imports.staying[place] = (*imports.staying.get(place, ()), name)
     imports.hoisted = {
-        statement.place for statement in every if is_import(statement.node) and statement.place not in stay
+        statement.place for statement in all_statements if is_import(statement.node) and statement.place not in stay
     }
     return imports
 
 
-def _names(node: ast.stmt, used: set[str], imports: Imports) -> list[tuple[str, str, str]]:
+def _imported_names(node: ast.stmt, used: set[str], imports: Imports) -> list[tuple[str, str, str]]:
     if isinstance(node, ast.Try):
         text = ast.unparse(node)
         inner = [word for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)
-                 for word in _names(part, used, imports)]  # fmt: skip
+                 for word in _imported_names(part, used, imports)]  # fmt: skip
         return [(name, f"try {text}", text) for name, _, _ in inner]
     if isinstance(node, ast.Import):
         entries = []

@@ -87,7 +87,7 @@ def _without_prompts(lines: list[str]) -> list[str]:
 
 
 def _cell_magic(lines: list[str], first: int) -> tuple[str, tuple[Magic, ...]]:
-    name, argument = _named(lines[first][2:])
+    name, argument = _magic_name(lines[first][2:])
     magic = Magic("cell", name, argument, first + 1, len(lines))
     if name not in PYTHON_CELL_MAGICS:
         return "\n".join("" for _ in lines), (magic,)
@@ -104,10 +104,10 @@ def _automagic(lines: list[str]) -> Magic | None:
     """`pip install x` alone in its cell; IPython only completes the sign there."""
     if len(lines) != 1:
         return None
-    name, argument = _named(lines[0])
+    name, argument = _magic_name(lines[0])
     if name not in AUTOMAGICS or not argument or argument[0] in "=(.[,:+*/<>|&":
         return None
-    return None if _parses(lines[0]) else Magic("automagic", name, argument, 1, 1)
+    return None if _is_python(lines[0]) else Magic("automagic", name, argument, 1, 1)
 
 
 def _line_magics(lines: list[str]) -> tuple[str, tuple[Magic, ...]]:
@@ -116,43 +116,45 @@ def _line_magics(lines: list[str]) -> tuple[str, tuple[Magic, ...]]:
     state, number = _State(), 0
     while number < len(lines):
         line = lines[number]
-        if state.fresh and (magic := _read(lines, number)):
+        if state.fresh and (magic := _read_magic(lines, number)):
             magics.append(magic)
             indent = line[: len(line) - len(line.lstrip())]
-            plain_lines.append(indent + _instead(magic, indent) if indent or _instead(magic, indent) else "")
+            plain_lines.append(
+                indent + _python_replacement(magic, indent) if indent or _python_replacement(magic, indent) else ""
+            )
             plain_lines.extend("" for _ in range(magic.end_line - magic.line))
             number = magic.end_line
             continue
-        _scan(line, state)
+        _scan_line(line, state)
         plain_lines.append(line)
         number += 1
     return "\n".join(plain_lines), tuple(magics)
 
 
-def _read(lines: list[str], number: int) -> Magic | None:
+def _read_magic(lines: list[str], number: int) -> Magic | None:
     line = lines[number]
-    target, sign, after_sign = _assigned(line)
-    if target and _parses(f"{target} = 0"):
-        text, last = _joined(lines, number, after_sign)
-        name, argument = _named(text)
+    target, sign, after_sign = _assigned_magic(line)
+    if target and _is_python(f"{target} = 0"):
+        text, last = _join_continuation(lines, number, after_sign)
+        name, argument = _magic_name(text)
         return Magic("line" if sign == "%" else "shell", name, argument, number + 1, last + 1, target)
     escaped = _ESCAPED.match(line)
     if escaped:
-        text, last = _joined(lines, number, line[escaped.end() :])
+        text, last = _join_continuation(lines, number, line[escaped.end() :])
         kind = {"%": "line", "!": "shell", "?": "help"}.get(escaped[1][0], "call")
         if kind == "line" and text.rstrip().endswith("?"):
             kind = "help"
         if escaped[1] == "%%":
             text = f"%{text}"
-        name, argument = _named(text)
+        name, argument = _magic_name(text)
         return Magic(kind, name, argument, number + 1, last + 1)
     help_object = _object_of_help(line)
-    if help_object and not _parses(line.strip()):
+    if help_object and not _is_python(line.strip()):
         return Magic("help", help_object, "", number + 1, number + 1)
     return None
 
 
-def _assigned(line: str) -> tuple[str, str, str]:
+def _assigned_magic(line: str) -> tuple[str, str, str]:
     """Return target, sign and rest of `files = !ls` or `x = %magic`; empty texts for any other line."""
     before, _, behind = line.partition("=")
     target, behind = before.strip(), behind.lstrip()
@@ -195,7 +197,7 @@ def _object_of_help(line: str) -> str:
     return body[start - min(2, signs) :]
 
 
-def _joined(lines: list[str], number: int, text: str) -> tuple[str, int]:
+def _join_continuation(lines: list[str], number: int, text: str) -> tuple[str, int]:
     """Follow a magic over its continuation lines."""
     parts = [text.rstrip()]
     while parts[-1].endswith("\\") and number + 1 < len(lines):
@@ -205,12 +207,12 @@ def _joined(lines: list[str], number: int, text: str) -> tuple[str, int]:
     return " ".join(parts).strip(), number
 
 
-def _named(text: str) -> tuple[str, str]:
+def _magic_name(text: str) -> tuple[str, str]:
     name, _, argument = text.strip().partition(" ")
     return name, argument.strip()
 
 
-def _instead(magic: Magic, indent: str) -> str:
+def _python_replacement(magic: Magic, indent: str) -> str:
     """The Python code that replaces a magic on its first line."""
     if magic.target:
         call = "getoutput" if magic.kind == "shell" else "run_line_magic"
@@ -218,12 +220,12 @@ def _instead(magic: Magic, indent: str) -> str:
         return f"{magic.target} = get_ipython().{call}({call_arguments})"
     if magic.kind == "line" and magic.name in STATEMENT_MAGICS:
         statement = re.sub(r"^(?:-\w+(?:\s+\d+)?\s+)*", "", magic.argument)
-        if statement and _parses(statement):
+        if statement and _is_python(statement):
             return statement
     return "pass" if indent else ""
 
 
-def _parses(text: str) -> bool:
+def _is_python(text: str) -> bool:
     try:
         ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -231,7 +233,7 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _scan(line: str, state: _State) -> None:
+def _scan_line(line: str, state: _State) -> None:
     """Move `state` over one line: brackets, strings, a trailing backslash."""
     state.continued = False
     position = 0

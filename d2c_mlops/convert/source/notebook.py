@@ -135,12 +135,12 @@ def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Not
     cells = json_cells(document, path)
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    language = _language(metadata, cells)
+    language = _kernel_language(metadata, cells)
     is_python = language in ("python", "ipython")
-    spec = _mapping(metadata.get("kernelspec"))
+    spec = _as_mapping(metadata.get("kernelspec"))
     return Notebook(
         path=path,
-        cells=tuple(_cell(number, cell, is_python) for number, cell in enumerate(cells)),
+        cells=tuple(_parse_cell(number, cell, is_python) for number, cell in enumerate(cells)),
         language=language,
         kernel=str(spec.get("name") or ""),
         nbformat=major,
@@ -159,7 +159,7 @@ def code_cell(
 ) -> Cell:
     """Build a code cell from its source: without magics, parsed, with a syntax problem instead of an exception."""
     python, magics = split_magics(source)
-    tree, problem = _parsed(python)
+    tree, problem = _parse_code(python)
     return Cell(index, "code", source, python, magics, tags, execution_count, outputs, id, tree, problem)
 
 
@@ -236,9 +236,9 @@ def json_cells(document: Mapping[str, object], path: Path) -> list[dict[str, obj
     return [cell for cell in cells if isinstance(cell, dict)]
 
 
-def _language(metadata: Mapping[str, object], cells: Sequence[Mapping[str, object]]) -> str:
+def _kernel_language(metadata: Mapping[str, object], cells: Sequence[Mapping[str, object]]) -> str:
     """The kernel's language, from the first place of the metadata that has it."""
-    spec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
+    spec, info = _as_mapping(metadata.get("kernelspec")), _as_mapping(metadata.get("language_info"))
     for language in (info.get("name"), spec.get("language"), metadata.get("language")):
         if isinstance(language, str) and language.strip():
             return _plain_language(language)
@@ -259,11 +259,11 @@ def _plain_language(language: str) -> str:
     return "julia" if language.startswith("julia") else "python" if language.startswith("python") else language
 
 
-def _cell(number: int, raw: Mapping[str, object], is_python: bool) -> Cell:
+def _parse_cell(number: int, raw: Mapping[str, object], is_python: bool) -> Cell:
     kind = raw.get("cell_type")
-    metadata = _mapping(raw.get("metadata"))
+    metadata = _as_mapping(raw.get("metadata"))
     tags = metadata.get("tags")
-    source = _text(raw.get("source", raw.get("input", ""))).replace("\r\n", "\n").replace("\r", "\n")
+    source = _join_lines(raw.get("source", raw.get("input", ""))).replace("\r\n", "\n").replace("\r", "\n")
     cell_id = str(raw.get("id") or "")
     names = tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
     if kind != "code":
@@ -275,7 +275,9 @@ def _cell(number: int, raw: Mapping[str, object], is_python: bool) -> Cell:
     count = raw.get("execution_count", raw.get("prompt_number"))
     outputs = raw.get("outputs")
     saved = (
-        tuple(_output(output) for output in outputs if isinstance(output, dict)) if isinstance(outputs, list) else ()
+        tuple(_parse_output(output) for output in outputs if isinstance(output, dict))
+        if isinstance(outputs, list)
+        else ()
     )
     count = count if isinstance(count, int) and not isinstance(count, bool) else None
     if is_python:
@@ -283,7 +285,7 @@ def _cell(number: int, raw: Mapping[str, object], is_python: bool) -> Cell:
     return Cell(number, "code", source, tags=names, execution_count=count, outputs=saved, id=cell_id)
 
 
-def _output(raw: Mapping[str, object]) -> Output:
+def _parse_output(raw: Mapping[str, object]) -> Output:
     kind = {
         "stream": "stream",
         "error": "error",
@@ -292,19 +294,19 @@ def _output(raw: Mapping[str, object]) -> Output:
         "execute_result": "result",
     }
     output_kind = kind.get(str(raw.get("output_type")), "display")
-    data = {str(key): _text(value) for key, value in _mapping(raw.get("data")).items()}
+    data = {str(key): _join_lines(value) for key, value in _as_mapping(raw.get("data")).items()}
     short = {"text": "text/plain", "html": "text/html", "png": "image/png", "svg": "image/svg+xml"}
     if output_kind != "stream":
-        data |= {mime: _text(raw[key]) for key, mime in short.items() if key in raw}
-    text = _text(raw.get("text", "")) if output_kind == "stream" else data.get("text/plain", "")
+        data |= {mime: _join_lines(raw[key]) for key, mime in short.items() if key in raw}
+    text = _join_lines(raw.get("text", "")) if output_kind == "stream" else data.get("text/plain", "")
     if output_kind == "error":
         trace = raw.get("traceback")
-        lines = [_text(line) for line in trace] if isinstance(trace, list) else []
+        lines = [_join_lines(line) for line in trace] if isinstance(trace, list) else []
         text = "\n".join(lines) or f"{raw.get('ename', '')}: {raw.get('evalue', '')}"
     return Output(output_kind, _ANSI.sub("", text), data)
 
 
-def _parsed(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:
+def _parse_code(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -315,13 +317,13 @@ def _parsed(python: str) -> tuple[ast.Module | None, SyntaxProblem | None]:
                 alone = ast.Module([statement], [])
                 compile(alone, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except SyntaxError as error:
-        return None, _problem(python, error)
+        return None, _syntax_problem(python, error)
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         return None, SyntaxProblem("invalid", f"it cannot be parsed: {error}", 1, 1)
     return tree, None
 
 
-def _problem(python: str, error: SyntaxError) -> SyntaxProblem:
+def _syntax_problem(python: str, error: SyntaxError) -> SyntaxProblem:
     line = max(1, error.lineno or 1)
     lines = python.split("\n")
     text = lines[line - 1] if line <= len(lines) else ""
@@ -333,11 +335,11 @@ def _problem(python: str, error: SyntaxError) -> SyntaxProblem:
     return SyntaxProblem("invalid", message, line, max(1, error.offset or 1))
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def _as_mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: object) -> str:
+def _join_lines(value: object) -> str:
     """Join nbformat's lists of lines; lone surrogates become replacement marks, so that every text can be encoded."""
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))

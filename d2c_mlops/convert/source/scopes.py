@@ -93,7 +93,7 @@ def names_in(statements: Iterable[ast.stmt]) -> Names:
     return walk.names
 
 
-def dotted(node: ast.expr) -> str:
+def dotted_name(node: ast.expr) -> str:
     """Return `a.b.c` for a chain of attributes over a name, else an empty text."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -120,7 +120,7 @@ def target_names(target: ast.expr) -> Iterator[ast.Name]:
             yield from target_names(part)
 
 
-def _use(node: ast.expr, name: str = "") -> Use:
+def _name_use(node: ast.expr, name: str = "") -> Use:
     return Use(name or getattr(node, "id", ""), node.lineno, node.col_offset + 1)
 
 
@@ -141,7 +141,7 @@ class _Walk(ast.NodeVisitor):
     def load(self, node: ast.Name) -> None:
         if any(node.id in scope for scope in self.hidden):
             return
-        use = _use(node)
+        use = _name_use(node)
         self.names.loads.setdefault(node.id, []).append(use)
         if node.id not in self.names.defines:
             self.names.reads.setdefault(node.id, use)
@@ -149,7 +149,7 @@ class _Walk(ast.NodeVisitor):
     def change(self, node: ast.expr) -> None:
         base = base_name(node)
         if base is not None and not any(base.id in scope for scope in self.hidden):
-            self.names.mutates.setdefault(base.id, _use(base))
+            self.names.mutates.setdefault(base.id, _name_use(base))
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
@@ -157,7 +157,7 @@ class _Walk(ast.NodeVisitor):
         elif isinstance(node.ctx, ast.Store):
             self.bind(node.id, node)
         else:
-            self.names.deletes.setdefault(node.id, _use(node))
+            self.names.deletes.setdefault(node.id, _name_use(node))
             if node.id in self.names.defines:
                 del self.names.defines[node.id]
             else:
@@ -219,7 +219,7 @@ class _Walk(ast.NodeVisitor):
             )
             if in_place or node.func.attr in _CHANGES_ALSO_AS_EXPRESSION:
                 self.change(node.func)
-            if dotted(node.func) in _SHUFFLES and node.args:
+            if dotted_name(node.func) in _SHUFFLES and node.args:
                 self.change(node.args[0])
         self.generic_visit(node)
 
@@ -291,7 +291,7 @@ class _Walk(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda) -> None:
         for default in [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]:
             self.visit(default)
-        self.hidden.append(set(_parameters(node.args)))
+        self.hidden.append(set(_parameter_names(node.args)))
         self.visit(node.body)
         self.hidden.pop()
 
@@ -303,7 +303,7 @@ class _Walk(ast.NodeVisitor):
         ]:
             self.visit(outer)
         self.bind(node.name, node)
-        function = _function(node)
+        function = _function_scope(node)
         self.names.functions[node.name] = function
         for use in function.reads:
             if not any(use.name in scope for scope in self.hidden):
@@ -325,21 +325,21 @@ class _Walk(ast.NodeVisitor):
             self.names.deferred.setdefault(use.name, use)
 
 
-def _parameters(arguments: ast.arguments) -> tuple[str, ...]:
+def _parameter_names(arguments: ast.arguments) -> tuple[str, ...]:
     every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
     return tuple(argument.arg for argument in every if argument is not None)
 
 
-def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
+def _function_scope(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
     inner = names_in(node.body)
     declared = {name for part in _outside_functions(node.body) if isinstance(part, ast.Global) for name in part.names}
-    local = ({use.name for use in inner.binds} | set(_parameters(node.args))) - declared
+    local = ({use.name for use in inner.binds} | set(_parameter_names(node.args))) - declared
     every = {**inner.reads, **{name: use for name, use in inner.deferred.items() if name not in inner.reads}}
     reads = tuple(use for name, use in every.items() if name not in local)
     return Function(
         node.name,
         node.lineno,
-        _parameters(node.args),
+        _parameter_names(node.args),
         reads,
         tuple(sorted(declared & {use.name for use in inner.binds})),
         tuple(name for name in inner.mutates if name not in local),

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"^(?:(?:step|part|section)\s+)?\(?\d+(?:\.\d+)*\s*[.):–-
 _LONGEST = 80  # letters of a title; longer ones are sentences
 
 
-def title_of(comment: str) -> str:
+def section_title(comment: str) -> str:
     """Return the title in a line of comment that marks a section; an empty text for any other."""
     line = comment.strip()
     if len(line) > 3 * _LONGEST:
@@ -24,13 +24,13 @@ def title_of(comment: str) -> str:
     return title if 0 < len(title) <= _LONGEST else ""
 
 
-def sectioned(source: str) -> tuple[tuple[str, ...], str]:
+def split_section_titles(source: str) -> tuple[tuple[str, ...], str]:
     """Return the titles above a statement, and its source without them; every other line keeps its place."""
     lines = source.split("\n")
     above = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
     titles: list[str] = []
     for number in range(above):
-        title = title_of(lines[number]) or _boxed_title(lines[:above], number)
+        title = section_title(lines[number]) or _boxed_title(lines[:above], number)
         if title:
             titles.append(title)
             lines[number] = ""

@@ -29,14 +29,14 @@ def public_names(module: str) -> tuple[str, ...] | None:
     """
     if module.startswith("."):
         return None
-    names = _public(module, 0)
+    names = _public_names(module, 0)
     return None if names is None else tuple(sorted(names))
 
 
-def _public(module: str, depth: int) -> set[str] | None:
+def _public_names(module: str, depth: int) -> set[str] | None:
     if depth > _DEEPEST:
         return None
-    source = source_of(module)
+    source = module_source_file(module)
     if source is None:
         if module in sys.stdlib_module_names and (module in sys.builtin_module_names or _is_standard(module)):
             loaded = importlib.import_module(module)
@@ -47,19 +47,19 @@ def _public(module: str, depth: int) -> set[str] | None:
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
     package = module if source.name == "__init__.py" else module.rpartition(".")[0]
-    body = list(_statements(tree.body))
+    body = list(_module_statements(tree.body))
     try:
-        listed = _all_of(body, package, depth)
+        listed = _dunder_all_names(body, package, depth)
     except _Unknown:
         listed = None
     if listed is not None:
         return listed
-    bound = _bound(body, package, depth)
+    bound = _bound_names(body, package, depth)
     return None if bound is None else {name for name in bound if not name.startswith("_")}
 
 
 @cache
-def source_of(module: str) -> Path | None:
+def module_source_file(module: str) -> Path | None:
     """Return the source file of an installed module; no parent package is imported to find it."""
     top, *parts = module.split(".")
     installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
@@ -78,7 +78,7 @@ def _is_standard(module: str) -> bool:
     return spec is not None
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def _module_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the statements that run when a module is imported here, those of its branches included."""
     for statement in body:
         yield statement
@@ -87,7 +87,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             branches += [getattr(statement, "orelse", []), getattr(statement, "finalbody", [])]
             branches += [handler.body for handler in getattr(statement, "handlers", [])]
             for branch in branches:
-                yield from _statements(branch)
+                yield from _module_statements(branch)
 
 
 def _never_true(statement: ast.stmt) -> bool:
@@ -98,26 +98,28 @@ def _never_true(statement: ast.stmt) -> bool:
     return test.endswith("TYPE_CHECKING") or (bool(re.search(r"== '(nt|win32)'", test)) and sys.platform != "win32")
 
 
-def _all_of(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
+def _dunder_all_names(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
     """Return the value of __all__; None if the module has none; raises _Unknown if the source does not show it."""
     listed_names: set[str] | None = None
     for statement in body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigns_all(statement):
             value = statement.value
-            listed_names = listed_names if value is None else _value(value, body, package, depth, listed_names)
-        elif isinstance(statement, ast.AugAssign) and _is_all(statement.target):
-            listed_names = (listed_names or set()) | _value(statement.value, body, package, depth, listed_names)
+            listed_names = listed_names if value is None else _listed_names(value, body, package, depth, listed_names)
+        elif isinstance(statement, ast.AugAssign) and _is_dunder_all(statement.target):
+            listed_names = (listed_names or set()) | _listed_names(statement.value, body, package, depth, listed_names)
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             call = statement.value
-            if isinstance(call.func, ast.Attribute) and _is_all(call.func.value):
-                listed_names = _changed(listed_names or set(), call, body, package, depth)
+            if isinstance(call.func, ast.Attribute) and _is_dunder_all(call.func.value):
+                listed_names = _changed_all_names(listed_names or set(), call, body, package, depth)
     return listed_names
 
 
-def _changed(listed_names: set[str], call: ast.Call, body: list[ast.stmt], package: str, depth: int) -> set[str]:
+def _changed_all_names(
+    listed_names: set[str], call: ast.Call, body: list[ast.stmt], package: str, depth: int
+) -> set[str]:
     assert isinstance(call.func, ast.Attribute)
     if call.func.attr == "extend" and len(call.args) == 1:
-        return listed_names | _value(call.args[0], body, package, depth, listed_names)
+        return listed_names | _listed_names(call.args[0], body, package, depth, listed_names)
     if call.func.attr in ("append", "remove") and len(call.args) == 1 and isinstance(call.args[0], ast.Constant):
         name = {str(call.args[0].value)}
         return listed_names | name if call.func.attr == "append" else listed_names - name
@@ -128,57 +130,57 @@ def _changed(listed_names: set[str], call: ast.Call, body: list[ast.stmt], packa
 
 def _assigns_all(statement: ast.Assign | ast.AnnAssign) -> bool:
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    return any(_is_all(target) for target in targets)
+    return any(_is_dunder_all(target) for target in targets)
 
 
-def _is_all(node: ast.expr) -> bool:
+def _is_dunder_all(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "__all__"
 
 
-def _value(node: ast.expr, body: list[ast.stmt], package: str, depth: int, current: set[str] | None) -> set[str]:
+def _listed_names(node: ast.expr, body: list[ast.stmt], package: str, depth: int, current: set[str] | None) -> set[str]:
     """Return the names that an expression lists."""
 
-    def inner(part: ast.expr) -> set[str]:
-        return _value(part, body, package, depth, current)
+    def listed_part(part: ast.expr) -> set[str]:
+        return _listed_names(part, body, package, depth, current)
 
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         names: set[str] = set()
         for element in node.elts:
             if isinstance(element, ast.Starred):
-                names |= inner(element.value)
+                names |= listed_part(element.value)
             elif isinstance(element, ast.Constant) and isinstance(element.value, str):
                 names.add(element.value)
             else:
                 raise _Unknown
         return names
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.BitOr):
-        return inner(node.left) | inner(node.right)
+        return listed_part(node.left) | listed_part(node.right)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-        return inner(node.left) - inner(node.right)
+        return listed_part(node.left) - listed_part(node.right)
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id in _GATHERING and len(node.args) <= 1 and not node.keywords:
-            return inner(node.args[0]) if node.args else set()
+            return listed_part(node.args[0]) if node.args else set()
         if isinstance(node.func, ast.Attribute) and node.func.attr == "copy" and not node.args:
-            return inner(node.func.value)
+            return listed_part(node.func.value)
     if isinstance(node, ast.Name):
         if node.id == "__all__" and current is not None:
             return current
         values = [
             assignment.value
             for assignment in body
-            if isinstance(assignment, ast.Assign) and _names_it(assignment, node.id)
+            if isinstance(assignment, ast.Assign) and _assigns_name(assignment, node.id)
         ]
         if len(values) == 1:
-            return inner(values[0])
+            return listed_part(values[0])
     if isinstance(node, ast.Attribute) and node.attr == "__all__":
         module = _module_of(node.value, body, package)
-        listed = None if module is None else _public(module, depth + 1)
+        listed = None if module is None else _public_names(module, depth + 1)
         if listed is not None:
             return listed
     raise _Unknown
 
 
-def _names_it(statement: ast.Assign, name: str) -> bool:
+def _assigns_name(statement: ast.Assign, name: str) -> bool:
     return any(isinstance(target, ast.Name) and target.id == name for target in statement.targets)
 
 
@@ -191,21 +193,21 @@ def _module_of(node: ast.expr, body: list[ast.stmt], package: str) -> str | None
                 if alias.asname == text or (alias.asname is None and alias.name == text):
                     return alias.name
         elif isinstance(statement, ast.ImportFrom):
-            origin = _absolute(statement, package)
+            origin = _absolute_module(statement, package)
             for alias in statement.names:
-                if (alias.asname or alias.name) == text and source_of(f"{origin}.{alias.name}") is not None:
+                if (alias.asname or alias.name) == text and module_source_file(f"{origin}.{alias.name}") is not None:
                     return f"{origin}.{alias.name}"
     return None
 
 
-def _absolute(statement: ast.ImportFrom, package: str) -> str:
+def _absolute_module(statement: ast.ImportFrom, package: str) -> str:
     if not statement.level:
         return statement.module or ""
     parts = package.split(".")[: len(package.split(".")) - statement.level + 1]
     return ".".join([*parts, *([statement.module] if statement.module else [])])
 
 
-def _bound(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
+def _bound_names(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
     """Return every name that a module's statements bind; None if one of its star imports cannot be read."""
     names: set[str] = set()
     for statement in body:
@@ -215,7 +217,7 @@ def _bound(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
             names |= {alias.asname or alias.name.split(".")[0] for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
             if statement.names[0].name == "*":
-                listed = _public(_absolute(statement, package), depth + 1)
+                listed = _public_names(_absolute_module(statement, package), depth + 1)
                 if listed is None:
                     return None
                 names |= listed
@@ -224,11 +226,11 @@ def _bound(body: list[ast.stmt], package: str, depth: int) -> set[str] | None:
         elif isinstance(statement, ast.Delete):
             names -= {target.id for target in statement.targets if isinstance(target, ast.Name)}
         else:
-            names |= {node.id for node in _targets(statement)}
+            names |= {node.id for node in _assigned_names(statement)}
     return names
 
 
-def _targets(statement: ast.stmt) -> Iterator[ast.Name]:
+def _assigned_names(statement: ast.stmt) -> Iterator[ast.Name]:
     """Yield the names that an assignment, a loop or a with statement binds."""
     bound: list[ast.expr] = []
     if isinstance(statement, ast.Assign):

@@ -57,22 +57,22 @@ class Statement:
 
 def normalised(notebook: Notebook) -> Notebook:
     """Return the notebook with one statement a line at most and without IPython's own syntax."""
-    cells = tuple(_normalised(cell) if cell.kind == "code" else cell for cell in notebook.cells)
+    cells = tuple(_normalised_cell(cell) if cell.kind == "code" else cell for cell in notebook.cells)
     return replace(notebook, cells=cells)
 
 
-def _normalised(cell: Cell) -> Cell:
+def _normalised_cell(cell: Cell) -> Cell:
     if cell.tree is None:
         return cell
     source, body = cell.python, cell.tree.body
-    shared = any(a.end_lineno == _start(b) for a, b in pairwise(body))
+    shared = any(a.end_lineno == _first_line(b) for a, b in pairwise(body))
     if shared or any(node.col_offset for node in body):
         source = "\n".join(ast.unparse(node) for node in body)
     plain_cell = code_cell(cell.index, source, outputs=cell.outputs, id=cell.id, tags=cell.tags)
     return replace(plain_cell, magics=cell.magics)
 
 
-def _start(node: ast.stmt) -> int:
+def _first_line(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
     first: int = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     return first
@@ -89,7 +89,7 @@ def statements(cell: Cell) -> list[Statement]:
     for order, node in enumerate(body):
         last = len(lines) if order == len(body) - 1 else node.end_lineno or node.lineno
         text = "\n".join(lines[first - 1 : last]).rstrip()
-        above = [line.strip() for line in lines[first - 1 : _start(node) - 1]]
+        above = [line.strip() for line in lines[first - 1 : _first_line(node) - 1]]
         comment = " ".join(line.lstrip("# ").strip() for line in above if line.startswith("#"))
         found_statements.append(Statement(cell.index, order, node, text, first, comment, facts(node)))
         first = last + 1
@@ -118,7 +118,7 @@ def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Fa
         mutates=tuple(names.mutates),
         deletes=frozenset(names.deletes),
         passing=frozenset(passing),
-        captured=frozenset(_captured(node)),
+        captured=frozenset(_captured_names(node)),
         opaque=awaits or bool(_OPAQUE & loads) or bool(names.stars),
     )
 
@@ -169,7 +169,7 @@ class _Definite:
             bound_after = self.block(node.body, inside)
             self.block(node.orelse, bound_names)
             leaves = any(isinstance(child, ast.Break | ast.Continue) for child in ast.walk(node))
-            return bound_after if _runs(node.iter) and not leaves else bound_names
+            return bound_after if _loop_runs(node.iter) and not leaves else bound_names
         if isinstance(node, ast.While):
             self.expressions([node.test], bound_names)
             self.block(node.body, bound_names)
@@ -198,7 +198,7 @@ class _Definite:
         return self.expressions([node], bound_names)
 
 
-def _runs(iterated: ast.expr) -> bool:
+def _loop_runs(iterated: ast.expr) -> bool:
     """Whether a loop over it runs at least once."""
     if isinstance(iterated, ast.List | ast.Tuple):
         return any(not isinstance(element, ast.Starred) for element in iterated.elts)
@@ -210,7 +210,7 @@ def _runs(iterated: ast.expr) -> bool:
     return False
 
 
-def _captured(node: ast.AST, now: bool = False) -> Iterator[str]:
+def _captured_names(node: ast.AST, now: bool = False) -> Iterator[str]:
     """Yield the free names of lambdas, generators and inner functions that may be called after the statement."""
     if isinstance(node, ast.Lambda | ast.GeneratorExp) and not now:
         yield from names_in([ast.copy_location(ast.Expr(node), node)]).reads
@@ -223,4 +223,4 @@ def _captured(node: ast.AST, now: bool = False) -> Iterator[str]:
         or (isinstance(node.func, ast.Name) and node.func.id in _NOW_FUNCTIONS)
     )
     for child in ast.iter_child_nodes(node):
-        yield from _captured(child.value if isinstance(child, ast.keyword) and calls else child, calls)
+        yield from _captured_names(child.value if isinstance(child, ast.keyword) and calls else child, calls)

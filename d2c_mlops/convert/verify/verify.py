@@ -16,14 +16,14 @@ from typing import TypedDict, cast
 import numpy as np
 
 from d2c_mlops.convert.repair.repair_result import RepairResult
-from d2c_mlops.convert.repair.saving import save
-from d2c_mlops.convert.run.capture import IN_MEMORY
-from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, lies_below, summary
+from d2c_mlops.convert.repair.save_repaired import save
+from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, is_visible_below, summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
+from d2c_mlops.convert.run.result_capture import IN_MEMORY
 from d2c_mlops.convert.run.session import CellRun, Form, Session, SnapshotHead
 from d2c_mlops.convert.source.notebook import Cell, Notebook, read_notebook
 from d2c_mlops.convert.write.file_parameters import FOLDERS
-from d2c_mlops.convert.write.writing import AlignedCells, WrittenNotebook
+from d2c_mlops.convert.write.write_conversion import AlignedCells, WrittenNotebook
 
 RTOL, ATOL = 1e-6, 1e-9
 _PLAIN_DTYPE = re.compile(r"[<>|=][biufcmM]\d{1,2}(\[[0-9]*[A-Za-z]+\])?")
@@ -124,14 +124,16 @@ def verify(
     packages = [packages_folder for name in ("local", "packages") if (packages_folder := work / name).is_dir()]
     with TemporaryDirectory(prefix="d2c-verify-") as name:
         place = Path(name)
-        copy_folder(repair.notebook.parent, place / "files", most=None, levels=None)
+        copy_folder(repair.notebook.parent, place / "files", max_files=None, max_depth=None)
         (place / "files").mkdir(exist_ok=True)
         original, converted = read_notebook(repair.notebook), read_notebook(written.notebook)
         after = {max(e["original"]): sorted({n for o in aligned if max(o["original"]) == max(e["original"]) for n in o["names"]})
                  for e in aligned}  # fmt: skip
         mine = {entry["converted"]: list(entry["names"]) for entry in aligned}
         # A notebook can name any folder as its data's: the runs read our own copy alone.
-        data_folders = [data for data in uncopied_data_folder(written) if lies_below(data, [repair.notebook.parent])]
+        data_folders = [
+            data for data in uncopied_data_folder(written) if is_visible_below(data, [repair.notebook.parent])
+        ]
         runner = Runner(place, limits, packages)
         count = 3
         try:
@@ -140,15 +142,15 @@ def verify(
                 first, second = (pool.submit(runner.run, original, after, label) for label in ("first", "second"))
                 third = pool.submit(runner.run, converted, mine, "third", shop, Path(written.notebook), data_folders)
                 runs, converted_run = [first.result(), second.result()], third.result()
-                items = _items(aligned, runs, converted_run)
+                items = _compared_names(aligned, runs, converted_run)
                 if any(item.status == "differs" for item in items):
                     # What is drawn by chance may be the same twice: only what stays the same more often can differ.
                     count += AGAIN
                     again = [pool.submit(runner.run, original, after, f"again-{i}") for i in range(AGAIN)]
-                    items = _items(aligned, [*runs, *(line.result() for line in again)], converted_run)
+                    items = _compared_names(aligned, [*runs, *(line.result() for line in again)], converted_run)
         except Incomparable as why:
-            return Verdict("not comparable", str(why), saved=_saved(repair), runs=count)
-        return replace(_verdict(items), saved=_saved(repair), runs=count)
+            return Verdict("not comparable", str(why), saved=_compare_with_saved(repair), runs=count)
+        return replace(_build_verdict(items), saved=_compare_with_saved(repair), runs=count)
 
 
 def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
@@ -162,13 +164,18 @@ def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
     root = Path(module).parents[2]
     notebook = Path(written.notebook)
     package = Path(module).parents[1].name
-    left_out = copy_folder(root / package, target / package, most=None, levels=None)
+    left_out = copy_folder(root / package, target / package, max_files=None, max_depth=None)
     for name in ("settings.ini", "pyproject.toml"):
         if (root / name).is_file():
             shutil.copyfile(root / name, target / name)
     for data in _data_folders(written):
-        if not data.is_absolute() and (root / data).is_dir() and data != Path() and lies_below(root / data, [root]):
-            left_out += copy_folder(root / data, target / data, most=None, levels=None)
+        if (
+            not data.is_absolute()
+            and (root / data).is_dir()
+            and data != Path()
+            and is_visible_below(root / data, [root])
+        ):
+            left_out += copy_folder(root / data, target / data, max_files=None, max_depth=None)
     if left_out:
         raise Incomparable(f"the project cannot be copied for the comparison: {summary(left_out, root)}")
     target_folder = target / notebook.parent.relative_to(root)
@@ -191,7 +198,7 @@ def _data_folders(written: WrittenNotebook) -> list[Path]:
     return folders
 
 
-def _items(
+def _compared_names(
     aligned: Sequence[AlignedCells], runs: Sequence[Mapping[int, Snapshot]], converted_run: Mapping[int, Snapshot]
 ) -> list[ComparedName]:
     items = []
@@ -199,13 +206,13 @@ def _items(
         cell = max(entry["original"])
         for name in entry["names"]:
             try:
-                items.append(_item(name, cell, [run[cell] for run in runs], converted_run[entry["converted"]]))
+                items.append(_compared_name(name, cell, [run[cell] for run in runs], converted_run[entry["converted"]]))
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
                 raise Incomparable(f"{name} after cell {cell} cannot be compared ({type(error).__name__})") from None
     return items
 
 
-def _verdict(items: Sequence[ComparedName]) -> Verdict:
+def _build_verdict(items: Sequence[ComparedName]) -> Verdict:
     different = [item for item in items if item.status == "differs"]
     equal = [item for item in items if item.status == "equal"]
     count = sum(item.values for item in equal)
@@ -239,13 +246,13 @@ class Runner:
     def run(
         self,
         notebook: Notebook,
-        after: Mapping[int, Sequence[str]],
+        names_by_cell: Mapping[int, Sequence[str]],
         label: str,
         folder: Path | None = None,
-        keep: Path | None = None,
+        output_folder: Path | None = None,
         data: Sequence[Path] = (),
     ) -> dict[int, Snapshot]:
-        """Run a notebook; return the named values after the cells asked for (from 1). `keep` takes the outputs.
+        """Run a notebook; return the named values after the cells asked for (from 1). `output_folder` takes the outputs.
 
         It runs in `folder`, from which it sees `data` where that lies elsewhere, or in a copy of the original's files.
         """
@@ -254,11 +261,17 @@ class Runner:
             clone_folder(self.place / "files", run_folder)
         snapshots: dict[int, Snapshot] = {}
         shown: dict[int, CellRun] = {}
-        which = "the conversion" if keep is not None else "the original"
+        which = "the conversion" if output_folder is not None else "the original"
         home = self.place / f"home-{label}"
         readable = [self.place / "shop", *data] if folder is not None else []
         with Session(
-            run_folder, home, self.limits, extra=self.packages, plots=keep is not None, readable=readable, proof=True
+            run_folder,
+            home,
+            self.limits,
+            extra=self.packages,
+            plots=output_folder is not None,
+            readable=readable,
+            proof=True,
         ) as session:
             try:
                 for cell in notebook.cells:
@@ -268,22 +281,22 @@ class Runner:
                         if cell_run.error is not None:
                             error_text = f"{cell_run.error['kind']}: {str(cell_run.error['message'])[:200]}"
                             raise Incomparable(f"cell {number} of {which} raised {error_text}")
-                    if number in after:
+                    if number in names_by_cell:
                         snapshots[number] = Snapshot.read(
-                            session.snapshot(after[number]), [*self.folders(run_folder), session.inside]
+                            session.snapshot(names_by_cell[number]), [*self.folders(run_folder), session.inside]
                         )
                         if changed := snapshots[number].replaced:
                             others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                             raise Incomparable(f"{which} replaced {changed[0]}{others}: this can forge results")
-                    if len(snapshots) == len(after) and keep is None:
+                    if len(snapshots) == len(names_by_cell) and output_folder is None:
                         break
             except Stopped as stopped:
                 raise Incomparable(f"{which} did not finish: {stopped}") from None
-        missing = sorted(set(after) - set(snapshots))
+        missing = sorted(set(names_by_cell) - set(snapshots))
         if missing:
             raise Incomparable(f"cell {missing[0]} of {which} was not reached")
-        if keep is not None:
-            save(notebook, notebook, [cell.index for cell in notebook.cells], shown, keep)
+        if output_folder is not None:
+            save(notebook, notebook, [cell.index for cell in notebook.cells], shown, output_folder)
         return snapshots
 
 
@@ -304,7 +317,7 @@ class Snapshot:
             head: SnapshotHead = json.loads(line)
             arrays, start = [], 0
             for dtype, shape, size in head["arrays"]:
-                arrays.append(_array(dtype, shape, payload[start : start + size]))
+                arrays.append(_array_from_bytes(dtype, shape, payload[start : start + size]))
                 start += size
             replaced = tuple(str(name) for name in head["replaced"])
             return cls(dict(head["forms"]), arrays, tuple(f"{folder}/" for folder in folders), replaced)
@@ -318,7 +331,7 @@ class Snapshot:
         return text
 
 
-def _array(dtype: str, shape: Sequence[int], data: bytes) -> np.ndarray:
+def _array_from_bytes(dtype: str, shape: Sequence[int], data: bytes) -> np.ndarray:
     """Return an array of its bytes; one of texts is a JSON list."""
     if dtype == "text":
         return np.array(json.loads(data), dtype=str).reshape(shape)
@@ -330,45 +343,51 @@ def _array(dtype: str, shape: Sequence[int], data: bytes) -> np.ndarray:
     return array
 
 
-def _item(name: str, cell: int, runs: Sequence[Snapshot], third: Snapshot) -> ComparedName:
+def _compared_name(name: str, cell: int, runs: Sequence[Snapshot], converted_run: Snapshot) -> ComparedName:
     first = runs[0]
-    if name not in first.forms or name not in third.forms:
+    if name not in first.forms or name not in converted_run.forms:
         absent = "the original" if name not in first.forms else "the conversion"
         return ComparedName(name, cell, "not compared", 0, f"{absent} does not define it there")
     for again in runs[1:]:
-        if name not in again.forms or _compare(first, first.forms[name], again, again.forms[name])[1]:
+        if name not in again.forms or _compare_values(first, first.forms[name], again, again.forms[name])[1]:
             return ComparedName(name, cell, "random", 0, "it differs between two runs of the original")
-    values, difference = _compare(first, first.forms[name], third, third.forms[name])
+    values, difference = _compare_values(first, first.forms[name], converted_run, converted_run.forms[name])
     if difference:
         return ComparedName(name, cell, "differs", values, difference)
     why = "" if values else str(first.forms[name].get("why") or "it has no comparable values")
     return ComparedName(name, cell, "equal" if values else "not compared", values, why)
 
 
-def _compare(first: Snapshot, a: Form, right: Snapshot, b: Form) -> tuple[int, str]:
+def _compare_values(
+    first_snapshot: Snapshot, first_form: Form, second_snapshot: Snapshot, second_form: Form
+) -> tuple[int, str]:
     """Return how many values were compared, and the first difference."""
-    if a["t"] != b["t"]:
-        return 0, f"a {a['t']} became a {b['t']}"
-    if a["t"] == "other":
+    if first_form["t"] != second_form["t"]:
+        return 0, f"a {first_form['t']} became a {second_form['t']}"
+    if first_form["t"] == "other":
         return 0, ""
-    if a["t"] == "text":
-        same = first.plain(str(a["v"])) == right.plain(str(b["v"]))
-        return 1, "" if same else f"{str(a['v'])[:60]!r} became {str(b['v'])[:60]!r}"
-    if a["t"] == "number":
-        close = bool(np.isclose(cast("float", a["v"]), cast("float", b["v"]), rtol=RTOL, atol=ATOL))
-        return 1, "" if close else f"{a['v']} became {b['v']}"
-    if a["t"] == "array":
-        return _compare_arrays(_array_of(first, a["key"]), _array_of(right, b["key"]))
-    if a.get("names") != b.get("names") or a.get("class") != b.get("class"):
-        return 0, "different keys" if a.get("class") == b.get("class") else f"{a['class']} became {b['class']}"
-    if len(a["parts"]) != len(b["parts"]):
-        return 0, f"{len(a['parts'])} parts became {len(b['parts'])}"
+    if first_form["t"] == "text":
+        same = first_snapshot.plain(str(first_form["v"])) == second_snapshot.plain(str(second_form["v"]))
+        return 1, "" if same else f"{str(first_form['v'])[:60]!r} became {str(second_form['v'])[:60]!r}"
+    if first_form["t"] == "number":
+        close = bool(np.isclose(cast("float", first_form["v"]), cast("float", second_form["v"]), rtol=RTOL, atol=ATOL))
+        return 1, "" if close else f"{first_form['v']} became {second_form['v']}"
+    if first_form["t"] == "array":
+        return _compare_arrays(
+            _array_of(first_snapshot, first_form["key"]), _array_of(second_snapshot, second_form["key"])
+        )
+    if first_form.get("names") != second_form.get("names") or first_form.get("class") != second_form.get("class"):
+        return 0, "different keys" if first_form.get("class") == second_form.get(
+            "class"
+        ) else f"{first_form['class']} became {second_form['class']}"
+    if len(first_form["parts"]) != len(second_form["parts"]):
+        return 0, f"{len(first_form['parts'])} parts became {len(second_form['parts'])}"
     total = 0
-    for index, (part, counterpart) in enumerate(zip(a["parts"], b["parts"], strict=True)):
-        count, difference = _compare(first, part, right, counterpart)
+    for index, (part, counterpart) in enumerate(zip(first_form["parts"], second_form["parts"], strict=True)):
+        count, difference = _compare_values(first_snapshot, part, second_snapshot, counterpart)
         total += count
         if difference:
-            inside = a["names"][index] if a.get("names") else str(index)
+            inside = first_form["names"][index] if first_form.get("names") else str(index)
             return total, f"{inside}: {difference}"
     return total, ""
 
@@ -394,7 +413,7 @@ def _compare_arrays(a: np.ndarray, b: np.ndarray) -> tuple[int, str]:
     return int(a.size), f"{int(wrong.sum())} of {a.size} values differ, first {a[where]} became {b[where]}"
 
 
-def _saved(repair: RepairResult) -> SavedFigures:
+def _compare_with_saved(repair: RepairResult) -> SavedFigures:
     """How the figures that the original showed when it was saved compare with those of the repaired run."""
     assert repair.notebook is not None
     then, now = read_notebook(repair.original), read_notebook(repair.notebook)
@@ -402,7 +421,7 @@ def _saved(repair: RepairResult) -> SavedFigures:
     different: list[int] = []
     for cell in now.code:
         at = repair.order[cell.index] if cell.index < len(repair.order) else cell.index
-        old, new = _figures(then.cells[at]), _figures(cell)
+        old, new = _shown_figures(then.cells[at]), _shown_figures(cell)
         if old:
             (same if _same_figures(old, new) else different).append(at + 1)
     return {"cells": len(same) + len(different), "same": len(same), "other": different}
@@ -415,7 +434,7 @@ _NOT_RESULTS = re.compile(
 _FIGURE = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])")
 
 
-def _figures(cell: Cell) -> list[float]:
+def _shown_figures(cell: Cell) -> list[float]:
     """The numbers in a cell's results, without those of warnings, sizes, times and days."""
     texts = []
     for output in cell.outputs:
@@ -423,11 +442,11 @@ def _figures(cell: Cell) -> list[float]:
             continue
         if output.kind in ("result", "display", "stream"):
             texts.append(output.data.get("text/html") or output.text)
-    plain = "\n".join(_NOT_RESULTS.sub(" ", line) for text in texts for line in _lines(text))
+    plain = "\n".join(_NOT_RESULTS.sub(" ", line) for text in texts for line in _text_lines(text))
     return [float(match) for match in _FIGURE.findall(plain)][:MOST_FIGURES]
 
 
-def _lines(text: str) -> list[str]:
+def _text_lines(text: str) -> list[str]:
     """Lines of a text; each row of an HTML table is one."""
     first, *styles = text.split("<style")
     flat = first + "".join(style.partition("</style>")[2] if "</style>" in style else style for style in styles)

@@ -42,13 +42,15 @@ class FileReads:
             for call in ast.walk(line.statement.node):
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _WRITERS:
                     arguments = [*call.args, *(word.value for word in call.keywords)]
-                    texts = [value for argument in arguments if (value := self.values.path_of(argument)) is not None]
+                    texts = [
+                        value for argument in arguments if (value := self.values.constant_path(argument)) is not None
+                    ]
                     self.written |= {PurePosixPath(text.replace("\\", "/")).name for text in texts}
 
     def put(self, blocks: Sequence[Block], parameters: CodeParameters, used_names: set[str], default: str) -> None:
         """Put the changes into `parameters`; pieces that read files take the folder as a parameter."""
-        functions = self._functions()
-        readers = {name for name, read in functions.items() if list(self._sites(read))}
+        functions = self._defined_functions()
+        readers = {name for name, read in functions.items() if list(self._read_sites(read))}
         calling = {name for name, read in functions.items() if readers & {name, *functions_called(read, self.plan)}}
         handed = self._can_take(calling)
         for block in blocks:
@@ -56,7 +58,7 @@ class FileReads:
                 continue
             for line in block.lines:
                 definition = block.kind == "definition"
-                sites = list(self._sites(line.statement.node))
+                sites = list(self._read_sites(line.statement.node))
                 calls = bool(handed and calling & set(functions_called(line.statement.node, self.plan)))
                 if not (sites or (calls and not definition)):
                     continue
@@ -68,9 +70,9 @@ class FileReads:
                 if plain:
                     parameters.fixed.append((line.statement.cell, line.statement.node.name))  # type: ignore[attr-defined]
                 for node, file, pattern in sites:
-                    change = self._change(node, file, pattern, folder, line.statement.source, line.statement.first)
+                    change = self._path_change(node, file, pattern, folder, line.statement.source, line.statement.first)
                     parameters.changes.setdefault(line.statement.place, []).append(change)
-                    parameters.files += self._files(node, file)
+                    parameters.files += self._inferred_files(node, file)
                     parameters.computed = parameters.computed or not (file or pattern)
                 if block.kind != "definition" and parameters.folder not in block.parameters:
                     block.parameters.insert(0, parameters.folder)
@@ -78,7 +80,7 @@ class FileReads:
             function = self.plan.functions[name]
             self.plan.functions[name] = replace(function, extras=(*function.extras, parameters.folder))
 
-    def _functions(self) -> dict[str, ast.stmt]:
+    def _defined_functions(self) -> dict[str, ast.stmt]:
         return {name: function.statement.node for name, function in self.plan.functions.items() if not function.reason}
 
     def _can_take(self, names: set[str]) -> bool:
@@ -95,7 +97,7 @@ class FileReads:
                 return False
         return True
 
-    def _sites(self, node: ast.AST) -> Iterator[tuple[ast.expr, str, bool]]:
+    def _read_sites(self, node: ast.AST) -> Iterator[tuple[ast.expr, str, bool]]:
         """Yield each path that is read: its node, the file if it is a constant, and whether it is a pattern."""
         for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
             path = self.plan.inference.path(call.func)
@@ -105,22 +107,22 @@ class FileReads:
             if opens or pattern or (path.startswith(_READERS) and path not in _NO_FILES):
                 words = [word.value for word in call.keywords if word.arg in _WORDS]
                 for path_node in [*call.args[:1], *words]:
-                    yield from self._site(path_node, pattern)
+                    yield from self._read_site(path_node, pattern)
             elif isinstance(call.func, ast.Attribute) and call.func.attr in _PATH_METHODS and _is_path(path):
                 owner = call.func.value
                 if (
                     not isinstance(owner, ast.Constant)
-                    and self.values.path_of(owner) is not None
+                    and self.values.constant_path(owner) is not None
                     and _opens_for_reading(call)
                 ):
-                    yield from self._site(owner, False)
+                    yield from self._read_site(owner, False)
 
-    def _site(self, path_node: ast.expr, pattern: bool) -> Iterator[tuple[ast.expr, str, bool]]:
+    def _read_site(self, path_node: ast.expr, pattern: bool) -> Iterator[tuple[ast.expr, str, bool]]:
         if isinstance(path_node, ast.Call) and self.plan.inference.path(path_node.func).startswith(
             ("io.", "urllib.", "requests.")
         ):
             return
-        value = self.values.path_of(path_node)
+        value = self.values.constant_path(path_node)
         text = (value or "").replace("\\", "/")
         if "://" in text or PurePosixPath(text).is_absolute() or PurePosixPath(text).name in self.written - {""}:
             return
@@ -132,12 +134,14 @@ class FileReads:
         elif isinstance(path_node, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.JoinedStr | ast.Call):
             yield path_node, "", False
 
-    def _files(self, node: ast.expr, file: str) -> list[str]:
+    def _inferred_files(self, node: ast.expr, file: str) -> list[str]:
         """Return the files of a path, as far as they can be inferred."""
-        text = file or (self.values.path_of(node) or "").replace("\\", "/")
+        text = file or (self.values.constant_path(node) or "").replace("\\", "/")
         return [text] if text and (file or (self.data is not None and is_file(self.data / text))) else []
 
-    def _change(self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int) -> TextChange:
+    def _path_change(
+        self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int
+    ) -> TextChange:
         if file:
             return replacing(node, f"find_data({folder}) / {file!r}")
         lines = [line.encode() for line in source.split("\n")]

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING, TypedDict
 
 from d2c_mlops.convert.plan.model_plan import ModelChoice
-from d2c_mlops.convert.write.document import CellSource
+from d2c_mlops.convert.write.metric_source import score_source
+from d2c_mlops.convert.write.notebook_document import CellSource
 from d2c_mlops.convert.write.parameter_list import CodeParameters
-from d2c_mlops.convert.write.scores import score_source
 
 if TYPE_CHECKING:
     from d2c_mlops.convert.run.inferred_contract import ContractFacts, FieldFacts
     from d2c_mlops.convert.run.model_proof import ProvenModel
-    from d2c_mlops.convert.write.model import ModelSource
+    from d2c_mlops.convert.write.model_source import ModelSource
 
 A_CELL = 25  # columns of a contract in one cell
 
@@ -32,8 +32,8 @@ def contract_source(name: str, described: ContractFacts) -> list[str]:
     for number, part in enumerate(parts):
         constant = "INPUTS" if len(parts) == 1 else f"INPUTS_{number + 1}"
         names.append(constant)
-        cells.append(f"{constant} = {{\n" + "\n".join(f"    {_field(field)}," for field in part) + "\n}")
-    outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field(output)}," for output in described["outputs"]) + "\n}"
+        cells.append(f"{constant} = {{\n" + "\n".join(f"    {_field_line(field)}," for field in part) + "\n}")
+    outputs = "OUTPUTS = {\n" + "\n".join(f"    {_field_line(output)}," for output in described["outputs"]) + "\n}"
     inputs = "INPUTS" if len(parts) == 1 else "{" + ", ".join(f"**{word}" for word in names) + "}"
     whole = (
         f'CONTRACT = Contract(\n    name="{name}",\n    version="1.0.0",\n    key="{described["key"]}",\n'
@@ -42,7 +42,7 @@ def contract_source(name: str, described: ContractFacts) -> list[str]:
     return [*cells, outputs + "\n" + whole]
 
 
-def _field(field: FieldFacts) -> str:
+def _field_line(field: FieldFacts) -> str:
     arguments = [repr(field["kind"]), repr(field["description"])]
     arguments += [f"{key}={value!r}" for key, value in field.items() if key not in ("name", "kind", "description")]
     return f"{field['name']!r}: column({', '.join(arguments)})"
@@ -50,7 +50,7 @@ def _field(field: FieldFacts) -> str:
 
 def class_source(
     name: str,
-    chosen: ModelChoice,
+    model_choice: ModelChoice,
     candidate: ModelSource,
     proven: ProvenModel,
     parameters: CodeParameters,
@@ -72,7 +72,7 @@ def class_source(
     if any(field["name"] == "period" for field in proven["contract"]["outputs"]):
         answers.append('            "period": pd.to_datetime(self.estimator.dates(features)),')
     need = [f["name"] for f in proven["contract"]["inputs"] if not f.get("nullable") and f["name"] != key]
-    load = "self.estimator.records()" if chosen.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
+    load = "self.estimator.records()" if model_choice.kept == "forecast" else f'{candidate.name}({handed})["records"]' if candidate.way is None else "{}({})".format(
         candidate.load_name, ", ".join(f"{load_parameter}=self.{words[load_parameter]}" for load_parameter in candidate.load_parameters)
     )  # fmt: skip
     loaded = (
@@ -82,7 +82,7 @@ def class_source(
     )
     return "\n".join([
         f"class {class_name(name)}(Model):",
-        f'    """{_class_summary(chosen, proven["estimator"], len(proven["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
+        f'    """{_class_summary(model_choice, proven["estimator"], len(proven["contract"]["inputs"]) - 1)}, fitted as in the notebook above."""',
         "",
         "    contract = CONTRACT",
         "    charter = CHARTER",
@@ -109,7 +109,7 @@ def class_source(
         "        }",
         "        return self.contract.check_outputs(pd.DataFrame(answers))",
         "",
-        *_evaluate(chosen, proven["classes"], f"{candidate.name}({handed})"),
+        *_evaluate_method(model_choice, proven["classes"], f"{candidate.name}({handed})"),
         "",
         "    def write(self, folder: Path) -> None:",
         '        save_fitted(self.estimator, folder / "estimator.skops")',
@@ -133,29 +133,29 @@ def class_source(
     ])  # fmt: skip
 
 
-def _class_summary(chosen: ModelChoice, estimator: str, columns: int) -> str:
-    if chosen.kept == "forecast":
-        return f"Forecast of the next {chosen.horizon} periods by {estimator}"
+def _class_summary(model_choice: ModelChoice, estimator: str, columns: int) -> str:
+    if model_choice.kept == "forecast":
+        return f"Forecast of the next {model_choice.horizon} periods by {estimator}"
     return f"{estimator} on {columns} column{'s' * (columns != 1)}"
 
 
-def metric_and_baseline(chosen: ModelChoice, classes: bool) -> tuple[str, str]:
+def metric_and_baseline(model_choice: ModelChoice, classes: bool) -> tuple[str, str]:
     """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         return "mean_absolute_error_in_sample", "last value"
-    metric = score_source(chosen, classes)[0]
-    if chosen.fit.kind == "clusterer":
+    metric = score_source(model_choice, classes)[0]
+    if model_choice.fit.kind == "clusterer":
         return metric, "random clusters"
     return (
-        metric if chosen.held_out else f"{metric}_on_training_data",
+        metric if model_choice.held_out else f"{metric}_on_training_data",
         "most frequent class" if classes else "mean",
     )
 
 
-def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
+def _evaluate_method(model_choice: ModelChoice, classes: bool, training: str) -> list[str]:
     """Return the method that judges the model."""
     head = "    def evaluate(self, tables: Tables, as_of: date) -> Evaluation:"
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         return [
             head,
             '        """Return the mean absolute error one step ahead in sample; the baseline carries the last value forward."""',
@@ -164,9 +164,13 @@ def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
             '        baselines = {"last value": table.naive}',
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
-    plain, score, lower, _ = score_source(chosen, classes)
-    metric, _ = metric_and_baseline(chosen, classes)
-    rows = "on the held-out rows of the notebook" if chosen.held_out else "on the training data; nothing was held out"
+    plain, score, lower, _ = score_source(model_choice, classes)
+    metric, _ = metric_and_baseline(model_choice, classes)
+    rows = (
+        "on the held-out rows of the notebook"
+        if model_choice.held_out
+        else "on the training data; nothing was held out"
+    )
     return [
         head,
         f'        """Return the {plain} {rows}."""',
@@ -174,13 +178,13 @@ def _evaluate(chosen: ModelChoice, classes: bool, training: str) -> list[str]:
         '        features, answers = trained["features"], trained["answers"]',
         '        predicted = trained["model"].predict(features)',
         f"        value = {score}",
-        *_baseline(chosen, score, classes),
+        *_baseline_lines(model_choice, score, classes),
         f'        return Evaluation("{metric}", float(value), {{baseline: float(lazy)}}, {lower}, {{"rows": len(features)}})',
     ]
 
 
-def _baseline(chosen: ModelChoice, score: str, classes: bool) -> list[str]:
-    if chosen.fit.kind == "clusterer":
+def _baseline_lines(model_choice: ModelChoice, score: str, classes: bool) -> list[str]:
+    if model_choice.fit.kind == "clusterer":
         return ['        baseline, shuffled = "random clusters", np.random.default_rng(0).permutation(predicted)',
                 f"        lazy = {score.replace('predicted', 'shuffled')}"]  # fmt: skip
     if classes:
@@ -205,14 +209,14 @@ class ModelTexts(TypedDict):
     model: str
 
 
-def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel) -> ModelTexts:
+def model_texts(model_choice: ModelChoice, candidate: ModelSource, proven: ProvenModel) -> ModelTexts:
     """Return the prose between the cells."""
     estimator = proven["estimator"]
     unused = proven["unused"]
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         enter = (
             "A record is a step ahead: 1 is the first period after the data ends. The forecast of the next "
-            f"{chosen.horizon} periods is stored as a table, so predictions do not need the library."
+            f"{model_choice.horizon} periods is stored as a table, so predictions do not need the library."
         )
     elif candidate.way is None:
         enter = (
@@ -220,16 +224,18 @@ def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel
             "many rows at once (or read other files), which cannot be repeated for a single record."
         )
     else:
-        enter = f"A record is a row of `{candidate.way.start}` before the steps above prepare it. {_learned(candidate.prepare)}"
+        enter = f"A record is a row of `{candidate.way.start}` before the steps above prepare it. {_learned_sentence(candidate.prepare)}"
     if unused:
         shown = ", ".join(f"`{column}`" for column in unused[:8]) + (", …" if len(unused) > 8 else "")
         enter += (
             f" No prediction depends on {shown}, so a record does not contain {'them' if len(unused) > 1 else 'it'}."
         )
-    judged_on = "held out" if chosen.held_out else "trained on (nothing was held out, so the value is too optimistic)"
-    figure = "the author's own metric" if chosen.score else "the usual metric for its kind"
+    judged_on = (
+        "held out" if model_choice.held_out else "trained on (nothing was held out, so the value is too optimistic)"
+    )
+    figure = "the author's own metric" if model_choice.score else "the usual metric for its kind"
     judged = f"It is evaluated by {figure} on the rows that were {judged_on}, and compared with a baseline that needs no model."
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         judged = (
             "It is evaluated by its one-step-ahead error in sample, compared with the last value carried forward. That "
             "is too optimistic: the gate evaluates it at past cutoffs, on periods that it has not seen, before it goes live."
@@ -238,7 +244,7 @@ def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel
         f"Inferred from {proven['rows']} rows at conversion: types, categories, nullable columns. Relax what holds "
         "only for this data."
     )
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         inferred = "The input is the number of periods ahead; the output is the forecast, with the first day of its period where the data has days."
     return {
         "head": f"## The model in production\nThe {estimator} above becomes a model that can be retrained, evaluated, saved "
@@ -252,7 +258,7 @@ def model_texts(chosen: ModelChoice, candidate: ModelSource, proven: ProvenModel
 
 def check_cells(
     name: str,
-    chosen: ModelChoice,
+    model_choice: ModelChoice,
     parameters: CodeParameters,
     candidate: ModelSource,
     proven: ProvenModel,
@@ -269,7 +275,7 @@ def check_cells(
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
 
     intro = "For known records, the model returns the predictions of the notebook, one per record."
-    if chosen.kept == "forecast":
+    if model_choice.kept == "forecast":
         intro = "For a step ahead, the model returns the forecast of the notebook."
     return [
         CellSource("code", f"model = {class_name(name)}({handed}).fit(Tables({{}}), date.fromisoformat(as_of))\nevaluation = model.evaluate(Tables({{}}), model.as_of)\nevaluation".replace("model = ", f"{MODEL_NAME} = ").replace("model.", f"{MODEL_NAME}.")),
@@ -295,7 +301,7 @@ _KEPT = (
 )
 
 
-def _learned(prepare: str) -> str:
+def _learned_sentence(prepare: str) -> str:
     """Return what a preparation keeps of the training data, as a sentence."""
     effects = [what for sign, what in _KEPT if re.search(sign, prepare)]
     if not effects:

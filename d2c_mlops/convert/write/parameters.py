@@ -32,13 +32,13 @@ def extract_parameters(plan: Plan, blocks: list[Block], data: Path | None, defau
     parameters = CodeParameters()
     reads = FileReads(plan, data)
     used_names = plan.names | {block.name for block in blocks}
-    _constants(plan, blocks, parameters)
+    _move_constants(plan, blocks, parameters)
     names_by_literal: dict[tuple[str, str], str] = {}
     for block in blocks:
         if block.kind not in ("step", "plain"):
             continue
         for line in block.lines:
-            for name, change in _literals(line, plan, names_by_literal, used_names, parameters):
+            for name, change in _literal_parameters(line, plan, names_by_literal, used_names, parameters):
                 parameters.changes.setdefault(line.statement.place, []).append(change)
                 if name not in block.parameters:
                     block.parameters.append(name)
@@ -50,13 +50,13 @@ def extract_parameters(plan: Plan, blocks: list[Block], data: Path | None, defau
     return parameters
 
 
-def _constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> None:
+def _move_constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> None:
     """Move `name = literal` to the parameters if the name has no other value."""
     counts: dict[str, int] = {}
     for line in plan.lines:
         for name in line.facts.binds:
             counts[name] = counts.get(name, 0) + 1
-    deleted = {name for line in plan.lines for name in line.facts.deletes} | _keys(plan)
+    deleted = {name for line in plan.lines for name in line.facts.deletes} | _column_name_texts(plan)
     for block in blocks:
         if block.kind not in ("step", "plain"):
             continue
@@ -72,7 +72,7 @@ def _constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> N
             )
             if counts[name] > 1 or early or name in deleted or name.startswith("_") or name in plan.imports.contested:
                 continue
-            literal = _scalar(value)
+            literal = _scalar_literal(value)
             if literal is None or line.kind not in ("work", "plain") or line.facts.opaque:
                 continue
             note = line.statement.comment[:90] or _trailing_comment(line)
@@ -85,7 +85,7 @@ def _constants(plan: Plan, blocks: list[Block], parameters: CodeParameters) -> N
     blocks[:] = [cell for cell in blocks if cell.lines or cell.kind in ("prose", "raw")]
 
 
-def _keys(plan: Plan) -> set[str]:
+def _column_name_texts(plan: Plan) -> set[str]:
     """Names of texts that are column names: they do not become parameters."""
     key_names: set[str] = set()
     for line in plan.lines:
@@ -111,7 +111,7 @@ def _trailing_comment(line: PlanLine) -> str:
     return last.rpartition("#")[2].strip()[:90] if "#" in last and "'" not in last and '"' not in last else ""
 
 
-def _scalar(node: ast.expr) -> int | float | str | bool | None:
+def _scalar_literal(node: ast.expr) -> int | float | str | bool | None:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -123,7 +123,7 @@ def _scalar(node: ast.expr) -> int | float | str | bool | None:
     return value if isinstance(value, int | float | str | bool) else None
 
 
-def _literals(
+def _literal_parameters(
     line: PlanLine,
     plan: Plan,
     names_by_literal: dict[tuple[str, str], str],
@@ -133,40 +133,40 @@ def _literals(
     changes = []
     for call in (node for node in ast.walk(line.statement.node) if isinstance(node, ast.Call)):
         path = plan.inference.path(call.func)
-        if path.startswith((*PLOTS, "statsmodels.graphics.")) or (line.kind == "plain" and not _builds(path)):
+        if path.startswith((*PLOTS, "statsmodels.graphics.")) or (line.kind == "plain" and not _builds_estimator(path)):
             continue
         if line.kind == "show":
             continue
         for word in call.keywords:
             if word.arg not in WORDS or not isinstance(word.value, ast.Constant | ast.Tuple | ast.UnaryOp):
                 continue
-            if (literal := _number(word.value)) is None:
+            if (literal := _number_literal(word.value)) is None:
                 continue
             text = repr(literal)
-            kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _annotation(literal)
+            kind = "float" if word.arg in FLOATS and isinstance(literal, int | float) else _type_annotation(literal)
             owner = naming.estimator_name(path) if path else ""
-            name = _named(word.arg, text, owner, names_by_literal, used_names)
-            parameters.add(CodeParameter(name, kind, text, _owner(call, path), _word(word.arg)))
+            name = _parameter_name(word.arg, text, owner, names_by_literal, used_names)
+            parameters.add(CodeParameter(name, kind, text, _argument_owner(call, path), _name_word(word.arg)))
             changes.append((name, replacing(word.value, name)))
-        for part, name in _dates(call, path):
+        for part, name in _date_literals(call, path):
             text = repr(part.value)
-            text_name = _named(name, text, "", names_by_literal, used_names)
+            text_name = _parameter_name(name, text, "", names_by_literal, used_names)
             if parameters.find(text_name) is None:
                 parameters.every.append(CodeParameter(text_name, "str", text))
             changes.append((text_name, replacing(part, text_name)))
     return changes
 
 
-def _builds(path: str) -> bool:
+def _builds_estimator(path: str) -> bool:
     return path.startswith(("sklearn.", "xgboost.", "lightgbm.", "statsmodels.", "imblearn."))
 
 
-def _owner(call: ast.Call, path: str) -> str:
+def _argument_owner(call: ast.Call, path: str) -> str:
     """The estimator or the function that takes a parameter."""
     return path.rpartition(".")[2] or (call.func.attr if isinstance(call.func, ast.Attribute) else "")
 
 
-def _number(node: ast.expr) -> int | float | tuple[int, ...] | None:
+def _number_literal(node: ast.expr) -> int | float | tuple[int, ...] | None:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
@@ -176,11 +176,11 @@ def _number(node: ast.expr) -> int | float | tuple[int, ...] | None:
     return value if type(value) in (int, float) and value == value else None
 
 
-def _annotation(value: object) -> str:
+def _type_annotation(value: object) -> str:
     return "tuple[int, ...]" if isinstance(value, tuple) else type(value).__name__
 
 
-def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
+def _date_literals(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
     names = ("pandas.Timestamp", "pandas.to_datetime", "pandas.date_range", "numpy.datetime64")
     if path not in names:
         return []
@@ -194,14 +194,16 @@ def _dates(call: ast.Call, path: str) -> list[tuple[ast.Constant, str]]:
     return dates
 
 
-def _word(word: str) -> str:
+def _name_word(word: str) -> str:
     return naming.snake_case(word) if len(word) > 1 else word
 
 
-def _named(word: str, text: str, owner: str, names_by_literal: dict[tuple[str, str], str], used_names: set[str]) -> str:
+def _parameter_name(
+    word: str, text: str, owner: str, names_by_literal: dict[tuple[str, str], str], used_names: set[str]
+) -> str:
     if (word, text) in names_by_literal:
         return names_by_literal[(word, text)]
-    base = _word(word)
+    base = _name_word(word)
     for name in (base, f"{owner}_{base}" if owner else "", *(f"{owner}_{base}_{n}".strip("_") for n in range(2, 99))):
         if name and name not in used_names:
             used_names.add(name)

@@ -19,7 +19,7 @@ import nbformat
 from d2c_mlops import settings as settings_of
 from d2c_mlops.convert.run.folder_copies import read_result
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
-from d2c_mlops.convert.write.document import CellSource
+from d2c_mlops.convert.write.notebook_document import CellSource
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
 
 Attachments = dict[str, dict[str, str]]  # pictures of a cell by name, each as MIME type and base64
@@ -92,9 +92,11 @@ def find_or_make(root: Path, lib: str = "") -> Project:
     """Return the nbdev project at `root`; create it if there is none. Existing files are not changed."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
-    settings = _nbdev(text)
+    settings = _nbdev_settings(text)
     if settings:
-        return _completed(Project(root, settings.get("lib_path", root.name), root / settings.get("nbs_path", "nbs")))
+        return _with_settings(
+            Project(root, settings.get("lib_path", root.name), root / settings.get("nbs_path", "nbs"))
+        )
     lib = lib or re.sub(r"\W+", "_", root.resolve().name).strip("_").lower() or "shop"
     lib = f"lib_{lib}" if lib[0].isdigit() else lib
     lib = f"{lib}_models" if lib in sys.stdlib_module_names or lib in ("d2c_mlops", "nbs", "models", "tests") else lib
@@ -103,17 +105,17 @@ def find_or_make(root: Path, lib: str = "") -> Project:
     if text:
         content = text.rstrip() + "\n\n" + content[content.index("[tool.nbdev]") :]
     pyproject.write_text(content, encoding="utf-8")
-    return _completed(Project(root, lib, root / "nbs"))
+    return _with_settings(Project(root, lib, root / "nbs"))
 
 
-def _nbdev(text: str) -> dict[str, str]:
+def _nbdev_settings(text: str) -> dict[str, str]:
     import tomllib
 
     section = tomllib.loads(text).get("tool", {}).get("nbdev", {}) if text else {}
     return {key: str(value) for key, value in section.items()}
 
 
-def _completed(project: Project) -> Project:
+def _with_settings(project: Project) -> Project:
     ini = project.root / settings_of.FILE
     packages = f"{project.lib}.models"
     if not ini.exists():

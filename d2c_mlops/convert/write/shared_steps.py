@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
-from d2c_mlops.convert.write.functions import function_source, own_parameters
 from d2c_mlops.convert.write.parameter_list import CodeParameters
+from d2c_mlops.convert.write.step_functions import function_source, own_parameters
 
 
 def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> None:
@@ -21,12 +21,12 @@ def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParam
     for block in blocks:
         if block.kind != "step":
             continue
-        block.words = _words(block, plan, parameters)
+        block.words = _keyword_names(block, plan, parameters)
         tree = ast.parse(function_source(block, plan, parameters, {})).body[0]
         assert isinstance(tree, ast.FunctionDef)
         tree.name, tree.body = "f", tree.body[1:]
         exact = ast.dump(tree)
-        key = "\n".join([_renamed(tree), *_comments(block)])
+        key = "\n".join([_with_numbered_names(tree), *_inner_comments(block)])
         first = firsts.setdefault(key, block)
         if first is block or not _are_equal_steps(first, block, exact, plan, parameters):
             continue
@@ -43,7 +43,7 @@ def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParam
                 first.name = naming.unique(first.quiet, used_names, ())
 
 
-def _words(block: Block, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
+def _keyword_names(block: Block, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
     """The parameter names of a function: the library's keywords, if each has one meaning in the function."""
     words = {
         name: parameter.word or name
@@ -62,7 +62,7 @@ def _are_equal_steps(first: Block, block: Block, exact: str, plan: Plan, paramet
     return ast.dump(tree) == exact or first.quiet == block.quiet
 
 
-def _renamed(tree: ast.FunctionDef) -> str:
+def _with_numbered_names(tree: ast.FunctionDef) -> str:
     """Return a function as a text in which its own names are numbers."""
     renamed_tree = ast.parse(ast.unparse(tree)).body[0]
     numbers: dict[str, str] = {}
@@ -79,7 +79,7 @@ def _renamed(tree: ast.FunctionDef) -> str:
     return ast.dump(renamed_tree)
 
 
-def _comments(block: Block) -> list[str]:
+def _inner_comments(block: Block) -> list[str]:
     """The author's comments inside a step; the comment above it stays at its call."""
     text = "\n".join(line.statement.source for line in block.lines).lstrip("\n")
     comments = [

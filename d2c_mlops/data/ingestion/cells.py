@@ -31,8 +31,9 @@ from ..validation import Mask, read_number, read_time
 from ...errors import Failure
 
 # %% auto #0
-__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'identifiers_of', 'numbers_in', 'FormatEvidence', 'decided_format',
-           'without_signs', 'decimal_marks_of', 'plain_numbers', 'iso_dates', 'plain_cells', 'refuse_unreadable']
+__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'refuse_damaged_identifiers', 'numbers_in', 'FormatEvidence',
+           'decided_format', 'without_signs', 'decimal_marks_of', 'plain_numbers', 'iso_dates', 'plain_cells',
+           'refuse_unreadable']
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #cca421a3
 SIGN = r"(?:[$€£¥%]|EUR|USD|GBP|CHF|JPY)"
@@ -58,7 +59,7 @@ class CellNotes:
         self.failures.append(Failure(f"{problem}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
 
 
-def identifiers_of(part: Part, raw: RawTable, report: CellNotes) -> None:
+def refuse_damaged_identifiers(part: Part, raw: RawTable, report: CellNotes) -> None:
     """Refuse identifiers in scientific notation: a spreadsheet has cut their last digits, so that different ones are equal."""
     for column in (name for name in raw.identifiers if name in part.frame):
         cells = part.frame[column]
@@ -118,19 +119,19 @@ class FormatEvidence:
 
     columns: Mapping[str, dict[str, str]]
 
-    def of_file(self) -> set[str]:
+    def marks_of_all_columns(self) -> set[str]:
         """Return all that any column shows."""
         return {key for marks in self.columns.values() for key in marks}
 
 
-def decided_format(column: str, shown: FormatEvidence, siblings: Sequence[FormatEvidence]) -> str:
+def decided_format(column: str, column_formats: FormatEvidence, sibling_formats: Sequence[FormatEvidence]) -> str:
     """Return what column, file or sibling files show without contradiction, or an empty text."""
-    column_marks = set(shown.columns.get(column, {}))
+    column_marks = set(column_formats.columns.get(column, {}))
     for keys in (
         column_marks,
-        shown.of_file(),
-        {k for s in siblings for k in s.columns.get(column, {})},
-        {k for s in siblings for k in s.of_file()},
+        column_formats.marks_of_all_columns(),
+        {k for s in sibling_formats for k in s.columns.get(column, {})},
+        {k for s in sibling_formats for k in s.marks_of_all_columns()},
     ):
         if keys:
             return next(iter(keys)) if len(keys) == 1 else ""
@@ -179,29 +180,29 @@ def decimal_marks_of(part: Part, names: Sequence[str], raw: RawTable) -> FormatE
     return FormatEvidence(marks)
 
 
-def plain_numbers(parts: Sequence[Part], raw: RawTable, form: FileFormat, report: CellNotes) -> list[Part]:
+def plain_numbers(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts with the numbers of text files in plain notation."""
     names = [numbers_in(part, raw, report) for part in parts]
     parts = [without_signs(part, number_names, raw, report) for part, number_names in zip(parts, names, strict=True)]
     shown = [decimal_marks_of(part, number_names, raw) for part, number_names in zip(parts, names, strict=True)]
     return [
-        _plain(part, number_names, shown[i], shown, form, report)
+        _part_with_plain_numbers(part, number_names, shown[i], shown, file_format, report)
         for i, (part, number_names) in enumerate(zip(parts, names, strict=True))
     ]
 
 
-def _plain(
+def _part_with_plain_numbers(
     part: Part,
     names: Sequence[str],
     shown: FormatEvidence,
     siblings: Sequence[FormatEvidence],
-    form: FileFormat,
+    file_format: FileFormat,
     report: CellNotes,
 ) -> Part:
     changed, commas, grouped = {}, [], []
     for name in names:
         marks = shown.columns[name]
-        if len(marks) > 1 and not form.decimal:
+        if len(marks) > 1 and not file_format.decimal:
             report.refuse(
                 part,
                 name,
@@ -211,7 +212,7 @@ def _plain(
             continue
         unclear = [text for text in distinct_texts(part.frame[name]) if OPEN.fullmatch(text)] if not marks else []
         mark = (
-            form.decimal
+            file_format.decimal
             or decided_format(name, shown, siblings)
             or ("." if part.separator in ("", ",") or not unclear else "")
         )
@@ -233,7 +234,7 @@ def _plain(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #c9dddc58
-def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, report: CellNotes) -> list[Part]:
+def iso_dates(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts with the dates of text files in ISO 8601."""
     names = [[name for name in raw.times if name in part.frame] for part in parts]
     date_cells = [
@@ -248,15 +249,15 @@ def iso_dates(parts: Sequence[Part], raw: RawTable, form: FileFormat, report: Ce
         FormatEvidence({name: order_evidence(cells) for name, cells in texts_by_name.items()})
         for texts_by_name in texts
     ]
-    return [_dated(part, texts[i], shown[i], shown, form, report) for i, part in enumerate(parts)]
+    return [_part_with_iso_dates(part, texts[i], shown[i], shown, file_format, report) for i, part in enumerate(parts)]
 
 
-def _dated(
+def _part_with_iso_dates(
     part: Part,
     texts: Mapping[str, list[str]],
     shown: FormatEvidence,
     siblings: Sequence[FormatEvidence],
-    form: FileFormat,
+    file_format: FileFormat,
     report: CellNotes,
 ) -> Part:
     changed = {}
@@ -266,12 +267,12 @@ def _dated(
             report.refuse(part, name, "the year has two digits, write four", short)
             continue
         orders, unclear = shown.columns[name], [text for text in cells if is_ambiguous(text)]
-        if len(orders) > 1 and not form.dates:
+        if len(orders) > 1 and not file_format.dates:
             report.refuse(
                 part, name, "days and months are in both orders (--dates declares which)", list(orders.values())
             )
             continue
-        order = form.dates or decided_format(name, shown, siblings)
+        order = file_format.dates or decided_format(name, shown, siblings)
         if unclear and not order:
             report.refuse(
                 part,
@@ -287,11 +288,11 @@ def _dated(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #e2193101
-def plain_cells(parts: Sequence[Part], raw: RawTable, form: FileFormat, report: CellNotes) -> list[Part]:
+def plain_cells(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts of one raw table with numbers and dates in one notation; what cannot be decided is added to the failures."""
     for part in parts:
-        identifiers_of(part, raw, report)
-    plain = iso_dates(plain_numbers(parts, raw, form, report), raw, form, report)
+        refuse_damaged_identifiers(part, raw, report)
+    plain = iso_dates(plain_numbers(parts, raw, file_format, report), raw, file_format, report)
     if raw.name not in SCHEMAS and not raw.checked and not report.failures:
         for part in plain:
             refuse_unreadable(part, raw, report)

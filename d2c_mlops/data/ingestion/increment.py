@@ -16,25 +16,32 @@ import sqlalchemy as sa
 
 from ..days import zone_of
 from ..sources.files import FileFormat, files_below
-from .joining import period_of
+from .joining import file_period
 from ..layouts.discovery import Mapped, find_layout
 from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from ..origin import Origin
 from .overlap import RowChanges, compare, merge
 from .reading import Reading, read_location
 from ..schemas import INTERVALS, PLANS, TIME_COLUMN
-from ..sources.fetch import URL, chosen_tables, engine_of, read_query, without_password, sql_trouble
+from d2c_mlops.data.sources.fetch import (
+    URL,
+    chosen_tables,
+    engine_of,
+    read_query,
+    without_password,
+    translate_sql_errors,
+)
 from ..store import write, write_atomic
 from ..tables import Tables
 from ..validation import validate, validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, same_days, zone_change
+from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, move_days_to_zone, zone_change
 from ...errors import UsageError
 from ...file_lock import lock
 from ...suppression import leave_out
 from ...settings.parsing import home_path
 
 # %% auto #0
-__all__ = ['SourceState', 'new_files', 'same_source', 'read_since', 'Increment', 'read_new', 'ingest_new']
+__all__ = ['SourceState', 'new_files', 'must_read_all', 'read_since', 'Increment', 'read_new', 'ingest_new']
 
 # %% ../../../nbs/data/ingestion/increment.ipynb #43a60959
 @dataclass
@@ -77,12 +84,12 @@ def new_files(location: str, memory: SourceState) -> dict[str, list[int]]:
     stats = {name: (folder / name).stat() for name in files_below(folder)}
     marks = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     new = [name for name, mark in marks.items() if memory.files.get(name) != mark]
-    periods = {name: period_of(name) or () for name in new}
+    periods = {name: file_period(name) or () for name in new}
     dated = not memory.files and all(periods.values())
     return {name: marks[name] for name in sorted(new, key=lambda n: (periods[n] if dated else (), marks[n][1], n))}
 
 
-def same_source(location: str, files: Mapping[str, list[int]], memory: SourceState, former: Manifest | None) -> bool:
+def must_read_all(location: str, files: Mapping[str, list[int]], memory: SourceState, former: Manifest | None) -> bool:
     """Return whether a folder is to be read as a whole, because a file has changed and the dataset holds nothing but its files."""
     if former is None or not memory.digest or former.digest != memory.digest:
         return False
@@ -97,7 +104,7 @@ def read_since(location: str, column: str, since: datetime, zone: str = "UTC") -
     zone; the earlier one counts.
     """
     least = min(since.astimezone(clock).replace(tzinfo=None) for clock in (UTC, zone_of(zone)))
-    with sql_trouble(location), engine_of(location).connect() as connection:
+    with translate_sql_errors(location), engine_of(location).connect() as connection:
         frames = {}
         for name, table in chosen_tables(connection, location).items():
             query = sa.select(sa.text("*")).select_from(table)
@@ -123,7 +130,7 @@ class Increment:
 def read_new(
     location: str,
     layout: str | None,
-    form: FileFormat | None,
+    file_format: FileFormat | None,
     column: str,
     late: timedelta,
     memory: SourceState,
@@ -133,10 +140,10 @@ def read_new(
     """Return the raw tables that may hold something new, and the files that they are from."""
     if home_path(location).is_dir():
         files = new_files(location, SourceState() if whole else memory)
-        return read_location(location, layout, form, only=list(files)), files
+        return read_location(location, layout, file_format, only=list(files)), files
     if URL.match(location) and column and memory.watermark is not None:
         return Reading(read_since(location, column, memory.watermark - late, zone), {}, Origin()), {}
-    return read_location(location, layout, form), {}
+    return read_location(location, layout, file_format), {}
 
 # %% ../../../nbs/data/ingestion/increment.ipynb #a5bbc2bd
 def ingest_new(
@@ -145,7 +152,7 @@ def ingest_new(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
-    form: FileFormat | None = None,  # what is declared about text files
+    file_format: FileFormat | None = None,  # what is declared about text files
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     column: str = "",  # of a database's table: when a row was made
     late: timedelta = timedelta(days=7),  # how long rows may come behind the watermark
@@ -168,9 +175,9 @@ def ingest_new(
         if memory.source and without_password(memory.source) != without_password(location):
             memory = SourceState()
         fresh = new_files(location, memory) if home_path(location).is_dir() else {}
-        whole = same_source(location, fresh, memory, former)
+        whole = must_read_all(location, fresh, memory, former)
         now = zone or (former.zone if former else "UTC")
-        reading, files = read_new(location, layout, form, column, late, memory, now, whole)
+        reading, files = read_new(location, layout, file_format, column, late, memory, now, whole)
         tried = {file for names in reading.files.values() for file in names}
         unchanged = former is not None and bool(files) and tried <= set(memory.unread)
         if unchanged or not any(len(frame) for frame in reading.frames.values()):
@@ -184,12 +191,12 @@ def ingest_new(
             memory.save(memory_file)
             return Increment(former, RowChanges(), memory.watermark, 0, reading.notes, unread)
         by_row = URL.match(location) is not None and bool(column)
-        return _put_in(
+        return _store_new_rows(
             reading, files, memory, memory_file, location, name, store, layout, zone, created_at, whole, by_row
         )
 
 # %% ../../../nbs/data/ingestion/increment.ipynb #c82421d8
-def _put_in(
+def _store_new_rows(
     reading: Reading,
     files: dict[str, list[int]],
     memory: SourceState,
@@ -210,7 +217,7 @@ def _put_in(
     news = RowChanges()
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
     choice = _zone_of(mapped, zone, old, where)
-    before = {table: same_days(table, old[table], old.zone, choice.zone) for table in old}
+    before = {table: move_days_to_zone(table, old[table], old.zone, choice.zone) for table in old}
     located, notes = localize_all(mapped.frames, choice.zone)
     checked_new = {table: validate(table, frame, where, reading.origin) for table, frame in located.items()}
     rows, left_out = leave_out(checked_new, store, name)
@@ -220,7 +227,7 @@ def _put_in(
         else:
             frames[table], changes = merge(table, before.get(table), fresh, memory.watermark, whole=not by_row)
         news += changes
-    checked = validate_all({**before, **frames}, where=where)
+    checked = validate_all({**before, **frames}, source_name=where)
     unread = reading.left_out(chosen.name)
     unused = [
         f"{', '.join(reading.files[n])}: not read, not used by the layout {chosen.name}" for n in reading.unused(chosen)
@@ -248,8 +255,8 @@ def _put_in(
     return Increment(manifest, news, latest, len(marks), tuple(notes), unread)
 
 
-def _zone_of(mapped: Mapped, zone: str | None, old: Tables, where: str) -> ZoneChoice:
-    choice = choose_zone(mapped.frames, zone, mapped.zone, where)
+def _zone_of(mapped: Mapped, zone: str | None, old: Tables, source_name: str) -> ZoneChoice:
+    choice = choose_zone(mapped.frames, zone, mapped.zone, source_name)
     if old.manifest is None:
         return choice
-    return continue_zone(choice, mapped.frames, ZoneChoice(old.zone, old.manifest.zone_from), old, where)
+    return continue_zone(choice, mapped.frames, ZoneChoice(old.zone, old.manifest.zone_from), old, source_name)

@@ -25,13 +25,13 @@ from ..sources.fetch import without_password
 from ..store import write
 from ..tables import Tables
 from ..validation import validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, same_days, zone_change
+from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, move_days_to_zone, zone_change
 from ...errors import DataRefused, UsageError
 from ...suppression import leave_out
 
 # %% auto #0
 __all__ = ['IngestResult', 'MappedTables', 'map_tables', 'with_plans', 'map_reading', 'without_forgotten', 'may_keep_rows',
-           'join_stored', 'news_of', 'ingest']
+           'join_stored', 'dataset_changes', 'ingest']
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class MappedTables(NamedTuple):
 
 
 def map_tables(
-    location: str, layout: str | None = None, zone: str | None = None, form: FileFormat | None = None
+    location: str, layout: str | None = None, zone: str | None = None, file_format: FileFormat | None = None
 ) -> MappedTables:
     """Return the validated canonical tables of a location; times without an offset are those of the zone's clocks.
 
     Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows, or
     where the time zone has to be set.
     """
-    return map_reading(read_location(location, layout, form), layout, zone, without_password(location))
+    return map_reading(read_location(location, layout, file_format), layout, zone, without_password(location))
 
 
 def with_plans(reading: Reading, planned: Sequence[str]) -> Reading:
@@ -75,7 +75,7 @@ def with_plans(reading: Reading, planned: Sequence[str]) -> Reading:
 
 
 def map_reading(
-    reading: Reading, layout: str | None, zone: str | None, where: str, stored: Tables | None = None
+    reading: Reading, layout: str | None, zone: str | None, source_name: str, stored: Tables | None = None
 ) -> MappedTables:
     """Return the validated canonical tables of raw ones; raises as `map_tables`, with every failure by file and line.
 
@@ -83,14 +83,14 @@ def map_reading(
     """
     chosen = find_layout(reading.frames, layout)
     mapped = chosen.to_tables(reading.frames)
-    choice = choose_zone(mapped.frames, zone, mapped.zone, where)
+    choice = choose_zone(mapped.frames, zone, mapped.zone, source_name)
     if stored is not None and stored.manifest is not None:
         former = ZoneChoice(stored.zone, stored.manifest.zone_from)
-        choice = continue_zone(choice, mapped.frames, former, stored, where)
+        choice = continue_zone(choice, mapped.frames, former, stored, source_name)
     frames, notes = localize_all(mapped.frames, choice.zone)
-    checked = validate_all(frames, where=where, origin=reading.origin)
+    checked = validate_all(frames, source_name=source_name, origin=reading.origin)
     if not any(len(frame) for frame in checked.values()):
-        raise DataRefused("there are no rows", where=where, next="export it again, with its rows")
+        raise DataRefused("there are no rows", where=source_name, next="export it again, with its rows")
     unused = [
         f"{', '.join(reading.files[name])}: not read, {len(reading.frames[name]):,} rows: not used by the layout {chosen.name}"
         for name in reading.unused(chosen)
@@ -128,45 +128,53 @@ def may_keep_rows(former: Manifest, frames: Mapping[str, pd.DataFrame], replace:
 
 def join_stored(
     store: Path,
-    former: Manifest,
+    former_manifest: Manifest,
     reading: Reading,
     mapped: MappedTables,
     layout: str | None,
     zone: str | None,
     replace: str,
-    where: str,
+    source_name: str,
 ) -> tuple[MappedTables, dict[str, pd.DataFrame], tuple[str, ...]]:
     """Return the new tables, the same with the rows of the dataset that stay, and a note about these."""
-    stored = Tables.open(store, former.name)
-    frames, stay = replace_period(dict(stored), mapped.frames, replace, former.name, where)
+    stored = Tables.open(store, former_manifest.name)
+    frames, stay = replace_period(dict(stored), mapped.frames, replace, former_manifest.name, source_name)
     if not stay:
         return mapped, mapped.frames, ()
-    plans_alone = set(INTERVALS) >= set(mapped.frames) or set(INTERVALS) >= set(former.tables)
-    if former.layout != mapped.layout and not plans_alone:
+    plans_alone = set(INTERVALS) >= set(mapped.frames) or set(INTERVALS) >= set(former_manifest.tables)
+    if former_manifest.layout != mapped.layout and not plans_alone:
         raise DataRefused(
-            f"the dataset {former.name} was read with the layout {former.layout}, this source with {mapped.layout}",
-            where=where,
+            f"the dataset {former_manifest.name} was read with the layout {former_manifest.layout}, this source with {mapped.layout}",
+            where=source_name,
             next="give it another name, or replace the whole dataset: --replace all",
         )
-    if mapped.zone.zone != former.zone and zone is not None and former.zone_from not in ("offsets", "source"):
+    if (
+        mapped.zone.zone != former_manifest.zone
+        and zone is not None
+        and former_manifest.zone_from not in ("offsets", "source")
+    ):
         raise DataRefused(
-            f"{stay:,} rows of the dataset that are not in this source were read in the time zone {former.zone}, not {zone}",
-            where=where,
-            next=f"ingest the whole history with --replace all, or this source with --zone {former.zone}",
+            f"{stay:,} rows of the dataset that are not in this source were read in the time zone {former_manifest.zone}, not {zone}",
+            where=source_name,
+            next=f"ingest the whole history with --replace all, or this source with --zone {former_manifest.zone}",
         )
-    if mapped.zone.zone != former.zone:
+    if mapped.zone.zone != former_manifest.zone:
         if zone is None:
-            mapped = without_forgotten(map_reading(reading, layout, zone, where, stored), store, former.name)
-        moved = {t: same_days(t, frame, former.zone, mapped.zone.zone) for t, frame in stored.items()}
-        frames, stay = replace_period(moved, mapped.frames, replace, former.name, where)
+            mapped = without_forgotten(
+                map_reading(reading, layout, zone, source_name, stored), store, former_manifest.name
+            )
+        moved = {t: move_days_to_zone(t, frame, former_manifest.zone, mapped.zone.zone) for t, frame in stored.items()}
+        frames, stay = replace_period(moved, mapped.frames, replace, former_manifest.name, source_name)
     if set(INTERVALS) >= set(mapped.frames):
-        zone_from = former.zone_from if mapped.zone.zone == former.zone else mapped.zone.zone_from
-        mapped = mapped._replace(layout=former.layout, zone=replace_fields(mapped.zone, zone_from=zone_from))
+        zone_from = former_manifest.zone_from if mapped.zone.zone == former_manifest.zone else mapped.zone.zone_from
+        mapped = mapped._replace(layout=former_manifest.layout, zone=replace_fields(mapped.zone, zone_from=zone_from))
     note = f"{stay:,} rows of the dataset that are not in this source stay; --replace all drops them"
-    return mapped, validate_all(frames, where=where), (note,)
+    return mapped, validate_all(frames, source_name=source_name), (note,)
 
 
-def news_of(store: Path, former: Manifest | None, frames: Mapping[str, pd.DataFrame], changed: bool) -> RowChanges:
+def dataset_changes(
+    store: Path, former: Manifest | None, frames: Mapping[str, pd.DataFrame], changed: bool
+) -> RowChanges:
     """Return what is different between the former version of a dataset and new tables."""
     if former is None or not changed:
         rows = sum(len(frame) for frame in frames.values())
@@ -182,7 +190,7 @@ def ingest(
     *,
     store: Path,
     layout: str | None = None,  # found by the columns where it is not given
-    form: FileFormat | None = None,  # what is declared about text files
+    file_format: FileFormat | None = None,  # what is declared about text files
     replace: str = "period",  # of an older version of the dataset: its rows of the same period, only the same orders, or all
     zone: str | None = None,  # time zone of the shop; found in the times where it is neither given nor was set before
     planned: Sequence[str] = (),  # columns of a sales file that are known ahead
@@ -196,7 +204,7 @@ def ingest(
     former = read_manifest(store, name) if name in list_datasets(store) else None
     if former is not None and former.zone_from == "set":
         zone = zone or former.zone
-    reading = with_plans(read_location(location, layout, form), planned)
+    reading = with_plans(read_location(location, layout, file_format), planned)
     where = without_password(location)
     mapped = without_forgotten(map_reading(reading, layout, zone, where), store, name)
     frames = mapped.frames
@@ -215,5 +223,5 @@ def ingest(
         zone_from=mapped.zone.zone_from,
     )
     change = zone_change(former.zone, manifest.zone) if former is not None else ()
-    news = news_of(store, former, frames, changed)
+    news = dataset_changes(store, former, frames, changed)
     return IngestResult(manifest, changed, (*mapped.notes, *kept_notes, *change), reading.left_out(mapped.layout), news)

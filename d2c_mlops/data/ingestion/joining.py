@@ -35,9 +35,9 @@ from ..validation import read_number, read_text, read_time, refusal
 from ...errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'period_of', 'table_of', 'column_differences',
-           'concatenated', 'without_repeats', 'split_keys', 'row_hashes', 'with_unique_labels', 'sort_key', 'join',
-           'totals_key']
+__all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'file_period', 'matching_table', 'column_differences',
+           'concatenated', 'without_repeats', 'keys_cut_between_parts', 'row_hashes', 'with_unique_labels', 'sort_key',
+           'join', 'totals_key']
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #4bb360c7
 DATED = re.compile(r"(?<![-_. ])[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$", re.DOTALL)
@@ -55,20 +55,20 @@ def plain_stem(name: str) -> str:
     return stem.lower().strip("-_. ").replace("-", "_").replace(" ", "_")
 
 
-def period_of(name: str) -> tuple[int, ...] | None:
+def file_period(name: str) -> tuple[int, ...] | None:
     """Return the year, month and day that a file's name carries, or None."""
     matches = list(PERIOD.finditer(str(PurePosixPath(name).with_name(stem_of(name)))))
     return tuple(int(number) for number in matches[-1].groups() if number) if matches else None
 
 
-def table_of(part: Part, known_layouts: Sequence[Layout], home: str = "") -> tuple[str, RawTable]:
+def matching_table(part: Part, known_layouts: Sequence[Layout], home: str = "") -> tuple[str, RawTable]:
     """Return which table a part belongs to, and what is declared of it; `home` is the name of the folder that all parts lie in."""
     for layout in known_layouts:
         for table in getattr(layout, "raw_tables", ()):
             if has_most_columns(part.frame, table.columns):
                 return (table.name or layout.name if table.join else stem_of(part.name)), table
     stems = [plain_stem(part.name), *map(plain_stem, reversed(PurePosixPath(part.name).parts[:-1]))]
-    table_name = next((stem for stem in stems if stem in SCHEMAS), None) or _beginning(stems[0], part.frame)
+    table_name = next((stem for stem in stems if stem in SCHEMAS), None) or _table_by_prefix(stems[0], part.frame)
     table_name = (
         table_name or canonical_name("", part.frame) or (plain_stem(home) if plain_stem(home) in SCHEMAS else None)
     )
@@ -77,7 +77,7 @@ def table_of(part: Part, known_layouts: Sequence[Layout], home: str = "") -> tup
     return plain_stem(part.name), RawTable(tuple(sorted(map(str, part.frame.columns))))
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #27ee2a04
-def _beginning(stem: str, frame: pd.DataFrame) -> str | None:
+def _table_by_prefix(stem: str, frame: pd.DataFrame) -> str | None:
     """Return the table whose name a stem begins with, such as customers_berlin, where the columns are those of that table."""
     for table in sorted(SCHEMAS, key=len, reverse=True):
         in_schema = [column in SCHEMAS[table].columns for column in frame.columns]
@@ -122,28 +122,28 @@ def concatenated(table: str, raw: RawTable, parts: Sequence[Part]) -> pd.DataFra
     frames = [part.frame.assign(**{c: v for c, v in defaults.items() if c not in part.frame}) for part in parts]
     for column in union:
         if len({str(frame[column].dtype) for frame in frames if column in frame}) > 1:
-            same = _written if column in raw.times else _plain
+            same = _times_as_text if column in raw.times else _plain_times
             frames = [
                 frame.assign(**{column: same(frame[column], raw)}) if column in frame else frame for frame in frames
             ]
     return pd.concat(frames) if len(frames) > 1 else frames[0]
 
 
-def _written(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
+def _times_as_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
     """Return times as text, with their own UTC offset where they have one: it says whose days count."""
     if column.dtype == "str":
         return column
     return column.astype(object).map(lambda t: t.isoformat() if isinstance(t, date) else t, na_action="ignore")
 
 
-def _plain(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
+def _plain_times(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
     reader = read_number if column.name in raw.numbers else read_text
     values, bad = reader(column)
     return column.astype(object) if bad.any() else values
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #aeb10003
 def without_repeats(
-    table: str, raw: RawTable, frame: pd.DataFrame, number: Ints, names: Sequence[str], ordered: bool
+    table: str, raw: RawTable, frame: pd.DataFrame, number: Ints, names: Sequence[str], in_time_order: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows with each key from one part only, and notes; `number` is the part of each row, the later ones higher.
 
@@ -165,12 +165,12 @@ def without_repeats(
     groups = rows.groupby(["key", "part"])["hash"].agg(["sum", "size"]).reset_index()
     kinds = groups.groupby("key").agg(sums=("sum", "nunique"), sizes=("size", "nunique"), last=("part", "max"))
     differ = kinds.index[(kinds["sums"] > 1) | (kinds["sizes"] > 1)]
-    later = _later_is_known(groups[groups["key"].isin(differ)], names, ordered)
-    cut = differ[:0] if later else differ.intersection(split_keys(frame.iloc[at], rows, raw))
+    later = _later_is_known(groups[groups["key"].isin(differ)], names, in_time_order)
+    cut = differ[:0] if later else differ.intersection(keys_cut_between_parts(frame.iloc[at], rows, raw))
     differ = differ.difference(cut)
     files = ", ".join(names[i] for i in sorted(groups["part"].unique())[:4])
     if len(differ) and not later:
-        raise _conflict(table, key, groups, differ, names)
+        raise _column_conflict(table, key, groups, differ, names)
     keep = np.ones(len(frame), bool)
     last = rows["part"].to_numpy() == rows["key"].map(kinds["last"]).to_numpy()
     keep[at] = last | rows["key"].isin(cut).to_numpy()
@@ -195,7 +195,7 @@ def _key_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
     return read_text(column)[0] if bad.any() else instants.dt.strftime("%Y-%m-%d").astype("str")
 
 
-def split_keys(frame: pd.DataFrame, rows: pd.DataFrame, raw: RawTable) -> pd.Index[Any]:
+def keys_cut_between_parts(frame: pd.DataFrame, rows: pd.DataFrame, raw: RawTable) -> pd.Index[Any]:
     """Return the keys of which no row is in two parts: an export was cut in the middle of an order.
 
     `rows` holds key and part of each row of the frame.
@@ -222,7 +222,7 @@ def row_hashes(frame: pd.DataFrame, raw: RawTable) -> npt.NDArray[np.uint64]:
 def _later_is_known(groups: pd.DataFrame, names: Sequence[str], ordered: bool) -> bool:
     if ordered:
         return True
-    periods = {i: period_of(names[i]) for i in groups["part"].unique()}
+    periods = {i: file_period(names[i]) for i in groups["part"].unique()}
     if any(period is None for period in periods.values()):
         return False
     return bool(
@@ -233,7 +233,9 @@ def _later_is_known(groups: pd.DataFrame, names: Sequence[str], ordered: bool) -
     )
 
 
-def _conflict(table: str, key: str, groups: pd.DataFrame, differ: pd.Index[Any], names: Sequence[str]) -> DataRefused:
+def _column_conflict(
+    table: str, key: str, groups: pd.DataFrame, differ: pd.Index[Any], names: Sequence[str]
+) -> DataRefused:
     failures = []
     for value in differ[:5]:
         files = [names[i] for i in groups.loc[groups["key"] == value, "part"]]
@@ -260,26 +262,26 @@ def with_unique_labels(parts: Sequence[Part]) -> tuple[list[Part], Origin]:
 def sort_key(part: Part) -> tuple[Any, ...]:
     """Return what sorts parts by the date in their names, then by name with numbers by value."""
     pieces = re.split(r"(\d+)", part.name)
-    return (period_of(part.name) or (), [(int(p), "") if p.isdigit() else (-1, p) for p in pieces])
+    return (file_period(part.name) or (), [(int(p), "") if p.isdigit() else (-1, p) for p in pieces])
 
 
 def join(
     parts: Sequence[Part],
     known_layouts: Sequence[Layout],
-    home: str = "",
-    ordered: bool = False,
+    folder_name: str = "",
+    in_time_order: bool = False,
     origin: Origin | None = None,
-    form: FileFormat | None = None,
+    file_format: FileFormat | None = None,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[str, ...]], list[str]]:
-    """Return one frame per table, the files of each table, and notes. `ordered` says that the parts are in the order of time.
+    """Return one frame per table, the files of each table, and notes. `in_time_order` says that the parts are in the order of time.
 
     Numbers and dates of text files are in one notation then. Raises DataRefused where a cell cannot be read, or files of one
     table cannot be joined, without a guess.
     """
     numbers = {part.name: number for number, part in enumerate(parts)}
     groups: dict[tuple[str, RawTable | None], tuple[str, RawTable, list[Part]]] = {}
-    for part in parts if ordered else sorted(parts, key=sort_key):
-        name, raw = table_of(part, known_layouts, home)
+    for part in parts if in_time_order else sorted(parts, key=sort_key):
+        name, raw = matching_table(part, known_layouts, folder_name)
         unknown = raw == RawTable(raw.columns)
         groups.setdefault(("", raw) if unknown else (name if raw.join else part.name, None), (name, raw, []))[2].append(
             part
@@ -289,10 +291,11 @@ def join(
     notes: list[str] = []
     report = CellNotes(origin or Origin())
     plain = [
-        (name, raw, plain_cells(members, raw, form or FileFormat(), report)) for name, raw, members in groups.values()
+        (name, raw, plain_cells(members, raw, file_format or FileFormat(), report))
+        for name, raw, members in groups.values()
     ]
     if report.failures:
-        raise refusal(report.failures, home)
+        raise refusal(report.failures, folder_name)
     notes += report.notes
     for name, raw, members in plain:
         label = (
@@ -302,7 +305,7 @@ def join(
             if stem_of(members[0].name) not in frames
             else members[0].name
         )
-        frames[label], added_notes = _joined_file(label, raw, members, ordered)
+        frames[label], added_notes = _joined_file(label, raw, members, in_time_order)
         files[label] = tuple(sorted((part.name for part in members), key=numbers.__getitem__))
         notes += added_notes
     return frames, files, notes
@@ -330,6 +333,6 @@ def _joined_file(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool)
     if raw.name == "sales_totals":
         raw = replace(raw, key=totals_key(frame, [part.frame for part in parts]))
     frame, repeat_notes = without_repeats(name, raw, frame, number, [part.name for part in parts], ordered)
-    periods = [period_of(part.name) for part in parts]
+    periods = [file_period(part.name) for part in parts]
     frame.attrs["in_order_of_time"] = ordered or (None not in periods and len(set(periods)) == len(periods))
     return frame, [f"{name}: {len(parts)} files joined, {len(frame):,} rows", *notes, *repeat_notes]

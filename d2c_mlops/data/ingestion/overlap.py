@@ -101,13 +101,13 @@ def rows_to_keep(
     key = UNITS.get(table, KEYS[table])
     again = np.isin(_hashes(old[key]), _hashes(new[key])) if new is not None else np.zeros(len(old), bool)
     if table in INTERVALS:
-        return ~again & ~(_planned_again(table, old, new) if mode == "period" else np.zeros(len(old), bool))
+        return ~again & ~(_is_replanned(table, old, new) if mode == "period" else np.zeros(len(old), bool))
     time = TIME_COLUMN.get(table) if table not in UNTIMED else None
     inside = old[time].between(*span).to_numpy(bool) if time and span and mode == "period" else np.zeros(len(old), bool)
     return ~again & ~inside
 
 
-def _planned_again(table: str, old: pd.DataFrame, new: pd.DataFrame | None) -> npt.NDArray[np.bool_]:
+def _is_replanned(table: str, old: pd.DataFrame, new: pd.DataFrame | None) -> npt.NDArray[np.bool_]:
     """Return which rows of a plan begin in the days of new rows and are of the same keys and event or kind."""
     if new is None or new.empty:
         return np.zeros(len(old), bool)
@@ -117,7 +117,7 @@ def _planned_again(table: str, old: pd.DataFrame, new: pd.DataFrame | None) -> n
 
 
 def replace_period(
-    old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame], mode: str, name: str, where: str
+    old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame], mode: str, name: str, source_name: str
 ) -> tuple[dict[str, pd.DataFrame], int]:
     """Return the tables of a dataset with new rows in the place of the old ones of their period, and how many rows outside it stay.
 
@@ -135,7 +135,7 @@ def replace_period(
         return dict(new), 0
     if span is not None and mode == "period":
         for table in sales:
-            _refuse_few(table, old[table], new.get(table), span, name, where)
+            _refuse_partial_replacement(table, old[table], new.get(table), span, name, source_name)
     merged = {
         t: pd.concat([old[t][rows[t]], new[t]], ignore_index=True)
         if t in new
@@ -145,8 +145,8 @@ def replace_period(
     return {**merged, **{t: f for t, f in new.items() if t not in old}}, outside
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #d70c4972
-def _refuse_few(
-    table: str, old: pd.DataFrame, new: pd.DataFrame | None, span: tuple[Any, Any], name: str, where: str
+def _refuse_partial_replacement(
+    table: str, old: pd.DataFrame, new: pd.DataFrame | None, span: tuple[Any, Any], name: str, source_name: str
 ) -> None:
     column, key = TIME_COLUMN[table], KEYS[table][0]
     there = old.loc[old[column].between(*span), key].unique()
@@ -155,6 +155,6 @@ def _refuse_few(
         days = f"{span[0]:%Y-%m-%d} to {span[1]:%Y-%m-%d}"
         raise DataRefused(
             f"{table}: {again:,} of {key} from {days}, where the dataset {name} has {len(there):,}",
-            where=where,
+            where=source_name,
             next="--replace orders replaces only those that are read again, --replace all the whole dataset",
         )

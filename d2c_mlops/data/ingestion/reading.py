@@ -27,7 +27,7 @@ __all__ = ['BUILT_IN', 'parts_at', 'Reading', 'location_name', 'read_location']
 BUILT_IN = ("csv", "parquet", "zip")
 
 
-def parts_at(location: str, form: FileFormat, only: Sequence[str] | None = None) -> Parts:
+def parts_at(location: str, file_format: FileFormat, only: Sequence[str] | None = None) -> Parts:
     """Return the rows of each file or table at a location, and the names of the files there that nothing reads.
 
     `only` names files of a folder, in the order of time. Raises UsageError where nothing reads the location, DataRefused where its files
@@ -36,15 +36,15 @@ def parts_at(location: str, form: FileFormat, only: Sequence[str] | None = None)
     path = home_path(split_location(location)[0])
     files = [path / name for name in files_below(path)] if path.is_dir() else [path] if path.is_file() else []
     with limited_memory(sum(file.stat().st_size for file in files if file.is_file()), location):
-        return _parts(path, location, form, only)
+        return _parts(path, location, file_format, only)
 
 
-def _parts(path: Path, location: str, form: FileFormat, only: Sequence[str] | None) -> Parts:
+def _parts(path: Path, location: str, file_format: FileFormat, only: Sequence[str] | None) -> Parts:
     plugin = next((s for n, s in sources().items() if n not in BUILT_IN and s.matches(location)), None)
     if plugin is None and path.is_dir():
         read = Parts()
         for name in only if only is not None else files_below(path):
-            _add(read, path / name, name, form)
+            _add_file(read, path / name, name, file_format)
         if not read.parts and only is None:
             raise UsageError(
                 f"no file there can be read; there: {', '.join(read.unread[:8]) or 'nothing'}",
@@ -53,19 +53,19 @@ def _parts(path: Path, location: str, form: FileFormat, only: Sequence[str] | No
             )
         return read
     if plugin is None and is_archive(path.name):
-        return archive_parts(location, form)
+        return archive_parts(location, file_format)
     if plugin is None and kind_of(path.name) and path.is_file():
-        return Parts([file_part(existing_path(path, location), path.name, form)])
+        return Parts([file_part(existing_path(path, location), path.name, file_format)])
     source = plugin or find_source(location)
     return Parts([Part(name, frame) for name, frame in source.read(location).items()])
 
 
-def _add(read: Parts, path: Path, name: str, form: FileFormat) -> None:
+def _add_file(read: Parts, path: Path, name: str, file_format: FileFormat) -> None:
     """Add a file of a folder to what was read there."""
     if kind_of(path.name):
-        read.parts.append(file_part(existing_path(path, str(path)), name, form))
+        read.parts.append(file_part(existing_path(path, str(path)), name, file_format))
     elif is_archive(path.name):
-        inside = archive_parts(str(path), form, name)
+        inside = archive_parts(str(path), file_format, name)
         read.parts += inside.parts
         read.unread += inside.unread
     elif plugin := next(
@@ -102,18 +102,18 @@ def location_name(location: str) -> str:
 
 
 def read_location(
-    location: str, layout: str | None = None, form: FileFormat | None = None, only: Sequence[str] | None = None
+    location: str, layout: str | None = None, file_format: FileFormat | None = None, only: Sequence[str] | None = None
 ) -> Reading:
     """Return the raw tables of a location; files of one kind are joined, rows that are in two of them count once.
 
     Raises UsageError where nothing reads the location, DataRefused where a file is broken or cannot be joined without a guess.
     """
-    read = parts_at(location, form or FileFormat(), only)
+    read = parts_at(location, file_format or FileFormat(), only)
     allowed_layouts = [candidate for name, candidate in layouts().items() if layout in (None, name)]
     parts, origin = with_unique_labels(read.parts)
     single = len(parts) == 1
     notes = [note if single else f"{part.name}: {note}" for part in parts for note in part.notes]
     notes += [f"{'' if single else part.name + ': '}no rows under the header" for part in parts if part.frame.empty]
-    frames, files, joined = join(parts, allowed_layouts, location_name(location), only is not None, origin, form)
+    frames, files, joined = join(parts, allowed_layouts, location_name(location), only is not None, origin, file_format)
     notes += joined + [f"{name}: not read, no source reads such a file" for name in read.unread]
     return Reading(frames, files, origin, tuple(notes), tuple(read.unread))

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from .discovery import Mapped, Raw, RawTable, has_most_columns, require
-from .leads import pack
+from .discovery import Mapped, Raw, RawTable, has_most_columns, require_columns
+from .leads import pack_lead_fields
 from ..schemas import LEADS
 from ..validation import read_number
 
 # %% auto #0
-__all__ = ['COLUMNS', 'NAMES', 'MONTHS', 'FIRST_YEAR', 'LAST_YEAR', 'times', 'BankMarketing']
+__all__ = ['COLUMNS', 'NAMES', 'MONTHS', 'FIRST_YEAR', 'LAST_YEAR', 'reconstruct_times', 'BankMarketing']
 
 # %% ../../../nbs/data/layouts/bank_marketing.ipynb #f9a040d7
 COLUMNS: tuple[str, ...] = (
@@ -39,7 +39,7 @@ FIRST_YEAR = 2008
 LAST_YEAR = 2262
 
 
-def times(month: pd.Series[Any], day: pd.Series[Any] | None) -> pd.Series[Any]:
+def reconstruct_times(month: pd.Series[Any], day: pd.Series[Any] | None) -> pd.Series[Any]:
     """Return a time without a zone for each row from its month, the order of rows and, where there is one, the day."""
     number = month.str.lower().map(MONTHS).astype("int64").to_numpy()
     year = FIRST_YEAR + np.r_[0, np.cumsum(number[1:] < number[:-1])]
@@ -84,11 +84,11 @@ class BankMarketing:
         """Return the leads; of several exports the one with the figures about the economy, or else the longest."""
         (label,) = self.used(raw)
         frame = raw[label].reset_index(drop=True)
-        require(frame, COLUMNS, label)
+        require_columns(frame, COLUMNS, label)
         valid_month = frame["month"].str.lower().isin(list(MONTHS)).to_numpy(bool)
         rows = frame.loc[valid_month].reset_index(drop=True)
         day = read_number(rows["day"])[0].fillna(1) if "day" in rows else None
-        scored_at = times(rows["month"], day)
+        scored_at = reconstruct_times(rows["month"], day)
         fixed: dict[str, Any] = {
             "lead_id": [f"{label}-{i:06d}" for i in range(1, len(rows) + 1)],
             "scored_at": scored_at,
@@ -96,7 +96,7 @@ class BankMarketing:
             "outcome": rows["y"],
             "outcome_at": scored_at,
         }
-        packed = pack(rows.drop(columns=["y", "contact"]).assign(**fixed))
+        packed = pack_lead_fields(rows.drop(columns=["y", "contact"]).assign(**fixed))
         notes = [
             f"{label}: {len(rows):,} calls, {len(frame) - len(rows):,} without a month dropped",
             "the year is taken from the order of rows" + ("" if day is not None else ", and so is the day"),

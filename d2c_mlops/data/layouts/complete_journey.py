@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..sources.identifiers import exact_text
-from .discovery import Mapped, Raw, RawTable, has_most_columns, require
+from .discovery import Mapped, Raw, RawTable, has_most_columns, require_columns
 from ..schemas import TIME
 
 # %% auto #0
@@ -60,7 +60,7 @@ class CompleteJourney:
 
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers."""
-        require(raw["transactions"], TRANSACTIONS, "transactions")
+        require_columns(raw["transactions"], TRANSACTIONS, "transactions")
         sales = raw["transactions"].sort_values(["basket_id", "product_id"], kind="stable", ignore_index=True)
         empty = sales["quantity"] <= 0
         money = sales.loc[empty, "sales_value"].sum()

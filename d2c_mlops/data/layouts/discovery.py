@@ -12,15 +12,15 @@ from typing import ClassVar, Protocol
 
 import pandas as pd
 
-from .leads import pack
+from .leads import pack_lead_fields
 from .plans import pack_plan
 from .sales_totals import looks_like_totals, pack_totals
 from ..schemas import INTERVALS, KEYS, SCHEMAS
-from ..sources.fetch import extensions
+from ..sources.fetch import load_entry_points
 from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'COMMON', 'Mapped', 'RawTable', 'Layout', 'layouts', 'has_most_columns', 'require',
+__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'COMMON', 'Mapped', 'RawTable', 'Layout', 'layouts', 'has_most_columns', 'require_columns',
            'find_layout', 'required_columns', 'canonical_name', 'canonical_table', 'Canonical']
 
 # %% ../../../nbs/data/layouts/discovery.ipynb #c59e3f41
@@ -75,7 +75,7 @@ class Layout(Protocol):
 
 def layouts() -> dict[str, Layout]:
     """Return the layouts that are installed, by name."""
-    return extensions("d2c_mlops.layouts")
+    return load_entry_points("d2c_mlops.layouts")
 
 # %% ../../../nbs/data/layouts/discovery.ipynb #b8fd12d3
 def has_most_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> bool:
@@ -83,17 +83,17 @@ def has_most_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> bool:
     return sum(column in frame.columns for column in columns) >= LIKELY * len(columns)
 
 
-def require(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
+def require_columns(frame: pd.DataFrame, columns: tuple[str, ...], source_name: str) -> None:
     """Raise DataRefused that names every missing column and the nearest one there is."""
     failures = []
     for column in (c for c in columns if c not in frame.columns):
         near = get_close_matches(column, [str(c) for c in frame.columns], n=1, cutoff=0.4)
         hint = f"; the nearest column there is {near[0]!r}" if near else ""
-        failures.append(Failure(f"column {column!r} is missing{hint}", where))
+        failures.append(Failure(f"column {column!r} is missing{hint}", source_name))
     if failures:
         raise DataRefused(
             "columns are missing",
-            where=where,
+            where=source_name,
             next="rename the columns named above in the source, or export them",
             failures=failures,
         )
@@ -189,7 +189,7 @@ class Canonical:
             if table is None or table in frames:
                 notes.append(f"{name}: {len(frame):,} rows left out, it is no canonical table")
                 continue
-            frame = pack(frame) if table == "leads" else frame
+            frame = pack_lead_fields(frame) if table == "leads" else frame
             if table == "sales_totals" or table in INTERVALS:
                 frame, packing_notes = pack_totals(frame) if table == "sales_totals" else pack_plan(table, frame)
                 notes += packing_notes

@@ -18,7 +18,8 @@ from ..validation import WORDS, read_text
 from ...errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['FIXED', 'OUTCOMES', 'SOURCES', 'TEXTS', 'as_numbers', 'pack', 'json_values', 'unpack', 'as_column', 'campaign']
+__all__ = ['FIXED', 'OUTCOMES', 'SOURCES', 'TEXTS', 'as_numbers', 'pack_lead_fields', 'json_values', 'unpack_lead_fields',
+           'as_column', 'campaign']
 
 # %% ../../../nbs/data/layouts/leads.ipynb #caee1ccc
 FIXED = tuple(name for name in LEADS if name != "fields")
@@ -51,7 +52,7 @@ def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
     return text
 
 
-def pack(frame: pd.DataFrame) -> pd.DataFrame:
+def pack_lead_fields(frame: pd.DataFrame) -> pd.DataFrame:
     """Return raw leads as the canonical table: columns it does not know become the JSON object `fields`."""
     fixed_columns = {name: frame[name] for name in FIXED if name in frame}
     if "outcome" in fixed_columns:
@@ -82,7 +83,7 @@ def json_values(column: pd.Series[Any]) -> list[Any]:
     return [None if gone else v for v, gone in zip(column.tolist(), column.isna().tolist(), strict=True)]
 
 # %% ../../../nbs/data/layouts/leads.ipynb #5f066af6
-def unpack(leads: pd.DataFrame) -> pd.DataFrame:
+def unpack_lead_fields(leads: pd.DataFrame) -> pd.DataFrame:
     """Return the fields of leads as columns beside lead_id and source, with the index of `leads`.
 
     Numbers become float64, everything else str. Raises DataRefused where `fields` holds no JSON object.
@@ -157,7 +158,7 @@ def campaign(leads: int = 3000, days: int = 360, rate: float = 0.12, seed: int =
     if leak:
         minutes = np.round(rng.gamma(2, np.where(won, 9.0, 2.0)), 1)
         raw["call_minutes"] = np.where(rng.random(leads) < 0.3, 0.0, minutes)
-    frame = pack(pd.DataFrame(raw))
+    frame = pack_lead_fields(pd.DataFrame(raw))
     after = pd.to_timedelta(np.ceil(rng.exponential(5, leads) * 86400), unit="s")
     frame = frame.assign(outcome_at=frame["scored_at"] + after)
     return frame[list(LEADS)].astype({"scored_at": TIME, "outcome_at": TIME} | dict.fromkeys(TEXTS, "str"))

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 # %% auto #0
-__all__ = ['Ints', 'Floats', 'PLACES', 'USUAL_PLACES', 'MOST_PLACES', 'places_of', 'needed_places', 'minor', 'major', 'spread',
-           'amount_text']
+__all__ = ['Ints', 'Floats', 'PLACES', 'USUAL_PLACES', 'MOST_PLACES', 'currency_decimals', 'needed_places', 'to_minor_units',
+           'to_major_units', 'allocate_by_weight', 'amount_text']
 
 # %% ../../../nbs/data/layouts/money.ipynb #873c9ff8
 Ints = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ PLACES = {
 USUAL_PLACES, MOST_PLACES = 2, 6  # decimal places of other currencies, and of any amount
 
 
-def places_of(currencies: pd.Series[Any]) -> Ints:
+def currency_decimals(currencies: pd.Series[Any]) -> Ints:
     """Return the decimal places of each currency code (ISO 4217)."""
     return np.asarray(currencies.map(PLACES).fillna(USUAL_PLACES), np.int64)
 
@@ -63,19 +63,19 @@ def needed_places(amounts: Floats, places: Ints) -> Ints:
     return needed
 
 
-def minor(amounts: Floats, places: Ints) -> Ints:
+def to_minor_units(amounts: Floats, decimal_places: Ints) -> Ints:
     """Return amounts in minor units of so many decimal places; missing ones as 0."""
-    units: Ints = np.rint(np.nan_to_num(amounts) * 10.0**places).astype(np.int64)
+    units: Ints = np.rint(np.nan_to_num(amounts) * 10.0**decimal_places).astype(np.int64)
     return units
 
 
-def major(units: Ints, places: Ints) -> Floats:
+def to_major_units(units: Ints, decimal_places: Ints) -> Floats:
     """Return minor units as amounts: the float nearest to the decimal number."""
-    amounts: Floats = units / 10.0**places
+    amounts: Floats = units / 10.0**decimal_places
     return amounts
 
 # %% ../../../nbs/data/layouts/money.ipynb #6cdaed35
-def spread(amounts: Ints, weights: Ints, groups: Ints) -> Ints:
+def allocate_by_weight(amounts: Ints, weights: Ints, groups: Ints) -> Ints:
     """Return the share of each row in the amount of its group, by weight; the shares of a group sum to its amount.
 
     `groups` numbers the group of each row, an index of `amounts`; weights are not negative. A group whose weights are all 0 gets nothing.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..sources.identifiers import exact_text
-from .discovery import Mapped, Raw, RawTable, has_most_columns, require
+from .discovery import Mapped, Raw, RawTable, has_most_columns, require_columns
 from ..validation import read_number, read_text, read_time
 
 # %% auto #0
@@ -99,7 +99,7 @@ def _last_return(
     before: pd.Series[float],
     groups: pd.Series[int],
     times: pd.Series[Any],
-    back: Floats,
+    returned: Floats,
 ) -> pd.Series[Any]:
     """Return by row the time of the first waiting cancellation that a purchase took from: the latest in time."""
     units = cancelled.groupby(groups).transform("max")
@@ -110,7 +110,7 @@ def _last_return(
     source = order[is_cancel][np.minimum(hit, len(ends) - 1)] if len(ends) else np.array([], int)
     when = pd.Series(pd.NaT, index=times.index, dtype=times.dtype)
     target = order[~is_cancel]
-    took = back[target] > 0
+    took = returned[target] > 0
     when.iloc[target[took]] = times.iloc[source[took]].array
     return when
 
@@ -182,7 +182,7 @@ class OnlineRetail:
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers; cancellations are returns of earlier lines."""
         label, frame = next((name, frame) for name, frame in raw.items() if has_most_columns(frame, COLUMNS))
-        require(frame, COLUMNS, label)
+        require_columns(frame, COLUMNS, label)
         lines = read_lines(frame)
         masks = classify_lines(lines)
         sales = lines.loc[masks["kept"]].sort_values(ORDER, ignore_index=True)
@@ -216,8 +216,8 @@ def _orders(sales: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _order_lines(sales: pd.DataFrame, back: Floats, when: pd.Series[Any]) -> pd.DataFrame:
-    lines = sales.assign(back=back, when=when, time=sales.groupby("invoice")["time"].transform("min"))
+def _order_lines(sales: pd.DataFrame, returned: Floats, ordered_at: pd.Series[Any]) -> pd.DataFrame:
+    lines = sales.assign(back=returned, when=ordered_at, time=sales.groupby("invoice")["time"].transform("min"))
     return pd.DataFrame(
         {
             "order_id": lines["invoice"],

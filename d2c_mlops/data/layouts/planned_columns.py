@@ -20,13 +20,14 @@ from ..validation import WORDS, read_text
 from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['MEANINGS', 'KINDS', 'NOTHING', 'meanings', 'event_values', 'intervals', 'rows_ahead', 'split_plans']
+__all__ = ['MEANINGS', 'KINDS', 'NOTHING', 'column_meanings', 'event_values', 'constant_value_intervals', 'rows_ahead',
+           'split_plans']
 
 # %% ../../../nbs/data/layouts/planned_columns.ipynb #91a22aef
 MEANINGS = ("event", "open", "price", "discount")
 
 
-def meanings(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+def column_meanings(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     """Return what each planned column means: event, open, price or discount. `names` are columns, or column=meaning.
 
     Raises UsageError for a column that is not there and for an unknown meaning.
@@ -78,10 +79,15 @@ def event_values(column: pd.Series[Any], name: str) -> dict[str, pd.Series[Any]]
     return {f"{name}={kind}": (words == kind).astype(float) for kind in kinds}
 
 # %% ../../../nbs/data/layouts/planned_columns.ipynb #530fe15a
-def intervals(packed: pd.DataFrame, value: pd.Series[Any]) -> pd.DataFrame:
+def constant_value_intervals(packed_totals: pd.DataFrame, value: pd.Series[Any]) -> pd.DataFrame:
     """Return rows (keys, first_day, last_day, value) of consecutive days with the same value; days without one are left out."""
     rows = pd.DataFrame(
-        {"keys": packed["keys"], "first_day": packed["date"], "last_day": packed["last_day"], "value": value}
+        {
+            "keys": packed_totals["keys"],
+            "first_day": packed_totals["date"],
+            "last_day": packed_totals["last_day"],
+            "value": value,
+        }
     ).dropna(subset=["value"])
     same_for_all = ~rows.duplicated(["first_day", "value"]) == ~rows.duplicated("first_day")
     if same_for_all.all() and len(rows["keys"].unique()) > 1:
@@ -95,11 +101,11 @@ def intervals(packed: pd.DataFrame, value: pd.Series[Any]) -> pd.DataFrame:
     return first.assign(last_day=rows.groupby(number)["last_day"].last().to_numpy())
 
 # %% ../../../nbs/data/layouts/planned_columns.ipynb #10656016
-def rows_ahead(packed: pd.DataFrame) -> pd.Series[bool]:
+def rows_ahead(packed_totals: pd.DataFrame) -> pd.Series[bool]:
     """Return which rows of packed totals have no units and lie after the last day that has any."""
-    units = packed["units"]
+    units = packed_totals["units"]
     empty = units.isna() if units.dtype.kind in "ifb" else read_text(units)[0].str.strip().fillna("").eq("")
-    after: pd.Series[bool] = packed["last_day"] > packed.loc[~empty, "last_day"].max()
+    after: pd.Series[bool] = packed_totals["last_day"] > packed_totals.loc[~empty, "last_day"].max()
     return empty & after
 
 
@@ -114,17 +120,17 @@ def split_plans(raw: Mapping[str, pd.DataFrame], planned: Sequence[str]) -> tupl
             "planned columns belong to a file of sales by day, week or month, and there is none here",
             next="ingest a file with a date, units, a key and these columns, or plans as calendar.csv and promotions.csv",
         )
-    by_column = meanings(planned, [str(column) for column in raw[name].columns])
+    by_column = column_meanings(planned, [str(column) for column in raw[name].columns])
     packed, notes = pack_totals(raw[name].drop(columns=list(by_column)))
     if not pd.api.types.is_datetime64_dtype(packed["date"].dtype):
         return {**raw, name: packed}, notes
     ahead = rows_ahead(packed)
     plans: dict[str, list[pd.DataFrame]] = {}
-    for table, rows in _plans(raw[name], packed, by_column, ahead):
+    for table, rows in _plan_tables(raw[name], packed, by_column, ahead):
         plans.setdefault(table, []).append(rows)
     frames = {**raw, name: packed[~ahead]}
     for table, parts in plans.items():
-        former = [_completed(table, raw[table])] if table in raw else []
+        former = [_complete_plan(table, raw[table])] if table in raw else []
         frames[table] = pd.concat([*former, *parts])
         notes.append(f"{table}: {sum(map(len, parts)):,} rows from the planned columns of {name}")
     if ahead.any():
@@ -134,21 +140,21 @@ def split_plans(raw: Mapping[str, pd.DataFrame], planned: Sequence[str]) -> tupl
     return frames, notes
 
 # %% ../../../nbs/data/layouts/planned_columns.ipynb #e6a12625
-def _completed(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def _complete_plan(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a plan file with the columns of its table, and what is assumed where one is absent."""
     packed = pack_plan(table, frame)[0]
     return packed.assign(**{column: text for column, text in ASSUMED[table].items() if column not in packed})
 
 
-def _plans(
-    raw: pd.DataFrame, packed: pd.DataFrame, by_column: Mapping[str, str], ahead: pd.Series[bool]
+def _plan_tables(
+    raw: pd.DataFrame, packed: pd.DataFrame, by_column: Mapping[str, str], is_ahead: pd.Series[bool]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield table and rows of each planned column."""
     for column, meaning in by_column.items():
         by_event = event_values(raw[column], column)
         values = raw[column]
         empty = values.isna() if values.dtype.kind in "ifb" else read_text(values)[0].isna()
-        if ahead.any() and empty[ahead].all():
+        if is_ahead.any() and empty[is_ahead].all():
             raise DataRefused(
                 "a column that is empty on every row ahead is not known ahead",
                 where=f"sales_totals.{column}",
@@ -159,7 +165,7 @@ def _plans(
                 f"{meaning} is a number", where=f"sales_totals.{column}", next="write numbers, or name it as an event"
             )
         for event, value in by_event.items():
-            rows = intervals(packed, value)
+            rows = constant_value_intervals(packed, value)
             if meaning == "price":
                 yield "prices", rows.rename(columns={"value": "price"})
             elif meaning == "discount":

@@ -117,7 +117,7 @@ def periods(frame: pd.DataFrame, codes: NDArray[np.intp]) -> tuple[dict[str, pd.
     days = labels.to_numpy().astype("datetime64[D]")
     frequency_words = read_text(frame["frequency"])[0].dropna().tolist() if "frequency" in frame else []
     freq = frequency_of(days, codes, frequency_words)
-    first, last = _ends(days, freq, label)
+    first, last = _period_bounds(days, freq, label)
     names = {"D": "days", "W": "weeks", "M": "months"}
     summary = f"totals of {names[freq]}" + (
         "" if freq == "D" else f", {label} is the {'first' if label == 'date' else 'last'} day of each"
@@ -129,7 +129,7 @@ def periods(frame: pd.DataFrame, codes: NDArray[np.intp]) -> tuple[dict[str, pd.
     return columns | {"frequency": pd.Series(freq, index=frame.index, dtype="str")}, summary
 
 # %% ../../../nbs/data/layouts/sales_totals.ipynb #ebc50720
-def _ends(days: Days, freq: str, label: str) -> tuple[Days, Days]:
+def _period_bounds(days: Days, freq: str, label: str) -> tuple[Days, Days]:
     """Return the first and the last day of the periods; raises DataRefused where the dates are not those of one calendar."""
     if freq == "D":
         return days, days

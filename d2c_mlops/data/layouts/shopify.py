@@ -10,11 +10,17 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from .discovery import Mapped, Raw, RawTable, has_most_columns, require
+from .discovery import Mapped, Raw, RawTable, has_most_columns, require_columns
 from ..origin import LINE
 from .shopify_money import AMOUNTS, LINE_NUMBERS, order_money, reconcile
 from .shopify_notes import export_notes
-from .shopify_rows import COLUMNS, ORDER_FIELDS, blocks_of, distinct_orders, kinds_of
+from d2c_mlops.data.layouts.shopify_rows import (
+    COLUMNS,
+    ORDER_FIELDS,
+    rows_with_all_columns,
+    distinct_orders,
+    order_kinds,
+)
 from ..validation import read_text, read_time
 from ...errors import DataRefused
 
@@ -62,13 +68,13 @@ class Shopify:
     def to_tables(self, raw: Raw) -> Mapped:
         """Return orders, order_lines, products and customers; raises DataRefused for orders that contradict themselves."""
         name, frame = next((name, frame) for name, frame in raw.items() if has_most_columns(frame, COLUMNS))
-        require(frame, COLUMNS, name)
-        rows = blocks_of(frame)
+        require_columns(frame, COLUMNS, name)
+        rows = rows_with_all_columns(frame)
         nameless = int(rows["Name"].isna().sum())
         rows = rows[rows["Name"].notna()].reset_index(drop=True)
         rows, notes = distinct_orders(rows, in_order_of_time=bool(frame.attrs.get("in_order_of_time")))
         heads = rows.groupby("order_id", sort=True)[["label", *ORDER_FIELDS]].first() if len(rows) else rows
-        kinds = kinds_of(heads)
+        kinds = order_kinds(heads)
         test = kinds == "test"
         if test.all():
             what = f"all {len(test):,} orders are test orders" if len(test) else "there is no order"
@@ -86,22 +92,24 @@ class Shopify:
         return Mapped(frames | {"customers": _customers(orders)}, (f"{len(orders):,} orders", *notes))
 
 # %% ../../../nbs/data/layouts/shopify.ipynb #9decd9d2
-def _orders(heads: pd.DataFrame, kinds: pd.Series[Any]) -> pd.DataFrame:
-    placed = heads["Created at"].astype(object)
+def _orders(order_rows: pd.DataFrame, kinds: pd.Series[Any]) -> pd.DataFrame:
+    placed = order_rows["Created at"].astype(object)
     cancelled = (
-        heads["Cancelled at"].astype(object).mask((kinds == "never paid") & heads["Cancelled at"].isna(), placed)
+        order_rows["Cancelled at"]
+        .astype(object)
+        .mask((kinds == "never paid") & order_rows["Cancelled at"].isna(), placed)
     )
     return pd.DataFrame(
         {
-            "order_id": heads.index.astype("str"),
-            "customer_id": pseudonyms(heads["Email"]).to_numpy(),
-            "channel": read_text(heads["Source"])[0].fillna("unknown").to_numpy(),
-            "currency": heads["Currency"].to_numpy(),
-            "ordered_at": shopify_times(heads["Created at"]).array,
-            "paid_at": shopify_times(heads["Paid at"]).array,
-            "fulfilled_at": shopify_times(heads["Fulfilled at"]).array,
+            "order_id": order_rows.index.astype("str"),
+            "customer_id": pseudonyms(order_rows["Email"]).to_numpy(),
+            "channel": read_text(order_rows["Source"])[0].fillna("unknown").to_numpy(),
+            "currency": order_rows["Currency"].to_numpy(),
+            "ordered_at": shopify_times(order_rows["Created at"]).array,
+            "paid_at": shopify_times(order_rows["Paid at"]).array,
+            "fulfilled_at": shopify_times(order_rows["Fulfilled at"]).array,
             "cancelled_at": shopify_times(cancelled).array,
-            "country": heads["Shipping Country"].to_numpy(),
+            "country": order_rows["Shipping Country"].to_numpy(),
             "source": "shopify",
         }
     )

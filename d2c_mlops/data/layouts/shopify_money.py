@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .money import Ints, major, minor, needed_places, places_of, spread
+from d2c_mlops.data.layouts.money import (
+    Ints,
+    to_major_units,
+    to_minor_units,
+    needed_places,
+    currency_decimals,
+    allocate_by_weight,
+)
 from .shopify_refunds import RefundedLine, RefundPiece, refunded_lines
-from .shopify_rows import status_of, looks_like_tip
+from .shopify_rows import financial_status, looks_like_tip
 from ..validation import read_number, read_text
 from ...errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['AMOUNTS', 'LINE_NUMBERS', 'LINES', 'head_numbers', 'line_items', 'tips_of', 'discounts_of', 'OrderMoney',
-           'order_money', 'added_taxes', 'net_of', 'reconcile']
+__all__ = ['AMOUNTS', 'LINE_NUMBERS', 'LINES', 'head_numbers', 'line_items', 'is_tip', 'discounts_of', 'OrderMoney',
+           'order_money', 'added_taxes', 'net_line_values', 'reconcile']
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #c363b44e
 AMOUNTS = (
@@ -35,18 +42,18 @@ AMOUNTS = (
 LINE_NUMBERS = ("quantity", "price", "discount")
 
 
-def head_numbers(heads: pd.DataFrame) -> pd.DataFrame:
+def head_numbers(order_rows: pd.DataFrame) -> pd.DataFrame:
     """Return the amounts of the orders as numbers; raises DataRefused with the orders whose amounts cannot be read."""
     numbers, failures = {}, []
     for column in AMOUNTS:
-        numbers[column], bad = read_number(heads[column])
-        for order, value in heads.loc[bad, column].head(5).items():
+        numbers[column], bad = read_number(order_rows[column])
+        for order, value in order_rows.loc[bad, column].head(5).items():
             failures.append(Failure(f"{column} of order {order} is no number ({value!r})", column))
     if failures:
         raise DataRefused(
             "amounts of orders cannot be read", next="export the orders again, or correct the cells", failures=failures
         )
-    return pd.DataFrame(numbers, index=heads.index)
+    return pd.DataFrame(numbers, index=order_rows.index)
 
 
 def line_items(rows: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
@@ -74,14 +81,14 @@ def line_items(rows: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     return items.sort_values(keys if readable else keys[:3], kind="stable", ignore_index=True), readable
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #8fe8d858
-def tips_of(items: pd.DataFrame, heads: pd.DataFrame) -> pd.Series[Any]:
+def is_tip(items: pd.DataFrame, order_rows: pd.DataFrame) -> pd.Series[Any]:
     """Return which lines are tips: those that look like one, unless the order's Subtotal holds them."""
     if not items["tip"].any():
         return items["tip"]
     worth = items["quantity"] * items["price"]
     order = items["order_id"]
     off = items["discount"].groupby(order).sum()
-    expected_subtotal = heads["Subtotal"] + heads["Discount Amount"].fillna(0.0)
+    expected_subtotal = order_rows["Subtotal"] + order_rows["Discount Amount"].fillna(0.0)
     fits = {}
     for label, counted in (("with", worth), ("without", worth.where(~items["tip"], 0.0))):
         total = counted.groupby(order).sum()
@@ -104,8 +111,8 @@ def discounts_of(gross: Ints, off: Ints, order: Ints, subtotals: Ints, total_due
     missing_discount = np.where(due >= line_discounts, np.minimum(due, listed) - line_discounts, 0)
     less = (due < line_discounts) & (due >= 0)
     discountable = np.maximum(gross - off, 0)
-    result: Ints = off + spread(np.maximum(missing_discount, 0), discountable, order)
-    return np.where(less[order], spread(np.where(less, due, 0), off, order), result)
+    result: Ints = off + allocate_by_weight(np.maximum(missing_discount, 0), discountable, order)
+    return np.where(less[order], allocate_by_weight(np.where(less, due, 0), off, order), result)
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #2a14b96c
 @dataclass(frozen=True)
@@ -119,15 +126,15 @@ class OrderMoney:
     changed_discounts: int = 0  # orders in which the lines tell more discounts than the Subtotal
 
 
-def order_money(rows: pd.DataFrame, heads: pd.DataFrame, kinds: pd.Series[Any]) -> OrderMoney:
-    """Return the lines of orders with discounts and returns; `rows` and `heads` as of `distinct_orders`, `kinds` of `kinds_of`.
+def order_money(rows: pd.DataFrame, order_rows: pd.DataFrame, kinds: pd.Series[Any]) -> OrderMoney:
+    """Return the lines of orders with discounts and returns; `rows` and `order_rows` as of `distinct_orders`, `kinds` of `order_kinds`.
 
     Raises DataRefused where an amount of an order cannot be read. Where a number of a line cannot, the lines stay as they are.
     """
-    about = head_numbers(heads).assign(
-        currency=read_text(heads["Currency"])[0].str.strip(),
+    about = head_numbers(order_rows).assign(
+        currency=read_text(order_rows["Currency"])[0].str.strip(),
         kind=kinds,
-        status=status_of(heads),
+        status=financial_status(order_rows),
         refund="",
         places=2,
         told=0.0,
@@ -137,40 +144,48 @@ def order_money(rows: pd.DataFrame, heads: pd.DataFrame, kinds: pd.Series[Any]) 
     if not readable:
         return OrderMoney(items.assign(returned=0.0), about, items.iloc[:0].assign(worth=0.0))
     items = items.astype(dict.fromkeys(LINE_NUMBERS, "float64"))
-    tip = tips_of(items, about)
+    tip = is_tip(items, about)
     tips = items.assign(worth=items["quantity"] * items["price"]).loc[tip, ["order_id", "worth"]]
     empty = ~tip & (items["quantity"] == 0)
     items = items[~tip & ~empty].reset_index(drop=True)
     return _exact_lines(items, about, tips, int(empty.sum() + lineless.sum()))
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #57a36225
-def _exact_lines(items: pd.DataFrame, about: pd.DataFrame, tips: pd.DataFrame, empty: int) -> OrderMoney:
-    order = pd.Index(about.index).get_indexer(items["order_id"]).astype(np.int64)
-    places = places_of(about["currency"])
+def _exact_lines(
+    items: pd.DataFrame, order_facts: pd.DataFrame, tips: pd.DataFrame, empty_line_count: int
+) -> OrderMoney:
+    order = pd.Index(order_facts.index).get_indexer(items["order_id"]).astype(np.int64)
+    places = currency_decimals(order_facts["currency"])
     for column in AMOUNTS:
-        places = needed_places(about[column].to_numpy(float), places)
+        places = needed_places(order_facts[column].to_numpy(float), places)
     for column in ("price", "discount"):
         np.maximum.at(places, order, needed_places(items[column].to_numpy(float), places[order]))
-    gross = np.rint(items["quantity"].to_numpy() * minor(items["price"].to_numpy(), places[order])).astype(np.int64)
-    off = minor(items["discount"].to_numpy(), places[order])
-    line_discounts = np.zeros(len(about), np.int64)
-    np.add.at(line_discounts, order, off)
-    amount = minor(about["Discount Amount"].to_numpy(float), places)
-    total_due = np.where(
-        about["Subtotal"].isna(), np.where(amount >= line_discounts, amount, amount + line_discounts), -1
+    gross = np.rint(items["quantity"].to_numpy() * to_minor_units(items["price"].to_numpy(), places[order])).astype(
+        np.int64
     )
-    discounts = discounts_of(gross, off, order, minor(about["Subtotal"].to_numpy(float), places), total_due)
+    off = to_minor_units(items["discount"].to_numpy(), places[order])
+    line_discounts = np.zeros(len(order_facts), np.int64)
+    np.add.at(line_discounts, order, off)
+    amount = to_minor_units(order_facts["Discount Amount"].to_numpy(float), places)
+    total_due = np.where(
+        order_facts["Subtotal"].isna(), np.where(amount >= line_discounts, amount, amount + line_discounts), -1
+    )
+    discounts = discounts_of(
+        gross, off, order, to_minor_units(order_facts["Subtotal"].to_numpy(float), places), total_due
+    )
     changed = len(set(order[discounts < off].tolist()))
-    about = about.assign(places=places, told=major(line_discounts, places), added_taxes=added_taxes(about, tips))
-    lines, refunds = _with_refunds(items, about, order, gross - discounts, discounts)
-    return OrderMoney(lines, about.assign(refund=refunds), tips, empty, changed)
+    order_facts = order_facts.assign(
+        places=places, told=to_major_units(line_discounts, places), added_taxes=added_taxes(order_facts, tips)
+    )
+    lines, refunds = _with_refunds(items, order_facts, order, gross - discounts, discounts)
+    return OrderMoney(lines, order_facts.assign(refund=refunds), tips, empty_line_count, changed)
 
 
-def added_taxes(heads: pd.DataFrame, tips: pd.DataFrame) -> pd.Series[Any]:
+def added_taxes(order_rows: pd.DataFrame, tips: pd.DataFrame) -> pd.Series[Any]:
     """Return the taxes that each order adds to its Subtotal, by its Total; 0 where prices include them or nothing tells."""
-    remainder = heads["Total"] - heads[["Subtotal", "Shipping", "Duties"]].sum(axis=1)
-    remainder = remainder - tips.groupby("order_id")["worth"].sum().reindex(heads.index).fillna(0.0)
-    taxes = heads["Taxes"].fillna(0.0)
+    remainder = order_rows["Total"] - order_rows[["Subtotal", "Shipping", "Duties"]].sum(axis=1)
+    remainder = remainder - tips.groupby("order_id")["worth"].sum().reindex(order_rows.index).fillna(0.0)
+    taxes = order_rows["Taxes"].fillna(0.0)
     return taxes.where((remainder - taxes).abs() < remainder.abs(), 0.0)
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #fdff5088
@@ -178,17 +193,17 @@ LINES = ["label", "order_id", "sku", "title", "quantity", "returned", "price", "
 
 
 def _with_refunds(
-    items: pd.DataFrame, about: pd.DataFrame, order: Ints, net: Ints, discounts: Ints
+    items: pd.DataFrame, order_facts: pd.DataFrame, order: Ints, net: Ints, discounts: Ints
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the lines after their refunds, and how the refund of each order was read."""
-    places = about["places"].to_numpy(np.int64)
-    refund = minor(about["Refunded Amount"].to_numpy(float), places)
-    taxes = minor(about["added_taxes"].to_numpy(float), places)
-    sale = (about["kind"] == "sale").to_numpy(bool)
-    full = sale & (about["status"] == "refunded").to_numpy(bool)
+    places = order_facts["places"].to_numpy(np.int64)
+    refund = to_minor_units(order_facts["Refunded Amount"].to_numpy(float), places)
+    taxes = to_minor_units(order_facts["added_taxes"].to_numpy(float), places)
+    sale = (order_facts["kind"] == "sale").to_numpy(bool)
+    full = sale & (order_facts["status"] == "refunded").to_numpy(bool)
     skus, quantity = items["sku"].astype("str").tolist(), items["quantity"].astype("int64").tolist()
     parts: list[tuple[int, RefundPiece]] = []
-    how, by_order = [""] * len(about), pd.Series(np.arange(len(items))).groupby(order).groups
+    how, by_order = [""] * len(order_facts), pd.Series(np.arange(len(items))).groupby(order).groups
     for number in np.flatnonzero(full | (sale & (refund > 0))):
         rows = [int(row) for row in by_order.get(number, [])]
         refunded = [RefundedLine(skus[row], quantity[row], int(net[row])) for row in rows]
@@ -196,7 +211,7 @@ def _with_refunds(
             refunded, [int(discounts[row]) for row in rows], int(refund[number]), int(taxes[number]), bool(full[number])
         )
         parts += [(rows[piece.position], piece) for piece in pieces]
-    lines = items.assign(returned=0.0, discount=major(discounts, places[order]))
+    lines = items.assign(returned=0.0, discount=to_major_units(discounts, places[order]))
     split_lines = lines.loc[[row for row, _ in parts]]
     values = {
         name: np.array([getattr(piece, name) for _, piece in parts], np.int64)
@@ -205,13 +220,13 @@ def _with_refunds(
     split_lines = split_lines.assign(
         quantity=values["quantity"].astype(float),
         returned=values["returned"].astype(float),
-        discount=major(values["discount"], places[order[split_lines.index]]),
+        discount=to_major_units(values["discount"], places[order[split_lines.index]]),
     )
     unsplit = lines.drop(index=split_lines.index.unique())
     return pd.concat([unsplit, split_lines]).sort_index(kind="stable").reset_index(drop=True)[LINES], how
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #bf0989b0
-def net_of(lines: pd.DataFrame) -> pd.Series[Any]:
+def net_line_values(lines: pd.DataFrame) -> pd.Series[Any]:
     """Return what each canonical order line is worth after discounts and returns; 0 for a cancelled line."""
     paid = lines["quantity"] * lines["unit_price"] - lines["discount"]
     return (paid * (1 - lines["returned_quantity"] / lines["quantity"])).where(~lines["cancelled"].astype(bool), 0.0)
@@ -228,7 +243,7 @@ def reconcile(money: OrderMoney, lines: pd.DataFrame) -> pd.DataFrame:
     lines = lines.assign(**{name: numbers[name].astype(float) for name in numbers})
     order = lines["order_id"]
     table = heads[["currency", "kind", "refund"]].assign(
-        net=net_of(lines).groupby(order).sum().reindex(heads.index).fillna(0.0),
+        net=net_line_values(lines).groupby(order).sum().reindex(heads.index).fillna(0.0),
         subtotal=heads["Subtotal"],
         refunded=heads["Refunded Amount"].fillna(0.0),
     )

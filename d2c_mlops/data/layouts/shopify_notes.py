@@ -11,7 +11,7 @@ import pandas as pd
 
 from .money import amount_text
 from .shopify_money import OrderMoney, head_numbers
-from .shopify_rows import status_of
+from .shopify_rows import financial_status
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'KINDS', 'OPEN', 'KNOWN', 'READ_AS', 'sums_by_currency', 'example_orders', 'kind_notes', 'money_notes',
@@ -46,19 +46,23 @@ OPEN = {
 KNOWN = (*OPEN, "paid", "partially_refunded", "refunded", "expired", "voided", "unpaid")
 
 
-def kind_notes(heads: pd.DataFrame, kinds: pd.Series[Any]) -> list[str]:
+def kind_notes(order_rows: pd.DataFrame, kinds: pd.Series[Any]) -> list[str]:
     """Return how many orders are no plain sales, with their Subtotal."""
-    worth, currency, status = head_numbers(heads)["Subtotal"].fillna(0.0), heads["Currency"], status_of(heads)
+    worth, currency, status = (
+        head_numbers(order_rows)["Subtotal"].fillna(0.0),
+        order_rows["Currency"],
+        financial_status(order_rows),
+    )
     cases = [(text, kinds == kind) for kind, text in KINDS.items()]
     cases += [(text, (status == word) & (kinds == "sale")) for word, text in OPEN.items()]
     cases.append(("orders of no known Financial Status, taken as sales", ~status.isin(KNOWN) & (kinds == "sale")))
-    unsaid = (status == "partially_refunded") & ~(head_numbers(heads)["Refunded Amount"] > 0) & (kinds == "sale")
+    unsaid = (status == "partially_refunded") & ~(head_numbers(order_rows)["Refunded Amount"] > 0) & (kinds == "sale")
     cases.append(("orders marked as refunded in part without a Refunded Amount, nothing taken off", unsaid))
     notes = [
         f"{mask.sum():,} {text}: {sums_by_currency(worth[mask], currency[mask])}" for text, mask in cases if mask.any()
     ]
-    paid_cancelled = (kinds == "cancelled") & heads["Paid at"].notna() & (status != "voided")
-    numbers = head_numbers(heads)
+    paid_cancelled = (kinds == "cancelled") & order_rows["Paid at"].notna() & (status != "voided")
+    numbers = head_numbers(order_rows)
     unrefunded = (numbers["Total"].fillna(numbers["Subtotal"]) - numbers["Refunded Amount"].fillna(0.0))[paid_cancelled]
     unrefunded = unrefunded[unrefunded > 0.0005]
     if len(unrefunded):
@@ -122,9 +126,9 @@ def difference_notes(table: pd.DataFrame) -> list[str]:
     return notes
 
 
-def export_notes(heads: pd.DataFrame, kinds: pd.Series[Any], money: OrderMoney, table: pd.DataFrame) -> list[str]:
+def export_notes(order_rows: pd.DataFrame, kinds: pd.Series[Any], money: OrderMoney, table: pd.DataFrame) -> list[str]:
     """Return all notes on an export: kinds of orders, refunds and tips, differences, and what the source does not tell."""
-    notes = [*kind_notes(heads, kinds), *money_notes(money), *difference_notes(table)]
+    notes = [*kind_notes(order_rows, kinds), *money_notes(money), *difference_notes(table)]
     if (money.heads["refund"] != "").any():
         notes.append("the date of a refund is not in the export: returns are seen as of any day (a leak)")
     return notes

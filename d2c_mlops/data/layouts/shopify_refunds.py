@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .money import Ints, spread
+from .money import Ints, allocate_by_weight
 
 # %% auto #0
 __all__ = ['MOST_SUMS', 'Choice', 'RefundedLine', 'returnable_amounts', 'merged_lines', 'returned_units', 'RefundPiece',
@@ -117,19 +117,19 @@ def split_returned(position: int, line: RefundedLine, discount: int, units: int,
 
 
 def refunded_lines(
-    lines: list[RefundedLine], discounts: list[int], refund: int, taxes: int, full: bool
+    lines: list[RefundedLine], discounts: list[int], refund: int, taxes: int, is_fully_refunded: bool
 ) -> tuple[list[RefundPiece], str]:
     """Return the pieces of an order after its refund, and how it was read: all, units or money.
 
-    `full` says that the order is marked as refunded. Raises nothing: what cannot be told is money off the lines.
+    `is_fully_refunded` says that the order is marked as refunded. Raises nothing: what cannot be told is money off the lines.
     """
     net = sum(line.net for line in lines)
-    if full or refund >= net:
+    if is_fully_refunded or refund >= net:
         return [RefundPiece(i, line.quantity, line.quantity, discounts[i]) for i, line in enumerate(lines)], "all"
     returned = returned_units(lines, refund, taxes)
     if returned is None:
         worths = np.array([max(line.net, 0) for line in lines], np.int64)
-        off: Ints = spread(np.array([refund]), worths, np.zeros(len(lines), np.int64))
+        off: Ints = allocate_by_weight(np.array([refund]), worths, np.zeros(len(lines), np.int64))
         return [RefundPiece(i, line.quantity, 0, discounts[i] + int(off[i])) for i, line in enumerate(lines)], "money"
     units, worth = returned
     exact = [line.net * count // line.quantity for line, count in zip(lines, units, strict=True)]

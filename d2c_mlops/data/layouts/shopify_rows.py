@@ -16,8 +16,8 @@ from ...errors import DataRefused, Failure
 
 # %% auto #0
 __all__ = ['COLUMNS', 'OPTIONAL', 'FIRST_ROW', 'ORDER_FIELDS', 'LINE_FIELDS', 'PROGRESS', 'TIPS', 'Record', 'SUMS', 'DATED',
-           'MONEY_FIELDS', 'TEST_PAYMENT', 'NEVER_PAID', 'blocks_of', 'looks_like_tip', 'status_of', 'records_of',
-           'matches_subtotal', 'repeated_order_lines', 'newest_version', 'distinct_orders', 'kinds_of']
+           'MONEY_FIELDS', 'TEST_PAYMENT', 'NEVER_PAID', 'rows_with_all_columns', 'looks_like_tip', 'financial_status',
+           'records_of', 'matches_subtotal', 'repeated_order_lines', 'newest_version', 'distinct_orders', 'order_kinds']
 
 # %% ../../../nbs/data/layouts/shopify_rows.ipynb #139a3896
 COLUMNS: tuple[str, ...] = (
@@ -39,7 +39,7 @@ LINE_FIELDS = tuple(c for c in (*COLUMNS, *OPTIONAL) if c.startswith("Lineitem")
 PROGRESS = ("pending", "authorized", "expired", "voided", "partially_paid", "paid", "partially_refunded", "refunded")
 
 
-def blocks_of(raw: pd.DataFrame) -> pd.DataFrame:
+def rows_with_all_columns(raw: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the columns of COLUMNS and OPTIONAL, absent ones null, and three more.
 
     `first` says whether a row begins an order, `block` counts the beginnings of a name up to the row, from 1, and `label` is the
@@ -64,10 +64,10 @@ def looks_like_tip(rows: pd.DataFrame) -> pd.Series[Any]:
     return name.isin(TIPS) & (sku.isna() | (sku == name)) & ~shipped
 
 
-def status_of(heads: pd.DataFrame) -> pd.Series[Any]:
+def financial_status(order_rows: pd.DataFrame) -> pd.Series[Any]:
     """Return the Financial Status of each order in small letters with underscores; empty where there is none."""
     return (
-        read_text(heads["Financial Status"])[0]
+        read_text(order_rows["Financial Status"])[0]
         .str.strip()
         .str.lower()
         .str.replace(r"[\s-]+", "_", regex=True)
@@ -86,7 +86,12 @@ def records_of(rows: pd.DataFrame) -> list[Record]:
     """Return rows as records: numbers, status, and the texts of the order, of the line, and of their money."""
     text = rows[[*ORDER_FIELDS, *LINE_FIELDS]].astype("str").fillna("")
     columns = {label: read_number(rows[column])[0].fillna(0.0) for label, column in SUMS.items()}
-    columns |= {"tip": looks_like_tip(rows), "status": status_of(rows), "first": rows["first"], "block": rows["block"]}
+    columns |= {
+        "tip": looks_like_tip(rows),
+        "status": financial_status(rows),
+        "first": rows["first"],
+        "block": rows["block"],
+    }
     columns |= {"dates": pd.Series(list(map(tuple, rows[list(DATED)].notna().to_numpy())), rows.index)}
     for label, fields in (("order", ORDER_FIELDS), ("line", LINE_FIELDS), ("money", MONEY_FIELDS)):
         columns[label] = pd.Series(list(map(tuple, text[list(fields)].to_numpy())), rows.index)
@@ -115,7 +120,7 @@ def repeated_order_lines(lines: list[Record]) -> list[Record] | None:
     return None
 
 
-def _progress(copy: list[Record]) -> tuple[float, ...]:
+def _status_rank(copy: list[Record]) -> tuple[float, ...]:
     head = copy[0]
     step = PROGRESS.index(head["status"]) if head["status"] in PROGRESS else -1
     return (float(step), *map(float, head["dates"]), head["refunded"])
@@ -128,7 +133,7 @@ def newest_version(copies: list[list[Record]], in_order_of_time: bool = False) -
     """
     if in_order_of_time:
         return copies[-1]
-    steps = [_progress(copy) for copy in copies]
+    steps = [_status_rank(copy) for copy in copies]
     top = max(range(len(copies)), key=lambda i: (steps[i], i))
     if any(a > b for step in steps for a, b in zip(step, steps[top], strict=True)):
         return None
@@ -138,7 +143,7 @@ def newest_version(copies: list[list[Record]], in_order_of_time: bool = False) -
 
 # %% ../../../nbs/data/layouts/shopify_rows.ipynb #21cf947f
 def distinct_orders(rows: pd.DataFrame, in_order_of_time: bool = False) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of `blocks_of` with each order once and a column `order_id`, and notes on what stood there again.
+    """Return the rows of `rows_with_all_columns` with each order once and a column `order_id`, and notes on what stood there again.
 
     `order_id` is the Name; of a name that several orders of different Id have, Name and Id. Raises DataRefused for versions
     of an order of which none is known to be the newest.
@@ -157,18 +162,18 @@ def distinct_orders(rows: pd.DataFrame, in_order_of_time: bool = False) -> tuple
     for name, record in zip(rows.loc[many, "order_id"], records_of(rows[many]), strict=True):
         records.setdefault(name, []).append(record)
     for name, mine in records.items():
-        chosen, what = _resolved(mine, in_order_of_time)
+        chosen, what = _resolve_order(mine, in_order_of_time)
         if chosen is None:
-            failures.append(Failure(f"stands {len(_blocks(mine))} times and differs in {what}", f"order {name}"))
+            failures.append(Failure(f"stands {len(_order_blocks(mine))} times and differs in {what}", f"order {name}"))
         else:
             keep[[line["at"] for line in chosen]] = True
-            counts[what] += len(_blocks(mine)) - 1
+            counts[what] += len(_order_blocks(mine)) - 1
     if failures:
-        raise _refusal(failures)
-    return rows[keep], _notes(counts, shared)
+        raise _order_refusal(failures)
+    return rows[keep], _row_notes(counts, shared)
 
 # %% ../../../nbs/data/layouts/shopify_rows.ipynb #a3ec4d87
-def _refusal(failures: list[Failure]) -> DataRefused:
+def _order_refusal(failures: list[Failure]) -> DataRefused:
     what = f"{len(failures):,} orders stand more than once with different money, and nothing tells which copy is newer"
     return DataRefused(
         what,
@@ -178,18 +183,18 @@ def _refusal(failures: list[Failure]) -> DataRefused:
     )
 
 
-def _blocks(lines: list[Record]) -> list[list[Record]]:
+def _order_blocks(lines: list[Record]) -> list[list[Record]]:
     by_block: dict[int, list[Record]] = {}
     for line in lines:
         by_block.setdefault(line["block"], []).append(line)
     return list(by_block.values())
 
 
-def _resolved(order_rows: list[Record], in_order_of_time: bool) -> tuple[list[Record] | None, str]:
+def _resolve_order(order_rows: list[Record], in_order_of_time: bool) -> tuple[list[Record] | None, str]:
     """Return the rows of an order that count and what the others are, or None and the columns that differ."""
     if (lines := repeated_order_lines(order_rows)) is not None:
         return lines, "copies" if len(lines) < len(order_rows) else ""
-    copies = _blocks(order_rows)
+    copies = _order_blocks(order_rows)
     contents = [(copy[0]["order"], sorted(line["line"] for line in copy)) for copy in copies]
     distinct = [copy for i, copy in enumerate(copies) if contents[i] not in contents[i + 1 :]]
     if len(distinct) == 1:
@@ -200,7 +205,7 @@ def _resolved(order_rows: list[Record], in_order_of_time: bool) -> tuple[list[Re
     return None, ", ".join(differ) or "its lines"
 
 # %% ../../../nbs/data/layouts/shopify_rows.ipynb #9b6310f2
-def _notes(counts: dict[str, int], shared: set[str]) -> list[str]:
+def _row_notes(counts: dict[str, int], shared: set[str]) -> list[str]:
     texts = []
     if counts["copies"]:
         texts.append(f"{counts['copies']:,} identical copies of orders left out")
@@ -216,14 +221,14 @@ TEST_PAYMENT = r"\bbogus\b|for testing|test mode|\btest gateway\b|^\s*test\s*$"
 NEVER_PAID = ("expired", "voided")
 
 
-def kinds_of(heads: pd.DataFrame) -> pd.Series[Any]:
+def order_kinds(order_rows: pd.DataFrame) -> pd.Series[Any]:
     """Return of each order: test, cancelled, never paid or sale."""
-    status = status_of(heads)
-    test = read_text(heads["Payment Method"])[0].str.contains(TEST_PAYMENT, case=False, regex=True, na=False)
-    open_ = status.isin(["pending", "unpaid"]) & heads["Paid at"].isna() & heads["Fulfilled at"].isna()
+    status = financial_status(order_rows)
+    test = read_text(order_rows["Payment Method"])[0].str.contains(TEST_PAYMENT, case=False, regex=True, na=False)
+    open_ = status.isin(["pending", "unpaid"]) & order_rows["Paid at"].isna() & order_rows["Fulfilled at"].isna()
     kinds = np.select(
-        [test, heads["Cancelled at"].notna(), status.isin(NEVER_PAID) | open_],
+        [test, order_rows["Cancelled at"].notna(), status.isin(NEVER_PAID) | open_],
         ["test", "cancelled", "never paid"],
         "sale",
     )
-    return pd.Series(kinds, index=heads.index)
+    return pd.Series(kinds, index=order_rows.index)

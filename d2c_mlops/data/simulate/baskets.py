@@ -44,10 +44,10 @@ def quantities(world: World, numbers: Ints) -> Ints:
     return units
 
 # %% ../../../nbs/data/simulate/baskets.ipynb #a3506d3b
-def chosen_products(world: World, script: Script, day: int, number: Ints, home: Ints) -> Ints:
-    """Return the product of each line by its number; `home` is the preferred category of its customer."""
+def chosen_products(world: World, script: Script, day: int, number: Ints, preferred_category: Ints) -> Ints:
+    """Return the product of each line by its number; `preferred_category` is the preferred category of its customer."""
     plan, bounds, seed = world.plan(day), world.products.bounds, world.seed
-    category = home.copy()
+    category = preferred_category.copy()
     elsewhere = uniforms(seed, "elsewhere", number) >= world.regime.home
     category[elsewhere] = weighted_choice(plan.mix, uniforms(seed, "category", number[elsewhere]))
     for planned in script.active_on(day, "fashion_turn"):

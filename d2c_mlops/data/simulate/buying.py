@@ -18,8 +18,9 @@ from ...errors import UsageError
 # %% auto #0
 __all__ = ['Columns', 'REPEAT', 'FIRST', 'CHANNEL', 'CAMPAIGN', 'MIX', 'TEST', 'INTERNAL', 'SALE_KIND', 'TEST_KIND',
            'INTERNAL_KIND', 'CHANNELS', 'PREFERS', 'TESTS', 'STAFF', 'RESPONSE', 'order_numbers', 'Buyers',
-           'drawn_buyers', 'first_buyers', 'segment_of', 'segment_share', 'Audience', 'audience_of', 'campaign_buyers',
-           'first_summer', 'all_buyers', 'hour_shares', 'second_of_day', 'placed_orders', 'channel_code']
+           'drawn_buyers', 'first_buyers', 'is_in_segment', 'segment_share', 'Audience', 'audience_of',
+           'campaign_buyers', 'first_summer_loss', 'all_buyers', 'hour_shares', 'second_of_day', 'placed_orders',
+           'channel_code']
 
 # %% ../../../nbs/data/simulate/buying.ipynb #572d3c26
 Columns = dict[str, npt.NDArray[Any]]
@@ -65,7 +66,7 @@ def first_buyers(world: World, day: int) -> Buyers:
     return Buyers(order_numbers(day, FIRST, high - low), np.arange(low, high, dtype=np.int64))
 
 # %% ../../../nbs/data/simulate/buying.ipynb #d9e239ff
-def segment_of(world: World, segment: str) -> Bools:
+def is_in_segment(world: World, segment: str) -> Bools:
     """Return which customers belong to a segment. Raises UsageError for one that is not there."""
     people, (field, _, value) = world.customers, segment.partition(":")
     choices: dict[str, list[str]] = {
@@ -134,7 +135,7 @@ def campaign_buyers(world: World, day: int, origin: int, campaign: PlannedEvent)
     return Buyers(number, who[np.minimum(np.searchsorted(cumulated, point, side="right"), len(who) - 1)])
 
 # %% ../../../nbs/data/simulate/buying.ipynb #a5ba940a
-def first_summer(world: World, day: int, planned: PlannedEvent) -> float:
+def first_summer_loss(world: World, day: int, planned: PlannedEvent) -> float:
     """Return the share of orders that a first summer takes away on a day: a bell over its days."""
     days = float(planned.option("days"))
     into = (day - planned.first_day(world.start) + 0.5) / days
@@ -156,12 +157,12 @@ def all_buyers(world: World, script: Script, day: int) -> Buyers:
         parts.append(campaign_buyers(world, day, CAMPAIGN + number, planned))
     for number, planned in enumerate(script.of_kinds("customer_mix")):
         if planned in script.active_on(day, "customer_mix"):
-            parts.append(_mixed_in(world, day, MIX + number, planned, total))
+            parts.append(_segment_growth_orders(world, day, MIX + number, planned, total))
     return Buyers(np.concatenate([p.number for p in parts]), np.concatenate([p.customer for p in parts]))
 
 
-def _mixed_in(world: World, day: int, origin: int, planned: PlannedEvent, total: float) -> Buyers:
-    members = segment_of(world, planned.option("segment"))
+def _segment_growth_orders(world: World, day: int, origin: int, planned: PlannedEvent, total: float) -> Buyers:
+    members = is_in_segment(world, planned.option("segment"))
     share = segment_share(world, day, members)
     added = min(planned.size[0], 1 - share) * total
     if share <= 0:
@@ -207,7 +208,7 @@ def placed_orders(world: World, script: Script, day: int) -> tuple[Columns, Ints
     origin = number // 1_000_000 % 100
     for code, planned in enumerate(script.of_kinds("channel_new")):
         channel[origin == CHANNEL + code] = 3 + script.new_channels.index(planned.option("channel"))
-    stays = _stays(world, script, day, number, customer, channel)
+    stays = _is_kept_by_drifts(world, script, day, number, customer, channel)
     regular = number[origin < CHANNEL]
     number, customer, channel = number[stays], customer[stays], channel[stays]
     market = people.market[customer]
@@ -233,7 +234,7 @@ def channel_code(script: Script, planned: PlannedEvent) -> int:
     return names.index(name)
 
 
-def _stays(world: World, script: Script, day: int, number: Ints, customer: Ints, channel: Ints) -> Bools:
+def _is_kept_by_drifts(world: World, script: Script, day: int, number: Ints, customer: Ints, channel: Ints) -> Bools:
     """Return which orders drifts leave."""
     stays = np.ones(len(number), bool)
     origin = number // 1_000_000 % 100
@@ -242,9 +243,9 @@ def _stays(world: World, script: Script, day: int, number: Ints, customer: Ints,
         if planned.kind == "channel_lost":
             lost = (channel == channel_code(script, planned)) & (draws < planned.size[0])
         elif planned.kind == "first_summer":
-            lost = draws < first_summer(world, day, planned)
+            lost = draws < first_summer_loss(world, day, planned)
         else:
-            members = segment_of(world, planned.option("segment"))
+            members = is_in_segment(world, planned.option("segment"))
             share = segment_share(world, day, members)
             points = min(planned.size[0], 1 - share)
             added = (origin >= MIX) & (origin < TEST)

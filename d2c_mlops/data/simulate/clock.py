@@ -17,11 +17,11 @@ from .buying import INTERNAL_KIND, TEST_KIND, Columns
 from .fulfilment import METHODS, NEVER
 from d2c_mlops.data.simulate.labels import (
     arrow_to_pandas,
-    coded,
+    dictionary_array,
     customer_ids,
     label_names,
-    money,
-    moments,
+    money_array,
+    timestamp_array,
     order_ids,
     store_codes,
 )
@@ -105,8 +105,8 @@ def due_lines(days: Sequence[Demand], name: str, begin: int, end: int, of_order:
     return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
 
 # %% ../../../nbs/data/simulate/clock.ipynb #3241ba81
-def order_rows(world: World, script: Script, orders: Columns, updated: Ints, partial: Bools) -> pa.Table:
-    """Return rows of the export of orders; `partial` says which still lack their country."""
+def order_rows(world: World, script: Script, orders: Columns, updated: Ints, without_country: Bools) -> pa.Table:
+    """Return rows of the export of orders; `without_country` says which still lack their country."""
     stores, store, no_store = store_codes(world, orders)
     tags = np.select([orders["kind"] == TEST_KIND, orders["kind"] == INTERNAL_KIND], [1, 2], 0)
     unknown = orders["guest"] | (orders["customer"] < 0)
@@ -114,14 +114,16 @@ def order_rows(world: World, script: Script, orders: Columns, updated: Ints, par
         {
             "order_id": order_ids(orders["number"]),
             "customer_id": customer_ids(orders["customer"], unknown),
-            "channel": coded(label_names(world, script, "channel"), orders["channel_label"]),
-            "currency": coded(label_names(world, script, "currency"), orders["currency_label"]),
-            "country": coded(label_names(world, script, "country"), orders["country_label"], partial),
-            "store_id": coded(stores, store, no_store),
-            "ordered_at": moments(orders["ordered"]),
-            "payment_method": coded(METHODS, orders["method"]),
-            "tags": coded(("", "test", "internal"), tags.astype(np.int64)),
-            "updated_at": moments(updated),
+            "channel": dictionary_array(label_names(world, script, "channel"), orders["channel_label"]),
+            "currency": dictionary_array(label_names(world, script, "currency"), orders["currency_label"]),
+            "country": dictionary_array(
+                label_names(world, script, "country"), orders["country_label"], without_country
+            ),
+            "store_id": dictionary_array(stores, store, no_store),
+            "ordered_at": timestamp_array(orders["ordered"]),
+            "payment_method": dictionary_array(METHODS, orders["method"]),
+            "tags": dictionary_array(("", "test", "internal"), tags.astype(np.int64)),
+            "updated_at": timestamp_array(updated),
         }
     )
 
@@ -143,12 +145,12 @@ def line_exports(world: World, script: Script, days: Sequence[Demand], begin: in
             {
                 "order_id": order_ids(lines["number"]),
                 "line_no": pa.array(line_ids(lines["line_number"])),
-                "product_id": coded(product_ids(len(world.products)), lines["line_product"]),
-                "ordered_at": moments(lines["line_ordered"]),
+                "product_id": dictionary_array(product_ids(len(world.products)), lines["line_product"]),
+                "ordered_at": timestamp_array(lines["line_ordered"]),
                 "quantity": pa.array(lines["line_quantity"]),
-                "unit_price": money(lines["line_price"]),
-                "discount": money(lines["line_discount"]),
-                "currency": coded(label_names(world, script, "currency"), lines["currency_label"]),
+                "unit_price": money_array(lines["line_price"]),
+                "discount": money_array(lines["line_discount"]),
+                "currency": dictionary_array(label_names(world, script, "currency"), lines["currency_label"]),
             }
         )
     )
@@ -170,11 +172,11 @@ def payment_exports(world: World, days: Sequence[Demand], begin: int, end: int) 
         pa.table(
             {
                 "order_id": order_ids(number),
-                "kind": coded(("payment", "refund"), kind),
-                "amount": money(amount),
-                "currency": coded([m.currency for m in world.markets], market),
-                "method": coded(METHODS, method),
-                "paid_at": moments(at),
+                "kind": dictionary_array(("payment", "refund"), kind),
+                "amount": money_array(amount),
+                "currency": dictionary_array([m.currency for m in world.markets], market),
+                "method": dictionary_array(METHODS, method),
+                "paid_at": timestamp_array(at),
             }
         )
     )
@@ -188,11 +190,11 @@ def refund_exports(world: World, script: Script, days: Sequence[Demand], begin: 
             {
                 "order_id": order_ids(lines["number"]),
                 "line_no": pa.array(line_ids(lines["line_number"])),
-                "product_id": coded(product_ids(len(world.products)), lines["line_product"]),
+                "product_id": dictionary_array(product_ids(len(world.products)), lines["line_product"]),
                 "quantity": pa.array(lines["line_returned"]),
-                "amount": money(lines["line_refund"]),
-                "currency": coded(label_names(world, script, "currency"), lines["currency_label"]),
-                "refunded_at": moments(lines["line_back"]),
+                "amount": money_array(lines["line_refund"]),
+                "currency": dictionary_array(label_names(world, script, "currency"), lines["currency_label"]),
+                "refunded_at": timestamp_array(lines["line_back"]),
             }
         )
     )
@@ -201,7 +203,9 @@ def refund_exports(world: World, script: Script, days: Sequence[Demand], begin: 
 def parcel_exports(days: Sequence[Demand], name: str, begin: int, end: int) -> pd.DataFrame:
     """Return order_id and instant of fulfilments or cancellations between two instants."""
     orders = due_orders(days, name, begin, end)
-    return arrow_to_pandas(pa.table({"order_id": order_ids(orders["number"]), f"{name}_at": moments(orders[name])}))
+    return arrow_to_pandas(
+        pa.table({"order_id": order_ids(orders["number"]), f"{name}_at": timestamp_array(orders[name])})
+    )
 
 # %% ../../../nbs/data/simulate/clock.ipynb #eb197637
 def stock_frame(world: World, sold: Sold) -> pd.DataFrame:
@@ -213,7 +217,7 @@ def stock_frame(world: World, sold: Sold) -> pd.DataFrame:
                 "product_id": pa.array(product_ids(len(world.products))),
                 "opening": pa.array(sold.opening),
                 "closing": pa.array(sold.closing),
-                "out_of_stock_at": moments(out),
+                "out_of_stock_at": timestamp_array(out),
             }
         )
     )
@@ -235,23 +239,23 @@ def customers_frame(world: World, script: Script, demand: Demand) -> pd.DataFram
         pa.table(
             {
                 "customer_id": customer_ids(chosen["customer"]),
-                "first_seen_at": moments(chosen["ordered"]),
-                "country": coded(label_names(world, script, "country"), chosen["country_label"]),
-                "channel": coded(label_names(world, script, "channel"), chosen["channel_label"]),
+                "first_seen_at": timestamp_array(chosen["ordered"]),
+                "country": dictionary_array(label_names(world, script, "country"), chosen["country_label"]),
+                "channel": dictionary_array(label_names(world, script, "channel"), chosen["channel_label"]),
             }
         )
     )
 
 # %% ../../../nbs/data/simulate/clock.ipynb #90ed41bc
 def order_arrivals(
-    world: World, script: Script, day: int, happened: Sequence[Demand], shown: Sequence[Demand]
+    world: World, script: Script, day: int, event_times: Sequence[Demand], shown: Sequence[Demand]
 ) -> dict[str, Callable[[], pd.DataFrame]]:
     """Return the exports of a day that follow from the orders up to it: what happened, and what is shown of it."""
     begin, end = int(world.starts[day]), int(world.starts[day + 1])
     return {
         "orders": lambda: order_exports(world, script, shown, begin, end),
         "lines": lambda: line_exports(world, script, shown, begin, end),
-        "payments": lambda: payment_exports(world, happened, begin, end),
+        "payments": lambda: payment_exports(world, event_times, begin, end),
         "fulfilments": lambda: parcel_exports(shown, "fulfilled", begin, end),
         "cancellations": lambda: parcel_exports(shown, "cancelled", begin, end),
         "refunds": lambda: refund_exports(world, script, shown, begin, end),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .baskets import Demand, category_code, take_rows
-from .buying import SALE_KIND, Columns, segment_of
+from .buying import SALE_KIND, Columns, is_in_segment
 from .fulfilment import NEVER
 from .script import PlannedEvent, Script
 from .world.draws import Bools, Ints, uniforms
@@ -20,7 +20,7 @@ from .world.world import DAY, World
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['affected_numbers', 'days_apart', 'exported', 'some_orders', 'catalogue_on', 'recoded', 'renamed']
+__all__ = ['affected_numbers', 'date_shifts', 'apply_faults', 'select_orders', 'catalogue_on', 'recoded', 'renamed']
 
 # %% ../../../nbs/data/simulate/faults.ipynb #6a375154
 def affected_numbers(world: World, planned: PlannedEvent, numbers: Ints) -> Bools:
@@ -31,17 +31,17 @@ def affected_numbers(world: World, planned: PlannedEvent, numbers: Ints) -> Bool
     return hits
 
 
-def days_apart(world: World, planned: PlannedEvent, numbers: Ints) -> Ints:
+def date_shifts(world: World, planned: PlannedEvent, numbers: Ints) -> Ints:
     """Return by how many days the dates of orders are apart, whole days from the event's range."""
     low, high = planned.size
     days = low + uniforms(world.seed, planned.name, numbers) * (high - low + 1)
     return np.floor(days).astype(np.int64)
 
 # %% ../../../nbs/data/simulate/faults.ipynb #8603c9af
-def exported(world: World, event_script: Script, happened: Demand) -> Demand:
+def apply_faults(world: World, event_script: Script, event_times: Demand) -> Demand:
     """Return the orders and lines of a day as they are exported; the arrays of what happened are left alone."""
-    day, lines = happened.day, dict(happened.lines)
-    orders = dict(happened.orders)
+    day, lines = event_times.day, dict(event_times.lines)
+    orders = dict(event_times.orders)
     lines["ordered"] = orders["ordered"][lines["order"]]
     result = Demand(day, orders, lines)
     for planned in event_script.active_on(day, "tracking"):
@@ -49,18 +49,18 @@ def exported(world: World, event_script: Script, happened: Demand) -> Demand:
         orders["channel"] = np.where(only, 0, orders["channel"])
         orders["guest"] = orders["guest"] | only
     for planned in event_script.active_on(day, "date_bases"):
-        apart = days_apart(world, planned, orders["number"])[lines["order"]]
+        apart = date_shifts(world, planned, orders["number"])[lines["order"]]
         lines["ordered"] = lines["ordered"] + apart * DAY
     for planned in event_script.active_on(day, "currency_swap", "unit_swap"):
-        lines |= _swapped(world, planned, orders, lines)
+        lines |= _swap_currency_or_unit(world, planned, orders, lines)
     for planned in event_script.of_kinds("returns_marked_sold"):
-        lines |= _marked_sold(world, event_script, planned, lines)
+        lines |= _hide_returns(world, event_script, planned, lines)
     for planned in event_script.active_on(day, "over_represented"):
-        result = _over_represented(world, planned, result)
+        result = _oversample_segment(world, planned, result)
     return result
 
 
-def _swapped(world: World, planned: PlannedEvent, orders: Columns, lines: Columns) -> Columns:
+def _swap_currency_or_unit(world: World, planned: PlannedEvent, orders: Columns, lines: Columns) -> Columns:
     factor = np.ones(len(lines["number"]))
     column = planned.option("column") or "unit_price"
     if planned.kind == "unit_swap":
@@ -84,7 +84,7 @@ def _swapped(world: World, planned: PlannedEvent, orders: Columns, lines: Column
     return {name: np.rint(lines[name] * factor).astype(np.int64) for name in names}
 
 
-def _marked_sold(world: World, event_script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
+def _hide_returns(world: World, event_script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
     rows = np.flatnonzero(lines["back"] != NEVER)
     day = np.searchsorted(world.starts, lines["back"][rows], side="right") - 1
     first = planned.first_day(event_script.start)
@@ -96,15 +96,15 @@ def _marked_sold(world: World, event_script: Script, planned: PlannedEvent, line
     return changed
 
 
-def _over_represented(world: World, planned: PlannedEvent, demand: Demand) -> Demand:
+def _oversample_segment(world: World, planned: PlannedEvent, demand: Demand) -> Demand:
     orders = demand.orders
-    members = segment_of(world, planned.option("segment"))
+    members = is_in_segment(world, planned.option("segment"))
     outside = (orders["kind"] == SALE_KIND) & ~members[orders["customer"]]
     missing = outside & (uniforms(world.seed, planned.name, orders["number"]) >= 1 / max(planned.size[0], 1e-9))
-    return some_orders(demand, ~missing)
+    return select_orders(demand, ~missing)
 
 
-def some_orders(demand: Demand, stays: Bools) -> Demand:
+def select_orders(demand: Demand, stays: Bools) -> Demand:
     """Return some orders of a day with their lines."""
     if stays.all():
         return demand

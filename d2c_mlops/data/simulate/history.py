@@ -12,9 +12,9 @@ from functools import cached_property
 
 from .baskets import Demand, other_orders
 from .buying import Columns
-from .faults import catalogue_on, exported
+from .faults import catalogue_on, apply_faults
 from .fulfilment import with_fates
-from .labels import joined, label_names, labelled
+from .labels import joined, label_names, add_label_codes
 from .leads import draw_leads
 from .planning import overrides_frame
 from .script import PlannedEvent, Script
@@ -51,8 +51,8 @@ def compute_day(world: World, script: Script, till: Till, number: int) -> Simula
     sold = till.sold(number)
     happened = with_fates(world, sold.demand)
     others = with_fates(world, other_orders(world, number))
-    shown = labelled(world, script, exported(world, script, happened))
-    return SimulatedDay(sold, happened, shown, labelled(world, script, exported(world, script, others)))
+    shown = add_label_codes(world, script, apply_faults(world, script, happened))
+    return SimulatedDay(sold, happened, shown, add_label_codes(world, script, apply_faults(world, script, others)))
 
 # %% ../../../nbs/data/simulate/history.ipynb #326dbdc1
 KEPT_LINES = 2_000_000

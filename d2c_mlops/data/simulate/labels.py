@@ -22,8 +22,8 @@ from .world.world import World
 from ..store import arrow_schema
 
 # %% auto #0
-__all__ = ['DIGITS', 'padded', 'order_ids', 'customer_ids', 'moments', 'coded', 'money', 'label_names', 'labelled', 'joined',
-           'store_codes', 'orders_table', 'lines_table', 'arrow_to_pandas']
+__all__ = ['DIGITS', 'padded_identifiers', 'order_ids', 'customer_ids', 'timestamp_array', 'dictionary_array', 'money_array',
+           'label_names', 'add_label_codes', 'joined', 'store_codes', 'orders_table', 'lines_table', 'arrow_to_pandas']
 
 # %% ../../../nbs/data/simulate/labels.ipynb #0da4ec8e
 DIGITS = 6
@@ -38,7 +38,7 @@ def _table() -> npt.NDArray[np.uint8]:
     return _numerals[DIGITS]
 
 
-def padded(prefix: str, numbers: Ints, blocks: int = 1, null: Bools | None = None) -> pa.Array:
+def padded_identifiers(prefix: str, numbers: Ints, blocks: int = 1, null: Bools | None = None) -> pa.Array:
     """Return a prefix and numbers of 6 * blocks digits as an Arrow array of strings, null where it is said so."""
     start, width = len(prefix), len(prefix) + DIGITS * blocks
     letters = np.empty((len(numbers), width), np.uint8)
@@ -59,15 +59,15 @@ def padded(prefix: str, numbers: Ints, blocks: int = 1, null: Bools | None = Non
 
 def order_ids(numbers: Ints) -> pa.Array:
     """Return the identifiers of orders by their numbers."""
-    return padded("O", numbers, 2)
+    return padded_identifiers("O", numbers, 2)
 
 
 def customer_ids(customers: Ints, unknown: Bools | None = None) -> pa.Array:
     """Return the identifiers of customers, null where unknown; tests and staff have none of their own."""
-    return padded("C", np.maximum(customers + 1, 0), 2, unknown)
+    return padded_identifiers("C", np.maximum(customers + 1, 0), 2, unknown)
 
 # %% ../../../nbs/data/simulate/labels.ipynb #3e6f8a79
-def moments(seconds: Ints, end: int | None = None) -> pa.Array:
+def timestamp_array(seconds: Ints, end: int | None = None) -> pa.Array:
     """Return instants from seconds since 1970, null for what never happens, or not before `end`."""
     limit = NEVER if end is None else end
     unknown = seconds >= limit
@@ -75,13 +75,13 @@ def moments(seconds: Ints, end: int | None = None) -> pa.Array:
     return pa.array(micros, pa.int64(), mask=unknown).cast(pa.timestamp("us", "UTC"))
 
 
-def coded(names: Sequence[str], codes: Ints, unknown: Bools | None = None) -> pa.Array:
+def dictionary_array(names: Sequence[str], codes: Ints, unknown: Bools | None = None) -> pa.Array:
     """Return names by their codes as an Arrow dictionary."""
     index = pa.array(codes.astype(np.int32), pa.int32(), mask=unknown)
     return pa.DictionaryArray.from_arrays(index, pa.array(list(names), pa.string()))
 
 
-def money(minor: Ints) -> pa.Array:
+def money_array(minor: Ints) -> pa.Array:
     """Return amounts in major units."""
     return pa.array(minor / 100.0)
 
@@ -97,7 +97,7 @@ def label_names(world: World, script: Script, column: str) -> list[str]:
     return [*names, *(name for name in changed if name not in names)]
 
 
-def labelled(world: World, script: Script, demand: Demand) -> Demand:
+def add_label_codes(world: World, script: Script, demand: Demand) -> Demand:
     """Return orders with codes into `label_names`: channel_label, country_label, currency_label."""
     orders, codes = demand.orders, {}
     names = {column: label_names(world, script, column) for column in ("channel", "country", "currency")}
@@ -143,7 +143,7 @@ def orders_table(world: World, script: Script, demand: Demand, end: int) -> pa.T
     unknown = orders["guest"] | (orders["customer"] < 0)
     stores, store, no_store = store_codes(world, orders)
     labels = {
-        column: coded(label_names(world, script, column), orders[f"{column}_label"])
+        column: dictionary_array(label_names(world, script, column), orders[f"{column}_label"])
         for column in ("channel", "currency", "country")
     }
     columns = {
@@ -151,10 +151,10 @@ def orders_table(world: World, script: Script, demand: Demand, end: int) -> pa.T
         "customer_id": customer_ids(orders["customer"], unknown),
         "channel": labels["channel"],
         "currency": labels["currency"],
-        **{f"{name}_at": moments(orders[name], end) for name in ("ordered", "paid", "fulfilled", "cancelled")},
+        **{f"{name}_at": timestamp_array(orders[name], end) for name in ("ordered", "paid", "fulfilled", "cancelled")},
         "country": labels["country"],
-        "store_id": coded(stores, store, no_store),
-        "source": coded(["simulated"], np.zeros(len(unknown), np.int64)),
+        "store_id": dictionary_array(stores, store, no_store),
+        "source": dictionary_array(["simulated"], np.zeros(len(unknown), np.int64)),
     }
     return pa.table({name: columns[name] for name in arrow_schema("orders").names})
 
@@ -169,18 +169,18 @@ def lines_table(world: World, script: Script, demand: Demand, end: int) -> pa.Ta
     columns = {
         "order_id": order_ids(orders["number"][row]),
         "line_no": pa.array(line_ids(lines["number"])),
-        "product_id": coded(product_ids(len(world.products)), lines["product"]),
-        "ordered_at": moments(lines["ordered"]),
+        "product_id": dictionary_array(product_ids(len(world.products)), lines["product"]),
+        "ordered_at": timestamp_array(lines["ordered"]),
         "quantity": pa.array(lines["quantity"].astype(np.float64)),
         "returned_quantity": pa.array(np.where(happened, lines["returned"], 0).astype(np.float64)),
-        "returned_at": moments(lines["back"], end),
+        "returned_at": timestamp_array(lines["back"], end),
         "cancelled": pa.array(cancelled < end),
-        "cancelled_at": moments(cancelled, end),
-        "unit_price": money(lines["price"]),
-        "discount": money(lines["discount"]),
-        "currency": coded(label_names(world, script, "currency"), orders["currency_label"][row]),
-        "store_id": coded(stores, store[row], no_store[row]),
-        "channel": coded(label_names(world, script, "channel"), orders["channel_label"][row]),
+        "cancelled_at": timestamp_array(cancelled, end),
+        "unit_price": money_array(lines["price"]),
+        "discount": money_array(lines["discount"]),
+        "currency": dictionary_array(label_names(world, script, "currency"), orders["currency_label"][row]),
+        "store_id": dictionary_array(stores, store[row], no_store[row]),
+        "channel": dictionary_array(label_names(world, script, "channel"), orders["channel_label"][row]),
     }
     return pa.table({name: columns[name] for name in arrow_schema("order_lines").names})
 

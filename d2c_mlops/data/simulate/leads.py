@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .buying import Columns
-from .labels import moments, padded
+from .labels import timestamp_array, padded_identifiers
 from .script import Script
 from .world.draws import Floats, Ints, normals, weighted_choice, poisson, uniforms
 from .world.world import DAY, World
@@ -98,7 +98,7 @@ def draw_leads(world: World, script: Script) -> Columns:
 # %% ../../../nbs/data/simulate/leads.ipynb #2d9ef070
 def lead_ids(numbers: Ints) -> pa.Array:
     """Return the identifiers of leads."""
-    return padded("L", numbers, 2)
+    return padded_identifiers("L", numbers, 2)
 
 
 def rep_names() -> list[str]:
@@ -118,10 +118,10 @@ def leads_frame(leads: Columns, end: int) -> pd.DataFrame:
     table = pa.table(
         {
             "lead_id": lead_ids(leads["number"]),
-            "scored_at": moments(leads["arrived"]),
+            "scored_at": timestamp_array(leads["arrived"]),
             "source": pa.array(np.array(SOURCES, object)[leads["source"]], pa.string()),
             "outcome": pa.array(outcome, pa.string()),
-            "outcome_at": moments(leads["outcome"], end),
+            "outcome_at": timestamp_array(leads["outcome"], end),
             "fields": pa.array(fields, pa.string()),
         }
     )
@@ -150,7 +150,7 @@ def touches_frame(world: World, leads: Columns, begin: int, end: int) -> pd.Data
             "lead_id": lead_ids(leads["number"][rows[order]]),
             "rep": pa.array(np.array(rep_names(), object)[leads["rep"][rows[order]]], pa.string()),
             "kind": pa.array(np.array(TOUCHES, object)[kind[order]], pa.string()),
-            "touched_at": moments(second[order]),
+            "touched_at": timestamp_array(second[order]),
         }
     )
     frame: pd.DataFrame = table.to_pandas()

@@ -17,7 +17,7 @@ from .world.world import World, lift_of
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['COLUMNS', 'expected_week', 'overridden', 'overrides_frame']
+__all__ = ['COLUMNS', 'expected_week', 'is_overridden', 'overrides_frame']
 
 # %% ../../../nbs/data/simulate/planning.ipynb #2956e3ca
 def expected_week(world: World, day: int) -> tuple[Floats, Floats, Bools]:
@@ -29,7 +29,7 @@ def expected_week(world: World, day: int) -> tuple[Floats, Floats, Bools]:
     return base, lifted, np.any([plan.depth > 0 for plan in plans], axis=0)
 
 
-def overridden(world: World, planned: PlannedEvent, day: int, promoted: Bools) -> Bools:
+def is_overridden(world: World, planned: PlannedEvent, day: int, promoted: Bools) -> Bools:
     """Return which products' proposals of a day a rule overrides."""
     number = np.arange(len(promoted), dtype=np.int64)
     rule, _, value = planned.option("rule").partition(":")
@@ -53,7 +53,7 @@ def overrides_frame(world: World, script: Script, day: int) -> pd.DataFrame:
     parts = []
     for planned in script.active_on(day, "overrides"):
         base, lifted, promoted = expected_week(world, day)
-        rows = np.flatnonzero(overridden(world, planned, day, promoted))
+        rows = np.flatnonzero(is_overridden(world, planned, day, promoted))
         wrong = base * np.where(promoted, 0.5, 1.5)
         chosen = lifted if planned.option("right") == "yes" else wrong
         parts.append(_rows(world, planned, day, rows, (base, chosen, lifted)))

@@ -87,11 +87,11 @@ def draw_orders(rng: np.random.Generator, customers: int, weights: Floats) -> tu
     return buyer[by_day], day[by_day], came
 
 
-def choose(rng: np.random.Generator, weights: Floats, taste: Ints, day: Ints) -> Ints:
+def choose(rng: np.random.Generator, weights: Floats, taste_group: Ints, day: Ints) -> Ints:
     """Return one product per row, drawn by the weights of its taste and day."""
     products = weights.shape[2]
     cumulated = np.cumsum(weights.reshape(-1))
-    row = taste * weights.shape[1] + day
+    row = taste_group * weights.shape[1] + day
     before = np.where(row > 0, cumulated[row * products - 1], 0.0)
     after = cumulated[(row + 1) * products - 1]
     point = before + rng.random(len(row)) * (after - before)
@@ -146,12 +146,12 @@ def _orders(rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: i
 
 # %% ../../../nbs/data/simulate/small.ipynb #d7b8c7e3
 def _lines(
-    rng: np.random.Generator, orders: pd.DataFrame, day: Ints, taste: Ints, stock: Catalogue, end: int
+    rng: np.random.Generator, orders: pd.DataFrame, day: Ints, taste_group: Ints, stock: Catalogue, end: int
 ) -> pd.DataFrame:
     size = 1 + rng.poisson(0.9, len(orders))
     order = np.repeat(np.arange(len(orders)), size)
     n = len(order)
-    product = choose(rng, stock.weights, taste[order], day[order])
+    product = choose(rng, stock.weights, taste_group[order], day[order])
     quantity = 1 + rng.poisson(0.4, n)
     price = stock.prices[product]
     discount = np.round(price * quantity * PROMOTION_OFF * stock.promoted[day[order], product], 2)

@@ -29,7 +29,7 @@ def _yes(text: str) -> bool:
     return text == "yes"
 
 
-def _several(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split("+") if part)
 
 
@@ -41,8 +41,8 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "orders": ("orders", float),
     "products": ("products", int),
     "script": ("events", Path),
-    "zones": ("zones", _several),
-    "currencies": ("currencies", _several),
+    "zones": ("zones", _split_names),
+    "currencies": ("currencies", _split_names),
     "stock": ("stock", _yes),
 }
 

@@ -17,7 +17,7 @@ from .script import Script
 from .world.world import DAY, World
 
 # %% auto #0
-__all__ = ['REVIEW', 'MISJUDGED', 'SHORT', 'SHORT_SHARE', 'units_per_line', 'fill_level', 'replenished', 'Sold', 'sell', 'Till']
+__all__ = ['REVIEW', 'MISJUDGED', 'SHORT', 'SHORT_SHARE', 'units_per_line', 'fill_level', 'opening_stock', 'Sold', 'sell', 'Till']
 
 # %% ../../../nbs/data/simulate/stock.ipynb #158afb65
 REVIEW = 7  # days between two replenishments of a product
@@ -41,12 +41,12 @@ def fill_level(world: World, day: int) -> Ints:
     return level
 
 
-def replenished(world: World, day: int, closing: Ints | None) -> Ints:
+def opening_stock(world: World, day: int, closing_stock: Ints | None) -> Ints:
     """Return the stock at the beginning of a day from that at the end of the day before; None is before the first day."""
     level = fill_level(world, day)
-    if closing is None:
+    if closing_stock is None:
         return level
-    return np.where(np.arange(len(level)) % REVIEW == day % REVIEW, level, closing)
+    return np.where(np.arange(len(level)) % REVIEW == day % REVIEW, level, closing_stock)
 
 # %% ../../../nbs/data/simulate/stock.ipynb #d06e2500
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def sell(demand: Demand, opening: Ints) -> Sold:
     served[order] = np.clip(opening[product[order]] - before, 0, units[order])
     missing = units - served
     rows = order[missing[order] > 0]
-    lost = _lost(demand, rows, missing)
+    lost = _lost_sales(demand, rows, missing)
     np.minimum.at(out, lost["product"], lost["second"])
     closing = np.maximum(opening - totals, 0)
     there = served > 0
@@ -87,7 +87,7 @@ def sell(demand: Demand, opening: Ints) -> Sold:
     return Sold(without_empty(Demand(demand.day, demand.orders, rows_served)), lost, opening, closing, out)
 
 
-def _lost(demand: Demand, rows: Ints, missing: Ints) -> Columns:
+def _lost_sales(demand: Demand, rows: Ints, missing: Ints) -> Columns:
     order = demand.lines["order"][rows]
     return {
         "number": demand.lines["number"][rows],
@@ -107,17 +107,17 @@ class Till:
 
     def sold(self, day: int) -> Sold:
         """Return a day after stock."""
-        closing = self._closing(day - 1) if day > 0 else None
-        result = sell(demand_of(self.world, self.script, day), replenished(self.world, day, closing))
+        closing = self._closing_stock(day - 1) if day > 0 else None
+        result = sell(demand_of(self.world, self.script, day), opening_stock(self.world, day, closing))
         self.last = (day, result.closing)
         return result
 
-    def _closing(self, day: int) -> Ints:
+    def _closing_stock(self, day: int) -> Ints:
         if self.last is not None and self.last[0] == day:
             return self.last[1]
         closing: Ints | None = None
         for earlier in range(max(day - REVIEW + 2, 0), day + 1):
-            opening = replenished(self.world, earlier, closing)
+            opening = opening_stock(self.world, earlier, closing)
             closing = sell(demand_of(self.world, self.script, earlier), opening).closing
         assert closing is not None
         return closing

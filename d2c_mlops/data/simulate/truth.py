@@ -19,7 +19,7 @@ from .baskets import Demand, line_ids
 from .buying import audience_of
 from .faults import catalogue_on
 from .fulfilment import NEVER
-from .labels import customer_ids, label_names, labelled, moments, order_ids
+from .labels import customer_ids, label_names, add_label_codes, timestamp_array, order_ids
 from .leads import lead_ids
 from .planning import expected_week, overrides_frame
 from .history import History
@@ -45,7 +45,7 @@ def demand_table(history: History) -> pd.DataFrame:
         out = np.where(sold.out < DAY, history.world.starts[number] + sold.out, NEVER)
         date = pa.array(np.full(len(ids), np.datetime64(day, "s")))
         columns = {"date": date, "product_id": ids, "demanded": units + lost, "sold": units, "lost": lost}
-        parts.append(pa.table({**columns, "out_of_stock_at": moments(out)}))
+        parts.append(pa.table({**columns, "out_of_stock_at": timestamp_array(out)}))
     frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
     return frame
 
@@ -139,32 +139,35 @@ class Cells(NamedTuple):
 def wrong_orders(history: History, number: int) -> Iterator[pd.DataFrame]:
     """Yield the wrong cells of the orders and lines of a day; an order that is missing has the column `exported`."""
     day = history.full_day(number)
-    happened = labelled(history.world, history.script.without(), day.happened)
+    happened = add_label_codes(history.world, history.script.without(), day.happened)
     shown = day.shown
     place = np.searchsorted(shown.orders["number"], happened.orders["number"])
     there = np.isin(happened.orders["number"], shown.orders["number"])
     ids = order_ids(happened.orders["number"]).to_pandas()
     if not there.all():
-        yield _cells(
-            "orders", ids[~there], None, Cells("exported", np.flatnonzero(~there), *_both("yes", "no", ids[~there]))
+        yield _fault_cells(
+            "orders",
+            ids[~there],
+            None,
+            Cells("exported", np.flatnonzero(~there), *_both_columns("yes", "no", ids[~there])),
         )
     for column in ("channel", "country", "currency"):
         names = label_names(history.world, history.script, column)
         true_code, code = happened.orders[f"{column}_label"][there], shown.orders[f"{column}_label"][place[there]]
         rows = np.flatnonzero(true_code != code)
         texts = (pd.Series(np.array(names, object)[codes[rows]]) for codes in (true_code, code))
-        yield _cells("orders", ids[there].iloc[rows], None, Cells(column, rows, *texts))
+        yield _fault_cells("orders", ids[there].iloc[rows], None, Cells(column, rows, *texts))
     unknown = ~happened.orders["guest"][there] & shown.orders["guest"][place[there]]
     rows = np.flatnonzero(there)[unknown]
     who = customer_ids(happened.orders["customer"][rows]).to_pandas()
-    yield _cells("orders", ids.iloc[rows], None, Cells("customer_id", rows, who, pd.Series([""] * len(rows))))
+    yield _fault_cells("orders", ids.iloc[rows], None, Cells("customer_id", rows, who, pd.Series([""] * len(rows))))
     yield from _wrong_lines(happened, shown, ids)
 
 
-def _wrong_lines(happened: Demand, shown: Demand, ids: pd.Series[Any]) -> Iterator[pd.DataFrame]:
-    where = pd.Index(happened.lines["number"]).get_indexer(pd.Index(shown.lines["number"]))
-    before = {name: column[where] for name, column in happened.lines.items()}
-    before["ordered"] = happened.orders["ordered"][before["order"]]
+def _wrong_lines(event_times: Demand, shown: Demand, ids: pd.Series[Any]) -> Iterator[pd.DataFrame]:
+    where = pd.Index(event_times.lines["number"]).get_indexer(pd.Index(shown.lines["number"]))
+    before = {name: column[where] for name, column in event_times.lines.items()}
+    before["ordered"] = event_times.orders["ordered"][before["order"]]
     for column, name in (
         ("ordered_at", "ordered"),
         ("returned_quantity", "returned"),
@@ -174,14 +177,14 @@ def _wrong_lines(happened: Demand, shown: Demand, ids: pd.Series[Any]) -> Iterat
         rows = np.flatnonzero(before[name] != shown.lines[name])
         texts = (pd.Series(values[rows]).astype("str") for values in (before[name], shown.lines[name]))
         order = ids.iloc[before["order"][rows]]
-        yield _cells("order_lines", order, line_ids(before["number"][rows]), Cells(column, rows, *texts))
+        yield _fault_cells("order_lines", order, line_ids(before["number"][rows]), Cells(column, rows, *texts))
 
 
-def _both(true: str, shown: str, like: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
+def _both_columns(true: str, shown: str, like: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
     return pd.Series([true] * len(like)), pd.Series([shown] * len(like))
 
 
-def _cells(table: str, keys: pd.Series[Any], line_no: Any, cells: Cells) -> pd.DataFrame:
+def _fault_cells(table: str, keys: pd.Series[Any], line_no: Any, cells: Cells) -> pd.DataFrame:
     columns = {"table": table, "key": keys.to_numpy(), "line_no": line_no, "column": cells.column}
     return pd.DataFrame(columns | {"true": cells.true.to_numpy(), "shown": cells.shown.to_numpy()}, range(len(keys)))
 
@@ -197,7 +200,7 @@ def labels_table(history: History) -> pd.DataFrame:
     rows = np.flatnonzero(true["category"] != shown["category"])
     if len(rows):
         cells = Cells("category", rows, true["category"].iloc[rows], shown["category"].iloc[rows])
-        parts.append(_cells("products", true["product_id"].iloc[rows], None, cells))
+        parts.append(_fault_cells("products", true["product_id"].iloc[rows], None, cells))
     columns = ["table", "key", "line_no", "column", "true", "shown"]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return frame.astype({"line_no": "Int64"} | dict.fromkeys(("table", "key", "column", "true", "shown"), "str"))

@@ -27,13 +27,13 @@ from .faults import catalogue_on
 from .fulfilment import METHODS, NEVER
 from .history import History
 from d2c_mlops.data.simulate.labels import (
-    coded,
+    dictionary_array,
     customer_ids,
     joined,
     label_names,
     lines_table,
     orders_table,
-    padded,
+    padded_identifiers,
 )
 from .leads import leads_frame
 from .world.draws import Bools, Ints
@@ -44,8 +44,8 @@ from ...errors import UsageError
 
 # %% auto #0
 __all__ = ['STATUS', 'LAYOUTS', 'Appender', 'write_canonical', 'fixed_texts', 'ascii_rows', 'clock_rows', 'local_times', 'cents',
-           'two_digits', 'order_status', 'shopify_table', 'plain', 'write_shopify', 'MonthlyCsv', 'month_runs',
-           'write_exports', 'write_history']
+           'two_digits', 'order_status', 'shopify_table', 'decode_dictionary', 'write_shopify', 'MonthlyCsv',
+           'month_runs', 'write_exports', 'write_history']
 
 # %% ../../../nbs/data/simulate/writing.ipynb #c78445fe
 class Appender:
@@ -60,9 +60,9 @@ class Appender:
         """Append a table to the file of a name; text columns may be dictionaries, they are read back as text."""
         while len(self._last) > 2:
             self._last.pop(0).result()
-        self._last.append(self._pool.submit(self._append, name, table))
+        self._last.append(self._pool.submit(self._append_rows, name, table))
 
-    def _append(self, name: str, table: pa.Table) -> None:
+    def _append_rows(self, name: str, table: pa.Table) -> None:
         if name not in self._writers:
             path = self.folder / f"{name}.parquet"
             self._writers[name] = pq.ParquetWriter(path, table.schema, compression="lz4", store_schema=False)
@@ -184,39 +184,39 @@ def shopify_table(history: History, demand: Demand, end: int) -> pa.Table:
     times = {name: local_times(orders[name], end, world.markets[0].zone) for name in ("paid", "fulfilled", "cancelled")}
     heads = {
         "Email": email,
-        "Financial Status": coded(STATUS, status),
+        "Financial Status": dictionary_array(STATUS, status),
         "Paid at": times["paid"],
         "Fulfilled at": times["fulfilled"],
-        "Currency": coded(label_names(world, script, "currency"), orders["currency_label"]),
+        "Currency": dictionary_array(label_names(world, script, "currency"), orders["currency_label"]),
         **{name: cents(zero) for name in ("Shipping", "Taxes", "Discount Amount")},
         "Subtotal": cents(worth),
         "Total": cents(worth),
         "Refunded Amount": cents(refunded),
-        "Payment Method": coded(METHODS, orders["method"]),
+        "Payment Method": dictionary_array(METHODS, orders["method"]),
         "Cancelled at": times["cancelled"],
-        "Source": coded(label_names(world, script, "channel"), orders["channel_label"]),
-        "Shipping Country": coded(label_names(world, script, "country"), orders["country_label"]),
-        "Id": padded("", orders["number"], 2),
+        "Source": dictionary_array(label_names(world, script, "channel"), orders["channel_label"]),
+        "Shipping Country": dictionary_array(label_names(world, script, "country"), orders["country_label"]),
+        "Id": padded_identifiers("", orders["number"], 2),
     }
-    columns = {"Name": padded("#", orders["number"], 2).take(pa.array(row))}
-    columns |= {name: plain(values).take(first) for name, values in heads.items()}
+    columns = {"Name": padded_identifiers("#", orders["number"], 2).take(pa.array(row))}
+    columns |= {name: decode_dictionary(values).take(first) for name, values in heads.items()}
     created = local_times(orders["ordered"], NEVER, world.markets[0].zone)
-    return pa.table(columns | {"Created at": created.take(pa.array(row))} | _items(world.products.style, lines))
+    return pa.table(columns | {"Created at": created.take(pa.array(row))} | _table_columns(world.products.style, lines))
 
 
-def plain(values: pa.Array) -> pa.Array:
+def decode_dictionary(values: pa.Array) -> pa.Array:
     """Return a dictionary as plain text, other arrays as they are."""
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
-def _items(styles: Ints, lines: dict[str, Ints]) -> dict[str, pa.Array]:
+def _table_columns(styles: Ints, lines: dict[str, Ints]) -> dict[str, pa.Array]:
     ids = product_ids(len(styles))
-    yes = coded(("true",), np.zeros(len(lines["number"]), np.int64))
+    yes = dictionary_array(("true",), np.zeros(len(lines["number"]), np.int64))
     return {
         "Lineitem quantity": pa.array(lines["quantity"]).cast(pa.string()),
-        "Lineitem name": coded([f"Product {name[1:]}" for name in ids], lines["product"]),
+        "Lineitem name": dictionary_array([f"Product {name[1:]}" for name in ids], lines["product"]),
         "Lineitem price": cents(lines["price"]),
-        "Lineitem sku": coded(ids, lines["product"]),
+        "Lineitem sku": dictionary_array(ids, lines["product"]),
         "Lineitem discount": cents(lines["discount"]),
         "Lineitem requires shipping": yes,
     }

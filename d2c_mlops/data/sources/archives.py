@@ -54,8 +54,8 @@ DESCRIPTIONS = (
 class CheckedTar:
     """An open tar file whose descriptions are checked when they are read; raises DataRefused for one that no table needs."""
 
-    def __init__(self, file: Any, where: str) -> None:
-        self.file, self.where, self.describes = file, where, False
+    def __init__(self, file: Any, source_name: str) -> None:
+        self.file, self.where, self.describes = file, source_name, False
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, size: int) -> bytes:
@@ -68,21 +68,21 @@ class CheckedTar:
         self.describes = False
         return content
 
-    def _refused(self, what: str) -> DataRefused:
+    def _refused(self, reason: str) -> DataRefused:
         return DataRefused(
-            f"the tar file describes a file with {what}",
+            f"the tar file describes a file with {reason}",
             where=self.where,
             next="unpack it yourself, and ingest the folder",
         )
 
 # %% ../../../nbs/data/sources/archives.ipynb #5d1e0a73
 @contextmanager
-def open_tar(path: Path, where: str) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path, source_name: str) -> Iterator[tarfile.TarFile]:
     """Yield an open tar file, packed or not; DataRefused is raised while it is read, for a description that is too large."""
     with path.open("rb") as plain:
         suffix = UNPACKERS.get(plain.read(2))
     with OPENERS[suffix](path) if suffix else path.open("rb") as file:
-        checked = CheckedTar(file, where)
+        checked = CheckedTar(file, source_name)
 
         class Entry(tarfile.TarInfo):
             @classmethod
@@ -100,7 +100,7 @@ Read = Callable[[], bytes]
 
 
 @contextmanager
-def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]]:
+def open_archive(path: Path, source_name: str) -> Iterator[dict[str, tuple[int, Read]]]:
     """Yield size and content of each file in an archive by its name; raises DataRefused where it cannot be read."""
     try:
         if path.name.lower().endswith(ZIP):
@@ -108,8 +108,8 @@ def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]
                 members = [m for m in file.infolist() if not m.is_dir()]
                 yield {m.filename: (m.file_size, lambda m=m: file.read(m)) for m in members}  # type: ignore[misc]
         else:
-            with open_tar(path, where) as pack:
-                entries = list(tar_files(pack, path.stat().st_size, where))
+            with open_tar(path, source_name) as pack:
+                entries = list(tar_files(pack, path.stat().st_size, source_name))
                 yield {m.name.removeprefix("./"): (m.size, lambda m=m: pack.extractfile(m).read()) for m in entries}  # type: ignore[misc, union-attr]
     except (
         zipfile.BadZipFile,
@@ -122,10 +122,10 @@ def open_archive(path: Path, where: str) -> Iterator[dict[str, tuple[int, Read]]
         OSError,
         UnicodeDecodeError,
     ) as error:
-        raise DataRefused(f"the archive cannot be read ({error})", where=where, next="export it again") from error
+        raise DataRefused(f"the archive cannot be read ({error})", where=source_name, next="export it again") from error
 
 
-def tar_files(pack: tarfile.TarFile, packed: int, where: str) -> Iterator[tarfile.TarInfo]:
+def tar_files(pack: tarfile.TarFile, packed: int, source_name: str) -> Iterator[tarfile.TarInfo]:
     """Yield the files of a tar file; raises DataRefused before it unpacks one that is too large.
 
     The rest is read to its end, where packed files have their checksum.
@@ -133,12 +133,12 @@ def tar_files(pack: tarfile.TarFile, packed: int, where: str) -> Iterator[tarfil
     total = 0
     for member in pack:
         total += member.size
-        check_size(total, packed, where)
+        check_size(total, packed, source_name)
         if member.isfile():
             yield member
     while padding := pack.fileobj.read(PIECE):
         total += len(padding)
-        check_size(total, packed, where)
+        check_size(total, packed, source_name)
 
 
 def is_archive(name: str) -> bool:
@@ -146,7 +146,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith((*ZIP, *TAR))
 
 # %% ../../../nbs/data/sources/archives.ipynb #bb4e0bec
-def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
+def archive_parts(location: str, file_format: FileFormat, name: str = "") -> Parts:
     """Return the rows of each CSV and Parquet file of an archive, and the names of the files that are neither.
 
     `name` is that of the archive within its folder. Raises UsageError for a table that is not there, DataRefused for a broken
@@ -172,33 +172,33 @@ def archive_parts(location: str, form: FileFormat, name: str = "") -> Parts:
         check_size(sum(shown[label][0] for label in chosen), packed, file)
         parts = []
         for label in chosen:
-            part, size = member_part(prefix + label, shown[label][1](), f"{file}/{label}", form, packed)
+            part, size = member_part(prefix + label, shown[label][1](), f"{file}/{label}", file_format, packed)
             parts.append(part)
             check_size(total := total + size, packed, file)
         return Parts(parts, [prefix + label for label in shown if label not in readable_tables])
 
 
-def check_size(total: int, packed: int, where: str) -> None:
+def check_size(total: int, packed_bytes: int, source_name: str) -> None:
     """Raise DataRefused where the files of an archive would take more than 8 GiB, or many times what the archive takes."""
-    check_growth(total, packed, where)
+    check_growth(total, packed_bytes, source_name)
     if total > MOST_BYTES:
         raise DataRefused(
-            f"unpacked it would be {total / 2**30:.0f} GiB", where=where, next="unpack it and ingest parts"
+            f"unpacked it would be {total / 2**30:.0f} GiB", where=source_name, next="unpack it and ingest parts"
         )
 
 
-def member_part(name: str, content: bytes, where: str, form: FileFormat, packed: int) -> tuple[Part, int]:
+def member_part(name: str, content: bytes, source_name: str, file_format: FileFormat, packed: int) -> tuple[Part, int]:
     """Return the rows of a CSV or Parquet file in an archive of `packed` bytes, and its size when it is unpacked."""
     suffix = PurePosixPath(name).suffix.lower()
     if kind_of(name) == "csv" and suffix not in OPENERS:
-        return csv_part(name, content, where, form), len(content)
+        return csv_part(name, content, source_name, file_format), len(content)
     with TemporaryDirectory(prefix="d2c-archive-") as folder:
         path = Path(folder, f"table{suffix}")
         path.write_bytes(content)
         if suffix not in OPENERS:
-            return file_part(path, name, form), len(content)
+            return file_part(path, name, file_format), len(content)
         unpacked = read_bytes(path, packed)
-        return csv_part(name, unpacked, where, form), len(unpacked)
+        return csv_part(name, unpacked, source_name, file_format), len(unpacked)
 
 # %% ../../../nbs/data/sources/archives.ipynb #77676732
 class ZipSource:

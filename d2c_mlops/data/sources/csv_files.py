@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from .csv_quotes import records_of
+from .csv_quotes import row_starts
 from ..origin import LINE
 from .text_encoding import decode, read_bytes
 from ...errors import DataRefused, Failure
@@ -37,7 +37,7 @@ HEAD_BYTES, HEAD_RECORDS = 1 << 17, 60
 Ints = npt.NDArray[np.int64]
 
 
-def _head(text: str, separator: str, blank: bool = False) -> list[list[str]]:
+def _first_rows(text: str, separator: str, blank: bool = False) -> list[list[str]]:
     """Return the cells of the first rows; `blank` says whether rows count that hold nothing but separators."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     rows = []
@@ -55,18 +55,18 @@ def _head(text: str, separator: str, blank: bool = False) -> list[list[str]]:
 def csv_separator(text: str) -> str:
     """Return the separator by which the first rows of a text agree with its header, or that cuts the header most."""
 
-    def fit(separator: str) -> tuple[bool, int, float]:
-        sizes = [len(row) for row in _head(text, separator)] or [0]
+    def separator_score(separator: str) -> tuple[bool, int, float]:
+        sizes = [len(row) for row in _first_rows(text, separator)] or [0]
         cut = max((size * times for size, times in Counter(sizes).items() if size > 1), default=0)
         return len(set(sizes)) == 1 and sizes[0] > 1, sizes[0], cut / len(sizes)
 
-    return max(SEPARATORS, key=fit)
+    return max(SEPARATORS, key=separator_score)
 
 # %% ../../../nbs/data/sources/csv_files.ipynb #2643606a
 NUMBER_LIKE = re.compile(r"[+-]?(?=[.,]*\d)[\d.,]+")
 
 
-def _filled(row: list[str]) -> int:
+def _filled_cells(row: list[str]) -> int:
     return max((i for i, cell in enumerate(row, 1) if cell.strip()), default=0)
 
 
@@ -75,9 +75,9 @@ def rows_above_header(rows: list[list[str]]) -> int:
     sizes = Counter(len(row) for row in rows if len(row) > 1)
     size = max(sizes, key=lambda n: (sizes[n], n), default=0)
     first = next((i for i, row in enumerate(rows) if len(row) == size and all(cell.strip() for cell in row)), 0)
-    if not first or sizes[size] < 2 or any(len(row) != size and _filled(row) for row in rows[first:]):
+    if not first or sizes[size] < 2 or any(len(row) != size and _filled_cells(row) for row in rows[first:]):
         return 0
-    above = all(_filled(row) <= 1 or 2 * _filled(row) < size for row in rows[:first])
+    above = all(_filled_cells(row) <= 1 or 2 * _filled_cells(row) < size for row in rows[:first])
     header = len({name.strip() for name in rows[first]}) == size
     return first if above and header and not any(NUMBER_LIKE.fullmatch(name.strip()) for name in rows[first]) else 0
 
@@ -92,47 +92,49 @@ class CsvFile:
     notes: tuple[str, ...] = ()
 
 
-def parse_csv(content: bytes, where: str, encoding: str = "") -> CsvFile:
+def parse_csv(content: bytes, source_name: str, encoding: str = "") -> CsvFile:
     """Return the table in the bytes of a CSV file; raises DataRefused with every line that does not fit its header."""
-    text = decode(content, where, encoding)
+    text = decode(content, source_name, encoding)
     data, first_line, notes = INNER_MARK.sub(b"", text.data), 1, list(text.notes)
     declared = DECLARED.match(data)
     if declared:
         data, first_line = data[declared.end() :], 2
     if not data.strip():
-        raise DataRefused("the file is empty", where=where, next="export it again, with its header line")
+        raise DataRefused("the file is empty", where=source_name, next="export it again, with its header line")
     head = data[:HEAD_BYTES].decode("utf-8", "ignore")
     if len(data) > HEAD_BYTES:
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1] or head
     separator = (declared[1] or declared[2]).decode() if declared else csv_separator(head)
-    starts, lines = records_of(data, separator, where, first_line)
-    above = rows_above_header(_head(head, separator, blank=True))
+    starts, lines = row_starts(data, separator, source_name, first_line)
+    above = rows_above_header(_first_rows(head, separator, blank=True))
     if above:
         title = data[starts[0] : starts[above]].decode("utf-8", "replace").split()
         notes.append(f"{above} line{'s' if above > 1 else ''} above the header passed over ({' '.join(title)[:60]!r})")
     end = starts[above + 1] if len(starts) > above + 1 else len(data)
-    names, blank = header_names(data[starts[above] : end].decode(), separator, where, int(lines[above]))
-    body = (data[end:], separator, where, starts[above + 1 :] - end, lines[above + 1 :])
+    names, blank = header_names(data[starts[above] : end].decode(), separator, source_name, int(lines[above]))
+    body = (data[end:], separator, source_name, starts[above + 1 :] - end, lines[above + 1 :])
     frame, ends = _without_ends(body, names)
-    frame, blank_notes = _named(frame, blank)
+    frame, blank_notes = _name_columns(frame, blank)
     frame, again = _without_headers(frame)
-    frame, empty = _full_rows(frame)
+    frame, empty = _drop_empty_rows(frame)
     return CsvFile(frame, separator, text.encoding, tuple(notes + ends + blank_notes + again + empty))
 
 # %% ../../../nbs/data/sources/csv_files.ipynb #efa32ce4
-def header_names(record: str, separator: str, where: str, line: int) -> tuple[list[str], list[int]]:
+def header_names(record: str, separator: str, source_name: str, line: int) -> tuple[list[str], list[int]]:
     """Return the names of the columns, and the positions of those that have none; raises DataRefused for double names."""
     names = [name.strip().strip("\ufeff\u200b\u00a0") for name in next(csv.reader([record], delimiter=separator), [])]
     if "\n" in record.strip() or "\r" in record.strip():
         names = [name.strip() for name in next(csv.reader(io.StringIO(record, newline=""), delimiter=separator))]
     if not any(names):
-        raise DataRefused(f"line {line} has no column names", where=where, next="export it again, with its header line")
+        raise DataRefused(
+            f"line {line} has no column names", where=source_name, next="export it again, with its header line"
+        )
     twice = [name for name, times in Counter(names).items() if times > 1 and name]
     if twice:
         at = {name: ", ".join(str(i) for i, header in enumerate(names, 1) if header == name) for name in twice}
         raise DataRefused(
             "a column name is not unique",
-            where=where,
+            where=source_name,
             failures=[
                 Failure(f"{name!r} is the name of columns {places}", f"line {line}") for name, places in at.items()
             ],
@@ -141,7 +143,7 @@ def header_names(record: str, separator: str, where: str, line: int) -> tuple[li
     return [name or f"Unnamed: {i}" for i, name in enumerate(names)], [i for i, name in enumerate(names) if not name]
 
 
-def _named(frame: pd.DataFrame, blank: list[int]) -> tuple[pd.DataFrame, list[str]]:
+def _name_columns(frame: pd.DataFrame, blank: list[int]) -> tuple[pd.DataFrame, list[str]]:
     if not blank:
         return frame, []
     full = [i for i in blank if frame.iloc[:, i].notna().any()]
@@ -169,7 +171,7 @@ def _first(column: pd.Series[Any]) -> str:
     return str(column.dropna().iloc[0])[:40]
 
 
-def _full_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _drop_empty_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     last = frame[frame.columns[-1]] if len(frame.columns) else None
     if last is None or not last.isna().any():
         return frame, []
@@ -187,17 +189,17 @@ Body = tuple[bytes, str, str, Ints, Ints]  # the rows below a header, separator,
 def _without_ends(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the cells of rows; separators that end every row and not the header are left out."""
     data, separator, where, starts, lines = body
-    first = _head(data[: int(starts[1]) if len(starts) > 1 else len(data)].decode(), separator)
+    first = _first_rows(data[: int(starts[1]) if len(starts) > 1 else len(data)].decode(), separator)
     extra_cells = len(first[0]) - len(names) if first else 0
     if extra_cells <= 0 or any(cell.strip() for cell in first[0][len(names) :]):
-        return _cells(data, names, separator, where, starts, lines), []
+        return _parse_cells(data, names, separator, where, starts, lines), []
     try:
-        wide = _cells(data, names + [""] * extra_cells, separator, where, starts, lines)
+        wide = _parse_cells(data, names + [""] * extra_cells, separator, where, starts, lines)
     except DataRefused:
-        return _cells(data, names, separator, where, starts, lines), []
+        return _parse_cells(data, names, separator, where, starts, lines), []
     frame, tail = wide.iloc[:, : len(names)], wide.iloc[:, len(names) :]
     if tail.notna().any(axis=None) or (separator == "," and _maybe_commas(frame)):
-        raise _ragged(data, names, separator, where, starts, lines)
+        raise _ragged_refusal(data, names, separator, where, starts, lines)
     return frame, [f"each row ends with {extra_cells} more {separator!r} than the header, left out"]
 
 
@@ -207,7 +209,9 @@ def _maybe_commas(frame: pd.DataFrame) -> bool:
     return any(a and b for a, b in pairwise(whole))
 
 
-def _cells(body: bytes, names: list[str], separator: str, where: str, starts: Ints, lines: Ints) -> pd.DataFrame:
+def _parse_cells(
+    body: bytes, names: list[str], separator: str, source_name: str, starts: Ints, lines: Ints
+) -> pd.DataFrame:
     if not len(starts):
         return pd.DataFrame(
             {name: pd.Series(dtype="str") for name in names}, index=pd.Index([], dtype="int64", name=LINE)
@@ -231,17 +235,21 @@ def _cells(body: bytes, names: list[str], separator: str, where: str, starts: In
         ),
     )
     if any(text.strip() for text in misfits):
-        raise _ragged(body, names, separator, where, starts, lines)
+        raise _ragged_refusal(body, names, separator, source_name, starts, lines)
     if misfits:
         blank = np.array([not body[a:b].strip() for a, b in zip(starts, [*starts[1:], len(body)], strict=True)])
         lines = lines[~blank]
     frame: pd.DataFrame = table.to_pandas(self_destruct=True)
     if len(frame) != len(lines):
-        raise DataRefused("the rows of the file cannot be told apart", where=where, next="export it again as UTF-8 CSV")
+        raise DataRefused(
+            "the rows of the file cannot be told apart", where=source_name, next="export it again as UTF-8 CSV"
+        )
     return frame.set_axis(names, axis=1).set_axis(pd.Index(lines, name=LINE))
 
 
-def _ragged(body: bytes, names: list[str], separator: str, where: str, starts: Ints, lines: Ints) -> DataRefused:
+def _ragged_refusal(
+    body: bytes, names: list[str], separator: str, source_name: str, starts: Ints, lines: Ints
+) -> DataRefused:
     failures, count = [], 0
     for line, a, b in zip(lines, starts, [*starts[1:], len(body)], strict=True):
         record = body[a:b].decode()
@@ -258,7 +266,7 @@ def _ragged(body: bytes, names: list[str], separator: str, where: str, starts: I
             )
     return DataRefused(
         f"{count:,} row{'s have' if count > 1 else ' has'} not as many cells as the header",
-        where=where,
+        where=source_name,
         failures=failures,
         next="quote the cells that hold the separator (a decimal comma, a name with a comma), or export with another one",
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['Ints', 'QUOTE', 'NEWLINE', 'RETURN', 'TYPED', 'line_ends', 'quote_pairs', 'holds_following_rows', 'records_of']
+__all__ = ['Ints', 'QUOTE', 'NEWLINE', 'RETURN', 'TYPED', 'line_ends', 'quote_pairs', 'holds_following_rows', 'row_starts']
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #570fc958
 Ints = npt.NDArray[np.int64]
@@ -31,7 +31,9 @@ def line_ends(data: npt.NDArray[np.uint8]) -> Ints:
     return ends
 
 
-def quote_pairs(data: npt.NDArray[np.uint8], separator: str, where: str, first_line: int = 1) -> tuple[Ints, Ints]:
+def quote_pairs(
+    data: npt.NDArray[np.uint8], separator: str, source_name: str, first_line: int = 1
+) -> tuple[Ints, Ints]:
     """Return the offsets of the marks that open and close quoted cells; raises DataRefused with the line of a mark that does not fit."""
     marks = np.flatnonzero(data == QUOTE)
     edge = np.zeros(256, bool)
@@ -45,15 +47,15 @@ def quote_pairs(data: npt.NDArray[np.uint8], separator: str, where: str, first_l
         closes[:-1] |= doubled
         if opens.all() and closes.all():
             return marks[::2], marks[1::2]
-    return _follow(data, marks, before, after, where, first_line)
+    return _match_quotes(data, marks, before, after, source_name, first_line)
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #cbb8273c
-def _follow(
+def _match_quotes(
     data: npt.NDArray[np.uint8],
     marks: Ints,
     before: npt.NDArray[np.bool_],
     after: npt.NDArray[np.bool_],
-    where: str,
+    source_name: str,
     first_line: int,
 ) -> tuple[Ints, Ints]:
     opens, closes, i = [], [], 0
@@ -66,10 +68,10 @@ def _follow(
         while i + 1 < len(places) and places[i + 1] == places[i] + 1:
             i += 2
         if i >= len(places):
-            raise _refused("is never closed", data, places[start], where, first_line)
+            raise _refused("is never closed", data, places[start], source_name, first_line)
         if not ending[i]:
             raise _refused(
-                "does not fit: text follows the mark that closes the cell", data, places[i], where, first_line
+                "does not fit: text follows the mark that closes the cell", data, places[i], source_name, first_line
             )
         opens.append(places[start])
         closes.append(places[i])
@@ -77,14 +79,14 @@ def _follow(
     return np.array(opens, np.int64), np.array(closes, np.int64)
 
 
-def _refused(problem: str, data: npt.NDArray[np.uint8], at: int, where: str, first_line: int) -> DataRefused:
+def _refused(problem: str, data: npt.NDArray[np.uint8], offset: int, source_name: str, first_line: int) -> DataRefused:
     ends = line_ends(data)
-    number = int(np.searchsorted(ends, at))
+    number = int(np.searchsorted(ends, offset))
     start, stop = int(ends[number - 1]) + 1 if number else 0, int(ends[number]) if number < len(ends) else len(data)
     text = data[start:stop].tobytes().decode("utf-8", "replace").strip()
     return DataRefused(
         f"a quotation mark {problem}: line {first_line + number}: {text[:100]}",
-        where=where,
+        where=source_name,
         next='double each quotation mark within a cell and quote the cell: "5"" nail"',
     )
 
@@ -111,7 +113,7 @@ def holds_following_rows(record: str, opened: int, closed: int, separator: str, 
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #d3a1332e
 def _check_cells(
-    data: bytes, opens: Ints, closes: Ints, ends: Ints, starts: Ints, lines: Ints, separator: str, where: str
+    data: bytes, opens: Ints, closes: Ints, ends: Ints, starts: Ints, lines: Ints, separator: str, source_name: str
 ) -> None:
     broken = np.searchsorted(ends, closes) > np.searchsorted(ends, opens)
     if not broken.any():
@@ -129,7 +131,7 @@ def _check_cells(
             text = data[a : a + 60].decode("utf-8", "replace").splitlines()[0]
             raise DataRefused(
                 f"a quotation mark opens a cell that swallows the rows after it: line {lines[row]}: {text}",
-                where=where,
+                where=source_name,
                 next='double each quotation mark within a cell and quote the cell: "5"" nail"',
             )
 
@@ -147,7 +149,7 @@ def _shapes(data: bytes, starts: Ints, separator: str) -> dict[int, int]:
     return {i: next(iter(shapes)) for i, shapes in shapes_by_column.items() if len(shapes) == 1 and -1 not in shapes}
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #89e63e80
-def records_of(data: bytes, separator: str, where: str, first_line: int = 1) -> tuple[Ints, Ints]:
+def row_starts(data: bytes, separator: str, source_name: str, first_line: int = 1) -> tuple[Ints, Ints]:
     """Return the offset and the line of each row that is not blank; raises DataRefused for quotation marks that do not fit."""
     array = np.frombuffer(data, np.uint8)
     ends = line_ends(array)
@@ -155,7 +157,7 @@ def records_of(data: bytes, separator: str, where: str, first_line: int = 1) -> 
     lines = np.arange(first_line, first_line + len(bounds))
     quoted = b'"' in data
     if quoted:
-        opens, closes = quote_pairs(array, separator, where, first_line)
+        opens, closes = quote_pairs(array, separator, source_name, first_line)
         outside = np.r_[True, np.searchsorted(opens, ends) == np.searchsorted(closes, ends)]
         bounds, lines = bounds[outside], lines[outside]
     sizes = np.diff(np.r_[bounds, len(data)])
@@ -165,5 +167,5 @@ def records_of(data: bytes, separator: str, where: str, first_line: int = 1) -> 
     blank[double] = (array[bounds[double]] == RETURN) & (array[bounds[double] + 1] == NEWLINE)
     starts, lines = bounds[~blank], lines[~blank]
     if quoted:
-        _check_cells(data, opens, closes, ends, starts, lines, separator, where)
+        _check_cells(data, opens, closes, ends, starts, lines, separator, source_name)
     return starts, lines

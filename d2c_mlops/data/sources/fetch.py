@@ -30,8 +30,8 @@ from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'URL', 'ADDRESS', 'LIKE_TOKEN',
-           'SHOWN_OPTIONS', 'Source', 'extensions', 'sources', 'CsvSource', 'ParquetSource', 'check_parquet',
-           'limited_memory', 'read_parquet', 'split_location', 'without_password', 'engine_of', 'sql_trouble',
+           'SHOWN_OPTIONS', 'Source', 'load_entry_points', 'sources', 'CsvSource', 'ParquetSource', 'check_parquet',
+           'limited_memory', 'read_parquet', 'split_location', 'without_password', 'engine_of', 'translate_sql_errors',
            'SqlSource', 'read_query', 'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../../nbs/data/sources/fetch.ipynb #961a6d18
@@ -48,25 +48,25 @@ class Source(Protocol):
         """Return the raw frames by the name of their file or table."""
 
 
-def extensions(group: str) -> dict[str, Any]:
+def load_entry_points(group: str) -> dict[str, Any]:
     """Return one instance of each class in an entry point group, by name."""
     return {point.name: point.load()() for point in sorted(entry_points(group=group), key=lambda p: p.name)}
 
 
 def sources() -> dict[str, Source]:
     """Return the sources that are installed, by name."""
-    return extensions("d2c_mlops.sources")
+    return load_entry_points("d2c_mlops.sources")
 
 # %% ../../../nbs/data/sources/fetch.ipynb #fb0c51f0
-def _files(location: str, suffixes: tuple[str, ...]) -> list[Path]:
+def _matching_files(location: str, suffixes: tuple[str, ...]) -> list[Path]:
     path = home_path(location)
     if path.is_dir():
         return sorted(p for p in path.iterdir() if p.name.lower().endswith(suffixes) and not p.name.startswith("."))
     return [path] if path.name.lower().endswith(suffixes) else []
 
 
-def _existing(location: str, suffixes: tuple[str, ...]) -> list[Path]:
-    existing = [path for path in _files(location, suffixes) if path.is_file()]
+def _existing_files(location: str, suffixes: tuple[str, ...]) -> list[Path]:
+    existing = [path for path in _matching_files(location, suffixes) if path.is_file()]
     if not existing:
         raise UsageError("there is no such file", where=location, next="check the path: ls -l " + location)
     return existing
@@ -83,11 +83,11 @@ class CsvSource:
 
     def matches(self, location: str) -> bool:
         """Return whether the location is a .csv file or a folder that holds some."""
-        return bool(_files(location, CSV_SUFFIXES))
+        return bool(_matching_files(location, CSV_SUFFIXES))
 
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return one frame of text per file, by the file's name without its suffix."""
-        paths = _existing(location, CSV_SUFFIXES)
+        paths = _existing_files(location, CSV_SUFFIXES)
         stems = [re.sub(r"\.[ct]sv(\.\w+)?$", "", path.name, flags=re.IGNORECASE) for path in paths]
         names = [s if stems.count(s) == 1 else path.name for s, path in zip(stems, paths, strict=True)]
         return {name: read_csv(path).reset_index(drop=True) for name, path in zip(names, paths, strict=True)}
@@ -101,11 +101,11 @@ class ParquetSource:
 
     def matches(self, location: str) -> bool:
         """Return whether the location is a .parquet file or a folder that holds some."""
-        return bool(_files(location, (".parquet", ".pq")))
+        return bool(_matching_files(location, (".parquet", ".pq")))
 
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return one frame per file, by the file's name without its suffix."""
-        return {path.stem: read_parquet(path) for path in _existing(location, (".parquet", ".pq"))}
+        return {path.stem: read_parquet(path) for path in _existing_files(location, (".parquet", ".pq"))}
 
 # %% ../../../nbs/data/sources/fetch.ipynb #64794324
 PARQUET_GROWTH, PARQUET_SMALL, COLUMNS = 1_000, 2**30, 10_000  # times that a file grows, bytes up to which nobody asks
@@ -126,16 +126,16 @@ def check_parquet(path: Path) -> None:
 
 # %% ../../../nbs/data/sources/fetch.ipynb #b8a7f48c
 @contextmanager
-def limited_memory(packed: int, where: str) -> Iterator[None]:
-    """Raise DataRefused where reading files of `packed` bytes takes more memory than tables of that size may, or than this machine has."""
-    most = min(MEMORY, 2 * max(PARQUET_SMALL, PARQUET_GROWTH * packed))
+def limited_memory(packed_bytes: int, source_name: str) -> Iterator[None]:
+    """Raise DataRefused where reading files of `packed_bytes` bytes takes more memory than tables of that size may, or than this machine has."""
+    most = min(MEMORY, 2 * max(PARQUET_SMALL, PARQUET_GROWTH * packed_bytes))
     pa.default_memory_pool().release_unused()  # memory that is kept free would not count
     try:
         with memory_limit(most):
             yield
     except MemoryError:
-        what = f"its {packed:,} bytes take more than {most / 2**30:.1f} GiB of memory"
-        raise DataRefused(what, where=where, next="look at the file; split it where it is right") from None
+        what = f"its {packed_bytes:,} bytes take more than {most / 2**30:.1f} GiB of memory"
+        raise DataRefused(what, where=source_name, next="look at the file; split it where it is right") from None
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def without_password(location: str) -> str:
         hidden = sa.make_url(url).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     except (sa.exc.ArgumentError, ValueError):
         hidden = address[0] + "***"
-    return _without_options(hidden, len(address[0])) + (f"::{_cut(table, '?')}" if table else "")
+    return _without_options(hidden, len(address[0])) + (f"::{_mask_after(table, '?')}" if table else "")
 
 
 def _without_options(url: str, start: int) -> str:
@@ -197,7 +197,7 @@ def _without_options(url: str, start: int) -> str:
     if at and (is_web or "@" in user):
         place = f"***@{host}"
     if is_web:
-        place = "/".join("***" if LIKE_TOKEN.fullmatch(part) else part for part in _cut(place, "%23").split("/"))
+        place = "/".join("***" if LIKE_TOKEN.fullmatch(part) else part for part in _mask_after(place, "%23").split("/"))
     options = [option.partition("=") for option in re.split("[&;]", query)]
     shown = [
         name + equals + (text if name.lower() in SHOWN_OPTIONS and not is_web else "***")
@@ -206,7 +206,7 @@ def _without_options(url: str, start: int) -> str:
     return scheme + place + (mark + "&".join(shown) if mark else "")
 
 
-def _cut(text: str, mark: str) -> str:
+def _mask_after(text: str, mark: str) -> str:
     """Return a text up to a mark, and stars instead of what is behind it."""
     shown, separator, _ = text.partition(mark)
     return shown + (f"{separator}***" if separator else "")
@@ -223,7 +223,7 @@ def engine_of(location: str) -> sa.Engine:
 
 # %% ../../../nbs/data/sources/fetch.ipynb #3e208fdb
 @contextmanager
-def sql_trouble(location: str) -> Iterator[None]:
+def translate_sql_errors(location: str) -> Iterator[None]:
     """Turn SQLAlchemy's errors into ours without the URL's secrets: Temporary where a server cannot be reached."""
     where = without_password(location)
     problem: D2CError
@@ -233,39 +233,39 @@ def sql_trouble(location: str) -> Iterator[None]:
     except sa.exc.OperationalError as error:
         what = str(error.orig).strip().splitlines()[0]
         problem = Temporary(
-            f"the database cannot be reached ({_scrubbed(what, location)})",
+            f"the database cannot be reached ({_without_secrets(what, location)})",
             where=where,
             next="check that the server runs and the URL is right, then try again",
         )
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         problem = UsageError(
-            f"no driver for this database ({_scrubbed(str(error), location)})",
+            f"no driver for this database ({_without_secrets(str(error), location)})",
             where=where,
             next="pip install its driver, for PostgreSQL: pip install 'psycopg[binary]'",
         )
     except (sa.exc.ArgumentError, ValueError):
         problem = UsageError("this is no database URL", where=where, next="write it like sqlite:///shop.db::orders")
     except sa.exc.IntegrityError as error:
-        problem = _clash(_scrubbed(str(error.orig).strip().splitlines()[0], location), where)
+        problem = _clash_error(_without_secrets(str(error.orig).strip().splitlines()[0], location), where)
     except sa.exc.SQLAlchemyError as error:
         problem = DataRefused(
-            f"the database refused ({_scrubbed(type(error).__name__, location)})",
+            f"the database refused ({_without_secrets(type(error).__name__, location)})",
             where=where,
             next="check the rights of the user and the name of the table",
         )
     raise problem from None
 
 
-def _clash(reason: str, where: str) -> D2CError:
+def _clash_error(reason: str, source_name: str) -> D2CError:
     """Return the error for a row that a table does not take: another one got there first, or it breaks a rule."""
     if re.search("unique|duplicate", reason, re.IGNORECASE):
         summary = "another writer put the same rows there at the same time"
-        return Temporary(f"{summary} ({reason})", where=where, next="run the same command again")
+        return Temporary(f"{summary} ({reason})", where=source_name, next="run the same command again")
     summary = "the table does not take a value"
-    return DataRefused(f"{summary} ({reason})", where=where, next="compare the table's rules with the contract")
+    return DataRefused(f"{summary} ({reason})", where=source_name, next="compare the table's rules with the contract")
 
 
-def _scrubbed(text: str, location: str) -> str:
+def _without_secrets(text: str, location: str) -> str:
     """Return the text of an error without the secrets of a location."""
     try:
         url = sa.make_url(split_location(location)[0])
@@ -291,7 +291,7 @@ class SqlSource:
 
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return the table behind `::`, or all tables with canonical names."""
-        with sql_trouble(location):
+        with translate_sql_errors(location):
             engine = engine_of(location)
             with engine.connect() as connection:
                 return {

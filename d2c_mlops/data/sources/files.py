@@ -70,16 +70,16 @@ def is_system_file(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) or part == "_SUCCESS" for part in PurePosixPath(name).parts)
 
 
-def csv_part(name: str, content: bytes, where: str, form: FileFormat) -> Part:
+def csv_part(name: str, content: bytes, source_name: str, file_format: FileFormat) -> Part:
     """Return the rows of a CSV file as text; raises DataRefused with every line that does not fit."""
-    read = parse_csv(content, where, form.encoding)
+    read = parse_csv(content, source_name, file_format.encoding)
     return Part(name, _with_partitions(read.frame, name), read.notes, read.separator, "line")
 
 
-def file_part(path: Path, name: str, form: FileFormat) -> Part:
+def file_part(path: Path, name: str, file_format: FileFormat) -> Part:
     """Return the rows of a CSV or Parquet file; raises DataRefused where it is broken."""
     if kind_of(path.name) == "csv":
-        return csv_part(name, read_bytes(path), str(path), form)
+        return csv_part(name, read_bytes(path), str(path), file_format)
     frame = read_parquet(path)
     return Part(name, _with_partitions(frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name=LINE)), name))
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # %% auto #0
-__all__ = ['DIGITS', 'EXACT', 'integers', 'decimals', 'column_of', 'frame_of_rows', 'exact_series', 'may_lose_values',
+__all__ = ['DIGITS', 'EXACT', 'integers', 'decimals', 'database_column', 'frame_of_rows', 'exact_series', 'may_lose_values',
            'arrow_frame']
 
 # %% ../../../nbs/data/sources/frames.ipynb #bc2cb581
@@ -47,7 +47,7 @@ def decimals(values: Sequence[Decimal | None]) -> pd.Series[Any]:
 EXACT = 2**53  # float64 holds every whole number below it
 
 
-def column_of(values: Sequence[Any]) -> pd.Series[Any]:
+def database_column(values: Sequence[Any]) -> pd.Series[Any]:
     """Return the values of one column of a database as a series that keeps their digits; None is missing."""
     kinds = {type(v) for v in values if v is not None}
     if kinds == {int}:
@@ -66,7 +66,9 @@ def column_of(values: Sequence[Any]) -> pd.Series[Any]:
 def frame_of_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
     """Return the rows of a query as a frame that keeps the digits of every value."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    return pd.concat([column_of(values).rename(name) for name, values in zip(names, columns, strict=True)], axis=1)
+    return pd.concat(
+        [database_column(values).rename(name) for name, values in zip(names, columns, strict=True)], axis=1
+    )
 
 # %% ../../../nbs/data/sources/frames.ipynb #9b5f6884
 def exact_series(column: pa.ChunkedArray) -> pd.Series[Any]:

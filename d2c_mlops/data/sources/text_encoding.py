@@ -18,7 +18,7 @@ from ...errors import DataRefused, UsageError
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'GROWTH', 'SMALL', 'PIECE', 'OPENERS', 'MULTI_BYTE', 'NOT_WINDOWS', 'check_growth', 'read_bytes',
-           'place_of', 'excerpt', 'Text', 'decode']
+           'line_and_column', 'excerpt', 'Text', 'decode']
 
 # %% ../../../nbs/data/sources/text_encoding.ipynb #5afb7825
 MOST_BYTES = 8 * 2**30
@@ -31,11 +31,11 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def check_growth(size: int, packed: int, where: str) -> None:
+def check_growth(size: int, packed: int, source_name: str) -> None:
     """Raise DataRefused where a packed file grows as no table does: a few kilobytes could else fill the memory."""
     if size > SMALL and size > GROWTH * max(packed, 1):
         what = f"unpacked it has more than {GROWTH} times its size ({packed:,} bytes), as no table has"
-        raise DataRefused(what, where=where, next="look at the file; if it is right, unpack it yourself")
+        raise DataRefused(what, where=source_name, next="look at the file; if it is right, unpack it yourself")
 
 
 def read_bytes(path: Path, packed: int | None = None) -> bytes:
@@ -63,18 +63,18 @@ def read_bytes(path: Path, packed: int | None = None) -> bytes:
     return bytes(content)
 
 # %% ../../../nbs/data/sources/text_encoding.ipynb #cd92c724
-def place_of(data: bytes, at: int, encoding: str = "utf-8") -> str:
+def line_and_column(data: bytes, offset: int, encoding: str = "utf-8") -> str:
     """Return line and column of the byte at an offset."""
-    before = data[:at].replace(b"\r\n", b"\n")
+    before = data[:offset].replace(b"\r\n", b"\n")
     line = before.count(b"\n") or before.count(b"\r")
     start = max(before.rfind(b"\n"), before.rfind(b"\r") if b"\n" not in before else -1) + 1
     return f"line {line + 1}, column {len(before[start:].decode(encoding, 'replace')) + 1}"
 
 
-def excerpt(data: bytes, at: int, encoding: str) -> str:
+def excerpt(data: bytes, byte_offset: int, encoding: str) -> str:
     """Return the letters around a byte, to be shown in a message."""
-    line = data[data.rfind(b"\n", 0, at) + 1 :][:400].splitlines()[0] if at < len(data) else b""
-    offset = at - (data.rfind(b"\n", 0, at) + 1)
+    line = data[data.rfind(b"\n", 0, byte_offset) + 1 :][:400].splitlines()[0] if byte_offset < len(data) else b""
+    offset = byte_offset - (data.rfind(b"\n", 0, byte_offset) + 1)
     start = max((line.rfind(mark, 0, offset) for mark in (b",", b";", b"\t", b"|")), default=-1) + 1
     return re.split(r"[,;\t|]", line[start : start + 60].decode(encoding, "replace"))[0].strip(' "')[:40]
 
@@ -94,13 +94,13 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-def decode(data: bytes, where: str, encoding: str = "") -> Text:
+def decode(data: bytes, source_name: str, encoding: str = "") -> Text:
     """Return a text as UTF-8, from the encoding that is declared or else from the one that it shows.
 
     Raises DataRefused with line and column where a byte does not belong to the encoding, UsageError for an unknown one.
     """
     if encoding:
-        return _declared(data, where, encoding)
+        return _declared(data, source_name, encoding)
     for mark, name in (
         (b"\xff\xfe\0\0", "utf-32"),
         (b"\0\0\xfe\xff", "utf-32"),
@@ -108,33 +108,33 @@ def decode(data: bytes, where: str, encoding: str = "") -> Text:
         (b"\xfe\xff", "utf-16"),
     ):
         if data.startswith(mark):
-            return _declared(data, where, name)
+            return _declared(data, source_name, name)
     head = data[:400]
     if len(head) >= 4 and b"\0" in head and (not any(head[1::2]) or not any(head[::2])):
-        return _declared(data, where, "utf-16-be" if head[0] == 0 else "utf-16-le")
+        return _declared(data, source_name, "utf-16-be" if head[0] == 0 else "utf-16-le")
     marked = data.startswith(b"\xef\xbb\xbf")
     data = data[3:] if marked else data
     try:
         if not data.isascii():
             data.decode("utf-8")
     except UnicodeDecodeError as error:
-        return _windows(data, where, error.start, marked)
-    return Text(_without_nul(data, where), "utf-8")
+        return _windows(data, source_name, error.start, marked)
+    return Text(_without_nul(data, source_name), "utf-8")
 
 
-def _declared(data: bytes, where: str, encoding: str) -> Text:
+def _declared(data: bytes, source_name: str, encoding: str) -> Text:
     try:
         text = data.decode(encoding).removeprefix("\ufeff")
     except LookupError:
         raise UsageError(
             f"unknown encoding {encoding!r}",
-            where=where,
+            where=source_name,
             next="use utf-8, cp1252, latin-1, utf-16 or another Python codec",
         ) from None
     except UnicodeDecodeError as error:
         raise DataRefused(
-            f"a byte is not {encoding}: {place_of(data, error.start, 'latin-1')}",
-            where=where,
+            f"a byte is not {encoding}: {line_and_column(data, error.start, 'latin-1')}",
+            where=source_name,
             next="correct that cell, or declare the file's encoding: --encoding NAME",
         ) from None
     note = (
@@ -142,32 +142,32 @@ def _declared(data: bytes, where: str, encoding: str) -> Text:
         if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig", "ascii")
         else (f"read as {encoding}",)
     )
-    return Text(_without_nul(text.encode(), where), encoding, note)
+    return Text(_without_nul(text.encode(), source_name), encoding, note)
 
 # %% ../../../nbs/data/sources/text_encoding.ipynb #2e274e95
-def _windows(data: bytes, where: str, at: int, marked: bool) -> Text:
+def _windows(data: bytes, source_name: str, offset: int, marked: bool) -> Text:
     mixed = marked or MULTI_BYTE.search(data) is not None
     foreign = NOT_WINDOWS.search(data)
     if mixed or foreign:
-        at = at if mixed or foreign is None else foreign.start()
+        offset = offset if mixed or foreign is None else foreign.start()
         what = (
             "the file is UTF-8, but one byte is not" if mixed else "the encoding of the file is not clear, see the byte"
         )
         raise DataRefused(
-            f"{what}: {place_of(data, at)} ({excerpt(data, at, 'cp1252')!r})",
-            where=where,
+            f"{what}: {line_and_column(data, offset)} ({excerpt(data, offset, 'cp1252')!r})",
+            where=source_name,
             next="correct that cell and save the file as UTF-8, or declare the encoding of the whole file: --encoding cp1252",
         )
-    first = excerpt(data, at, "cp1252")
-    note = f"read as Windows-1252, since it is not UTF-8 ({place_of(data, at)}: {first!r}); --encoding declares another"
-    return Text(_without_nul(data.decode("cp1252").encode(), where), "cp1252", (note,))
+    first = excerpt(data, offset, "cp1252")
+    note = f"read as Windows-1252, since it is not UTF-8 ({line_and_column(data, offset)}: {first!r}); --encoding declares another"
+    return Text(_without_nul(data.decode("cp1252").encode(), source_name), "cp1252", (note,))
 
 
-def _without_nul(data: bytes, where: str) -> bytes:
+def _without_nul(data: bytes, source_name: str) -> bytes:
     if (at := data.find(b"\0")) >= 0:
         raise DataRefused(
-            f"the file holds a NUL byte: {place_of(data, at)}",
-            where=where,
+            f"the file holds a NUL byte: {line_and_column(data, at)}",
+            where=source_name,
             next="export it again: it is damaged or no text",
         )
     return data

@@ -30,9 +30,9 @@ def ranks_among(
     return pd.Series(shares, index=values.index, name=values.name)
 
 
-def group_figures(frame: pd.DataFrame, keys: Sequence[str], column: str, how: str) -> pd.DataFrame:
+def group_figures(frame: pd.DataFrame, keys: Sequence[str], column: str, statistic: str) -> pd.DataFrame:
     """Return a table with the keys of each group and its figure (column `figure`)."""
-    grouped = frame.groupby(list(keys), observed=True)[column].agg(how)
+    grouped = frame.groupby(list(keys), observed=True)[column].agg(statistic)
     return grouped.rename("figure").reset_index()
 
 

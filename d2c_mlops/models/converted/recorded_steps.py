@@ -198,9 +198,9 @@ class Learned:
         """Return `values.rank(...)` among the values of the training data, each column of a table for itself."""
         return _rank(self, key, values, options)
 
-    def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, how: str) -> pd.Series:
+    def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, statistic: str) -> pd.Series:
         """Return `frame.groupby(keys)[column].transform(how)` with the figures of the training data."""
-        return _groups(self, key, frame, [keys] if isinstance(keys, str) else list(keys), column, how)
+        return _groups(self, key, frame, [keys] if isinstance(keys, str) else list(keys), column, statistic)
 
     def factorize(self, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
         """Return `pd.factorize(values)` with the codes of the training data; -1 for a value that it did not know."""
@@ -284,8 +284,8 @@ def _rank(steps: Learned, key: str, values: Any, options: Mapping[str, Any]) -> 
     return ranks_among(values, steps.keep(key, lambda: values.dropna().tolist()), **options)
 
 
-def _groups(steps: Learned, key: str, frame: pd.DataFrame, keys: list[str], column: str, how: str) -> pd.Series:
-    return of_groups(frame, keys, steps.keep(key, lambda: group_figures(frame, keys, column, how)))
+def _groups(steps: Learned, key: str, frame: pd.DataFrame, keys: list[str], column: str, statistic: str) -> pd.Series:
+    return of_groups(frame, keys, steps.keep(key, lambda: group_figures(frame, keys, column, statistic)))
 
 
 def _factorize(steps: Learned, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:

@@ -16,7 +16,7 @@ from ...errors import Failure, UsageError
 __all__ = ['Charter', 'amend', 'break_even_precision']
 
 # %% ../../../nbs/models/core/charter.ipynb #21ae91d7
-def _ask(question: str, default: Any = None) -> Any:
+def _ask_field(question: str, default: Any = None) -> Any:
     return field(default=default, metadata={"question": question})
 
 
@@ -24,18 +24,18 @@ def _ask(question: str, default: Any = None) -> Any:
 class Charter:
     """The business case that a model is built on; empty fields are open questions."""
 
-    owner: str = _ask("Who owns the decision and its result? (not the data scientist)", "")
-    decision: str = _ask("Which decision changes?", "")
-    users: str = _ask("Who uses the answer, where, and how often?", "")
-    baseline: str = _ask("What do people do today? (the name of a baseline that evaluate() reports)", "")
-    metric: str = _ask("Which metric does evaluate() judge by?", "")
-    break_even: float | None = _ask("At which value of the metric does the model just pay?")
-    right_value: float | None = _ask("What is one right answer worth?")
-    wrong_cost: float | None = _ask("What does one wrong answer cost?")
-    currency: str = _ask("In which currency? (ISO 4217)", "")
-    budget: float | None = _ask("What may it cost a month, all in?")
-    kill: str = _ask("When is it switched off?", "")
-    review: date | None = _ask("When is the case looked at again?")
+    owner: str = _ask_field("Who owns the decision and its result? (not the data scientist)", "")
+    decision: str = _ask_field("Which decision changes?", "")
+    users: str = _ask_field("Who uses the answer, where, and how often?", "")
+    baseline: str = _ask_field("What do people do today? (the name of a baseline that evaluate() reports)", "")
+    metric: str = _ask_field("Which metric does evaluate() judge by?", "")
+    break_even: float | None = _ask_field("At which value of the metric does the model just pay?")
+    right_value: float | None = _ask_field("What is one right answer worth?")
+    wrong_cost: float | None = _ask_field("What does one wrong answer cost?")
+    currency: str = _ask_field("In which currency? (ISO 4217)", "")
+    budget: float | None = _ask_field("What may it cost a month, all in?")
+    kill: str = _ask_field("When is it switched off?", "")
+    review: date | None = _ask_field("When is the case looked at again?")
 
     def open_questions(self) -> list[Failure]:
         """Return the questions that nobody has answered yet."""
@@ -56,10 +56,10 @@ def amend(charter: Charter, answers: Mapping[str, Any]) -> Charter:
     unknown = [Failure("is not a question of the charter", name) for name in answers if name not in kinds]
     if unknown:
         raise UsageError("the charter has no such fields", failures=unknown, next=f"use one of: {', '.join(kinds)}")
-    return replace(charter, **{name: _read(name, str(kinds[name]), value) for name, value in answers.items()})
+    return replace(charter, **{name: _read_field(name, str(kinds[name]), value) for name, value in answers.items()})
 
 
-def _read(name: str, kind: str, value: Any) -> Any:
+def _read_field(name: str, kind: str, value: Any) -> Any:
     if value in (None, ""):
         return "" if kind == "str" else None
     try:

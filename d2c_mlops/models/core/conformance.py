@@ -27,7 +27,7 @@ from ...data.days import end_of
 from ...data.tables import TIME_COLUMN, Tables
 from ...errors import D2CError, DataRefused, Failure, child_reason
 from .contract import Contract, to_frame, to_records
-from .model import Evaluation, Model, build, class_path
+from .model import Evaluation, Model, build_model, class_path
 
 # %% auto #0
 __all__ = ['Rule', 'RULES', 'CLOSE', 'CLOSE_SINGLE', 'CLEAN_PROCESS', 'EXPORT_FIRST', 'ANSWERING', 'ConformanceCase',
@@ -93,14 +93,14 @@ def frame_differences(
             yield f"column {name}: {a.dtype} instead of {b.dtype}"
             continue
         floats = b.dtype.kind == "f"
-        apart = ~_close(a, b) if floats else ~((a == b) | (a.isna() & b.isna())).fillna(False).to_numpy(bool)
+        apart = ~_close_floats(a, b) if floats else ~((a == b) | (a.isna() & b.isna())).fillna(False).to_numpy(bool)
         if apart.any():
-            row = _farthest(a, b, apart) if floats else int(np.flatnonzero(apart)[0])
+            row = _farthest_row(a, b, apart) if floats else int(np.flatnonzero(apart)[0])
             record = f"{key} {right[key].iloc[row]!r} (row {row})" if key in right else f"row {row}"
-            yield f"column {name}: {int(apart.sum())} of {len(b)} differ, most at {record}: {_apart(a[row], b[row], floats)}"
+            yield f"column {name}: {int(apart.sum())} of {len(b)} differ, most at {record}: {_differing_value(a[row], b[row], floats)}"
 
 # %% ../../../nbs/models/core/conformance.ipynb #d4a1c91a
-def _close(a: pd.Series, b: pd.Series) -> NDArray[np.bool_]:
+def _close_floats(a: pd.Series, b: pd.Series) -> NDArray[np.bool_]:
     """Return where floats are equal up to their last bits, measured by the value and, near zero, by the column."""
     x, y = a.to_numpy(np.float64), b.to_numpy(np.float64)
     single = all((np.float32(v).astype(np.float64) == v)[np.isfinite(v)].all() for v in (x, y))
@@ -110,17 +110,17 @@ def _close(a: pd.Series, b: pd.Series) -> NDArray[np.bool_]:
     return np.asarray((x == y) | (np.isnan(x) & np.isnan(y)) | (np.isfinite(size) & within))
 
 
-def _farthest(a: pd.Series, b: pd.Series, apart: NDArray[np.bool_]) -> int:
+def _farthest_row(a: pd.Series, b: pd.Series, is_different: NDArray[np.bool_]) -> int:
     gap = np.abs(a.to_numpy(np.float64) - b.to_numpy(np.float64))
-    return int(np.where(apart, np.where(np.isnan(gap), np.inf, gap), -1.0).argmax())
+    return int(np.where(is_different, np.where(np.isnan(gap), np.inf, gap), -1.0).argmax())
 
 
-def _apart(ours: Any, theirs: Any, floats: bool) -> str:
-    if not floats or not np.isfinite([ours, theirs]).all():
-        return f"{ours!r} instead of {theirs!r}"
-    gap = abs(float(ours) - float(theirs))
-    share = f", {gap / abs(float(theirs)):.2g} of the value" if theirs else ""
-    return f"{float(ours)!r} instead of {float(theirs)!r}, {gap:.6g} apart{share}"
+def _differing_value(expected: Any, actual: Any, floats: bool) -> str:
+    if not floats or not np.isfinite([expected, actual]).all():
+        return f"{expected!r} instead of {actual!r}"
+    gap = abs(float(expected) - float(actual))
+    share = f", {gap / abs(float(actual)):.2g} of the value" if actual else ""
+    return f"{float(expected)!r} instead of {float(actual)!r}, {gap:.6g} apart{share}"
 
 # %% ../../../nbs/models/core/conformance.ipynb #d4a1c91b
 @conformance_check
@@ -174,30 +174,34 @@ def record_methods_equal_the_batch(case: ConformanceCase) -> Iterator[str]:
     for rows in (slice(0, 1), slice(None)):
         short = model.predict_records(parsed[rows])
         if short is not None:
-            yield from _beside("predict_records", contract, short, slow[rows])
+            yield from _compare_short_way("predict_records", contract, short, slow[rows])
         reasons = model.explain_records(parsed[rows])
         frame = to_frame(contract.input_fields, parsed[rows])
         if reasons is not None and reasons != model.explain(frame):
             yield "explain_records differs from explain"
         if (both := model.answer_records(parsed[rows])) is not None:
-            yield from _beside("answer_records", contract, both[0], slow[rows])
+            yield from _compare_short_way("answer_records", contract, both[0], slow[rows])
             if both[1] != model.explain(frame):
                 yield "answer_records differs from explain"
         outputs, texts = model.predict_with_reasons(frame.copy())
-        yield from _beside("predict_with_reasons", contract, to_records(contract.output_fields, outputs), slow[rows])
+        yield from _compare_short_way(
+            "predict_with_reasons", contract, to_records(contract.output_fields, outputs), slow[rows]
+        )
         if texts != model.explain(frame):
             yield "predict_with_reasons differs from explain"
 
 
-def _beside(way: str, contract: Contract, short: list[dict[str, Any]], slow: list[dict[str, Any]]) -> Iterator[str]:
+def _compare_short_way(
+    method_name: str, contract: Contract, short_answers: list[dict[str, Any]], batch_answers: list[dict[str, Any]]
+) -> Iterator[str]:
     """Yield how the answers of a short way differ from those of predict."""
-    if short == slow:
+    if short_answers == batch_answers:
         return
-    if [list(row) for row in short] != [list(row) for row in slow]:
-        yield f"{way} differs from predict: other fields or another number of answers"
+    if [list(row) for row in short_answers] != [list(row) for row in batch_answers]:
+        yield f"{method_name} differs from predict: other fields or another number of answers"
         return
-    mine, theirs = (to_frame(contract.output_fields, rows) for rows in (short, slow))
-    yield from (f"{way} differs from predict, {what}" for what in frame_differences(mine, theirs, contract.key))
+    mine, theirs = (to_frame(contract.output_fields, rows) for rows in (short_answers, batch_answers))
+    yield from (f"{method_name} differs from predict, {what}" for what in frame_differences(mine, theirs, contract.key))
 
 # %% ../../../nbs/models/core/conformance.ipynb #18847a5c
 def absurd_future(tables: Tables, as_of: date) -> Tables:
@@ -225,7 +229,7 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
 def the_future_is_not_seen(case: ConformanceCase) -> Iterator[str]:
     """fit and evaluate ignore every row after as_of"""
     poisoned = absurd_future(case.tables, case.as_of)
-    poisoned_model = build(case.cls, case.model.params())
+    poisoned_model = build_model(case.cls, case.model.params())
     poisoned_model.fit(poisoned, case.as_of)
     yield from frame_differences(poisoned_model.predict(case.records.copy()), case.answers, case.model.contract.key)
     honest, tempted = case.evaluation, case.model.evaluate(poisoned, case.as_of)
@@ -274,7 +278,9 @@ def evaluation_depends_on_what_came(case: ConformanceCase) -> Iterator[str]:
         return
     honest = case.evaluation
     try:
-        other_evaluation = build(case.cls, case.model.params()).evaluate(with_changed_past(case.tables), case.as_of)
+        other_evaluation = build_model(case.cls, case.model.params()).evaluate(
+            with_changed_past(case.tables), case.as_of
+        )
     except DataRefused:
         return
     if honest.value == other_evaluation.value:
@@ -339,7 +345,7 @@ def saved_is_the_same_elsewhere(case: ConformanceCase) -> Iterator[str]:
         yield from (f"{f.name} holds a pickle" for f in files if has_pickle(f))
         case.records.to_parquet(folder / "records.parquet")
         if is_defined_in_notebook(case.cls):
-            again = build(case.cls, case.model.params())
+            again = build_model(case.cls, case.model.params())
             again.read(folder / "model")
             yield from frame_differences(again.predict(case.records.copy()), case.answers, case.model.contract.key)
         elif why := predict_in_clean_process(folder, case.cls.__module__.partition(".")[0]):

@@ -30,8 +30,8 @@ from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'PERIODS', 'OURS', 'TERMS', 'column', 'Field',
-           'fields', 'in_calendar', 'annotated', 'record_model', 'check_frame', 'Contract', 'contract_failures',
-           'values_of', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict']
+           'fields', 'clamp_to_calendar', 'pydantic_type', 'record_model', 'check_frame', 'Contract',
+           'contract_failures', 'values_of', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict']
 
 # %% ../../../nbs/models/core/contract.ipynb #822a8f89
 Kind = Literal["string", "integer", "number", "boolean", "date", "date-time"]
@@ -154,7 +154,7 @@ def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
     return tuple(contract_fields)
 
 # %% ../../../nbs/models/core/contract.ipynb #15afd8ae
-def in_calendar(value: datetime) -> datetime:
+def clamp_to_calendar(value: datetime) -> datetime:
     """Return a moment as it is; one that UTC cannot tell, because its offset leaves the calendar, becomes the calendar's end."""
     try:
         value.astimezone(UTC)
@@ -163,7 +163,7 @@ def in_calendar(value: datetime) -> datetime:
     return value
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(in_calendar)]
+Moment = Annotated[AwareDatetime, AfterValidator(clamp_to_calendar)]
 PYTHON: dict[Kind, Any] = {
     "string": str,
     "integer": int,
@@ -174,7 +174,7 @@ PYTHON: dict[Kind, Any] = {
 }
 
 
-def annotated(field: Field) -> Any:
+def pydantic_type(field: Field) -> Any:
     """Return the type of a field's values, with what pydantic has to know of them."""
     kind: Any = Literal[field.choices] if field.choices else PYTHON[field.kind]
     limits = dict(zip(("ge", "le"), field.limits, strict=True))
@@ -188,7 +188,7 @@ def annotated(field: Field) -> Any:
 
 def record_model(name: str, columns: Sequence[Field]) -> type[BaseModel]:
     """Return a pydantic model of one record: strict about names and limits, NaN and infinity refused."""
-    types_by_name = {field.name: annotated(field) for field in columns}
+    types_by_name = {field.name: pydantic_type(field) for field in columns}
     members: dict[str, Any] = {
         field.name: (types_by_name[field.name] | None, None) if field.nullable else (types_by_name[field.name], ...)
         for field in columns
@@ -197,11 +197,13 @@ def record_model(name: str, columns: Sequence[Field]) -> type[BaseModel]:
     return create_model(name, __config__=config, **members)
 
 # %% ../../../nbs/models/core/contract.ipynb #d7a61a96
-def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> pd.DataFrame:
+def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, source_name: str) -> pd.DataFrame:
     """Return `frame` coerced to `schema`, columns in its order; raises DataRefused with every failure."""
     missing = [name for name, col in schema.columns.items() if name not in frame and not col.nullable]
     if missing:
-        raise DataRefused("columns are missing", where=where, failures=[Failure("missing", str(m)) for m in missing])
+        raise DataRefused(
+            "columns are missing", where=source_name, failures=[Failure("missing", str(m)) for m in missing]
+        )
     full = frame.copy(deep=False)
     for name, col in schema.columns.items():
         if name not in full:
@@ -210,10 +212,10 @@ def check_frame(schema: pa.DataFrameSchema, frame: pd.DataFrame, where: str) -> 
     try:
         return schema.validate(full[list(schema.columns)], lazy=True)
     except pa.errors.SchemaErrors as err:
-        raise DataRefused("the data breaks its contract", where=where, failures=_failures(err)) from None
+        raise DataRefused("the data breaks its contract", where=source_name, failures=_group_failures(err)) from None
 
 # %% ../../../nbs/models/core/contract.ipynb #0d26972c
-def _failures(err: pa.errors.SchemaErrors) -> list[Failure]:
+def _group_failures(err: pa.errors.SchemaErrors) -> list[Failure]:
     """Group pandera's failure cases by column and check: how often, where first, with which value."""
     cases = err.failure_cases
     failures = []
@@ -251,7 +253,7 @@ class Contract:
 
     @cached_property
     def request_model(self) -> type[BaseModel]:
-        return record_model(_camel(self.name) + "Record", self.input_fields)
+        return record_model(_camel_case(self.name) + "Record", self.input_fields)
 
     @cached_property
     def request_list(self) -> TypeAdapter[list[Any]]:
@@ -259,19 +261,19 @@ class Contract:
 
     @cached_property
     def response_model(self) -> type[BaseModel]:
-        return record_model(_camel(self.name) + "Answer", self.output_fields)
+        return record_model(_camel_case(self.name) + "Answer", self.output_fields)
 
     def example(self) -> dict[str, Any]:
         """Return one input record that the contract accepts, as JSON values."""
         return {field.name: field.sample() for field in self.input_fields}
 
-    def check_inputs(self, frame: pd.DataFrame, where: str = "inputs") -> pd.DataFrame:
+    def check_inputs(self, frame: pd.DataFrame, source_name: str = "inputs") -> pd.DataFrame:
         """Return `frame` coerced to the input schema; raises DataRefused with every failure."""
-        return check_frame(self.inputs, frame, f"{self.name} {self.version} {where}")
+        return check_frame(self.inputs, frame, f"{self.name} {self.version} {source_name}")
 
-    def check_outputs(self, frame: pd.DataFrame, where: str = "outputs") -> pd.DataFrame:
+    def check_outputs(self, frame: pd.DataFrame, source_name: str = "outputs") -> pd.DataFrame:
         """Return `frame` coerced to the output schema; raises DataRefused with every failure."""
-        return check_frame(self.outputs, frame, f"{self.name} {self.version} {where}")
+        return check_frame(self.outputs, frame, f"{self.name} {self.version} {source_name}")
 
     @property
     def major(self) -> int:
@@ -291,7 +293,7 @@ OURS = frozenset(
 )  # names in answers and batches
 
 
-def _faults(side: str, field: Field) -> list[Failure]:
+def _field_faults(side: str, field: Field) -> list[Failure]:
     """Return why a field cannot be asked for or answered."""
     where, faults = f"{side}.{field.name}", []
     if side == "outputs" and field.name in OURS:
@@ -307,7 +309,7 @@ def _faults(side: str, field: Field) -> list[Failure]:
     try:
         if field.pattern is not None:
             re.compile(field.pattern)
-        TypeAdapter(annotated(field))
+        TypeAdapter(pydantic_type(field))
     except (SchemaError, re.error, TypeError, ValueError) as error:
         what = str(error).split("regex parse error:")[-1]
         faults.append(Failure(f"cannot be checked: {' '.join(what.split())}", where))
@@ -328,11 +330,11 @@ def contract_failures(contract: Contract) -> list[Failure]:
     for side, schema in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         if contract.key not in schema.columns:
             failures.append(Failure(f"the key {contract.key!r} is not among the columns", side))
-        failures += [fault for field in fields(schema) for fault in _faults(side, field)]
+        failures += [fault for field in fields(schema) for fault in _field_faults(side, field)]
     return failures
 
 # %% ../../../nbs/models/core/contract.ipynb #a901b6ea
-def _camel(name: str) -> str:
+def _camel_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 # %% ../../../nbs/models/core/contract.ipynb #b18bde30
@@ -345,11 +347,11 @@ def values_of(records: Sequence[Mapping[str, Any]], name: str) -> Sequence[Any]:
 def to_frame(columns: Sequence[Field], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return validated records as a frame with the contract's dtypes and column order."""
     return pd.DataFrame(
-        {field.name: pd.array(values_of(records, field.name), dtype=_dtype(field.kind)) for field in columns}
+        {field.name: pd.array(values_of(records, field.name), dtype=_column_dtype(field.kind)) for field in columns}
     )
 
 
-def _dtype(kind: Kind) -> Any:
+def _column_dtype(kind: Kind) -> Any:
     return pd.DatetimeTZDtype("us", "UTC") if kind == "date-time" else DTYPES[kind]
 
 
@@ -379,20 +381,20 @@ def contract_to_dict(contract: Contract) -> dict[str, Any]:
         "name": contract.name,
         "version": contract.version,
         "key": contract.key,
-        "inputs": [_compact(field) for field in contract.input_fields],
-        "outputs": [_compact(field) for field in contract.output_fields],
+        "inputs": [_compact_dict(field) for field in contract.input_fields],
+        "outputs": [_compact_dict(field) for field in contract.output_fields],
         **{name: getattr(contract, name) for name in TERMS if getattr(contract, name)},
     }
 
 
-def _compact(field: Field) -> dict[str, Any]:
+def _compact_dict(field: Field) -> dict[str, Any]:
     return {key: value for key, value in asdict(field).items() if value is not None and value is not False}
 
 
 def contract_from_dict(values: Mapping[str, Any]) -> Contract:
     """Return the contract that `contract_to_dict` wrote."""
     sides = {
-        side: pa.DataFrameSchema({f["name"]: _field(f).column() for f in values[side]})
+        side: pa.DataFrameSchema({f["name"]: _field_from_column(f).column() for f in values[side]})
         for side in ("inputs", "outputs")
     }
     terms = {name: values[name] for name in TERMS if name in values}
@@ -400,6 +402,6 @@ def contract_from_dict(values: Mapping[str, Any]) -> Contract:
     return Contract(values["name"], values["version"], values["key"], inputs, outputs, **terms)
 
 
-def _field(values: Mapping[str, Any]) -> Field:
+def _field_from_column(values: Mapping[str, Any]) -> Field:
     choices = values.get("choices")
     return Field(**{**values, "choices": tuple(choices) if choices is not None else None})

@@ -76,13 +76,17 @@ def _field_changes(side: str, old: Field, new: Field) -> list[ContractChange]:
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             field_changes.append(ContractChange(f"{name} was {was!r} and is {now!r}", where, True))
-    for name, wide, narrow in (("ge", _below, _above), ("le", _above, _below), ("max_length", _above, _below)):
+    for name, wide, narrow in (
+        ("ge", _is_below, _is_above),
+        ("le", _is_above, _is_below),
+        ("max_length", _is_above, _is_below),
+    ):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             breaks = narrow(now, was, name) if side == "inputs" else wide(now, was, name)
             field_changes.append(ContractChange(f"{name} was {was} and is {now}", where, breaks))
     if old.choices != new.choices:
-        lost, added = _set(old) - _set(new), _set(new) - _set(old)
+        lost, added = _value_set(old) - _value_set(new), _value_set(new) - _value_set(old)
         opened = old.choices is None or new.choices is None
         breaks = bool(lost) if side == "inputs" else bool(added)
         if opened:
@@ -99,20 +103,20 @@ def _field_changes(side: str, old: Field, new: Field) -> list[ContractChange]:
     return field_changes
 
 
-def _set(field: Field) -> set[str]:
+def _value_set(field: Field) -> set[str]:
     return set(field.choices or ())
 
 
-def _bound(value: float | None, name: str) -> float:
+def _bound_value(value: float | None, name: str) -> float:
     return value if value is not None else float("-inf") if name == "ge" else float("inf")
 
 
-def _above(now: float | None, was: float | None, name: str) -> bool:
-    return _bound(now, name) > _bound(was, name)
+def _is_above(now: float | None, was: float | None, name: str) -> bool:
+    return _bound_value(now, name) > _bound_value(was, name)
 
 
-def _below(now: float | None, was: float | None, name: str) -> bool:
-    return _bound(now, name) < _bound(was, name)
+def _is_below(now: float | None, was: float | None, name: str) -> bool:
+    return _bound_value(now, name) < _bound_value(was, name)
 
 
 def broken_clauses(old: Contract, new: Contract) -> list[Failure]:

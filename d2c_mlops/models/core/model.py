@@ -30,8 +30,8 @@ from .contract import Contract, contract_to_dict
 from ...settings import load as load_settings
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Model', 'parameters', 'build', 'class_path', 'code_digest',
-           'save', 'load', 'same_zone', 'refuse_foreign_class', 'model_class_at', 'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Model', 'parameters', 'build_model', 'class_path',
+           'code_digest', 'save', 'load', 'require_same_zone', 'refuse_foreign_class', 'model_class_at', 'discover']
 
 # %% ../../../nbs/models/core/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
     }
 
 
-def build(cls: type[Model], params: Mapping[str, Any]) -> Model:
+def build_model(cls: type[Model], params: Mapping[str, Any]) -> Model:
     """Make a model from parameters by name; an unknown name is refused with the nearest right one."""
     names = parameters(cls)
     failures = [
@@ -233,13 +233,13 @@ def load(folder: Path, packages: Iterable[str] | None = None) -> Model:
         described = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise UsageError(f"this is not a saved model ({err})", where=str(folder)) from None
-    model = build(model_class_at(described["class"], packages), described["params"])
+    model = build_model(model_class_at(described["class"], packages), described["params"])
     model.read(folder)
     model.zone = described.get("zone", "UTC")
     return model
 
 
-def same_zone(model: Model, tables: Tables) -> None:
+def require_same_zone(model: Model, tables: Tables) -> None:
     """Raise DataRefused where the days of the tables are not those that a fitted model learned from."""
     if model.zone != tables.zone:
         raise DataRefused(

@@ -22,13 +22,13 @@ __all__ = ['BLOCK', 'REACH', 'TYPICAL', 'GROSS', 'FADE', 'FLAT', 'RETURNED', 'MO
 BLOCK = 8  # weeks that a value is compared with
 REACH = 0.7  # how far above the usual a value may stand, in usual upswings
 TYPICAL = 2.0  # values up to so many typical sales are never a spike
-GROSS = {"reach": 3.0, "typical": 6.0}  # the same where the pattern of the week is still in the values
+GROSS = {"window": 3.0, "typical": 6.0}  # the same where the pattern of the week is still in the values
 
 
 def trim_spikes(
     y: Array,  # units [time, series]
     period: int,
-    reach: float = REACH,
+    window: float = REACH,
     typical: float = TYPICAL,
 ) -> Array:
     """Return `y` with its spikes cut down, each block of 8 weeks (counted back from the end) by its own measure."""
@@ -44,7 +44,7 @@ def trim_spikes(
             observed.sum(axis=1, keepdims=True), 1
         )
         upswing = np.maximum(high - middle, np.maximum(centre, 0.0))
-        highest = np.maximum(np.maximum(middle, centre) + reach * upswing, typical * sale)
+        highest = np.maximum(np.maximum(middle, centre) + window * upswing, typical * sale)
         cut = np.minimum(cut, highest)
     return np.asarray(cut.reshape(-1, y.shape[1])[-len(y) :])
 

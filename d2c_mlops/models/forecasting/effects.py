@@ -86,14 +86,14 @@ def effects_of(inputs: ForecastInputs) -> Effects:
         part = Effects(names, effects.coefficients[:, sample], effects.reference[:, sample])
         usual = weekday * factors_of(sampled, part, slice(first, sampled.origin))
         expected = moving_level(sampled.units[first:], usual, sampled.span(13)) * weekday
-        rows = _rows(sampled, first, expected, part.reference)
+        rows = _regression_rows(sampled, first, expected, part.reference)
         if len(rows[1]) < 10 * len(names):
             return effects
         effects = fitted_by_group(effects, *rows[:3], sample[rows[3]], inputs.groups[0])
     return effects
 
 
-def _rows(
+def _regression_rows(
     inputs: ForecastInputs, first: int, expected: Array, reference: Array
 ) -> tuple[Array, Array, Array, NDArray[np.intp]]:
     """Return the rows that the regression is fitted on: columns, units sold, units expected, series."""
@@ -103,10 +103,15 @@ def _rows(
         chosen = np.sort(np.random.default_rng(1).choice(len(row), ROWS, replace=False))
         row, column = row[chosen], column[chosen]
     usual = expected[row, column]
-    return _columns(inputs, first, row, column, reference), np.clip(units[row, column], 0.0, CUT * usual), usual, column
+    return (
+        _regression_columns(inputs, first, row, column, reference),
+        np.clip(units[row, column], 0.0, CUT * usual),
+        usual,
+        column,
+    )
 
 
-def _columns(
+def _regression_columns(
     inputs: ForecastInputs, first: int, row: NDArray[np.intp], column: NDArray[np.intp], reference: Array
 ) -> Array:
     """Return the columns of the regression [row, name] of single cells."""

@@ -184,11 +184,11 @@ def moving_level(units: Array, expected: Array, window: int) -> Array:
     return np.asarray(np.where(usual > 1e-9, np.maximum(sold, 0.0) / np.maximum(usual, 1e-9), 0.0))
 
 
-def _window_sums(values: Array, reach: int) -> Array:
-    """Return the sums [time, series] of the `reach` steps before and after each step, that step with them."""
+def _window_sums(values: Array, window: int) -> Array:
+    """Return the sums [time, series] of the `window` steps before and after each step, that step with them."""
     total = np.cumsum(values, axis=0)
-    sums = np.concatenate([total[reach:], np.repeat(total[-1:], min(reach, len(total)), axis=0)])
-    sums[reach + 1 :] -= total[: max(len(total) - reach - 1, 0)]
+    sums = np.concatenate([total[window:], np.repeat(total[-1:], min(window, len(total)), axis=0)])
+    sums[window + 1 :] -= total[: max(len(total) - window - 1, 0)]
     return np.asarray(sums)
 
 

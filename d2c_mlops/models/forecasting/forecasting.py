@@ -45,7 +45,7 @@ from .hierarchy.levels import Levels, no_levels, panel_levels
 from .hierarchy.life_cycle import life_notes
 from .hierarchy.panel_forecast import PanelForecast, errors_by_level, forecast_panel, plain
 from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
-from ..core.model import Evaluation, Model, same_zone
+from ..core.model import Evaluation, Model, require_same_zone
 from .panel import Panel, is_selling, panel_of
 from .periods import USUAL, ends_after, freq_of
 from .reasons import contributions, explain_records
@@ -109,7 +109,7 @@ class DemandForecaster(Model):
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return every series on every day (week) of the horizon after `as_of`."""
-        same_zone(self, tables)
+        require_same_zone(self, tables)
         return horizon_records(self.learned, as_of)
 
     def own_records(self) -> pd.DataFrame:

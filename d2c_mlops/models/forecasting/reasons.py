@@ -90,16 +90,18 @@ def forecast_reasons(learned: LearnedDemand, code: int, step: int, factor: float
         texts = [f"only {learned.known[code]} {word}s of history, so their mean counts most"]
     else:
         level, earlier = learned.level[code], learned.earlier[code]
-        texts = [f"a normal {word} sells {_number(level)} units, {_change(level, earlier, word)}"]
-    texts += _plan(learned, code, step, word)
+        texts = [f"a normal {word} sells {_number_text(level)} units, {_change_text(level, earlier, word)}"]
+    texts += _plan_texts(learned, code, step, word)
     if daily:
         day = learned.as_of + timedelta(days=step + 1)
-        texts.append(_weekday(f"{day:%A}s", learned.profile[step % 7, code], learned.level[code]))
+        texts.append(_weekday_text(f"{day:%A}s", learned.profile[step % 7, code], learned.level[code]))
     if factor != 1:
         units = learned.answers[step, code, 0] * (factor - 1)
-        texts.append(f"with what is asked {_number(abs(units))} units {'more' if units > 0 else 'less'} than planned")
+        texts.append(
+            f"with what is asked {_number_text(abs(units))} units {'more' if units > 0 else 'less'} than planned"
+        )
     low, high = (learned.answers[step, code, VALUES.index(f"{side}_80")] * factor for side in ("lower", "upper"))
-    return [*texts, f"in 8 of 10 cases between {_number(low)} and {_number(high)} units"]
+    return [*texts, f"in 8 of 10 cases between {_number_text(low)} and {_number_text(high)} units"]
 
 
 def _sum_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
@@ -107,7 +109,7 @@ def _sum_reasons(learned: LearnedDemand, code: int, step: int) -> list[str]:
     low, high = (learned.every_answer[step, code, VALUES.index(f"{side}_80")] for side in ("lower", "upper"))
     return [
         "the sum of the forecasts of its series",
-        f"in 8 of 10 cases between {_number(low)} and {_number(high)} units",
+        f"in 8 of 10 cases between {_number_text(low)} and {_number_text(high)} units",
     ]
 
 
@@ -123,31 +125,31 @@ SMALL = 0.5  # units of a normal step below which changes are told in units
 MOST = 3.0  # times more than which no percentage is told
 
 
-def _number(value: float) -> str:
+def _number_text(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 or value == 0 else f"{value:.2f}"
 
 
-def _change(level: float, earlier: float, word: str = "week") -> str:
+def _change_text(level: float, earlier: float, word: str = "week") -> str:
     ago = "eight months ago" if word == "month" else "eight weeks ago"
     change = level / earlier - 1 if earlier > 0 else 0.0
     if abs(change) < 0.05:
         return f"about as many as {ago}"
     if max(level, earlier) < SMALL or change > MOST:
-        return f"{_number(earlier)} {ago}"
+        return f"{_number_text(earlier)} {ago}"
     return f"{abs(change):.0%} {'more' if change > 0 else 'less'} than {ago}"
 
 
-def _weekday(day: str, factor: float, level: float) -> str:
+def _weekday_text(day: str, factor: float, level: float) -> str:
     if factor < 0.05:
         return f"{day} sell next to nothing"
     if abs(factor - 1) < 0.03:
         return f"{day} are like any other day"
     if level < SMALL or factor - 1 > MOST:
-        return f"{day} sell {_number(level * factor)} units"
+        return f"{day} sell {_number_text(level * factor)} units"
     return f"{day} sell {abs(factor - 1):.0%} {'more' if factor > 1 else 'less'} than a normal day"
 
 
-def _plan(learned: LearnedDemand, code: int, step: int, word: str) -> list[str]:
+def _plan_texts(learned: LearnedDemand, code: int, step: int, word: str) -> list[str]:
     """Return what the plans of a step add or take, the largest first; nothing where they do little."""
     forecast, change = learned.answers[step, code, 0], learned.planned[step, code] - 1
     if not learned.effects.names:  # versions saved before effects were
@@ -155,5 +157,5 @@ def _plan(learned: LearnedDemand, code: int, step: int, word: str) -> list[str]:
         return [raised] if abs(change) >= PLANNED else []
     parts = contributions(learned, np.array([code]), np.array([step])).iloc[0].drop(["level", "weekday", "rest"])
     parts = parts[parts.abs() >= PLANNED * forecast].sort_values(key=np.abs, ascending=False)[:NAMED]
-    texts = [f"{name} {'+' if units > 0 else '-'}{_number(abs(units))} units" for name, units in parts.items()]
+    texts = [f"{name} {'+' if units > 0 else '-'}{_number_text(abs(units))} units" for name, units in parts.items()]
     return [f"as planned for that {word}: {', '.join(texts)}"] if texts else []

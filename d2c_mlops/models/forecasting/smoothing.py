@@ -173,16 +173,18 @@ def fit(
     begin = start(y, period) if begin is None else begin
     grid = [(a, 0.0, g, 0.9) for a in ALPHAS for g in (SEASONS if period > 1 else (0.0,))]
     best = np.zeros((y.shape[1], 4))
-    best, sse = _better(y, begin, best, np.full(y.shape[1], np.inf), [np.broadcast_to(c, best.shape) for c in grid])
+    best, sse = _keep_better(
+        y, begin, best, np.full(y.shape[1], np.inf), [np.broadcast_to(c, best.shape) for c in grid]
+    )
     if trend:
-        best, sse = _better(y, begin, best, sse, [_with_trend(best, *pair) for pair in TRENDS])
+        best, sse = _keep_better(y, begin, best, sse, [_with_trend(best, *pair) for pair in TRENDS])
     free = [0] + [1, 3] * trend + [2] * (period > 1)
     for number in range(rounds):
-        best, sse = _better(y, begin, best, sse, [n for j in free for n in _neighbours(best, j, 0.5**number)])
+        best, sse = _keep_better(y, begin, best, sse, [n for j in free for n in _neighbours(best, j, 0.5**number)])
     return FittedSmoothing(to_parameters(best), begin, sse)
 
 # %% ../../../nbs/models/forecasting/smoothing.ipynb #8c7e938a
-def _better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:
+def _keep_better(y: Array, begin: State, best: Array, sse: Array, candidates: Sequence[Array]) -> tuple[Array, Array]:
     stacked = np.stack(candidates)
     errors = smooth(y, to_parameters(stacked), begin).sse
     winner, series = errors.argmin(axis=0), np.arange(len(best))

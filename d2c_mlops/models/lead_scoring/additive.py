@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .fields import LEAST, Category, Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['ROUNDS', 'DOUBT', 'LearningPace', 'logit', 'probability', 'base_rates', 'ages', 'Term', 'terms_of', 'Additive',
-           'mean_model', 'recalibrated', 'codes_matrix', 'fit_booster', 'fit_additive', 'read_tables']
+__all__ = ['ROUNDS', 'DOUBT', 'LearningPace', 'logit', 'probability', 'base_rates', 'age_weights', 'Term', 'additive_terms',
+           'Additive', 'mean_model', 'recalibrate', 'codes_matrix', 'fit_booster', 'fit_additive', 'read_tables']
 
 # %% ../../../nbs/models/lead_scoring/additive.ipynb #2a865c25
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def probability(margin: Any) -> Any:
     return 1.0 / (1.0 + np.exp(np.minimum(-margin, 700.0)))
 
 
-def base_rates(won: NDArray[np.bool_], known_counts: NDArray[np.intp], memory: int) -> Floats:
+def base_rates(won: NDArray[np.bool_], known_counts: NDArray[np.intp], half_life: int) -> Floats:
     """Return the log-odds of the rate as it looked for each lead, and last for the next one.
 
     `won` in the order in which outcomes became known; `known[i]` of them were known when lead i was scored.
     """
-    if not memory:
+    if not half_life:
         return np.full(len(known_counts) + 1, logit((won.sum() + 0.5) / (len(won) + 1.0)))
-    decay = 0.5 ** (1 / memory)
+    decay = 0.5 ** (1 / half_life)
     state, wins, count, total = [], 0.0, 0.0, 0.5
     for i, outcome in enumerate([*won.tolist(), False]):
         overall = total / (i + 1.0)
@@ -60,7 +60,7 @@ def base_rates(won: NDArray[np.bool_], known_counts: NDArray[np.intp], memory: i
     return levels_then
 
 
-def ages(count: int, half_life: int) -> Floats:
+def age_weights(count: int, half_life: int) -> Floats:
     """Return the weight of each lead, the last one's 1; `half_life` in leads, 0 = all the same."""
     return np.ones(count) if not half_life else np.asarray(0.5 ** (np.arange(count)[::-1] / half_life))
 
@@ -86,7 +86,7 @@ class Term:
         return combined
 
 
-def terms_of(fields: Sequence[Field], pairs: Sequence[tuple[int, int]] = ()) -> tuple[Term, ...]:
+def additive_terms(fields: Sequence[Field], pairs: Sequence[tuple[int, int]] = ()) -> tuple[Term, ...]:
     """Return one term per field and one per pair."""
     groups = [(i,) for i in range(len(fields))] + [tuple(pair) for pair in pairs]
     return tuple(
@@ -117,7 +117,7 @@ def mean_model(models: Sequence[Additive], weights: Sequence[float] | None = Non
     return Additive(float(shares @ [model.level for model in models]), mean)
 
 
-def recalibrated(model: Additive, slope: float, offset: float) -> Additive:
+def recalibrate(model: Additive, slope: float, offset: float) -> Additive:
     """Return the model with log-odds offset + slope × log-odds, which is additive too."""
     return Additive(offset + slope * model.level, tuple(slope * table for table in model.tables))
 
@@ -201,7 +201,7 @@ def read_tables(
         combined = term.codes(codes)
         count = np.bincount(combined, weights, minlength=term.size).astype(np.float64)
         if len(term.parts) == 2:
-            _hand_over(tables, position, term, count)
+            _move_effect_to_pair(tables, position, term, count)
         table = tables[position]
         middle = float(table @ count / count.sum())
         populated = np.bincount(combined, minlength=term.size) >= (LEAST if len(term.parts) == 2 else 1)
@@ -213,7 +213,7 @@ def read_tables(
     return Additive(level, tuple(tables))
 
 
-def _hand_over(tables: list[Floats], position: int, term: Term, count: Floats) -> None:
+def _move_effect_to_pair(tables: list[Floats], position: int, term: Term, count: Floats) -> None:
     """Leave to a pair what its two fields do not say alone."""
     a, b = term.parts
     both = tables[position].reshape(term.sizes)

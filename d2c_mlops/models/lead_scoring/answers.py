@@ -21,7 +21,7 @@ from .fields import Codes, Field, Floats
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'tag_with_term', 'tagged_term',
            'insert_largest', 'Sheet', 'reason_texts', 'shortfalls', 'better_codes', 'ScoredLeads', 'score',
-           'too_little', 'difference']
+           'too_few_fields_text', 'needed_change_text']
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #be2f48bb
 TIERS = ("A", "B", "C", "D")
@@ -31,9 +31,13 @@ WEAK = 0.05  # log-odds below which a summand is no reason
 BLOCK = 16384  # leads at a time, so that they stay in the processor's cache
 
 
-def tier_bars(bar: float) -> tuple[float, float, float]:
+def tier_bars(break_even_chance: float) -> tuple[float, float, float]:
     """Return the least chances of C, B and A: break-even, and a ninth and a third of the way from there to certainty."""
-    return bar, bar + (1 - bar) / 9, bar + (1 - bar) / 3
+    return (
+        break_even_chance,
+        break_even_chance + (1 - break_even_chance) / 9,
+        break_even_chance + (1 - break_even_chance) / 3,
+    )
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #43e62082
 BITS = 10
@@ -123,7 +127,7 @@ class Sheet:
         return [reasons.tolist() for reasons in np.split(self.reasons, self.starts[1:])]
 
     @cached_property
-    def room_lists(self) -> list[list[float]]:
+    def shortfall_lists(self) -> list[list[float]]:
         """Return the rooms as lists."""
         return [rooms.tolist() for rooms in self.rooms]
 
@@ -152,11 +156,13 @@ def better_codes(sheet: Sheet) -> list[list[tuple[list[float], list[int]]]]:
     steps = []
     for term, table, populated, may in zip(sheet.terms, sheet.tables, sheet.seen, sheet.changeable, strict=True):
         ordered = hasattr(sheet.fields[term.parts[0]], "edges")
-        steps.append([_better(table, populated, code, ordered) for code in range(len(table))] if may else [])
+        steps.append([_better_values(table, populated, code, ordered) for code in range(len(table))] if may else [])
     return steps
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #d843eb51
-def _better(table: Floats, populated: NDArray[np.bool_], code: int, ordered: bool) -> tuple[list[float], list[int]]:
+def _better_values(
+    table: Floats, populated: NDArray[np.bool_], code: int, ordered: bool
+) -> tuple[list[float], list[int]]:
     """Return entries and codes better than `code`: for a number by distance, for a text by how much they add."""
     others = np.flatnonzero(populated & (table > table[code]))
     others = others[np.argsort(np.abs(others - code) if ordered else table[others], kind="stable")]
@@ -179,15 +185,19 @@ class ScoredLeads:
     reasons: list[list[str]] | None
 
 
-def score(sheet: Sheet, frame: pd.DataFrame, why: bool = False) -> ScoredLeads:
+def score(sheet: Sheet, frame: pd.DataFrame, with_reasons: bool = False) -> ScoredLeads:
     """Return the scores of leads; the columns of `frame` are the fields."""
     columns = [frame[field.name] for field in sheet.fields]
-    parts = [_block(sheet, columns, slice(i, i + BLOCK), why) for i in range(0, max(1, len(frame)), BLOCK)]
+    parts = [
+        _score_block(sheet, columns, slice(i, i + BLOCK), with_reasons) for i in range(0, max(1, len(frame)), BLOCK)
+    ]
     margin, deviation, known_counts = (np.concatenate([p[k] for p in parts]) for k in range(3))
-    return ScoredLeads(margin, deviation, known_counts, [text for p in parts for text in p[3]] if why else None)
+    return ScoredLeads(
+        margin, deviation, known_counts, [text for p in parts for text in p[3]] if with_reasons else None
+    )
 
 
-def _block(
+def _score_block(
     sheet: Sheet, columns: Sequence[pd.Series[Any]], rows: slice, why: bool
 ) -> tuple[Floats, Floats, NDArray[np.intp], list[list[str]]]:
     codes = [field.codes(column.iloc[rows]) for field, column in zip(sheet.fields, columns, strict=True)]
@@ -206,11 +216,11 @@ def _block(
         if why:
             insert_largest(best, summand)
             insert_largest(worst, -summand)
-    reasons_of_leads = _told(sheet, term_codes, best, worst, margin, known_counts) if why else []
+    reasons_of_leads = _block_reasons(sheet, term_codes, best, worst, margin, known_counts) if why else []
     return margin, np.sqrt(variance), known_counts, reasons_of_leads
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #c5f7deee
-def _told(
+def _block_reasons(
     sheet: Sheet, term_codes: Sequence[Codes], best: list[Floats], worst: list[Floats], margin: Floats,
     known_counts: NDArray[np.intp],
 ) -> list[list[str]]:  # fmt: skip
@@ -223,7 +233,7 @@ def _told(
         terms = np.minimum(tagged_term(np.where(np.isfinite(values), values, 0.0)), len(term_codes) - 1)
         texts.append(sheet.reasons[sheet.starts[terms] + table[terms, every]].T.tolist())
         counts.append((values >= WEAK).sum(axis=0).tolist())
-    different = _different(sheet, table, margin)
+    different = _needed_differences(sheet, table, margin)
     least = known_counts < sheet.least
     lead_texts = [f[:a] + w[:b] for f, w, a, b in zip(*texts, *counts, strict=True)]
     for i, text in different.items():
@@ -232,11 +242,11 @@ def _told(
         for texts_of_lead in lead_texts:
             texts_of_lead.append(sheet.baseline)
     for i in np.flatnonzero(least).tolist():
-        lead_texts[i] = [too_little(sheet, int(known_counts[i]))]
+        lead_texts[i] = [too_few_fields_text(sheet, int(known_counts[i]))]
     return lead_texts
 
 
-def too_little(sheet: Sheet, known_fields: int) -> str:
+def too_few_fields_text(sheet: Sheet, known_fields: int) -> str:
     """Return what is said instead of reasons."""
     return f"too little data: {known_fields} of {len(sheet.fields)} fields are known, {sheet.least} are needed"
 
@@ -244,7 +254,7 @@ def too_little(sheet: Sheet, known_fields: int) -> str:
 NOTHING = "no change of one or two fields would make a call pay"
 
 
-def _different(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[int, str]:
+def _needed_differences(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[int, str]:
     """Return per lead below the bar what would have to be different."""
     if not any(sheet.changeable):
         return {}
@@ -258,23 +268,30 @@ def _different(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[in
     texts: dict[int, str] = {}
     columns = [below, lack, *room, *terms, *(codes[t, below] for t in terms)]
     for row, short, first, second, a, b, code_a, code_b in zip(*(c.tolist() for c in columns), strict=True):
-        texts[row] = difference(sheet, short, first, second, (a, code_a), (b, code_b))
+        texts[row] = needed_change_text(sheet, short, first, second, (a, code_a), (b, code_b))
     return texts
 
 
-def difference(
-    sheet: Sheet, gap: float, first: float, second: float, first_move: tuple[int, int], second_move: tuple[int, int]
+def needed_change_text(
+    sheet: Sheet,
+    missing_log_odds: float,
+    first_gain: float,
+    second_gain: float,
+    first_move: tuple[int, int],
+    second_move: tuple[int, int],
 ) -> str:
     """Return what would have to be different for a lead that lacks log-odds; `first_move` and `two` are terms with their codes."""
-    if first >= gap:
+    if first_gain >= missing_log_odds:
         term, code = first_move
         entries, codes = sheet.steps[term][code]
-        place = bisect_left(entries, float(sheet.tables[term][code]) + gap - 1e-9)
-        return _if(sheet, [(term, codes[min(place, len(codes) - 1)])])
-    if second > 1e-9 and first + second >= gap:
-        return _if(sheet, [(term, sheet.steps[term][code][1][-1]) for term, code in (first_move, second_move)])
+        place = bisect_left(entries, float(sheet.tables[term][code]) + missing_log_odds - 1e-9)
+        return _condition_text(sheet, [(term, codes[min(place, len(codes) - 1)])])
+    if second_gain > 1e-9 and first_gain + second_gain >= missing_log_odds:
+        return _condition_text(
+            sheet, [(term, sheet.steps[term][code][1][-1]) for term, code in (first_move, second_move)]
+        )
     return NOTHING
 
 
-def _if(sheet: Sheet, changes: Sequence[tuple[int, int]]) -> str:
+def _condition_text(sheet: Sheet, changes: Sequence[tuple[int, int]]) -> str:
     return "a call would pay if: " + " and ".join(sheet.phrases[term][code] for term, code in changes)

@@ -18,7 +18,7 @@ from .additive import Additive, logit
 from .fields import Category, Codes, Field, Floats, Numeric
 
 # %% auto #0
-__all__ = ['DRAWN', 'source_rates', 'ratios_of', 'Logit']
+__all__ = ['DRAWN', 'source_rates', 'odds_ratio_table', 'Logit']
 
 # %% ../../../nbs/models/lead_scoring/baselines.ipynb #e05f6d3d
 DRAWN = 20.0
@@ -71,7 +71,7 @@ class _Columns:
         return pd.DataFrame(columns, index=frame.index)
 
 # %% ../../../nbs/models/lead_scoring/baselines.ipynb #55e6db0c
-def ratios_of(columns: Sequence[str], weights: Floats, errors: Floats) -> pd.DataFrame:
+def odds_ratio_table(columns: Sequence[str], weights: Floats, errors: Floats) -> pd.DataFrame:
     """Return odds ratios with their 95 % intervals from log-odds and standard errors, the strongest first."""
     reach = 1.96 * errors
     ratios = {"odds ratio": np.exp(weights), "from": np.exp(weights - reach), "to": np.exp(weights + reach)}
@@ -93,7 +93,7 @@ class Logit:
             raise DataRefused("a regression needs leads that were won and leads that were lost", where="leads.outcome")
         self.told = _Columns(self.fields, frame)
         full = self.told.design(frame)
-        self.columns = _independent(full)
+        self.columns = _independent_columns(full)
         x = np.column_stack([np.ones(len(full)), full[self.columns].to_numpy()])
         model = sm.Logit(won.astype(float), x)
         try:
@@ -116,7 +116,7 @@ class Logit:
 
     def odds_ratios(self) -> pd.DataFrame:
         """Return the odds ratio of each column with its 95 % interval, the strongest first."""
-        return ratios_of(self.columns, self.weights[1:], self.errors[1:])
+        return odds_ratio_table(self.columns, self.weights[1:], self.errors[1:])
 
 # %% ../../../nbs/models/lead_scoring/baselines.ipynb #5d2a2989
 def _known(field: Numeric, column: pd.Series[Any]) -> Floats:
@@ -125,7 +125,7 @@ def _known(field: Numeric, column: pd.Series[Any]) -> Floats:
     return np.where(gone, np.nan, values)
 
 
-def _independent(design: pd.DataFrame) -> list[str]:
+def _independent_columns(design: pd.DataFrame) -> list[str]:
     """Return the columns that are neither constant nor sums of those before them (QR of the centred columns)."""
     values = design.to_numpy()
     values = values - values.mean(axis=0)

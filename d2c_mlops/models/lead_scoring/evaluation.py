@@ -18,7 +18,7 @@ from .fields import Floats
 from .leakage_guard import auc
 
 # %% auto #0
-__all__ = ['BINS', 'profit', 'average_precision', 'calibration', 'calibration_error', 'lift', 'leads_to_call', 'judge',
+__all__ = ['BINS', 'profit', 'average_precision', 'calibration', 'calibration_error', 'lift', 'leads_to_call', 'score_metrics',
            'plot_calibration', 'plot_profit', 'plot_lift']
 
 # %% ../../../nbs/models/lead_scoring/evaluation.ipynb #ab9e2267
@@ -65,16 +65,18 @@ def lift(won: NDArray[np.bool_], score: Floats) -> pd.DataFrame:
     return tenths.set_axis(pd.RangeIndex(1, len(tenths) + 1, name="tenth"))
 
 
-def leads_to_call(score: Floats, bar: float, days: NDArray[Any] | None = None, capacity: int = 0) -> NDArray[np.bool_]:
+def leads_to_call(
+    score: Floats, min_score: float, days: NDArray[Any] | None = None, capacity: int = 0
+) -> NDArray[np.bool_]:
     """Return who is called: at or above the bar, and of those the best `capacity` of each day (0 = no limit)."""
-    chosen = score >= bar
+    chosen = score >= min_score
     if capacity and days is not None:
         rank = pd.Series(np.where(chosen, score, -1.0)).groupby(np.asarray(days)).rank(ascending=False, method="first")
         chosen &= rank.to_numpy() <= capacity
     return chosen
 
 
-def judge(
+def score_metrics(
     won: NDArray[np.bool_], score: Floats, right_value: float, wrong_cost: float,
     days: NDArray[Any] | None = None, capacity: int = 0,
 ) -> dict[str, float | None]:  # fmt: skip

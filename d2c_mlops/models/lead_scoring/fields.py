@@ -60,14 +60,14 @@ class Numeric:
         return len(self.edges) + 2
 
     @cached_property
-    def _steps(self) -> list[float]:
+    def _number_edges(self) -> list[float]:
         return list(self.edges.tolist())
 
     def code(self, value: float | None) -> int:
         """Return the code of one value, as `codes` does."""
         if value is None or not math.isfinite(value) or value == self.missing:
             return self.size - 1
-        return bisect_right(self._steps, value)
+        return bisect_right(self._number_edges, value)
 
     def codes(self, column: pd.Series[Any]) -> Codes:
         """Return the code of each value."""
@@ -93,12 +93,12 @@ class Category:
         return len(self.values) + 1
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _level_places(self) -> dict[str, int]:
         return {value: i for i, value in enumerate(self.values)}
 
     def code(self, value: str | None) -> int:
         """Return the code of one value, as `codes` does."""
-        return self.size - 1 if value is None else self._places.get(value, self.size - 1)
+        return self.size - 1 if value is None else self._level_places.get(value, self.size - 1)
 
     def codes(self, column: pd.Series[Any]) -> Codes:
         """Return the code of each value."""
@@ -119,7 +119,7 @@ def learn_fields(frame: pd.DataFrame) -> tuple[list[Field], list[str]]:
     notes = []
     for name in (str(c) for c in frame.columns if c != "lead_id"):
         column = frame[name]
-        field = _numeric(name, column) if column.dtype.kind == "f" else _category(name, column)
+        field = _number_field(name, column) if column.dtype.kind == "f" else _category_field(name, column)
         if isinstance(field, str):
             notes.append(f"{name}: {field}")
             continue
@@ -129,7 +129,7 @@ def learn_fields(frame: pd.DataFrame) -> tuple[list[Field], list[str]]:
     return learned_fields, notes
 
 
-def _numeric(name: str, column: pd.Series[float]) -> Field | str:
+def _number_field(name: str, column: pd.Series[float]) -> Field | str:
     values: Floats = np.asarray(column, np.float64)
     code = missing_number(values)
     there = values[np.isfinite(values) & (values != code)]
@@ -143,7 +143,7 @@ def _numeric(name: str, column: pd.Series[float]) -> Field | str:
     return Numeric(name, distinct[1:].copy(), code)
 
 
-def _category(name: str, column: pd.Series[str]) -> Field | str:
+def _category_field(name: str, column: pd.Series[str]) -> Field | str:
     counts = column.value_counts()
     if len(counts) > 50 and len(counts) > 0.5 * column.notna().sum():
         return "left out, hardly any value comes twice"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ...data.layouts.leads import campaign, unpack
+from ...data.layouts.leads import campaign, unpack_lead_fields
 from ...data.tables import Tables
 from ...errors import DataRefused, UsageError
 from ..core.charter import Charter
@@ -28,7 +28,7 @@ from d2c_mlops.models.lead_scoring.learning import (
     Money,
     Prepared,
     Recipe,
-    asked_for,
+    leads_with_contract_fields,
     lead_contract,
     learn,
     learned_from_dict,
@@ -39,12 +39,13 @@ from .outputs import answers, explained_answers, record_answers
 from .parameters import check_minimums, comma_separated, field_pairs, money_of
 from .replay import BASELINES, Replay, replay
 from .wording import read_words, words_for, write_words
-from ..core.model import Evaluation, Model, same_zone
+from ..core.model import Evaluation, Model, require_same_zone
 
 # %% auto #0
 __all__ = ['LEAD_CHARTER', 'LEARNED_FILE', 'FEW', 'RecordAnswers', 'example_leads', 'leads_in', 'open_leads', 'write_learned',
-           'read_learned', 'recipe_of', 'learn_as_of', 'evaluate_as_of', 'fitted', 'answers_with_reasons', 'LeadScorer',
-           'evaluate_profit', 'call_list', 'draft_words', 'odds_ratios', 'plot_field']
+           'read_learned', 'score_parameters', 'learn_as_of', 'evaluate_as_of', 'require_fitted',
+           'answers_with_reasons', 'LeadScorer', 'evaluate_profit', 'call_list', 'draft_words', 'odds_ratios',
+           'plot_field']
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #8367befd
 LEAD_CHARTER = Charter(
@@ -89,7 +90,7 @@ LEARNED_FILE = "lead_scoring.json"
 def open_leads(leads: pd.DataFrame) -> pd.DataFrame:
     """Return the fields of the leads without an outcome in the order of their times; where there is none, the last hundred."""
     leads = leads.sort_values("scored_at", kind="stable")
-    fields, undecided = unpack(leads), leads["outcome"].isna().to_numpy(bool)
+    fields, undecided = unpack_lead_fields(leads), leads["outcome"].isna().to_numpy(bool)
     return (fields[undecided] if undecided.any() else fields.tail(100)).reset_index(drop=True)
 
 
@@ -109,7 +110,7 @@ FEW = 64  # leads up to which a frame would take longer
 RecordAnswers = tuple[list[dict[str, Any]], list[list[str]]]  # answers and reasons, one of each per record
 
 
-def recipe_of(model: LeadScorer) -> Recipe:
+def score_parameters(model: LeadScorer) -> Recipe:
     """Return the parameters of a model as the parts of the score take them; reads the words."""
     return Recipe(
         comma_separated(model.drop), comma_separated(model.allow), field_pairs(model.pairs), read_words(model.words),
@@ -121,7 +122,7 @@ def learn_as_of(recipe: Recipe, tables: Tables, as_of: date, money: Money, contr
     """Return what is learned from the leads whose outcome was known at the end of `as_of`."""
     prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
     learned = learn(recipe, prepared, money)
-    contract = lead_contract(asked_for(prepared), recipe.words, contract_version)
+    contract = lead_contract(leads_with_contract_fields(prepared), recipe.words, contract_version)
     return LearnedLeads(learned.sheet, contract, learned.about)
 
 
@@ -131,7 +132,7 @@ def evaluate_as_of(recipe: Recipe, tables: Tables, as_of: date, money: Money, cu
     return evaluate_profit(replay(recipe, prepared, money, cutoffs), prepared, money, recipe.capacity)
 
 
-def fitted(learned: LearnedLeads | None) -> LearnedLeads:
+def require_fitted(learned: LearnedLeads | None) -> LearnedLeads:
     """Return what was learned; raises UsageError before fit."""
     if learned is None:
         raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
@@ -140,14 +141,14 @@ def fitted(learned: LearnedLeads | None) -> LearnedLeads:
 
 def answers_with_reasons(sheet: Sheet, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]]]:
     """Return the answers to a frame of leads and their reasons, computed in one pass."""
-    scored = score(sheet, records, why=True)
+    scored = score(sheet, records, with_reasons=True)
     return answers(sheet, records["lead_id"], scored), scored.reasons or []
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #edd367ef
 class LeadScorer(Model):
     """The chance that a lead becomes a customer, with its reasons."""
 
-    contract: ClassVar[Contract] = lead_contract(unpack(example_leads()), {})
+    contract: ClassVar[Contract] = lead_contract(unpack_lead_fields(example_leads()), {})
     charter: ClassVar[Charter] = LEAD_CHARTER
     _learned: LearnedLeads | None = None
 
@@ -173,7 +174,7 @@ class LeadScorer(Model):
 
     def recipe(self) -> Recipe:
         """Return the parameters as the parts of the score take them; reads the words."""
-        return recipe_of(self)
+        return score_parameters(self)
 
     @property
     def money(self) -> Money:
@@ -192,7 +193,7 @@ class LeadScorer(Model):
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the open leads; where there is none, the last hundred."""
-        same_zone(self, tables)
+        require_same_zone(self, tables)
         return self.contract.check_inputs(open_leads(leads_in(tables, as_of)))
 
     @classmethod
@@ -203,7 +204,7 @@ class LeadScorer(Model):
     @property
     def learned(self) -> LearnedLeads:
         """Return what was learned; raises UsageError before fit."""
-        return fitted(self._learned)
+        return require_fitted(self._learned)
 
     @property
     def sheet(self) -> Sheet:
@@ -221,7 +222,7 @@ class LeadScorer(Model):
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
         """Return what speaks for and against each lead, and what would have to be different for a call to pay."""
-        return score(self.sheet, records, why=True).reasons or []
+        return score(self.sheet, records, with_reasons=True).reasons or []
 
     def predict_with_reasons(self, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]]]:
         """Return what `predict` and `explain` return, in one pass."""

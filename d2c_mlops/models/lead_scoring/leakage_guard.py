@@ -19,8 +19,8 @@ from ...errors import DataRefused, Failure
 from .fields import LEAST, Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['SUSPICIOUS', 'TWIN', 'STRETCHES', 'AGREEMENT', 'ROUNDS_SEEN', 'auc', 'single_auc', 'late_times', 'filled_afterwards',
-           'leaks', 'refuse_leaks', 'TimeAssociation', 'time_association', 'time_fields']
+__all__ = ['SUSPICIOUS', 'TWIN', 'STRETCHES', 'AGREEMENT', 'ROUNDS_SEEN', 'auc', 'single_auc', 'fields_with_late_times',
+           'filled_afterwards', 'leaks', 'refuse_leaks', 'TimeAssociation', 'time_association', 'time_fields']
 
 # %% ../../../nbs/models/lead_scoring/leakage_guard.ipynb #4196c7d3
 SUSPICIOUS = 0.8
@@ -56,14 +56,14 @@ def single_auc(codes: Codes, size: int, won: NDArray[np.bool_]) -> float:
     return float(np.average(values, weights=weights))
 
 # %% ../../../nbs/models/lead_scoring/leakage_guard.ipynb #39027f6d
-def late_times(frame: pd.DataFrame, scored_at: pd.Series[Any], zone: str = "UTC") -> list[Failure]:
-    """Return the text fields that hold times after `scored_at`; those without an offset are read in the zone."""
+def fields_with_late_times(frame: pd.DataFrame, scoring_times: pd.Series[Any], zone: str = "UTC") -> list[Failure]:
+    """Return the text fields that hold times after `scoring_times`; those without an offset are read in the zone."""
     failures = []
     for name in (str(c) for c in frame.columns if c != "lead_id" and frame[c].dtype.kind != "f"):
         text = frame[name].dropna()
         if len(text) and text.iloc[:200].str.match(r"\d{4}-\d\d-\d\d").all():
             read = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601").dropna()
-            later = (read_time(localize(text[read.index], zone)[0])[0] > scored_at[read.index]).sum() / len(text)
+            later = (read_time(localize(text[read.index], zone)[0])[0] > scoring_times[read.index]).sum() / len(text)
             if later > 0.01:
                 failures.append(Failure(f"{later:.0%} of its times are after scored_at", name))
     return failures
@@ -90,7 +90,7 @@ def leaks(
     zone: str = "UTC",
 ) -> list[Failure]:
     """Return the fields that were hardly known at `scored_at`, each with what gives it away; rows in order of time."""
-    failures = late_times(frame, scored_at, zone)
+    failures = fields_with_late_times(frame, scored_at, zone)
     for field in fields:
         value = single_auc(field.codes(frame[field.name]), field.size, won)
         if value >= TWIN:

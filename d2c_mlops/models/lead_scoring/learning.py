@@ -15,16 +15,24 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from d2c_mlops.data.layouts.leads import unpack
+from d2c_mlops.data.layouts.leads import unpack_lead_fields
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.models.core.charter import break_even_precision
 from d2c_mlops.models.core.contract import Contract, column
-from d2c_mlops.models.lead_scoring.additive import Additive, LearningPace, ages, probability, terms_of
+from d2c_mlops.models.lead_scoring.additive import Additive, LearningPace, age_weights, probability, additive_terms
 from d2c_mlops.models.lead_scoring.answers import BASES, TIERS, Sheet, tag_with_term
 from d2c_mlops.models.lead_scoring.baselines import source_rates
 from d2c_mlops.models.lead_scoring.fields import Category, Field, field_from_dict, field_to_dict, learn_fields
 from d2c_mlops.models.lead_scoring.leakage_guard import time_fields, filled_afterwards, leaks, refuse_leaks
-from d2c_mlops.models.lead_scoring.training import PACES, FittedScore, Sample, TrainingPlan, sample_of, train, variances
+from d2c_mlops.models.lead_scoring.training import (
+    PACES,
+    FittedScore,
+    Sample,
+    TrainingPlan,
+    learning_sample,
+    train,
+    variances,
+)
 from d2c_mlops.models.lead_scoring.wording import Word, phrases, words_for
 
 
@@ -56,10 +64,10 @@ class Prepared:
 def prepare(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
     """Return what may be learned from leads, their days in the zone; raises DataRefused for leaks, UsageError for unknown names."""
     ordered = leads.sort_values("scored_at", kind="stable")
-    frame = unpack(ordered)
+    frame = unpack_lead_fields(ordered)
     _check_names(recipe, frame)
     dropped = [*recipe.drop]
-    sample = sample_of(ordered.assign(outcome=ordered["outcome"]), zone)
+    sample = learning_sample(ordered.assign(outcome=ordered["outcome"]), zone)
     if not len(sample):
         raise DataRefused(
             "no lead has an outcome yet", where="leads.outcome", next="ingest leads that were won or lost"
@@ -126,7 +134,7 @@ def lead_contract(frame: pd.DataFrame, words: Mapping[str, Word], version: str =
     return Contract("lead_scoring", version, "lead_id", pa.DataFrameSchema(inputs), pa.DataFrameSchema(outputs))
 
 
-def asked_for(prepared: Prepared) -> pd.DataFrame:
+def leads_with_contract_fields(prepared: Prepared) -> pd.DataFrame:
     """Return the leads with the fields that a contract is made of: all but those that tell one lead from another."""
     once = [note.split(":")[0] for note in prepared.notes if note.endswith("hardly any value comes twice")]
     return prepared.sample.frame.drop(columns=once)
@@ -168,13 +176,17 @@ def learn(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
     plan = _plan(recipe, prepared, words)
     if wanting:
         why = f"rate by source only: {wins} leads were won, a score of its own needs {recipe.min_wins}"
-        sheet = _sheet(*_by_source(prepared), recipe, words, money, sample, why)
+        sheet = _sheet(*_fit_by_source(prepared), recipe, words, money, sample, why)
         return LearnedLeads(
-            sheet, lead_contract(asked_for(prepared), recipe.words), _learned_facts(prepared, None, why)
+            sheet,
+            lead_contract(leads_with_contract_fields(prepared), recipe.words),
+            _learned_facts(prepared, None, why),
         )
     fitted = train(plan, sample)
     sheet = _sheet(plan, fitted, recipe, words, money, sample, "")
-    return LearnedLeads(sheet, lead_contract(asked_for(prepared), recipe.words), _learned_facts(prepared, fitted, ""))
+    return LearnedLeads(
+        sheet, lead_contract(leads_with_contract_fields(prepared), recipe.words), _learned_facts(prepared, fitted, "")
+    )
 
 
 def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> TrainingPlan:
@@ -183,17 +195,17 @@ def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> Trai
     monotone = {name: word.direction for name, word in words.items() if word.direction}
     last = prepared.sample.scored_at[-1] - np.timedelta64(7, "D")
     week = int((prepared.sample.scored_at > last).sum())
-    terms = terms_of(prepared.fields, pairs)
+    terms = additive_terms(prepared.fields, pairs)
     return TrainingPlan(tuple(prepared.fields), terms, monotone, recipe.paces, recipe.lifetime or max(1, week))
 
 
-def _by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
+def _fit_by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
     sample = prepared.sample
     fields = tuple(f for f in prepared.fields if f.name == "source") or (Category("source", ()),)
     codes = [fields[0].codes(sample.frame["source"])] if "source" in sample.frame else [np.zeros(len(sample), np.intp)]
     model = source_rates(codes[0], fields[0].size, sample.won)
-    plan = TrainingPlan(fields, terms_of(fields), {}, PACES[:1])
-    level, spread = variances(model, codes, ages(len(sample), 0), PACES[0])
+    plan = TrainingPlan(fields, additive_terms(fields), {}, PACES[:1])
+    level, spread = variances(model, codes, age_weights(len(sample), 0), PACES[0])
     return plan, FittedScore(model, level, spread, PACES[:1], 1.0)
 
 
@@ -279,7 +291,7 @@ def learned_from_dict(values: Mapping[str, Any], contract: Contract) -> LearnedL
     """Return the score that `learned_to_dict` wrote."""
     fields = tuple(field_from_dict(f) for f in values["fields"])
     sheet = Sheet(
-        fields, terms_of(fields, [(a, b) for a, b in values["pairs"]]), values["level"],
+        fields, additive_terms(fields, [(a, b) for a, b in values["pairs"]]), values["level"],
         tuple(np.array(t, np.float64) for t in values["tables"]), values["level_variance"],
         tuple(np.array(v, np.float64) for v in values["variances"]), tuple(tuple(p) for p in values["phrases"]),
         tuple(values["changeable"]), tuple(np.array(s, bool) for s in values["seen"]),

@@ -22,17 +22,17 @@ from d2c_mlops.models.lead_scoring.answers import (
     WEAK,
     ScoredLeads,
     Sheet,
-    difference,
-    too_little,
+    needed_change_text,
+    too_few_fields_text,
 )
 from d2c_mlops.models.lead_scoring.fields import Floats
 
 PROBIT = 1.702  # the logistic curve that is closest to the normal distribution (Bowling et al. 2009)
 
 
-def chances(margin: Floats, deviation: Floats, target: float) -> tuple[Floats, Floats]:
+def chances(margin: Floats, deviation: Floats, call_threshold: float) -> tuple[Floats, Floats]:
     """Return the score (share 0..1) and the chance that the advice to call, or not to, is right."""
-    both = probability(np.stack([margin, PROBIT * np.abs(margin - target) / deviation]))
+    both = probability(np.stack([margin, PROBIT * np.abs(margin - call_threshold) / deviation]))
     return np.round(both[0], 6), np.round(both[1], 4)
 
 
@@ -105,18 +105,20 @@ def record_reasons(sheet: Sheet, parts: Parts) -> list[str]:
     """Return the reasons for one lead, as the batch gives them."""
     codes, margin, _, known_fields = parts
     if known_fields < sheet.least:
-        return [too_little(sheet, known_fields)]
+        return [too_few_fields_text(sheet, known_fields)]
     summands = [table[code] for table, code in zip(sheet.lists, codes, strict=True)]
     order = sorted(range(len(codes)), key=summands.__getitem__)
     top = [i for i in order[: -TOLD - 1 : -1] if summands[i] >= WEAK]
     low = [i for i in order[:TOLD] if summands[i] <= -WEAK]
     texts = [sheet.reason_lists[i][codes[i]] for i in top + low]
     if margin < sheet.call_threshold and any(sheet.changeable):
-        room = [entries[code] for entries, code in zip(sheet.room_lists, codes, strict=True)]
+        room = [entries[code] for entries, code in zip(sheet.shortfall_lists, codes, strict=True)]
         a, *others = sorted(range(len(room)), key=room.__getitem__, reverse=True)[:2]
         b = others[0] if others else a
         second = room[b] if others else -math.inf
-        texts.append(difference(sheet, sheet.call_threshold - margin, room[a], second, (a, codes[a]), (b, codes[b])))
+        texts.append(
+            needed_change_text(sheet, sheet.call_threshold - margin, room[a], second, (a, codes[a]), (b, codes[b]))
+        )
     return [*texts, sheet.baseline] if sheet.baseline else texts
 
 

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import DataRefused
-from .additive import LearningPace, ages, codes_matrix, fit_booster, probability
+from .additive import LearningPace, age_weights, codes_matrix, fit_booster, probability
 from .answers import score
 from .baselines import Logit, source_rates
-from .evaluation import judge, lift
+from .evaluation import score_metrics, lift
 from .fields import Floats
 from .learning import LearnedLeads, Money, Prepared, Recipe, learn
 from .training import Sample
@@ -43,7 +43,7 @@ class Replay:
     def verdicts(self, money: Money, capacity: int = 0) -> dict[str, dict[str, float | None]]:
         """Return every metric of every method."""
         return {
-            name: judge(self.won, score_values, money.right_value, money.wrong_cost, self.days, capacity)
+            name: score_metrics(self.won, score_values, money.right_value, money.wrong_cost, self.days, capacity)
             for name, score_values in self.scores.items()
         }
 
@@ -107,7 +107,7 @@ def unrestricted_scores(past: Prepared, later_sample: Sample, learned: LearnedLe
     memory, recency = learned.about.get("paces", [[0, 0]])[0]
     level = sample.level(memory)
     codes = [f.codes(sample.frame[f.name]) for f in past.fields]
-    weights = ages(len(sample), recency)
+    weights = age_weights(len(sample), recency)
     booster = fit_booster(past.fields, codes, sample.won, level[:-1], weights, leaves=15)
     later = codes_matrix(past.fields, [f.codes(later_sample.frame[f.name]) for f in past.fields])
     scores: Floats = probability(level[-1] + booster.predict(later, raw_score=True))

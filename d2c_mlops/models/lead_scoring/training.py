@@ -15,23 +15,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...data.days import local_days
-from ...data.layouts.leads import unpack
+from ...data.layouts.leads import unpack_lead_fields
 from d2c_mlops.models.lead_scoring.additive import (
     Additive,
     LearningPace,
     Term,
-    ages,
+    age_weights,
     mean_model,
     fit_additive,
     base_rates,
-    recalibrated,
+    recalibrate,
     probability,
 )
 from .fields import Codes, Field, Floats
 
 # %% auto #0
-__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'sample_of', 'TrainingPlan',
-           'TrainingTrial', 'trial', 'slope_of', 'offset_and_slope', 'correction', 'variances', 'FittedScore', 'train']
+__all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'learning_sample',
+           'TrainingPlan', 'TrainingTrial', 'run_trial', 'calibration_slope', 'offset_and_slope',
+           'calibration_correction', 'variances', 'FittedScore', 'train']
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ class Sample:
         return base_rates(self.won[order], known_counts, memory)
 
 
-def sample_of(leads: pd.DataFrame, zone: str = "UTC") -> Sample:
+def learning_sample(leads: pd.DataFrame, zone: str = "UTC") -> Sample:
     """Return the leads with an outcome; one without `outcome_at` counts as known when it was scored."""
     closed = leads[leads["outcome"].notna()].sort_values("scored_at", kind="stable")
     scored = closed["scored_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     came = closed["outcome_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     came = np.where(np.isnat(came), scored, np.maximum(came, scored))
-    return Sample(unpack(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came, zone)
+    return Sample(unpack_lead_fields(closed), (closed["outcome"] == "won").to_numpy(bool), scored, came, zone)
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #217c12c6
 PACES = (
@@ -104,10 +105,10 @@ class TrainingPlan:
         """Return the codes of the fields."""
         return [field.codes(frame[field.name]) for field in self.fields]
 
-    def fit(self, sample: Sample, codes: Sequence[Codes], pace: LearningPace) -> Additive:
+    def fit(self, sample: Sample, codes: Sequence[Codes], learning_rate: LearningPace) -> Additive:
         """Return the tables learned at one pace."""
-        weights = ages(len(sample), pace.recency) if pace.recency else None
-        level = sample.level(pace.memory)
+        weights = age_weights(len(sample), learning_rate.recency) if learning_rate.recency else None
+        level = sample.level(learning_rate.memory)
         return fit_additive(self.fields, self.terms, codes, sample.won, level, weights, self.monotone)
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #b806797e
@@ -119,16 +120,16 @@ class TrainingTrial:
     block: NDArray[np.intp]
     margins: Mapping[LearningPace, Floats]  # log-odds
 
-    def loss(self, pace: LearningPace) -> float:
+    def loss(self, learning_rate: LearningPace) -> float:
         """Return the mean log loss."""
-        return float(np.logaddexp(0, np.where(self.won, -1, 1) * self.margins[pace]).mean())
+        return float(np.logaddexp(0, np.where(self.won, -1, 1) * self.margins[learning_rate]).mean())
 
     def best_paces(self, count: int = 2) -> list[LearningPace]:
         """Return the paces with the least loss, the best first."""
         return sorted(self.margins, key=self.loss)[:count]
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #73f9ca61
-def trial(plan: TrainingPlan, sample: Sample, codes: Sequence[Codes]) -> TrainingTrial | None:
+def run_trial(plan: TrainingPlan, sample: Sample, codes: Sequence[Codes]) -> TrainingTrial | None:
     """Return the trial of a plan's paces; None where the leads are too few."""
     first = max(FEWEST, int(len(sample) * (1 - TRIED)))
     sizes = (len(sample) - first) * SHORTER ** np.arange(BLOCKS)
@@ -152,7 +153,7 @@ def trial(plan: TrainingPlan, sample: Sample, codes: Sequence[Codes]) -> Trainin
 RIDGE = 50.0
 
 
-def slope_of(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) -> float:
+def calibration_slope(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) -> float:
     """Return the slope on the log-odds that suits the outcomes, with a level per block (logistic regression, Newton)."""
     count = np.bincount(block)
     centred = margin - (np.bincount(block, margin) / np.maximum(count, 1))[block]
@@ -185,17 +186,19 @@ def offset_and_slope(won: NDArray[np.bool_], margin: Floats, weights: Floats) ->
     return float(shift[0]) - (slope - 1) * middle, slope
 
 
-def correction(tried: TrainingTrial, paces: Sequence[LearningPace], level: float) -> tuple[float, float]:
+def calibration_correction(
+    tried: TrainingTrial, learning_rates: Sequence[LearningPace], level: float
+) -> tuple[float, float]:
     """Return offset and slope for the log-odds of these paces; a level for which nothing is forgotten is left as it is."""
-    margin = np.mean([tried.margins[pace] for pace in paces], axis=0)
-    if any(pace.memory for pace in paces):
-        return offset_and_slope(tried.won, margin, ages(len(margin), RECENT))
-    slope = slope_of(tried.won, margin, tried.block)
+    margin = np.mean([tried.margins[pace] for pace in learning_rates], axis=0)
+    if any(pace.memory for pace in learning_rates):
+        return offset_and_slope(tried.won, margin, age_weights(len(margin), RECENT))
+    slope = calibration_slope(tried.won, margin, tried.block)
     return level * (1 - slope), slope
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #a5320c44
 def variances(
-    model: Additive, codes: Sequence[Codes], weights: Floats, pace: LearningPace
+    model: Additive, codes: Sequence[Codes], weights: Floats, learning_rate: LearningPace
 ) -> tuple[float, tuple[Floats, ...]]:
     """Return the variance of the level and of each entry of the tables."""
     chance = probability(model.margin(codes))
@@ -206,7 +209,7 @@ def variances(
         matters = float(np.average(table**2, weights=count)) if count.sum() else 0.0
         information = np.bincount(code, curvature, minlength=len(table))
         by_term.append(np.asarray(matters / (1 + matters * information), np.float64))
-    remembered = pace.memory / np.log(2) if pace.memory else np.inf
+    remembered = learning_rate.memory / np.log(2) if learning_rate.memory else np.inf
     level = min(remembered, len(chance)) * float(np.average(chance * (1 - chance), weights=weights))
     return 1 / (level + 1e-9), tuple(by_term)
 
@@ -225,10 +228,12 @@ class FittedScore:
 def train(plan: TrainingPlan, sample: Sample) -> FittedScore:
     """Return the tables learned from all leads, at the paces and with the correction that the last of them chose."""
     codes = plan.codes(sample.frame)
-    tried = trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
+    tried = run_trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
     best = tuple(tried.best_paces() if tried else plan.paces[:1])
     averaged = mean_model([plan.fit(sample, codes, pace) for pace in best])
-    offset, slope = correction(tried, best, averaged.level) if tried else (0.0, 1.0)
-    model = recalibrated(averaged, slope, offset)
+    offset, slope = calibration_correction(tried, best, averaged.level) if tried else (0.0, 1.0)
+    model = recalibrate(averaged, slope, offset)
     term_codes = [term.codes(codes) for term in plan.terms]
-    return FittedScore(model, *variances(model, term_codes, ages(len(sample), best[0].recency), best[0]), best, slope)
+    return FittedScore(
+        model, *variances(model, term_codes, age_weights(len(sample), best[0].recency), best[0]), best, slope
+    )

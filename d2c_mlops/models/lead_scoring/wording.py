@@ -136,7 +136,7 @@ def range_text(low: float, high: float, whole: bool) -> str:
     return f"{low:,.6g}" if whole and low == top else f"{low:,.6g} to {top:,.6g}"
 
 
-def _said(word: Word, low: float, high: float, whole: bool) -> str | None:
+def _owner_phrase(word: Word, low: float, high: float, whole: bool) -> str | None:
     """Return what the dictionary says of a stretch of values, when one of its entries covers it."""
     top = high - 1 if whole else high
     for key, text in word.say.items():
@@ -159,7 +159,9 @@ def phrases(lead_field: Field, word: Word, table: Floats) -> list[str]:
     for code in range(lead_field.size - 1):
         low, high = value_range(lead_field, code, table)
         value = range_text(low, high, whole)
-        text = _said(word, low, high, whole) or f"{word.label}: {value}" + (f" {word.unit}" if word.unit else "")
+        text = _owner_phrase(word, low, high, whole) or f"{word.label}: {value}" + (
+            f" {word.unit}" if word.unit else ""
+        )
         texts.append(text.replace("{value}", value))
     return [*texts, unknown]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import DataRefused, Failure
-from .choice import Array, numbers, squared_distances
+from .choice import Array, feature_numbers, squared_distances
 from .segments import LearnedSegments
 
 # %% auto #0
@@ -28,7 +28,7 @@ def check_records(records: pd.DataFrame) -> None:
     absent = [Failure("is missing", name) for name in ("customer_id", *NEEDED) if name not in records]
     if absent:
         raise DataRefused("records do not describe customers", failures=absent)
-    recency, tenure, purchases, order_value, spend = (numbers(records, name) for name in NEEDED)
+    recency, tenure, purchases, order_value, spend = (feature_numbers(records, name) for name in NEEDED)
     tests = {
         "recency_days, tenure_days, purchases, order_value and spend_90d must be numbers of 0 or more": ~(
             (recency >= 0) & (tenure >= 0) & (order_value >= 0) & (spend >= 0)
@@ -54,7 +54,7 @@ def answers(learned: LearnedSegments, records: pd.DataFrame) -> pd.DataFrame:
     distances = squared_distances(learned.scale.points(records), learned.centroids)
     nearest = distances.argmin(axis=1)
     chance, _, value = learned.value.expect(records, 90)
-    given_share = numbers(records, "margin_share")
+    given_share = feature_numbers(records, "margin_share")
     margin = np.where(np.isnan(given_share), _column(learned, "margin_share")[nearest], given_share)
     columns = {
         "customer_id": records["customer_id"].array.copy(),
@@ -118,7 +118,7 @@ def reasons(learned: LearnedSegments, records: pd.DataFrame) -> list[list[str]]:
         return [["there is a single segment"] for _ in range(len(records))]
     shares, first, second = contributions(learned, points)
     moves = moves_to_other_segments(learned, records, first)
-    values = [numbers(records, name) for name in learned.scale.names]
+    values = [feature_numbers(records, name) for name in learned.scale.names]
     texts = []
     for row in range(len(records)):
         top = [i for i in np.argsort(-shares[row], kind="stable").tolist()[:REASONS] if shares[row, i] > 0]
@@ -140,7 +140,7 @@ def _reason(learned: LearnedSegments, feature: int, value: float, first: int, se
 # %% ../../../nbs/models/segmentation/answers.ipynb #52c72be2
 def moves_to_other_segments(learned: LearnedSegments, records: pd.DataFrame, first: NDArray[np.int64]) -> list[str]:
     """Return for each record which steps would bring it to another segment."""
-    recency, tenure, purchases, order_value, _ = (numbers(records, name) for name in NEEDED)
+    recency, tenure, purchases, order_value, _ = (feature_numbers(records, name) for name in NEEDED)
     steps = {
         "a purchase today": {"recency_days": recency * 0, "purchases": purchases + (recency > 0)},
         "60 more days of silence": {"recency_days": recency + 60, "tenure_days": tenure + 60},

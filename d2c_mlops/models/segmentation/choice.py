@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Array', 'Labels', 'LOGGED', 'WEIGHTS', 'CUT', 'RESAMPLES', 'SAMPLE', 'Scale', 'numbers', 'fit_scale',
+__all__ = ['Array', 'Labels', 'LOGGED', 'WEIGHTS', 'CUT', 'RESAMPLES', 'SAMPLE', 'Scale', 'feature_numbers', 'fit_scale',
            'squared_distances', 'assign', 'cluster', 'Candidate', 'stability', 'silhouette', 'candidate',
            'SegmentLimits', 'choose', 'candidate_table', 'match_centroids', 'migrations']
 
@@ -47,7 +47,7 @@ class Scale:
 
     def points(self, features: pd.DataFrame) -> Array:
         """Return coordinates as [customer, feature]."""
-        columns = [self.column(i, numbers(features, name)) for i, name in enumerate(self.names)]
+        columns = [self.column(i, feature_numbers(features, name)) for i, name in enumerate(self.names)]
         return np.column_stack(columns) if columns else np.zeros((len(features), 0))
 
     def value(self, position: int, coordinate: float) -> float:
@@ -56,7 +56,7 @@ class Scale:
         return float(np.expm1(plain)) if self.names[position] in LOGGED else float(plain)
 
 
-def numbers(features: pd.DataFrame, name: str) -> Array:
+def feature_numbers(features: pd.DataFrame, name: str) -> Array:
     """Return a column as contiguous floats, NaN where it is missing or absent."""
     if name not in features:
         return np.full(len(features), np.nan)
@@ -67,7 +67,7 @@ def fit_scale(features: pd.DataFrame) -> tuple[Scale, tuple[str, ...]]:
     """Return the scale of these customers and the names of the features that say nothing (constant, or never known)."""
     informative, silent = [], []
     for name, weight in WEIGHTS.items():
-        values = numbers(features, name)
+        values = feature_numbers(features, name)
         values = values[~np.isnan(values)]
         missing = float(np.median(values)) if len(values) else 0.0
         plain = np.log1p(np.maximum(values, 0.0)) if name in LOGGED else values
@@ -151,7 +151,8 @@ def silhouette(points: Array, labels: Labels) -> float:
 # %% ../../../nbs/models/segmentation/choice.ipynb #4d595338
 def candidate(
     points: Array,  # today [customer, feature]
-    before: tuple[Array, Array] | None,  # points of a month ago and of today of the customers known then
+    earlier_and_later_points: tuple[Array, Array]
+    | None,  # points of a month ago and of today of the customers known then
     centroids: Array,
     gain: Callable[[Labels], float],
 ) -> Candidate:
@@ -159,8 +160,10 @@ def candidate(
     labels, k = assign(points, centroids), len(centroids)
     share = np.bincount(labels, minlength=k) / len(labels)
     moved = 0.0
-    if before is not None and len(before[0]):
-        moved = float((assign(before[0], centroids) != assign(before[1], centroids)).mean())
+    if earlier_and_later_points is not None and len(earlier_and_later_points[0]):
+        moved = float(
+            (assign(earlier_and_later_points[0], centroids) != assign(earlier_and_later_points[1], centroids)).mean()
+        )
     steady = stability(points, centroids) if k > 1 else 1.0
     return Candidate(k, gain(labels), steady, moved, float(share.min()), silhouette(points, labels))
 
@@ -174,21 +177,27 @@ class SegmentLimits:
     smallest: float = 0.03
     nearly: float = 0.98  # share of the best gain that is good enough
 
-    def keeps(self, tested: Candidate, slack: float = 0.0) -> bool:
+    def keeps(self, tested: Candidate, tolerance: float = 0.0) -> bool:
         """Return whether a candidate keeps to the limits, widened by a share of each."""
-        steady = tested.stability >= self.stability * (1 - slack) and tested.migration <= self.migration * (1 + slack)
-        return steady and tested.smallest >= self.smallest * (1 - slack)
+        steady = tested.stability >= self.stability * (1 - tolerance) and tested.migration <= self.migration * (
+            1 + tolerance
+        )
+        return steady and tested.smallest >= self.smallest * (1 - tolerance)
 
 
-def choose(candidates: Sequence[Candidate], limits: SegmentLimits, former: int | None = None) -> tuple[int, str]:
-    """Return the index of the chosen candidate and why; `former` is the number in use, kept while it does."""
+def choose(candidates: Sequence[Candidate], limits: SegmentLimits, former_count: int | None = None) -> tuple[int, str]:
+    """Return the index of the chosen candidate and why; `former_count` is the number in use, kept while it does."""
     passing = [i for i, tested in enumerate(candidates) if limits.keeps(tested)]
     if not passing:
         best = max(range(len(candidates)), key=lambda i: (candidates[i].stability, -candidates[i].segments))
         return best, "no number of segments keeps to all limits; the most stable one is taken"
     most = max(candidates[i].gain for i in passing)
     good = [i for i in passing if candidates[i].gain >= limits.nearly * most]
-    used = [i for i, tested in enumerate(candidates) if tested.segments == former and limits.keeps(tested, slack=0.2)]
+    used = [
+        i
+        for i, tested in enumerate(candidates)
+        if tested.segments == former_count and limits.keeps(tested, tolerance=0.2)
+    ]
     if used and candidates[used[0]].gain >= 0.8 * most:
         return used[0], "the number in use is kept: it still brings at least 80 % of the best"
     return min(good, key=lambda i: candidates[i].segments), "the fewest segments within 2 % of the best gain"
@@ -199,21 +208,21 @@ def candidate_table(candidates: Sequence[Candidate]) -> pd.DataFrame:
     return pd.DataFrame([asdict(tested) for tested in candidates])
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #7c23d004
-def match_centroids(former: Array, now: Array) -> list[int]:
-    """Return for each centroid of `now` the index of its predecessor in `former`, or -1 for a new segment."""
+def match_centroids(former_centroids: Array, new_centroids: Array) -> list[int]:
+    """Return for each centroid of `new_centroids` the index of its predecessor in `former_centroids`, or -1 for a new segment."""
     from scipy.optimize import linear_sum_assignment
 
-    cost = np.sqrt(squared_distances(now, former))
+    cost = np.sqrt(squared_distances(new_centroids, former_centroids))
     rows, columns = linear_sum_assignment(cost)
-    apart = np.sqrt(squared_distances(former, former))
+    apart = np.sqrt(squared_distances(former_centroids, former_centroids))
     near = apart[apart > 0].min() if (apart > 0).any() else np.inf
-    matches = [-1] * len(now)
+    matches = [-1] * len(new_centroids)
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         if cost[row, column] <= max(near / 2, 0.5):
             matches[row] = column
     return matches
 
 
-def migrations(before: Labels, now: Labels, k: int) -> NDArray[np.int64]:
+def migrations(labels_before: Labels, labels_now: Labels, k: int) -> NDArray[np.int64]:
     """Return how many customers went from each segment (row) to each (column)."""
-    return np.bincount(before * k + now, minlength=k * k).reshape(k, k)
+    return np.bincount(labels_before * k + labels_now, minlength=k * k).reshape(k, k)

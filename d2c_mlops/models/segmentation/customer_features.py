@@ -19,8 +19,8 @@ from ...errors import DataRefused, Failure, UsageError
 # %% auto #0
 __all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
            'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'MOST', 'WITHIN', 'CHECKS',
-           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_where', 'age_in_days',
-           'customer_features', 'spend_between', 'spend_of']
+           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_lines_sql', 'age_in_days',
+           'customer_features', 'spend_between', 'spend_in_window']
 
 # %% ../../../nbs/models/segmentation/customer_features.ipynb #2ad2cbcd
 WINDOW = 90  # days of the window whose spend is carried forward, and of the value that is forecast
@@ -47,14 +47,14 @@ RECENCY = f"""
 RFM = f"with visits as ($visits), spans as ({SPANS}) {RECENCY} order by customer_id"
 
 # %% ../../../nbs/models/segmentation/customer_features.ipynb #5c1d7a91
-def visits_query(bought: str, years: Sequence[str] = ()) -> str:
-    """Return the SQL of all orders with what was `bought` in each, of whole tables or of `years` one by one."""
+def visits_query(bought_sql: str, years: Sequence[str] = ()) -> str:
+    """Return the SQL of all orders with what was `bought_sql` in each, of whole tables or of `years` one by one."""
     if not years:
-        return VISITS.format(bought=bought, how="", orders="orders", where=PLACED)
+        return VISITS.format(bought=bought_sql, how="", orders="orders", where=PLACED)
     where = f"case when o.order_id is null then error('a line whose order is elsewhere') else {PLACED} end"
     return " union all ".join(
         VISITS.format(
-            bought=bought.replace("$lines", f'"order_lines {year}"'),
+            bought=bought_sql.replace("$lines", f'"order_lines {year}"'),
             how="left",
             orders=f'"orders {year}"',
             where=where,
@@ -161,7 +161,7 @@ def check_lines(tables: Tables) -> None:
         )
 
 
-def counted_where(tables: Tables) -> str:
+def counted_lines_sql(tables: Tables) -> str:
     """Return the SQL of which lines are counted, which stops at one that cannot be; it tests what the footers leave open."""
     bounds = tables.bounds("order_lines", WITHIN)
     sound = all(
@@ -198,7 +198,7 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
         return past.sql(reduce(lambda text, pair: text.replace(*pair), replacements.items(), query))
 
     try:
-        frame = asked(visits_query(bought, past.years("orders", "order_lines")), counted_where(past))
+        frame = asked(visits_query(bought, past.years("orders", "order_lines")), counted_lines_sql(past))
     except UsageError:
         check_lines(past)
         frame = asked(visits_query(bought), COUNTED)
@@ -226,7 +226,7 @@ def spend_between(tables: Tables, after: date, until: date) -> pd.Series[float]:
     return pd.Series(frame["spend"].to_numpy(), index=pd.Index(frame["customer_id"], dtype="str"), name="spend")
 
 
-def spend_of(features: pd.DataFrame, tables: Tables, after: date, until: date) -> np.ndarray:
+def spend_in_window(features: pd.DataFrame, tables: Tables, after: date, until: date) -> np.ndarray:
     """Return the spend of each customer of `features` in the window, 0 for those who did not buy."""
     spend = spend_between(tables, after, until)
     return np.asarray(spend.reindex(features["customer_id"]).fillna(0.0).to_numpy(dtype=float))

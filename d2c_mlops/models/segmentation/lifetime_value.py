@@ -48,7 +48,7 @@ def log_likelihood(model: BGNBD, x: Array, t_x: Array, T: Array) -> Array:  # no
 LIMIT = 9.0  # of the logarithm of a parameter: beyond, the likelihood is flat
 
 
-def maximize(loss: Callable[[Array], float], starts: list[list[float]], what: str) -> Array:
+def maximize(loss: Callable[[Array], float], starts: list[list[float]], quantity_name: str) -> Array:
     """Return the parameters exp(p) with the least `loss(exp(p))`; raises DataRefused where none is finite."""
     from scipy.optimize import minimize  # the service does not need it
 
@@ -61,7 +61,7 @@ def maximize(loss: Callable[[Array], float], starts: list[list[float]], what: st
             best = optimum
     if best is None:
         raise DataRefused(
-            f"{what} cannot be fitted: the likelihood is not finite", next="look at the customers' numbers"
+            f"{quantity_name} cannot be fitted: the likelihood is not finite", next="look at the customers' numbers"
         )
     return np.asarray(np.exp(best.x))
 
@@ -193,7 +193,7 @@ def purchase_history(features: pd.DataFrame) -> tuple[Array, Array, Array, Array
     return purchases - 1.0, tenure - recency, tenure, purchases, value
 
 
-def fit_lifetime_value(features: pd.DataFrame, blend: float = 0.5) -> LifetimeValue:
+def fit_lifetime_value(features: pd.DataFrame, blend_weight: float = 0.5) -> LifetimeValue:
     """Return both models fitted to customer features."""
     x, t_x, T, n, m = purchase_history(features)  # noqa: N806
-    return LifetimeValue(fit_bgnbd(x, t_x, T), fit_gamma_gamma(n, m), blend)
+    return LifetimeValue(fit_bgnbd(x, t_x, T), fit_gamma_gamma(n, m), blend_weight)

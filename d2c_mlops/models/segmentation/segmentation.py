@@ -21,9 +21,9 @@ from ...errors import DataRefused, Failure, UsageError
 from . import segments
 from ..core.charter import Charter
 from ..core.contract import Contract, column
-from .customer_features import WINDOW, currency_of, customer_features, spend_of
+from .customer_features import WINDOW, currency_of, customer_features, spend_in_window
 from .lifetime_value import fit_lifetime_value
-from ..core.model import Evaluation, Model, same_zone
+from ..core.model import Evaluation, Model, require_same_zone
 from .rfm import Rfm, segment_mean
 from .answers import answers, reasons
 from .choice import SegmentLimits
@@ -32,7 +32,7 @@ from .treatments import catalogue
 
 # %% auto #0
 __all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check_parameters',
-           'replay', 'judge', 'calibration']
+           'replay', 'evaluate_segmentation', 'calibration']
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
@@ -134,14 +134,14 @@ class Segmenter(Model):
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Divide the customers known at the end of `as_of`. Raises DataRefused where nobody bought twice."""
-        features, earlier = customer_features(tables, as_of), _if_any(tables, as_of - timedelta(days=30))
+        features, earlier = customer_features(tables, as_of), _features_or_none(tables, as_of - timedelta(days=30))
         self._learned = learn(features, earlier, as_of, currency_of(tables.before(as_of)), self.options, self._former)
         self.zone = tables.zone
         return self
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Compare the value expected 90 days ago (and 120, 150) with what came."""
-        return judge(self, tables, as_of)
+        return evaluate_segmentation(self, tables, as_of)
 
     @classmethod
     def example(cls) -> tuple[Tables, date]:
@@ -165,7 +165,7 @@ class Segmenter(Model):
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the features of every customer who bought up to the end of `as_of`."""
-        same_zone(self, tables)
+        require_same_zone(self, tables)
         return customer_features(tables, as_of)[list(self.contract.inputs.columns)]
 
     def report(self) -> pd.DataFrame:
@@ -198,7 +198,7 @@ def check_parameters(count: int, margin: float, smallest: float, cutoffs: int) -
         raise UsageError("parameters of the segmentation are out of range", failures=failures)
 
 
-def _if_any(tables: Tables, as_of: date) -> pd.DataFrame | None:
+def _features_or_none(tables: Tables, as_of: date) -> pd.DataFrame | None:
     try:
         return customer_features(tables, as_of)
     except DataRefused:
@@ -210,13 +210,13 @@ def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
     rows = []
     for k in range(model.cutoffs):
         cutoff = as_of - timedelta(days=WINDOW + 30 * k)
-        features = _if_any(tables, cutoff)
+        features = _features_or_none(tables, cutoff)
         if features is None or not (features["purchases"] > 1).any():
             break
         _, textbook, blended = fit_lifetime_value(features).expect(features, WINDOW)
         spend = features["spend_90d"].to_numpy(dtype=float)
         by_rule = segment_mean(Rfm.of(features).segments(features), spend)
-        came = spend_of(features, tables, cutoff, cutoff + timedelta(days=WINDOW))
+        came = spend_in_window(features, tables, cutoff, cutoff + timedelta(days=WINDOW))
         values = {"model": blended, "bg_nbd_gamma_gamma": textbook, "carry_forward_90d": spend, "rfm_mean_90d": by_rule}
         rows.append(
             pd.DataFrame({"cutoff": cutoff.isoformat(), "customer_id": features["customer_id"], **values, "came": came})
@@ -232,7 +232,7 @@ def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
 METHODS = ("model", "bg_nbd_gamma_gamma", "carry_forward_90d", "rfm_mean_90d")
 
 
-def judge(model: Segmenter, tables: Tables, as_of: date) -> Evaluation:
+def evaluate_segmentation(model: Segmenter, tables: Tables, as_of: date) -> Evaluation:
     """Return the error of the expected value out of time, the baselines' beside it, and calibration as details."""
     past = replay(model, tables, as_of)
     total = float(past["came"].sum())

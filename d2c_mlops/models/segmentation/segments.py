@@ -29,10 +29,10 @@ from d2c_mlops.models.segmentation.choice import (
     fit_scale,
     match_centroids,
     migrations,
-    numbers,
+    feature_numbers,
     squared_distances,
 )
-from .treatments import PROFILE, Treatment, best_treatment, gain_of
+from .treatments import PROFILE, Treatment, best_treatment, planned_gain_total
 
 # %% auto #0
 __all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'LearnedSegments', 'describe_medians',
@@ -142,7 +142,9 @@ class Options:
 MOST, FEW, FITTED = 8, 60, 20_000  # segments at most; customers below which there is one; customers that k-means sees
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #e92f6765
-def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) -> tuple[Array, Array] | None:
+def _points_then_and_now(
+    features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale
+) -> tuple[Array, Array] | None:
     if earlier is None:
         return None
     later = features.set_index("customer_id").loc[earlier["customer_id"]].reset_index()
@@ -151,7 +153,7 @@ def _both(features: pd.DataFrame, earlier: pd.DataFrame | None, scale: Scale) ->
 
 def margins(features: pd.DataFrame, assumed: float) -> Array:
     """Return the margin share of each customer, the assumed one where costs are unknown."""
-    given_share = numbers(features, "margin_share")
+    given_share = feature_numbers(features, "margin_share")
     return np.where(np.isnan(given_share), assumed, given_share)
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #923cbf2a
@@ -182,14 +184,14 @@ def choose_segments(
         few = f"{len(features)} customers are fewer than {FEW}" if len(features) < FEW else "all customers are alike"
         return scale, points.mean(axis=0, keepdims=True), [], [*notes, f"a single segment: {few}"]
     drawn = np.sort(np.random.default_rng(0).permutation(len(points))[:FITTED])
-    columns = {name: numbers(features, name)[drawn] for name in PROFILE}
+    columns = {name: feature_numbers(features, name)[drawn] for name in PROFILE}
     margin = margins(features, options.margin)[drawn]
 
     def gain(labels: Labels) -> float:
-        gain_found = gain_of(labels, columns, margin, value_90d[drawn], options.treatments)
+        gain_found = planned_gain_total(labels, columns, margin, value_90d[drawn], options.treatments)
         return gain_found * len(points) / len(drawn)
 
-    before = _both(features, earlier, scale)
+    before = _points_then_and_now(features, earlier, scale)
     counts = [options.segments] if options.segments else list(range(2, MOST + 1))
     centroids = [
         cluster(points[drawn], k) if former is None else reuse_centroids(points[drawn], k, former.centroids)
@@ -205,8 +207,8 @@ def describe(
     members: pd.DataFrame, label: str, name: str, value: Array, alive: Array, total: tuple[int, float], options: Options
 ) -> Segment:
     """Return the segment of these customers; `total` is the number of all customers and their revenue."""
-    columns = {column: numbers(members, column) for column in PROFILE}
-    revenue = numbers(members, "purchases") * numbers(members, "order_value")
+    columns = {column: feature_numbers(members, column) for column in PROFILE}
+    revenue = feature_numbers(members, "purchases") * feature_numbers(members, "order_value")
     margin = margins(members, options.margin)
     weight = float(value.sum())
     share = float((margin * value).sum() / weight) if weight > 0 else float(margin.mean())
@@ -220,7 +222,7 @@ def describe(
         revenue=float(revenue.sum()),
         revenue_share=float(revenue.sum() / total[1]) if total[1] > 0 else 0.0,
         margin_share=share,
-        margin_known=float((~np.isnan(numbers(members, "margin_share"))).mean()),
+        margin_known=float((~np.isnan(feature_numbers(members, "margin_share"))).mean()),
         alive=float(alive.mean()),
         value_90d=weight / n,
         profit_90d=profit,
@@ -275,7 +277,7 @@ def learn(
     everyone = medians(features)
     groups = [features[labels == s] for s in range(len(centroids))]
     titles = segment_names(scale, centroids, [medians(group) for group in groups], everyone)
-    money = numbers(features, "purchases") * numbers(features, "order_value")
+    money = feature_numbers(features, "purchases") * feature_numbers(features, "order_value")
     total = len(features), float(money.sum())
     segments_found = [
         describe(group, "", titles[s], worth[labels == s], chance[labels == s], total, options)
@@ -286,7 +288,7 @@ def learn(
         Segment(**{**asdict(segment), "label": label}) for segment, label in zip(segments_found, assigned, strict=True)
     )
     spread = float(((points - centroids[labels]) ** 2).mean()) if points.size else 1.0
-    both = _both(features, earlier, scale)
+    both = _points_then_and_now(features, earlier, scale)
     rows: tuple[tuple[int, ...], ...] = ()
     if both is not None:
         moves = migrations(assign(both[0], centroids), assign(both[1], centroids), len(centroids))

@@ -17,7 +17,7 @@ from ...errors import Failure, UsageError
 
 # %% auto #0
 __all__ = ['CAMPAIGN', 'NOTHING', 'CATALOGUE', 'NUMBERS', 'PROFILE', 'Treatment', 'catalogue', 'Effect', 'effect',
-           'best_treatment', 'gain_of']
+           'best_treatment', 'planned_gain_total']
 
 # %% ../../../nbs/models/segmentation/treatments.ipynb #95707f49
 CAMPAIGN = 30  # days in which a treatment works and a voucher is valid
@@ -131,14 +131,14 @@ def effect(
     margin: float,  # share of revenue
     value_90d: float,  # money a customer is expected to spend anyway
     order_value: float,  # money
-    suited: float = 1.0,  # share of the customers whom the treatment can move
+    suitable_share: float = 1.0,  # share of the customers whom the treatment can move
 ) -> Effect:
     """Return what `treatment` does for an average customer of a segment."""
     cost = treatment.cost + treatment.discount * value_90d * CAMPAIGN / 90
     margin_left = margin - treatment.discount
     must_bring = 0.0 if cost == 0 else cost / margin_left if margin_left > 0 else float("inf")
     must_respond = must_bring / order_value if order_value > 0 else (0.0 if cost == 0 else float("inf"))
-    response = treatment.response * suited
+    response = treatment.response * suitable_share
     return Effect(treatment, cost, must_bring, must_respond, response, response * order_value * margin_left - cost)
 
 
@@ -157,7 +157,7 @@ def best_treatment(
     return max([effect(NOTHING, margin, value_90d, order), *effects], key=lambda option: option.gain)
 
 # %% ../../../nbs/models/segmentation/treatments.ipynb #dc357768
-def gain_of(
+def planned_gain_total(
     labels: NDArray[np.int64],  # segment of each customer
     columns: Mapping[str, NDArray[np.float64]],  # PROFILE of each customer
     margin: NDArray[np.float64],  # share, of each customer

@@ -22,7 +22,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError, DataRefused
 from d2c_mlops.models.core.charter import Charter, amend
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.models.core.model import Model, build
+from d2c_mlops.models.core.model import Model, build_model
 
 GROUP = "d2c_mlops.evaluators"  # group of entry points of evaluators in other packages
 ACTUAL, MODEL, BASELINE = (
@@ -64,7 +64,7 @@ class EvaluationTrial:
 
     def fitted(self, cutoff: date) -> Model:
         """Return a new model, fitted on rows up to the end of `cutoff`."""
-        model = build(self.cls, self.params)
+        model = build_model(self.cls, self.params)
         if self.charter:
             model.charter = self.case  # type: ignore[misc]
         return model.fit(self.tables.before(cutoff), cutoff)
@@ -81,7 +81,7 @@ class EvaluationTrial:
     @property
     def contract(self) -> Contract:
         """The contract of a model with these parameters."""
-        return build(self.cls, self.params).contract
+        return build_model(self.cls, self.params).contract
 
 
 class Evaluator(ABC):

@@ -27,11 +27,11 @@ from d2c_mlops.registry.evaluators import (
     Metric,
     in_own_process,
 )
-from d2c_mlops.registry.evaluators.forecasts import is_forecast
-from d2c_mlops.registry.evaluators.outcomes import Outcome, outcome_of, transformed
-from d2c_mlops.registry.evaluators.rows import PreparedRows, prepared_rows_of
-from d2c_mlops.registry.evaluators.series import naive_forecasts_by_series
-from d2c_mlops.registry.evaluators.steps import Steps, dates_of, functions_called
+from d2c_mlops.registry.evaluators.converted_forecasts import is_forecast
+from d2c_mlops.registry.evaluators.forecast_series import naive_forecasts_by_series
+from d2c_mlops.registry.evaluators.outcome_column import Outcome, target_column, transformed
+from d2c_mlops.registry.evaluators.step_recording import Steps, functions_called, row_dates
+from d2c_mlops.registry.evaluators.training_rows import PreparedRows, prepared_training_rows
 
 SUFFIX = "_on_training_data"  # suffix of metrics of a notebook without a holdout
 FOLDS = ((2000, 5), (20000, 3))  # (records, folds): above the last limit the model is trained once
@@ -145,12 +145,12 @@ def _train_on_all(trial: EvaluationTrial) -> TrainingInputs:
     why: DataRefused | None = None
     if (load := loading_function(trial.cls)) is not None:
         try:
-            outcome = outcome_of(result["records"], result["answers"], inputs, load)
+            outcome = target_column(result["records"], result["answers"], inputs, load)
             return TrainingInputs(result["records"], outcome, _reported_rows(result, outcome), None)
         except DataRefused as err:
             why = err
     try:
-        rows = prepared_rows_of(recorded, steps, inputs)
+        rows = prepared_training_rows(recorded, steps, inputs)
     except DataRefused as err:
         raise why or err from None
     return TrainingInputs(rows.frame(), rows.outcome, _reported_rows(result, rows.outcome), rows)
@@ -191,7 +191,7 @@ def _record_times(records: pd.DataFrame) -> np.ndarray[Any, Any] | None:
     """Return the time of each record as datetime64; None unless exactly one column has a time for every record."""
     candidates = []
     for name in records.columns:
-        times = dates_of(records[[name]].reset_index(drop=True))
+        times = row_dates(records[[name]].reset_index(drop=True))
         if times is not None and times.notna().all() and times.nunique() >= FEWEST:
             candidates.append(times)
     ordered = [times for times in candidates if times.is_monotonic_increasing or times.is_monotonic_decreasing]

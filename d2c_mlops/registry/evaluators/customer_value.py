@@ -12,7 +12,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.models.segmentation.customer_features import WINDOW, customer_features, spend_of
+from d2c_mlops.models.segmentation.customer_features import WINDOW, customer_features, spend_in_window
 from d2c_mlops.models.segmentation.rfm import Rfm, segment_mean
 from d2c_mlops.registry.evaluators import (
     ACTUAL,
@@ -69,7 +69,7 @@ class CustomerValueEvaluator(Evaluator):
                 "one_segment_mean_90d": spend.mean(),
             }
             frame = pd.DataFrame({"cutoff": cutoff.isoformat(), "customer_id": features["customer_id"].astype(str)})
-            frame[ACTUAL] = spend_of(
+            frame[ACTUAL] = spend_in_window(
                 features, trial.tables.before(trial.as_of), cutoff, cutoff + timedelta(days=WINDOW)
             )
             frame[MODEL] = predictions[~predictions.index.duplicated()].reindex(frame["customer_id"]).to_numpy()

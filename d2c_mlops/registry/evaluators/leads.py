@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from d2c_mlops.data.days import local_days
-from d2c_mlops.data.layouts.leads import unpack
+from d2c_mlops.data.layouts.leads import unpack_lead_fields
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.charter import Charter, break_even_precision
@@ -39,7 +39,7 @@ class LeadEvaluator(Evaluator):
         right, wrong, capacity = charter.right_value, charter.wrong_cost, int(params.get("capacity") or 0)
 
         def per_lead(observations: pd.DataFrame, column: str) -> float:
-            score, won = _scores(observations, column), _won(observations)
+            score, won = _lead_scores(observations, column), _won_mask(observations)
             chosen = leads_to_call(
                 score, break_even_precision(right or 0.0, wrong or 0.0), observations["day"].to_numpy(), capacity
             )
@@ -47,12 +47,14 @@ class LeadEvaluator(Evaluator):
 
         by_rank = Metric(
             "auc",
-            lambda observations, column: auc(_won(observations), _scores(observations, column)),
+            lambda observations, column: auc(_won_mask(observations), _lead_scores(observations, column)),
             lower_is_better=False,
         )
         by_error = Metric(
             "brier",
-            lambda observations, column: float(np.mean((_scores(observations, column) - _won(observations)) ** 2)),
+            lambda observations, column: float(
+                np.mean((_lead_scores(observations, column) - _won_mask(observations)) ** 2)
+            ),
         )
         if not right or wrong is None:
             return (by_rank, by_error)
@@ -98,24 +100,24 @@ def _measure_cutoff(trial: EvaluationTrial, cutoff: date, leads: pd.DataFrame) -
     frame = pd.DataFrame({"cutoff": cutoff.isoformat(), "lead_id": leads["lead_id"].astype(str).to_numpy()})
     frame["day"] = local_days(leads["scored_at"], trial.tables.zone).astype(str)
     frame[ACTUAL] = (leads["outcome"] == "won").to_numpy(float)
-    scores = predict_shuffled(trial.fitted(cutoff), unpack(leads), "score")
+    scores = predict_shuffled(trial.fitted(cutoff), unpack_lead_fields(leads), "score")
     frame[MODEL] = np.where(np.isnan(scores), rate, scores)  # a lead without a score gets the mean rate
     frame[BASELINE + "prior_rate"] = rate
     frame[BASELINE + "call_everyone"] = 1.0
     frame[BASELINE + "rate_by_source"] = rate
-    fields = unpack(past.reset_index(drop=True))
+    fields = unpack_lead_fields(past.reset_index(drop=True))
     if "source" in fields and len(fields):
         names = pd.Index(fields["source"].astype(str).unique())
         codes = names.get_indexer(fields["source"].astype(str))
-        later = names.get_indexer(unpack(leads)["source"].astype(str))
+        later = names.get_indexer(unpack_lead_fields(leads)["source"].astype(str))
         rates = source_rates(codes.astype(np.intp), len(names) + 1, won)
         frame[BASELINE + "rate_by_source"] = probability(rates.margin([np.where(later < 0, len(names), later)]))
     return frame
 
 
-def _won(observations: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _won_mask(observations: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return observations[ACTUAL].to_numpy() > 0.5
 
 
-def _scores(observations: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _lead_scores(observations: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return observations[column].to_numpy(np.float64)

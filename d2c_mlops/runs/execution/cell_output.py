@@ -124,20 +124,25 @@ class CellOutput:
         names = {"text", "data", "ename", "evalue", "traceback"} & content.keys()
         clean: dict[str, Any] = {name: utf8_safe(self.redaction.remove_secrets(content[name])) for name in names}
         if isinstance(clean.get("data"), dict):
-            clean["data"] = {kind: _bounded(value, kind) for kind, value in clean["data"].items()}
+            clean["data"] = {kind: _limit_size(value, kind) for kind, value in clean["data"].items()}
         return clean
 
-    def merged(self, outs: list[Any], out: Any) -> Any:
+    def merged(self, cell_outputs: list[Any], new_output: Any) -> Any:
         """Merge a print with the previous one in the cell's outputs; `finish` sets the text."""
-        if out is None or out.output_type != "stream" or len(outs) < 1 or outs[-1] is not out:
-            return out
-        stream = self._continued_output(outs, out)
+        if (
+            new_output is None
+            or new_output.output_type != "stream"
+            or len(cell_outputs) < 1
+            or cell_outputs[-1] is not new_output
+        ):
+            return new_output
+        stream = self._continued_output(cell_outputs, new_output)
         if stream is None:
-            stream = out, PrintedStream(self.redaction)
-            self.streams[id(out)] = stream
+            stream = new_output, PrintedStream(self.redaction)
+            self.streams[id(new_output)] = stream
         else:
-            outs.pop()
-        stream[1].feed(out.text)
+            cell_outputs.pop()
+        stream[1].feed(new_output.text)
         return stream[0]
 
     def finish(self, cell: Any) -> None:
@@ -168,7 +173,7 @@ def utf8_safe(value: Any) -> Any:
     return [utf8_safe(item) for item in value] if isinstance(value, list) else value
 
 
-def _bounded(value: Any, kind: str) -> Any:
+def _limit_size(value: Any, kind: str) -> Any:
     if not isinstance(value, str) or len(value) <= SHOWN:
         return value
     if kind == "text/plain":

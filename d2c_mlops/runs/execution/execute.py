@@ -21,29 +21,29 @@ from typing import Any
 from d2c_mlops import __version__
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.store import Ledger, error_of_os_error
-from d2c_mlops.private_files import private_folder, tighten
+from d2c_mlops.private_files import make_private, private_folder
 from d2c_mlops.runs.execution import processes
-from d2c_mlops.runs.execution.environments import store_environment
 from d2c_mlops.runs.execution.failures import classify, error_of_exit_code
 from d2c_mlops.runs.execution.kernels import choose_kernel
 from d2c_mlops.runs.execution.leases import Stop
-from d2c_mlops.runs.execution.outputs import output_exists, publish_outputs
-from d2c_mlops.runs.execution.page import finish_page, next_step
-from d2c_mlops.runs.execution.records import Run, close_lost_runs, close_row, find_run, move_outputs, open_row
-from d2c_mlops.runs.execution.scratch import scratch_folder
-from d2c_mlops.runs.execution.slots import slot_key
-from d2c_mlops.runs.execution.stages import RESUME, STAGES
+from d2c_mlops.runs.execution.output_storage import output_exists, publish_outputs
+from d2c_mlops.runs.execution.package_environments import store_environment
+from d2c_mlops.runs.execution.page_header import finish_page, next_step
+from d2c_mlops.runs.execution.run_rows import Run, close_lost_runs, close_row, find_run, move_outputs, open_row
+from d2c_mlops.runs.execution.slot_rows import slot_key
+from d2c_mlops.runs.execution.stage_reuse import RESUME, STAGES
 from d2c_mlops.runs.execution.supervise import Progress, RunLimits, supervise_worker
+from d2c_mlops.runs.execution.temporary_folder import scratch_folder
 from d2c_mlops.runs.parameters.parameters import (
     check_values,
+    declared_parameters,
     default_model,
     load_notebook,
-    parameters_of,
     to_json,
     to_source,
     untyped_notes,
 )
-from d2c_mlops.runs.run_events import SLOT_KEY, append_event_to, notes_of, read_events
+from d2c_mlops.runs.run_events import SLOT_KEY, append_event_to, read_events, run_notes
 from d2c_mlops.runs.secrets.redaction import Redaction
 from d2c_mlops.runs.secrets.secrets import references, secret
 from d2c_mlops.settings import JobSettings, Settings
@@ -84,7 +84,7 @@ def run(
     limits: RunLimits | None = None,  # instead of timeout and the settings' limits
     progress: Progress = lambda event: None,  # called with each event: {"event": "cell", "index": …, "total": …}
     slot_fields: Mapping[str, Any] | None = None,  # job, slot and attempt, for a run of the schedule
-    stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
+    should_stop: Stop = lambda: None,  # asked now and then; why the run must stop, None while it may go on
     spare_worker_process: subprocess.Popen[bytes] | None = None,  # a worker that waits, see supervise.start
     resume: str | None = None,  # id of a failed run whose finished stages are taken over
     by: str | None = None,  # who starts it; the user of the machine, or the schedule for its jobs, when None
@@ -92,7 +92,7 @@ def run(
     """Run a notebook, record the run and return its record. If a cell failed, raises the error class of the failure."""
     job = prepare_job(name, parameters, settings)
     ledger = ledger or Ledger.of(settings)
-    limits = limits or limits_of(settings, seconds=timeout)
+    limits = limits or run_limits(settings, seconds=timeout)
     close_lost_runs(ledger, datetime.now(UTC))
     former = _stages_of(find_run(ledger, resume)) if resume else None
     started_by = by or ("schedule" if (slot_fields or {}).get("job") else current_user())
@@ -106,8 +106,17 @@ def run(
     usage = processes.ResourceUsage()
     try:
         with scratch_folder() as scratch:
-            error = _supervise(
-                job, settings, limits, usage, progress, stop, spare_worker_process, former, slot_fields or {}, scratch
+            error = _supervise_worker(
+                job,
+                settings,
+                limits,
+                usage,
+                progress,
+                should_stop,
+                spare_worker_process,
+                former,
+                slot_fields or {},
+                scratch,
             )
     except OSError as err:
         failure_ = error_of_os_error(err, str(job.folder))
@@ -117,14 +126,14 @@ def run(
         _close_run(ledger, job, {"kind": type(err).__name__, "message": str(err)}, usage, limits, settings)
         raise
     _close_run(ledger, job, error, usage, limits, settings)
-    tighten(job.folder)
+    make_private(job.folder)
     finished = ledger.with_retries(lambda: find_run(ledger, job.id))
     if finished.status != "succeeded":
-        raise failure_of(finished)
+        raise run_failure(finished)
     return finished
 
 
-def limits_of(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> RunLimits:
+def run_limits(settings: Settings, job: JobSettings | None = None, seconds: float | None = None) -> RunLimits:
     """Return the limits of a run: those of its job, else the general ones."""
     memory = (job.memory if job else "") or settings.run_memory
     return RunLimits(
@@ -148,7 +157,7 @@ def check_parameters(
         )
     notebook = (available.get(name) or notebook).resolve()
     content = load_notebook(notebook)
-    return notebook, content, check_values(parameters_of(content, str(notebook)), parameters, str(notebook))
+    return notebook, content, check_values(declared_parameters(content, str(notebook)), parameters, str(notebook))
 
 
 def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) -> RunJob:
@@ -165,12 +174,14 @@ def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) ->
     row = {
         "id": id,
         "runbook": name if shipped else str(notebook),
-        "model": str(plain["model"]) if "model" in plain else default_model(parameters_of(content, str(notebook))),
+        "model": str(plain["model"])
+        if "model" in plain
+        else default_model(declared_parameters(content, str(notebook))),
         "notebook": str(notebook),
         "notebook_sha256": sha256(notebook.read_bytes()).hexdigest(),
         "parameters": plain,
         "package_version": __version__,
-        "git_commit": _commit(settings.root),
+        "git_commit": _git_commit(settings.root),
         "inputs": [],
         "seed": seed if isinstance(seed, int) else None,
         "recorded": {},
@@ -178,7 +189,7 @@ def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) ->
         "outputs": {kind: str(folder / file) for kind, file in OUTPUTS.items()} | {"folder": str(folder)},
     }
     notes = [kernel.note] if kernel.note else []
-    notes += untyped_notes(parameters_of(content, str(notebook)), parameters)
+    notes += untyped_notes(declared_parameters(content, str(notebook)), parameters)
     sources = {parameter: to_source(value) for parameter, value in values.items()}
     cwd = settings.root if shipped else notebook.parent
     return RunJob(id, row["runbook"], notebook, plain, sources, folder, cwd, kernel.name, kernel.language, notes, row)
@@ -187,7 +198,7 @@ def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) ->
 OUTPUTS = {"notebook": "output.ipynb", "html": "output.html", "log": "log.txt"}
 
 
-def failure_of(run: Run) -> D2CError:
+def run_failure(run: Run) -> D2CError:
     """Return the error for a failed run; its class has the exit code."""
     error = run.error or {}
     where = run.outputs["notebook"]
@@ -214,7 +225,7 @@ def _open_run(ledger: Ledger, job: RunJob, slot_fields: Mapping[str, Any]) -> No
         raise
 
 
-def _supervise(
+def _supervise_worker(
     job: RunJob,
     settings: Settings,
     limits: RunLimits,
@@ -253,13 +264,13 @@ def _supervise(
         environment=environment,
     )
     oom_kills = processes.oom_kills()
-    ended = worker(spec, limits=limits, usage=usage, stop=stop, spare=spare_worker_process)
+    ended = worker(spec, limits=limits, usage=usage, should_stop=stop, spare=spare_worker_process)
     full = (ended.done.get("error") or {}).get("kind") == "Temporary"  # the disk takes no page either
     for _ in range(2):  # a worker that was stopped, or killed after the last cell, leaves no page
         if full or (job.folder / OUTPUTS["html"]).exists() or not (job.folder / OUTPUTS["notebook"]).exists():
             break
         rendering = {**spec, "render_only": True}
-        worker(rendering, limits=RunLimits(60.0), usage=processes.ResourceUsage(), stop=lambda: None)
+        worker(rendering, limits=RunLimits(60.0), usage=processes.ResourceUsage(), should_stop=lambda: None)
     if ended.error:
         return ended.error
     error = ended.done["error"] if ended.done else _worker_died(job, ended.code)
@@ -304,7 +315,7 @@ def _close_run(
         "recorded": redaction.remove_secrets(recorded),
         "inputs": inputs,
         "error": redaction.remove_secrets(error),
-        "notes": redaction.remove_secrets(notes_of(job.folder)),
+        "notes": redaction.remove_secrets(run_notes(job.folder)),
         "exit_code": code,
         "failure": kind,
         "cpu_seconds": usage.cpu_seconds,
@@ -342,7 +353,7 @@ def _last_line(job: RunJob) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
-def _commit(root: Path) -> str | None:
+def _git_commit(root: Path) -> str | None:
     """Return the git commit of the project, with `+changes` if the work tree has changes; None outside of git."""
     try:
         head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)

@@ -33,7 +33,7 @@ def choose_kernel(metadata: Mapping[str, Any], where: str) -> Kernel:
     """Return the kernel for a notebook's metadata. Raises UsageError if no kernel for its language is installed."""
     spec = metadata.get("kernelspec") or {}
     name = str(spec.get("name") or "")
-    language = _language(name, spec, metadata.get("language_info") or {})
+    language = _kernel_language(name, spec, metadata.get("language_info") or {})
     if language == "python" and name in PYTHONS:
         return Kernel(PROJECT, language)
     languages = installed_kernels()
@@ -73,7 +73,7 @@ def installed_kernels() -> dict[str, str]:
     return languages
 
 
-def _language(name: str, spec: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+def _kernel_language(name: str, spec: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     language = str(spec.get("language") or info.get("name") or "")
     if not language:
         starts = (

@@ -11,8 +11,8 @@ from datetime import datetime
 
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import processes, slots
-from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.execution import processes, slot_rows
+from d2c_mlops.runs.execution.slot_rows import Slot
 
 BEAT = 15.0  # seconds between two signs of life
 LEASE = 180.0  # seconds of silence after which a claim on another machine is taken over
@@ -77,7 +77,7 @@ class LeaseKeeper:
                 self._wake.release()
                 try:
                     asked_at = self.ticks()
-                    gone = slots.send_heartbeats(self.ledger, mine, self.clock())
+                    gone = slot_rows.send_heartbeats(self.ledger, mine, self.clock())
                     self.lost |= {slot.key for slot in gone if slot.key in self.claims}
                     self._beaten = asked_at
                 except Temporary as err:  # the ledger may be back at the next beat

@@ -17,8 +17,8 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import strip_color
 from pygments.formatters import HtmlFormatter
 
-from d2c_mlops.runs.execution.client import SUCCESS
-from d2c_mlops.runs.execution.page import html_document
+from d2c_mlops.runs.execution.kernel_client import SUCCESS
+from d2c_mlops.runs.execution.page_header import html_document
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 SHOWABLE = ("image/png", "image/jpeg", "image/svg+xml")
@@ -113,16 +113,16 @@ def _page_output(output: Any, widgets: Mapping[str, Any], numbers: Mapping[int, 
         return output
     data = output.get("data", {})
     if VIEW in data:
-        text = _widget(widgets, data[VIEW].get("model_id", "")) or data.get("text/plain", "")
-        return _text(text)
+        text = _widget_text(widgets, data[VIEW].get("model_id", "")) or data.get("text/plain", "")
+        return _output_text(text)
     charts = [kind for kind in data if kind.startswith("application/vnd.") and "json" in kind]
     if charts and not any(kind in data for kind in SHOWABLE) and not _self_contained(data.get("text/html", "")):
         kind = charts[0].removeprefix("application/vnd.").partition(".")[0]
-        return _text(f"[an interactive {kind} chart: open output.ipynb in JupyterLab to see it]")
+        return _output_text(f"[an interactive {kind} chart: open output.ipynb in JupyterLab to see it]")
     return output
 
 
-def _text(text: str) -> Any:
+def _output_text(text: str) -> Any:
     return nbformat.v4.new_output("display_data", data={"text/plain": text})  # type: ignore[no-untyped-call]
 
 
@@ -130,11 +130,11 @@ def _self_contained(html: str) -> bool:
     return bool(html) and len(html) > 100_000  # the library lies in it
 
 
-def _widget(widgets: Mapping[str, Any], model: str) -> str:
+def _widget_text(widgets: Mapping[str, Any], model: str) -> str:
     """Return the last state of a widget as text: `Reading: 100% 3/3` for a progress bar."""
     state = widgets.get(model, {}).get("state", {})
     if children := state.get("children"):
-        parts = (_widget(widgets, child.removeprefix("IPY_MODEL_")) for child in children)
+        parts = (_widget_text(widgets, child.removeprefix("IPY_MODEL_")) for child in children)
         return " ".join(part for part in parts if part)
     if "Progress" in str(state.get("_model_name")):
         return f"[{state.get('value', 0):g} of {state.get('max', 0):g}]"

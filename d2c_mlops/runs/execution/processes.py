@@ -55,12 +55,12 @@ def process_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants; an empty list if it has ended."""
     try:
         top = psutil.Process(pid)
-        return [top, *_descendants(top)]
+        return [top, *_descendant_processes(top)]
     except psutil.Error:
         return []
 
 
-def _descendants(top: psutil.Process) -> list[psutil.Process]:
+def _descendant_processes(top: psutil.Process) -> list[psutil.Process]:
     """Return the descendants of a process; on Linux without scanning all processes."""
     if not Path(f"/proc/{top.pid}/task/{top.pid}/children").exists():
         return list(top.children(recursive=True))
@@ -133,11 +133,11 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def end_processes(pid: int, patience: float = 3.0) -> None:
-    """End a process and its descendants: SIGTERM first, SIGKILL after `patience` seconds."""
+def end_processes(pid: int, timeout: float = 3.0) -> None:
+    """End a process and its descendants: SIGTERM first, SIGKILL after `timeout` seconds."""
     processes = process_tree(pid)
     _send_signal(processes, signal.SIGTERM)
-    limit = time.monotonic() + patience
+    limit = time.monotonic() + timeout
     while any(_is_running(p) for p in processes) and time.monotonic() < limit:
         time.sleep(0.05)
     _send_signal(processes + process_tree(pid), signal.SIGKILL)

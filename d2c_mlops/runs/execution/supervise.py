@@ -40,13 +40,13 @@ class RunLimits:
     def exceeded(self, usage: processes.ResourceUsage, since: float) -> dict[str, Any] | None:
         """Return the error of the first exceeded limit."""
         if time.monotonic() - since > self.seconds:
-            return _error("Timeout", f"the run took longer than {self.seconds:g} s and was stopped")
+            return _worker_error("Timeout", f"the run took longer than {self.seconds:g} s and was stopped")
         if self.memory_bytes and usage.memory_bytes > self.memory_bytes:
             used, limit = (f"{n / 2**20:,.0f} MiB" for n in (usage.memory_bytes, self.memory_bytes))
-            return _error("OutOfMemory", f"the run used {used} and was stopped; its limit is {limit}")
+            return _worker_error("OutOfMemory", f"the run used {used} and was stopped; its limit is {limit}")
         cost = usage.cpu_seconds / 3600 * self.cpu_hour_price
         if self.cost is not None and cost > self.cost:
-            return _error("TooExpensive", f"the run cost {cost:.4g} and was stopped; its limit is {self.cost:g}")
+            return _worker_error("TooExpensive", f"the run cost {cost:.4g} and was stopped; its limit is {self.cost:g}")
         return None
 
 
@@ -91,7 +91,7 @@ def supervise_worker(
     limits: RunLimits,
     usage: processes.ResourceUsage,
     on_event: Progress,
-    stop: Stop,
+    should_stop: Stop,
     environment: Mapping[str, str],
     spare: subprocess.Popen[bytes] | None = None,  # a worker that was started before and waits
 ) -> RunEnding:
@@ -108,7 +108,7 @@ def supervise_worker(
     ended = RunEnding(0)
     try:
         log = WorkerLog(folder / "log.txt", Redaction.of(folder))
-        ended.error = _read_events(worker, limits, usage, log, _recording_end(ended, on_event), stop)
+        ended.error = _read_events(worker, limits, usage, log, _handler_recording_end(ended, on_event), should_stop)
     finally:
         processes.end_processes(worker.pid)
         processes.kill_marked_processes(RUN_ID, run_id)
@@ -141,15 +141,15 @@ class WorkerLog:
         self._write_within_limit(self.rest)
         self.rest = b""
         if self.left_out:
-            self._append(f"\n[{self.left_out:,} more bytes omitted]\n".encode())
+            self._append_event(f"\n[{self.left_out:,} more bytes omitted]\n".encode())
 
     def _write_within_limit(self, chunk: bytes) -> None:
         room = max(0, LOG_BYTES - self.kept)
-        written = len(chunk[:room]) if self._append(self.redaction.clean_bytes(chunk[:room])) else 0
+        written = len(chunk[:room]) if self._append_event(self.redaction.clean_bytes(chunk[:room])) else 0
         self.kept += written
         self.left_out += len(chunk) - written
 
-    def _append(self, text: bytes) -> bool:
+    def _append_event(self, text: bytes) -> bool:
         try:
             with self.file.open("ab") as file:
                 file.write(text)
@@ -190,7 +190,7 @@ def _read_events(
                 if time.monotonic() - sampled >= SAMPLE_SECONDS:
                     sampled = time.monotonic()
                     usage.sample(worker.pid)
-                    if (error := limits.exceeded(usage, begun)) or (error := _stopped(stop)):
+                    if (error := limits.exceeded(usage, begun)) or (error := _stop_error(stop)):
                         return error
             return None
         finally:
@@ -205,12 +205,12 @@ def _drain_pipe(pipe: int, log: WorkerLog) -> None:
             log.write(chunk)
 
 
-def _stopped(stop: Stop) -> dict[str, Any] | None:
-    why = stop()
-    return _error("Stopped", f"the run was stopped: {why}") if why else None
+def _stop_error(should_stop: Stop) -> dict[str, Any] | None:
+    why = should_stop()
+    return _worker_error("Stopped", f"the run was stopped: {why}") if why else None
 
 
-def _recording_end(ended: RunEnding, on_event: Progress) -> Progress:
+def _handler_recording_end(ended: RunEnding, on_event: Progress) -> Progress:
     def record_event(event: dict[str, Any]) -> None:
         if event["event"] == "done":
             ended.done = event
@@ -220,5 +220,5 @@ def _recording_end(ended: RunEnding, on_event: Progress) -> Progress:
     return record_event
 
 
-def _error(kind: str, message: str) -> dict[str, Any]:
+def _worker_error(kind: str, message: str) -> dict[str, Any]:
     return {"kind": kind, "message": message}

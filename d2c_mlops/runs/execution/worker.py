@@ -26,7 +26,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from d2c_mlops.runs.execution.client import DeadKernel, KernelManager, NotebookClient
+from d2c_mlops.runs.execution.kernel_client import DeadKernel, KernelManager, NotebookClient
 from d2c_mlops.runs.run_events import append_event_to
 from d2c_mlops.runs.secrets.redaction import Redaction
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.exports.common import MARK, ExportContext, ExportTarget
+from d2c_mlops.runs.exports.export_parts import MARK, ExportContext, ExportTarget
 from d2c_mlops.runs.schedule.jobs import Job
 
 

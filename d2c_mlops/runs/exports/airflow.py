@@ -5,8 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from d2c_mlops.runs.exports.clock import MINUTE, fields_text, start_times
-from d2c_mlops.runs.exports.common import ExportContext, ExportTarget, dependent_groups, head_comment, job_description
+from d2c_mlops.runs.exports.export_parts import (
+    ExportContext,
+    ExportTarget,
+    dependent_groups,
+    head_comment,
+    job_description,
+)
+from d2c_mlops.runs.exports.start_times import MINUTE, fields_text, start_times
 from d2c_mlops.runs.schedule.cadence import Cadence
 from d2c_mlops.runs.schedule.jobs import Job
 
@@ -90,10 +96,10 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     groups = dependent_groups(jobs)
     head = head_comment([*SAID, *(line for group in groups for job in group for line in ("", *job_description(job)))])
     parts = [head, IMPORTS.format(root=str(context.root), command=shlex.split(context.command))]
-    return {"d2c_dags.py": "".join([*parts, *(_dag(group, context) for group in groups)])}
+    return {"d2c_dags.py": "".join([*parts, *(_dag_source(group, context) for group in groups)])}
 
 
-def _dag(group: list[Job], context: ExportContext) -> str:
+def _dag_source(group: list[Job], context: ExportContext) -> str:
     last = group[-1]
     start = context.made_at.astimezone(last.cadence.zone)
     cron, slot = expression(last.cadence, context), LOGICAL_DATE if is_supported(last.cadence) else "due"

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from d2c_mlops.runs.exports.clock import MINUTE, fields_text, start_times
-from d2c_mlops.runs.exports.common import ExportContext, ExportTarget, due_command, head_comment, job_description
+from d2c_mlops.runs.exports.export_parts import ExportContext, ExportTarget, due_command, head_comment, job_description
+from d2c_mlops.runs.exports.start_times import MINUTE, fields_text, start_times
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -24,7 +24,7 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     lines = [head_comment(SAID), "SHELL=/bin/sh\n", "PATH=/usr/local/bin:/usr/bin:/bin\n"]
     for job in jobs.values():
         lines += ["\n", *(f"# {line}\n" for line in job_description(job))]
-        wake_times = start_times(job.cadence, ZoneInfo("UTC"), context.made_at, skipped=False)
+        wake_times = start_times(job.cadence, ZoneInfo("UTC"), context.made_at, after_skipped_hour=False)
         hourly = fields_text([wake_times[MINUTE], None, None, None, None])
         command = f"cd {shlex.quote(str(context.root))} && {due_command(job, context, '--stay')}".replace("%", r"\%")
         lines.append(f"{hourly} {command}\n")

@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from d2c_mlops.runs.exports.clock import fields_text, start_times
-from d2c_mlops.runs.exports.common import (
+from d2c_mlops.runs.exports.export_parts import (
     ExportContext,
     ExportTarget,
     dependent_groups,
@@ -19,6 +18,7 @@ from d2c_mlops.runs.exports.common import (
     job_description,
     longest_seconds,
 )
+from d2c_mlops.runs.exports.start_times import fields_text, start_times
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -51,11 +51,11 @@ def workflow(group: list[Job], context: ExportContext) -> dict[str, Any]:
         "on": {"schedule": [{"cron": cron}], "workflow_dispatch": {}},
         "permissions": {"contents": "read"},
         "concurrency": {"group": f"d2c-{group[-1].name}", "cancel-in-progress": False},
-        "jobs": {job.name: _job(job, group, context) for job in group},
+        "jobs": {job.name: _workflow_job(job, group, context) for job in group},
     }
 
 
-def _job(job: Job, group: list[Job], context: ExportContext) -> dict[str, Any]:
+def _workflow_job(job: Job, group: list[Job], context: ExportContext) -> dict[str, Any]:
     needs = [dependency for dependency in job.settings.after if dependency in {member.name for member in group}]
     minutes = min(HOSTED, math.ceil((longest_seconds(job) + job.settings.timeout) / 60))
     return {

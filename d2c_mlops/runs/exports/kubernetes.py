@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from d2c_mlops.runs.exports.clock import cron_expression
-from d2c_mlops.runs.exports.common import (
+from d2c_mlops.runs.exports.export_parts import (
     FINAL,
     ExportContext,
     ExportTarget,
@@ -18,6 +17,7 @@ from d2c_mlops.runs.exports.common import (
     job_description,
     longest_seconds,
 )
+from d2c_mlops.runs.exports.start_times import cron_expression
 from d2c_mlops.runs.schedule.jobs import Job
 
 SAID = (
@@ -51,7 +51,7 @@ def manifest(job: Job, context: ExportContext) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": {"name": slug(job), "labels": _labels(job)},
+        "metadata": {"name": slug(job), "labels": _job_labels(job)},
         "spec": {
             "schedule": cron_expression(job.cadence, job.cadence.zone, context.made_at),
             "timeZone": job.settings.zone,
@@ -70,18 +70,18 @@ def manifest(job: Job, context: ExportContext) -> dict[str, Any]:
                             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": list(FINAL)}},
                         ]
                     },
-                    "template": {"metadata": {"labels": _labels(job)}, "spec": _pod(job, context)},
+                    "template": {"metadata": {"labels": _job_labels(job)}, "spec": _pod_template(job, context)},
                 }
             },
         },
     }
 
 
-def _labels(job: Job) -> dict[str, str]:
+def _job_labels(job: Job) -> dict[str, str]:
     return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": slug(job)}
 
 
-def _pod(job: Job, context: ExportContext) -> dict[str, Any]:
+def _pod_template(job: Job, context: ExportContext) -> dict[str, Any]:
     container = {
         "name": "d2c",
         "image": context.image,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
-from d2c_mlops.runs.exports.clock import DATE, DAY, HOUR, MINUTE, MONTH, Fields, start_times
-from d2c_mlops.runs.exports.common import (
+from d2c_mlops.runs.exports.export_parts import (
     FINAL,
     START,
     ExportContext,
@@ -15,6 +14,7 @@ from d2c_mlops.runs.exports.common import (
     head_comment,
     job_description,
 )
+from d2c_mlops.runs.exports.start_times import DATE, DAY, HOUR, MINUTE, MONTH, Fields, start_times
 from d2c_mlops.runs.schedule.jobs import Job
 
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
@@ -88,12 +88,12 @@ def calendars(job: Job, context: ExportContext) -> list[str]:
     zone = ZoneInfo("UTC") if job.cadence.follows_clock else job.cadence.zone
     moments = start_times(job.cadence, zone, context.made_at)
     if moments[DATE] is None or moments[DAY] is None:
-        return [_calendar(moments, zone.key)]
+        return [_calendar_expression(moments, zone.key)]
     by_date, by_day = [*moments[:DAY], None], [*moments[:DATE], None, *moments[MONTH:]]
-    return [_calendar(by_date, zone.key), _calendar(by_day, zone.key)]
+    return [_calendar_expression(by_date, zone.key), _calendar_expression(by_day, zone.key)]
 
 
-def _calendar(fields: Fields, zone: str) -> str:
+def _calendar_expression(fields: Fields, zone: str) -> str:
     values = [
         ",".join(f"{v:02}" for v in sorted(values_of_field)) if values_of_field is not None else "*"
         for values_of_field in fields

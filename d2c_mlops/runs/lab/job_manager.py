@@ -14,10 +14,16 @@ from jupyter_scheduler.scheduler import Scheduler
 
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import outputs
+from d2c_mlops.runs.execution import output_storage
 from d2c_mlops.runs.execution.execute import current_user, run
-from d2c_mlops.runs.execution.records import find_run
-from d2c_mlops.runs.parameters.parameters import Parameter, check_values, default_text, load_notebook, parameters_of
+from d2c_mlops.runs.execution.run_rows import find_run
+from d2c_mlops.runs.parameters.parameters import (
+    Parameter,
+    check_values,
+    declared_parameters,
+    default_text,
+    load_notebook,
+)
 from d2c_mlops.settings import load
 
 
@@ -27,18 +33,18 @@ class JobScheduler(Scheduler):  # type: ignore[misc]
     def create_job(self, model: CreateJob) -> str:
         """Create a job and return its id. Raises SchedulerError, which the form shows."""
         if not model.job_definition_id:
-            self._check(model)
+            self._check_job(model)
         return str(super().create_job(model))
 
     def create_job_definition(self, model: CreateJobDefinition) -> str:
         """Create a job definition and return its id. Raises SchedulerError, which the form shows."""
-        self._check(model)
+        self._check_job(model)
         return str(super().create_job_definition(model))
 
-    def _check(self, model: CreateJob | CreateJobDefinition) -> None:
+    def _check_job(self, model: CreateJob | CreateJobDefinition) -> None:
         try:
             notebook = load_notebook(Path(self.root_dir) / model.input_uri)
-            declared = parameters_of(notebook, model.input_uri)
+            declared = declared_parameters(notebook, model.input_uri)
             check_values(declared, drop_blank_fields(declared, model.parameters or {}), model.input_uri)
         except UsageError as err:
             raise SchedulerError(str(err)) from None
@@ -57,7 +63,7 @@ class RunManager(DefaultExecutionManager):  # type: ignore[misc]
         """Run the job's copy of the notebook and return the output notebook, even if a cell failed."""
         job = self.model
         settings = load(Path(self.root_dir))
-        declared = parameters_of(load_notebook(Path(self.staging_paths["input"])))
+        declared = declared_parameters(load_notebook(Path(self.staging_paths["input"])))
         parameters = drop_blank_fields(declared, job.parameters or {})
         ledger = Ledger.of(settings)
         started: list[str] = []
@@ -80,6 +86,6 @@ class RunManager(DefaultExecutionManager):  # type: ignore[misc]
                 self._copy_output(job, find_run(ledger, started[0]).outputs["notebook"])
 
     def _copy_output(self, job: Any, location: str) -> None:
-        if outputs.output_exists(location):
+        if output_storage.output_exists(location):
             self.add_side_effects_files(str(Path(self.staging_paths["input"]).parent))
-            self.create_output_files(job, nbformat.reads(outputs.read_output(location).decode(), as_version=4))  # type: ignore[no-untyped-call]
+            self.create_output_files(job, nbformat.reads(output_storage.read_output(location).decode(), as_version=4))  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from jupyter_server.utils import ensure_async, url_path_join
 from tornado.web import HTTPError, authenticated
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.parameters.parameters import default_text, parameters_of
+from d2c_mlops.runs.parameters.parameters import declared_parameters, default_text
 
 
 class ParametersHandler(APIHandler):
@@ -21,7 +21,7 @@ class ParametersHandler(APIHandler):
         path = str(self.get_query_argument("path"))
         model: dict[str, Any] = await ensure_async(self.contents_manager.get(path, content=True, type="notebook"))  # type: ignore[no-untyped-call]
         try:
-            parameters = parameters_of(model["content"], path)
+            parameters = declared_parameters(model["content"], path)
         except UsageError as err:
             raise HTTPError(400, str(err)) from None
         listed = [{"name": p.name, "type": p.annotation, "value": default_text(p)} for p in parameters]

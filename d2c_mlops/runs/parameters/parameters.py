@@ -62,7 +62,7 @@ def load_notebook(path: Path) -> dict[str, Any]:
     return notebook
 
 
-def parameters_of(notebook: Mapping[str, Any], where: str = "") -> list[Parameter]:
+def declared_parameters(notebook: Mapping[str, Any], where: str = "") -> list[Parameter]:
     """Return the parameters declared in the cell tagged `parameters`; an empty list if there is no such cell."""
     cells = [c for c in notebook["cells"] if TAG in c.get("metadata", {}).get("tags", [])]
     if len(cells) > 1:
@@ -79,7 +79,7 @@ def parameters_of(notebook: Mapping[str, Any], where: str = "") -> list[Paramete
     except SyntaxError as err:
         raise UsageError(f"the parameters cell is not Python: {err}", where=where) from None
     enums = members_of_enums(tree)
-    return [parameter for node in tree.body for parameter in _parameters(node, enums)]
+    return [parameter for node in tree.body for parameter in _statement_parameters(node, enums)]
 
 
 def check_values(
@@ -202,11 +202,11 @@ SOURCES: dict[type, Callable[[Any], str]] = {
     Path: lambda value: f'__import__("pathlib").Path({str(value)!r})',
     Decimal: lambda value: f'__import__("decimal").Decimal({str(value)!r})',
     float: _float_source,
-    str: lambda value: secrets.source(value) or repr(str(value)),
+    str: lambda value: secrets.resolving_source(value) or repr(str(value)),
 }
 
 
-def _parameters(node: ast.stmt, enums: Mapping[str, tuple[str, ...]]) -> list[Parameter]:
+def _statement_parameters(node: ast.stmt, enums: Mapping[str, tuple[str, ...]]) -> list[Parameter]:
     """Return the parameters that a statement declares."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         written = ast.unparse(node.annotation)

@@ -21,12 +21,12 @@ CONTAINERS = (list, dict, tuple, set, frozenset)
 
 
 def _parse_time(value: Any) -> Any:
-    return dt.datetime.fromisoformat(value.strip()) if isinstance(value, str) else _not_a_number(value)
+    return dt.datetime.fromisoformat(value.strip()) if isinstance(value, str) else _refuse_number(value)
 
 
 def _parse_day(value: Any) -> Any:
     if not isinstance(value, str):
-        return _not_a_number(value)
+        return _refuse_number(value)
     try:
         return dt.date.fromisoformat(value.strip())
     except ValueError:
@@ -36,7 +36,7 @@ def _parse_day(value: Any) -> Any:
     return moment.date()
 
 
-def _not_a_number(value: Any) -> Any:
+def _refuse_number(value: Any) -> Any:
     """Return the value. Raises ValueError for a number, which pydantic would take as seconds since 1970."""
     if isinstance(value, int | float):
         raise ValueError("write a date as 2026-10-31")
@@ -108,7 +108,7 @@ def kind_of(annotation: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> Any:
         return InKernel(plain.id, enums[plain.id])
     if isinstance(plain, ast.Name | ast.Attribute) and not (isinstance(plain, ast.Name) and plain.id in NAMES):
         return InKernel(ast.unparse(plain)) if _is_class_name(plain) else None
-    if (only := _only_arm(plain)) and isinstance(kind := kind_of(only, enums), InKernel):
+    if (only := _optional_type(plain)) and isinstance(kind := kind_of(only, enums), InKernel):
         return replace(kind, optional=True)
     allowed = (ast.Name, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr, ast.Load, ast.UnaryOp, ast.USub)
     nodes = list(ast.walk(plain))
@@ -123,7 +123,7 @@ def kind_of(annotation: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> Any:
         return None
 
 
-def _only_arm(annotation: ast.expr) -> ast.expr | None:
+def _optional_type(annotation: ast.expr) -> ast.expr | None:
     """Return X of `X | None`, `None | X` and `Optional[X]`; None for other annotations."""
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Optional":
         return annotation.slice
@@ -197,12 +197,12 @@ def convert(kind: Any, value: Any) -> Any:
             return None
         if (earlier := _before_text(kind)) is not None:
             try:
-                return _adapter(earlier).validate_python(value)
+                return _type_adapter(earlier).validate_python(value)
             except ValueError:  # pydantic's ValidationError is one
                 pass
-        value = _structure(value) if _only_containers(kind) else _choice(kind, value)
+        value = _parse_structure(value) if _only_containers(kind) else _literal_choice(kind, value)
     strict = kind is bool and not isinstance(value, str)
-    return _adapter(kind).validate_python(value, strict=strict)
+    return _type_adapter(kind).validate_python(value, strict=strict)
 
 
 def _in_kernel(kind: InKernel, value: Any) -> Any:
@@ -215,7 +215,7 @@ def _in_kernel(kind: InKernel, value: Any) -> Any:
     return Constructed(kind.name, value)
 
 
-def _structure(text: str) -> Any:
+def _parse_structure(text: str) -> Any:
     """Parse a text as JSON, else as a Python literal. Raises ValueError."""
     try:
         return json.loads(text)
@@ -226,7 +226,7 @@ def _structure(text: str) -> Any:
             raise ValueError('write it as JSON, such as ["a", "b"] or {"a": 1}') from None
 
 
-def _choice(kind: Any, text: str) -> Any:
+def _literal_choice(kind: Any, text: str) -> Any:
     """Return the choice of a Literal for a text: 1 for "1", True for "True"."""
     choices = [choice for arm in _union_members(kind) if get_origin(arm) is Literal for choice in get_args(arm)]
     if text in choices:
@@ -276,5 +276,5 @@ def _without_modules(annotation: ast.expr) -> ast.expr:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _type_adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

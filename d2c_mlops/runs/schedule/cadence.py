@@ -86,7 +86,7 @@ class Cadence:
         if not self.cron or self.every:
             return ""
         sim = CronSim(self.cron, datetime(2026, 1, 1))
-        if steps := self._steps(sim):
+        if steps := self._uneven_steps(sim):
             return steps
         if not sim.day_and and not self._has_a_date(sim):
             return "its months do not have this date: due on the weekdays only"
@@ -98,7 +98,7 @@ class Cadence:
         last = "; 'monthly on the last day 06:00' is in every month"
         return f"not in {', '.join(without)}{last}" if without else ""
 
-    def _steps(self, sim: CronSim) -> str:
+    def _uneven_steps(self, sim: CronSim) -> str:
         """Return the meaning of steps that do not divide their range; empty if all do."""
         minute, hour, date, *_ = self.cron.split()
         notes = []
@@ -126,9 +126,9 @@ class Cadence:
         """
         if not self.cron:
             return
-        start, waiting, latest = self._start(after), list[datetime](), after
+        start, waiting, latest = self._earliest_local_time(after), list[datetime](), after
         for naive in self._local_times(start):
-            bound, moments = self._moments(naive)
+            bound, moments = self._slot_times(naive)
             if bound > until:
                 break
             for moment in moments:
@@ -158,7 +158,7 @@ class Cadence:
             raise _never_due(self.cron)
         return moment
 
-    def _start(self, after: datetime) -> datetime:
+    def _earliest_local_time(self, after: datetime) -> datetime:
         """Return the local time after which slots can be later than `after`: earlier if the clock is set back soon."""
         local, later = after.astimezone(self.zone), (after + SHIFT).astimezone(self.zone)
         back = (later.utcoffset() or timedelta()) < (local.utcoffset() or timedelta())
@@ -175,7 +175,7 @@ class Cadence:
             yield from (midnight + timedelta(minutes=n) for n in range(passed, DAY, self.every))
             midnight, passed = midnight + timedelta(days=1), 0
 
-    def _moments(self, naive: datetime) -> tuple[datetime, list[datetime]]:
+    def _slot_times(self, naive: datetime) -> tuple[datetime, list[datetime]]:
         """Return the UTC time that no later local time precedes, and the slots of a local time."""
         local = naive.replace(tzinfo=self.zone)
         first = local.astimezone(UTC)
@@ -204,16 +204,16 @@ class Cadence:
 
 def never_due(zone: str = "UTC") -> Cadence:
     """Return the cadence of a job without a schedule, started by other jobs or by hand."""
-    return Cadence("", _zone(zone))
+    return Cadence("", _cadence_zone(zone))
 
 
 @cache
 def parse_cadence(text: str, zone: str = "UTC") -> Cadence:
     """Parse a cron expression or a phrase such as 'daily at 06:00'. Raises UsageError if it is neither, or never due."""
-    time_zone = _zone(zone)
+    time_zone = _cadence_zone(zone)
     written = " ".join(text.lower().split())
     if counted := re.fullmatch(COUNTED, written):
-        return _interval(int(counted["n"] or 1), counted["unit"], text, time_zone)
+        return _interval_cadence(int(counted["n"] or 1), counted["unit"], text, time_zone)
     written = MACROS.get(written, written)
     for pattern, cron in PLAIN.items():
         if match := re.fullmatch(pattern, written):
@@ -235,7 +235,7 @@ def parse_cadence(text: str, zone: str = "UTC") -> Cadence:
     return Cadence(cron, time_zone)
 
 
-def _interval(count: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
+def _interval_cadence(count: int, unit: str, text: str, zone: ZoneInfo) -> Cadence:
     """Return the cadence of every n minutes or hours from local midnight. Raises UsageError if n does not divide a day."""
     whole = DAY if unit == "minute" else 24
     if count == 0 or whole % count:
@@ -274,7 +274,7 @@ def _never_due(text: str) -> UsageError:
     return UsageError(f"{text!r} is never due: its months do not have this day", next="choose a day that exists")
 
 
-def _zone(name: str) -> ZoneInfo:
+def _cadence_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):

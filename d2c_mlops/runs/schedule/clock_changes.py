@@ -11,13 +11,13 @@ from sqlalchemy import delete, insert, select, update
 from d2c_mlops.ledger.schema import jobs, slot_events, slots
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.leases import LogMessage
-from d2c_mlops.runs.execution.slots import known_jobs
+from d2c_mlops.runs.execution.slot_rows import known_jobs
 
 TOLERANCE = timedelta(seconds=90)  # by which the clocks of several machines may differ
 
 
 def decided_until(
-    ledger: Ledger, names: Iterable[str], now: datetime, say: LogMessage
+    ledger: Ledger, names: Iterable[str], now: datetime, print_line: LogMessage
 ) -> dict[str, tuple[datetime, bool]]:
     """Return up to which time each job's slots are decided, at most now, and whether the job is paused."""
     job_names = list(names)
@@ -25,11 +25,11 @@ def decided_until(
     ahead = [name for name in job_names if states[name][0] > now + TOLERANCE]
     if not ahead:
         return states
-    undo_future_decisions(ledger, ahead, now, say)
+    undo_future_decisions(ledger, ahead, now, print_line)
     return known_jobs(ledger, job_names, now)
 
 
-def undo_future_decisions(ledger: Ledger, names: Iterable[str], now: datetime, say: LogMessage) -> None:
+def undo_future_decisions(ledger: Ledger, names: Iterable[str], now: datetime, print_line: LogMessage) -> None:
     """Undo decisions of a clock that was ahead: the slots become due again at their time.
 
     Slots that were run keep their rows. The waiting time of a slot before another attempt is counted from now.
@@ -59,7 +59,7 @@ def undo_future_decisions(ledger: Ledger, names: Iterable[str], now: datetime, s
         if rows or shifted:
             ran = [row_time(row.slot) for row in rows if row.slot > limit and not _was_not_run(row)]
             already_run = f"; {', '.join(ran)} have already run" if ran else ""
-            say(
+            print_line(
                 f"{name}: the clock was ahead; {len(undone)} slot(s) decided too early are ignored until they are due{already_run}"
             )
 
@@ -69,6 +69,6 @@ def _was_not_run(row: Any) -> bool:
     return row.attempt == 0 and row.status in ("waiting", "skipped")
 
 
-def row_time(moment: datetime) -> str:
+def row_time(time: datetime) -> str:
     """Return a time of the ledger in UTC, to the second."""
-    return moment.isoformat(timespec="seconds")
+    return time.isoformat(timespec="seconds")

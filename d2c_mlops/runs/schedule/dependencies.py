@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import Run
-from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.execution.run_rows import Run
+from d2c_mlops.runs.execution.slot_rows import Slot
 from d2c_mlops.runs.schedule.jobs import Job
 
 NEWS = "new_rows"  # the recorded value by which a source says that there are new data
@@ -16,7 +16,7 @@ NEWS = "new_rows"  # the recorded value by which a source says that there are ne
 def unmet_dependency(jobs: Mapping[str, Job], ledger: Ledger, slot: Slot) -> tuple[str, str] | None:
     """Return the first job that a slot waits for, and the state of its latest slot; None if all have succeeded."""
     for name in jobs[slot.job].settings.after:
-        first = slots.latest_slot(ledger, name, slot.slot)
+        first = slot_rows.latest_slot(ledger, name, slot.slot)
         if first is None:
             return name, f"waits for {name}, which has no slot yet"
         if first.status != "succeeded":

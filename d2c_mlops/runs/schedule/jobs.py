@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from d2c_mlops.errors import D2CError, Failure, UsageError
-from d2c_mlops.runs.execution.slots import slot_key
+from d2c_mlops.runs.execution.slot_rows import slot_key
 from d2c_mlops.runs.schedule.cadence import Cadence, never_due, parse_cadence
 from d2c_mlops.settings import JobSettings, Settings
 
@@ -41,9 +41,9 @@ class Job:
         placeholders["previous_success"] = previous.astimezone(zone) if previous else ""
         return {name: fill_placeholders(text, placeholders) for name, text in self.settings.params.items()}
 
-    def local_time(self, moment: datetime) -> str:
+    def local_time(self, time: datetime) -> str:
         """Return a time in the job's zone with its offset; commands accept this format."""
-        return moment.astimezone(self.cadence.zone).isoformat(timespec="seconds" if moment.second else "minutes")
+        return time.astimezone(self.cadence.zone).isoformat(timespec="seconds" if time.second else "minutes")
 
 
 def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Failure]]]:
@@ -85,7 +85,7 @@ def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Fa
     return {name: jobs[name] for name in remaining}, {name: refused[name] for name in settings.jobs if name in refused}
 
 
-def jobs_of(settings: Settings) -> dict[str, Job]:
+def scheduled_jobs(settings: Settings) -> dict[str, Job]:
     """Return the jobs of the settings. Raises UsageError with all failures of their sections."""
     jobs, refused = readable_jobs(settings)
     if refused:
@@ -93,7 +93,7 @@ def jobs_of(settings: Settings) -> dict[str, Job]:
     return jobs
 
 
-def job_of(settings: Settings, name: str) -> Job:
+def scheduled_job(settings: Settings, name: str) -> Job:
     """Return a job, even if other jobs are invalid. Raises UsageError if it is unknown or its section is refused."""
     jobs, refused = readable_jobs(settings)
     if name in refused:
@@ -128,9 +128,9 @@ def fill_placeholders(text: str, values: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def last_complete_day(moment: datetime, zone: tzinfo) -> date:
+def last_complete_day(time: datetime, zone: tzinfo) -> date:
     """Return the last complete day in a time zone."""
-    return moment.astimezone(zone).date() - timedelta(days=1)
+    return time.astimezone(zone).date() - timedelta(days=1)
 
 
 def due_slots(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE) -> dict[datetime, tuple[str, str]]:

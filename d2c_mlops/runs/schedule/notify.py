@@ -11,7 +11,7 @@ from d2c_mlops.runs.secrets.secrets import resolve
 from d2c_mlops.settings import JobSettings
 
 
-def notify(job: JobSettings, event: str, title: str, text: str, say: LogMessage) -> int:
+def notify(job: JobSettings, event: str, title: str, text: str, print_line: LogMessage) -> int:
     """Send a message to the job's channels for this event; return how many accepted it.
 
     Failed notifications are logged and do not stop the scheduler: the result is already recorded.
@@ -19,26 +19,26 @@ def notify(job: JobSettings, event: str, title: str, text: str, say: LogMessage)
     if event not in job.notify_on or not job.notify:
         return 0
     try:
-        return sum(send_notification(url, title, text, say, job.name) for url in job.notify)
+        return sum(send_notification(url, title, text, print_line, job.name) for url in job.notify)
     except D2CError as err:
-        say(f"{job.name}: notification failed: {err}")
+        print_line(f"{job.name}: notification failed: {err}")
         return 0
 
 
-def send_notification(url: str, title: str, text: str, say: LogMessage, name: str) -> bool:
+def send_notification(url: str, title: str, text: str, print_line: LogMessage, name: str) -> bool:
     """Send a message to one channel, which may be written secret:NAME; return whether it was accepted. The URL is not logged."""
-    channel = _apprise().Apprise()
+    channel = _new_apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url
     if not channel.add(resolve(url)):
-        say(f"{name}: {scheme} is not a channel that apprise supports")
+        print_line(f"{name}: {scheme} is not a channel that apprise supports")
         return False
     if not channel.notify(title=title, body=text):
-        say(f"{name}: {scheme} did not accept the message")
+        print_line(f"{name}: {scheme} did not accept the message")
         return False
     return True
 
 
-def _apprise() -> Any:
+def _new_apprise() -> Any:
     try:
         return import_module("apprise")
     except ImportError:

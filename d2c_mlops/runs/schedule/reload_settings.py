@@ -8,15 +8,17 @@ from d2c_mlops.errors import SettingsError
 from d2c_mlops.settings import FILE, Settings, find, has_own_section
 
 
-def reload_jobs(reload: Callable[[], Settings], before: Settings, had_jobs: bool, had_section: bool = True) -> Settings:
+def reload_jobs(
+    reload: Callable[[], Settings], current_settings: Settings, had_jobs: bool, had_section: bool = True
+) -> Settings:
     """Return the current settings.
 
     Raises SettingsError if the file is empty, missing or without its required sections: an
     editor or a deployment may have been interrupted, and a scheduler without jobs would stay silent.
     """
-    file = before.root.resolve() / FILE
-    settings = reload() if find(before.root) == file else None
-    if settings is None or settings.root.resolve() != before.root.resolve():
+    file = current_settings.root.resolve() / FILE
+    settings = reload() if find(current_settings.root) == file else None
+    if settings is None or settings.root.resolve() != current_settings.root.resolve():
         lost = "is missing, or has no section [d2c]"
     elif had_section and not has_own_section(file):
         lost = "has no section [d2c]"

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from d2c_mlops.errors import D2CError, Failure, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.execute import limits_of, run
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.execution.execute import run, run_limits
 from d2c_mlops.runs.execution.leases import Clock, LeaseKeeper, LeaseWatch, LogMessage
-from d2c_mlops.runs.execution.records import Run, close_lost_runs, find_run, mark_lost
-from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.execution.run_rows import Run, close_lost_runs, find_run, mark_lost
+from d2c_mlops.runs.execution.slot_rows import Slot
 from d2c_mlops.runs.schedule.clock_changes import TOLERANCE, decided_until, undo_future_decisions
 from d2c_mlops.runs.schedule.dependencies import jobs_on_new_data, unmet_dependency
 from d2c_mlops.runs.schedule.jobs import Job, due_slots, readable_jobs, refusal_error
@@ -94,7 +94,7 @@ class Scheduler:
         self._remove_finished()
         self._handle_clock_change(now)
         if time.monotonic() - self._refreshed > REFRESH:
-            self._refresh(now)
+            self._reload_settings(now)
         self.recover(now)
         self._record_due_slots(now)
         return sum(self.start(slot) for slot in self.startable(now))
@@ -102,7 +102,7 @@ class Scheduler:
     def startable(self, now: datetime) -> list[Slot]:
         """Return the waiting slots whose dependencies are met, by priority."""
         startable_slots = [
-            s for s in slots.waiting_slots(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE
+            s for s in slot_rows.waiting_slots(self.ledger, now) if s.job in self.jobs and s.slot <= now + TOLERANCE
         ]
         ready = [slot for slot in startable_slots if self.dependencies_met(slot, now)]
         return sorted(ready, key=lambda s: (-self.jobs[s.job].settings.priority, s.slot))
@@ -115,8 +115,8 @@ class Scheduler:
         cadence = self.jobs[slot.job].cadence
         if cadence.cron and cadence.next(slot.slot) <= now:
             why = f"{name} did not succeed before the next slot"
-            if slots.close_slot(self.ledger, slot, "skipped", why, now):
-                self._notify(slot, "skipped", why)
+            if slot_rows.close_slot(self.ledger, slot, "skipped", why, now):
+                self._notify_failure(slot, "skipped", why)
         else:
             self._log_once(f"{self.slot_text(slot)}: {why}")
         return False
@@ -125,7 +125,7 @@ class Scheduler:
         """Claim a slot and run it in a thread, if the limits allow."""
         if len(self.running) >= self.settings.run_slots or self.stops:
             return False
-        mine = slots.claim_slot(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
+        mine = slot_rows.claim_slot(self.ledger, slot, self.clock(), self.jobs[slot.job].settings.concurrency)
         if mine is None:
             return False
         self._claimed.add(mine.key)
@@ -141,8 +141,8 @@ class Scheduler:
         self.say(f"{self.slot_text(slot)}: attempt {slot.attempt}")
         with self.leases.keep_lease(slot) as stop:
             try:
-                previous = slots.previous_success(self.ledger, slot.job, slot.slot)
-                before = slots.runs_of_slot(self.ledger, slot)
+                previous = slot_rows.previous_success(self.ledger, slot.job, slot.slot)
+                before = slot_rows.runs_of_slot(self.ledger, slot)
                 parameters = slot_parameters(job, slot.slot, previous, self.settings)
                 if parameters.note:
                     self.say(f"{self.slot_text(slot)}: {parameters.note}")
@@ -151,9 +151,9 @@ class Scheduler:
                     parameters.values,
                     self.settings,
                     ledger=self.ledger,
-                    limits=limits_of(self.settings, job.settings),
+                    limits=run_limits(self.settings, job.settings),
                     slot_fields=mark,
-                    stop=stop,
+                    should_stop=stop,
                     resume=before[0].id if before else None,
                 )
             except D2CError as err:
@@ -172,18 +172,20 @@ class Scheduler:
         def write() -> None:
             now = self.clock()
             with self.ledger.write() as connection:
-                if not slots.close_slot_in(
+                if not slot_rows.close_slot_in(
                     connection, slot, "succeeded", f"attempt {slot.attempt}", now, run_id=finished_run.id
                 ):
                     return
                 for name in jobs_on_new_data(self.jobs.values(), slot.job, finished_run):
-                    slots.add_slots_in(
+                    slot_rows.add_slots_in(
                         connection, name, {slot.slot: ("waiting", f"new data of {self.slot_text(slot)}")}, now
                     )
 
-        self.ledger.with_retries(write, say=self.say)
+        self.ledger.with_retries(write, print_line=self.say)
         self.say(f"{self.slot_text(slot)}: succeeded in {finished_run.seconds or 0:.1f} s, run {finished_run.id}")
-        self._notify(slot, "succeeded", f"attempt {slot.attempt}, run {finished_run.id}: {finished_run.recorded}")
+        self._notify_failure(
+            slot, "succeeded", f"attempt {slot.attempt}, run {finished_run.id}: {finished_run.recorded}"
+        )
 
     def record_failure(self, slot: Slot, code: int, why: str) -> None:
         """Record a failure: schedule another attempt if it was temporary and attempts remain, else close the slot."""
@@ -191,26 +193,26 @@ class Scheduler:
         vanished = slot.job not in self.jobs
 
         def write() -> str:
-            now, runs = self.clock(), slots.runs_of_slot(self.ledger, slot)
+            now, runs = self.clock(), slot_rows.runs_of_slot(self.ledger, slot)
             columns = {"run_id": runs[0].id} if runs and runs[0].attempt == slot.attempt else {}
             if code == Temporary.exit_code and len(runs) <= job.retries and not vanished:
                 wait = timedelta(seconds=job.backoff * 2 ** max(0, len(runs) - 1) if columns else 0)
                 reason = (
                     f"attempt {slot.attempt} failed temporarily ({why}); next attempt in {wait.total_seconds():g} s"
                 )
-                mine = slots.close_slot(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **columns)
+                mine = slot_rows.close_slot(self.ledger, slot, "waiting", reason, now, not_before=now + wait, **columns)
                 return "retry" if mine else ""
             gone = "; its job is no longer in settings.ini" if vanished else ""
             reason = f"attempt {slot.attempt} failed: {why}{gone}"
-            return "failed" if slots.close_slot(self.ledger, slot, "failed", reason, now, **columns) else ""
+            return "failed" if slot_rows.close_slot(self.ledger, slot, "failed", reason, now, **columns) else ""
 
-        event = self.ledger.with_retries(write, say=self.say)
+        event = self.ledger.with_retries(write, print_line=self.say)
         self.say(f"{self.slot_text(slot)}: {why}")
-        self._notify(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.slot_text(slot)}")
+        self._notify_failure(slot, event, f"attempt {slot.attempt}: {why}\n\nd2c schedule why {self.slot_text(slot)}")
 
     def recover(self, now: datetime) -> None:
         """Close the slots of stopped schedulers: a run that had ended counts, others are lost."""
-        open_now = slots.running_slots(self.ledger)
+        open_now = slot_rows.running_slots(self.ledger)
         busy = self.leases.claims.keys() | {slot.key for slot in self.running.values()}
         gone = self.watch.abandoned(open_now)
         gone += [slot for slot in open_now if slot.key in self._claimed and slot.key not in busy and slot not in gone]
@@ -222,7 +224,7 @@ class Scheduler:
             return
         close_lost_runs(self.ledger, now)
         for slot in gone:
-            row = next((row for row in slots.runs_of_slot(self.ledger, slot) if row.attempt == slot.attempt), None)
+            row = next((row for row in slot_rows.runs_of_slot(self.ledger, slot) if row.attempt == slot.attempt), None)
             if row is not None and row.status == "running":
                 mark_lost(self.ledger, find_run(self.ledger, row.id), now)
                 row = None
@@ -233,7 +235,7 @@ class Scheduler:
                 code = row.exit_code if row is not None and ended else Temporary.exit_code
                 self.record_failure(slot, code, "its scheduler has stopped")
 
-    def _notify(self, slot: Slot, event: str, text: str) -> None:
+    def _notify_failure(self, slot: Slot, event: str, text: str) -> None:
         notify(self._settings_of(slot), event, f"{self.slot_text(slot)} {event}", text, self.say)
 
     def slot_text(self, slot: Slot) -> str:
@@ -282,10 +284,10 @@ class Scheduler:
             since, paused = states[name]
             decided = {} if paused else due_slots(self.jobs[name], since, now)
             if decided:
-                slots.add_slots(self.ledger, name, decided, now, until=max(decided))
+                slot_rows.add_slots(self.ledger, name, decided, now, until=max(decided))
             self.plan[name] = self.jobs[name].cadence.next(max(since, now))
 
-    def _refresh(self, now: datetime) -> None:
+    def _reload_settings(self, now: datetime) -> None:
         """Reload settings.ini if it has changed, and plan new and resumed jobs."""
         self._refreshed = time.monotonic()
         written = self._changed_at()

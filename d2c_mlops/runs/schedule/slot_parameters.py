@@ -12,8 +12,8 @@ from typing import Any
 from d2c_mlops.data.manifest import Manifest, list_datasets, read_manifest
 from d2c_mlops.errors import D2CError, Failure
 from d2c_mlops.runs.execution.execute import check_parameters
-from d2c_mlops.runs.execution.slots import slot_key
-from d2c_mlops.runs.parameters.parameters import Parameter, check_values, parameters_of
+from d2c_mlops.runs.execution.slot_rows import slot_key
+from d2c_mlops.runs.parameters.parameters import Parameter, check_values, declared_parameters
 from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, last_complete_day, one_line
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import time_zone
@@ -41,14 +41,14 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
 def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
     """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
     notebook, content, _ = check_parameters(run, {}, settings)
-    return str(notebook), {parameter.name: parameter for parameter in parameters_of(content, str(notebook))}
+    return str(notebook), {parameter.name: parameter for parameter in declared_parameters(content, str(notebook))}
 
 
 def _filled_values(
     job: Job, slot: datetime, previous: datetime | None, settings: Settings, declared: Mapping[str, Parameter]
 ) -> SlotParameters:
     params = job.settings.params
-    manifest = _dataset(declared, params, settings)
+    manifest = _dataset_manifest(declared, params, settings)
     zone = time_zone(getattr(manifest, "zone", "UTC")) if manifest else job.cadence.zone
     as_of = last_complete_day(slot, zone) + timedelta(days=job.settings.as_of_offset)
     values = job.parameters(slot, previous, as_of)
@@ -72,19 +72,21 @@ def notebook_failures(jobs: Mapping[str, Job], settings: Settings) -> dict[str, 
     return failures_by_job
 
 
-def _dataset(declared: Mapping[str, Parameter], values: Mapping[str, str], settings: Settings) -> Manifest | None:
+def _dataset_manifest(
+    declared: Mapping[str, Parameter], values: Mapping[str, str], settings: Settings
+) -> Manifest | None:
     """Return the manifest of the dataset that a run will read, with the rules of runbooks; None if there is none."""
     if "as_of" not in declared and not any("{as_of" in text for text in values.values()):
         return None
-    data = _value("data", declared, values)
+    data = _parameter_text("data", declared, values)
     if not data and "model" in declared:
-        data = settings.model(_value("model", declared, values)).data
+        data = settings.model(_parameter_text("model", declared, values)).data
     if not data and "data" in declared:
         data = SAMPLE
     return read_manifest(settings.store, data) if data in list_datasets(settings.store) else None
 
 
-def _value(name: str, declared: Mapping[str, Parameter], values: Mapping[str, str]) -> str:
+def _parameter_text(name: str, declared: Mapping[str, Parameter], values: Mapping[str, str]) -> str:
     """Return the text of a parameter's value: the given value, else a literal default of the notebook."""
     if name in values:
         return values[name]

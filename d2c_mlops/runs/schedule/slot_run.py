@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 from d2c_mlops.errors import NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.failures import error_of_exit_code
 from d2c_mlops.runs.execution.leases import Clock, LogMessage
-from d2c_mlops.runs.execution.records import find_run
-from d2c_mlops.runs.execution.slots import Slot
+from d2c_mlops.runs.execution.run_rows import find_run
+from d2c_mlops.runs.execution.slot_rows import Slot
 from d2c_mlops.runs.schedule.clock_changes import TOLERANCE, decided_until
 from d2c_mlops.runs.schedule.dependencies import unmet_dependency
-from d2c_mlops.runs.schedule.jobs import Job, due_slots, job_of
+from d2c_mlops.runs.schedule.jobs import Job, due_slots, scheduled_job
 from d2c_mlops.runs.schedule.schedule import Scheduler, utc_now
 from d2c_mlops.settings import Settings
 
@@ -32,7 +32,7 @@ def run_job(
     *,
     wait_for_slot: bool = False,  # make the further attempts after temporary failures here, too
     grace: timedelta = GRACE,  # a slot that is later than this was missed
-    say: LogMessage = print,
+    print_line: LogMessage = print,
     clock: Clock = utc_now,
     sleep: Sleep = time.sleep,
 ) -> list[Slot]:
@@ -41,16 +41,16 @@ def run_job(
     Waits for dependencies and for a slot that another process runs, at most for the job's timeout. Raises the error class
     of a failure, or Temporary when another attempt is due later.
     """
-    scheduler = Scheduler(settings, say=say, clock=clock)
-    job_of(settings, name)
+    scheduler = Scheduler(settings, say=print_line, clock=clock)
+    scheduled_job(settings, name)
     now = clock()
-    if decided_until(scheduler.ledger, scheduler.jobs, now, say)[name][1]:
-        say(f"{name} is paused; `d2c schedule resume {name}` resumes it")
+    if decided_until(scheduler.ledger, scheduler.jobs, now, print_line)[name][1]:
+        print_line(f"{name} is paused; `d2c schedule resume {name}` resumes it")
         return []
     for job_name in _with_dependencies(scheduler, name):
         add_due_slots(scheduler, scheduler.jobs[job_name], now, grace)
     if slot_text == DUE:
-        targets = [slot for slot in slots.open_slots(scheduler.ledger, name) if slot <= now + TOLERANCE]
+        targets = [slot for slot in slot_rows.open_slots(scheduler.ledger, name) if slot <= now + TOLERANCE]
     else:
         targets = [_requested_slots(scheduler, name, slot_text)]
     ended = [_run_or_wait(scheduler, name, slot, wait_for_slot, sleep) for slot in targets]
@@ -65,14 +65,14 @@ def add_due_slots(scheduler: Scheduler, job: Job, now: datetime, grace: timedelt
     if not job.cadence.cron:
         return
     last = job.cadence.last(now)
-    if now - last <= grace and not slots.list_slots(scheduler.ledger, job.name, 1):
+    if now - last <= grace and not slot_rows.list_slots(scheduler.ledger, job.name, 1):
         since = min(since, last - timedelta(microseconds=1))
     decided = {} if paused else due_slots(job, since, now, grace)
     if decided:
-        slots.add_slots(scheduler.ledger, job.name, decided, now, until=max(decided))
+        slot_rows.add_slots(scheduler.ledger, job.name, decided, now, until=max(decided))
 
 
-def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
+def due_slot(job: Job, text: str, ledger: Ledger) -> datetime:
     """Return the slot for a time: the recorded slot at that time, else the latest slot of the cadence before it."""
     try:
         moment = datetime.fromisoformat(text)
@@ -80,17 +80,17 @@ def slot_of(job: Job, text: str, ledger: Ledger) -> datetime:
         raise UsageError(f"{text!r} is not a time", next=f"write 2026-11-23T05:00Z, or {DUE}") from None
     moment = (moment if moment.tzinfo else moment.replace(tzinfo=job.cadence.zone)).astimezone(UTC)
     try:
-        return slots.find_slot(ledger, job.name, moment).slot
+        return slot_rows.find_slot(ledger, job.name, moment).slot
     except UsageError:
         return job.cadence.last(moment)
 
 
 def _requested_slots(scheduler: Scheduler, name: str, slot_text: str) -> datetime:
-    slot, now = slot_of(scheduler.jobs[name], slot_text, scheduler.ledger), scheduler.clock()
+    slot, now = due_slot(scheduler.jobs[name], slot_text, scheduler.ledger), scheduler.clock()
     if slot > now:
         moment = scheduler.jobs[name].local_time(slot)
         raise UsageError(f"the slot {moment} of {name} is not due yet", next=f"d2c run {name} --slot {DUE}")
-    slots.add_slots(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
+    slot_rows.add_slots(scheduler.ledger, name, {slot: ("waiting", "asked for")}, now)
     return slot
 
 
@@ -102,27 +102,27 @@ def _with_dependencies(scheduler: Scheduler, name: str) -> list[str]:
     return names
 
 
-def _run_or_wait(scheduler: Scheduler, name: str, moment: datetime, wait_for_slot: bool, sleep: Sleep) -> Slot:
+def _run_or_wait(scheduler: Scheduler, name: str, time: datetime, wait_for_slot: bool, sleep: Sleep) -> Slot:
     """Wait until a slot may run and run it, or wait until another process has run it."""
     ledger, attempts = scheduler.ledger, 0
     deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
     while True:
         now = scheduler.clock()
         scheduler.recover(now)
-        slot = slots.find_slot(ledger, name, moment)
-        if slot.status not in slots.OPEN or (attempts and not wait_for_slot and slot.status == "waiting"):
+        slot = slot_rows.find_slot(ledger, name, time)
+        if slot.status not in slot_rows.OPEN or (attempts and not wait_for_slot and slot.status == "waiting"):
             return slot
         if slot.status == "waiting" and slot.not_before <= now:
             ready = scheduler.dependencies_met(slot, now)
             concurrency = scheduler.jobs[name].settings.concurrency
-            mine = slots.claim_slot(ledger, slot, now, concurrency) if ready else None
+            mine = slot_rows.claim_slot(ledger, slot, now, concurrency) if ready else None
             if mine is not None:
                 _run_attempt(scheduler, mine)
                 attempts += 1
                 deadline = scheduler.clock() + timedelta(seconds=scheduler.jobs[name].settings.timeout)
                 continue
         if now >= max(deadline, slot.not_before):
-            shown = scheduler.jobs[name].local_time(moment)
+            shown = scheduler.jobs[name].local_time(time)
             waits = unmet_dependency(scheduler.jobs, ledger, slot) if slot.status == "waiting" else None
             what = "is running in another process" if slot.status == "running" else "waits"
             what = waits[1] if waits else f"{what}: {slot.reason}"

@@ -41,7 +41,7 @@ class Redaction:
         names = {str(event["value"]) for event in run_events(self.folder) if event["kind"] == "secret"}
         if self._size < 0 or not names <= self.names:
             self.names |= names
-            self.forms = encoded_forms(secrets.values(self.names))
+            self.forms = encoded_forms(secrets.values_to_redact(self.names))
         self._size = size
 
     def remove_secrets(self, value: Any) -> Any:

@@ -41,12 +41,12 @@ def secret(name: str) -> str:
     return value
 
 
-def resolved() -> dict[str, str]:
+def looked_up_secrets() -> dict[str, str]:
     """Return the secrets that this process has looked up, by name."""
     return dict(_resolved)
 
 
-def values(names: Iterator[str] | set[str]) -> dict[str, str]:
+def values_to_redact(names: Iterator[str] | set[str]) -> dict[str, str]:
     """Return the secrets of these names that can be found, and all in variables that are named as secrets."""
     marked = {key.removeprefix(VARIABLE): value for key, value in os.environ.items() if key.startswith(VARIABLE)}
     values_by_name = {name: value for name in names if (value := _look_up(name)) is not None}
@@ -71,7 +71,7 @@ def resolve(text: str) -> str:
     return secret(match[1]) if match else text
 
 
-def source(reference: str) -> str | None:
+def resolving_source(reference: str) -> str | None:
     """Return Python source that resolves a reference where it runs; None for other texts."""
     match = REFERENCE.fullmatch(reference)
     return f'__import__("{__name__}", fromlist=["secret"]).secret({match[1]!r})' if match else None

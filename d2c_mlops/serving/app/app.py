@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.contract import contract_to_dict
-from d2c_mlops.serving.app.auth import PROBING, admit, answer_once, is_local, token_of
+from d2c_mlops.serving.app.auth import PROBING, answer_once, is_local, request_api_key, require_valid_key
 from d2c_mlops.serving.app.ndjson import NdjsonAnswer
 from d2c_mlops.serving.http.api_keys import PROBE, Keyring
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
@@ -40,7 +40,7 @@ from d2c_mlops.serving.http.messages import (
 from d2c_mlops.serving.http.metrics import Metrics, metrics_text
 from d2c_mlops.serving.http.origins import OPEN, check_origin
 from d2c_mlops.serving.http.thread_pool import ThreadPool
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict import feedback, openapi
 from d2c_mlops.serving.predict.older_contracts import OlderContract, path_without_major
 from d2c_mlops.serving.predict.predictor import PredictionBatch, ServedModel, validation_problem
@@ -105,16 +105,16 @@ class App:
         start = perf_counter()
         request = Request(scope, receive, send)
         try:
-            answer = await (self._traced(request) if self.keeping.tracer else self._answer(request))
+            answer = await (self._serve_traced(request) if self.keeping.tracer else self._serve_request(request))
         except ClientDisconnected:
             return
         if answer is not None:
             await request.reply(answer, self.keeping.draining)
             if request.after is not None:
                 request.after()
-        self._count(request, answer, perf_counter() - start)
+        self._count_request(request, answer, perf_counter() - start)
 
-    async def _answer(self, request: Request) -> HttpAnswer | None:
+    async def _serve_request(self, request: Request) -> HttpAnswer | None:
         """Return the answer; None when it was streamed."""
         scope = request.scope
         counted = False
@@ -155,13 +155,13 @@ class App:
             raise err  # the response has started and can only be cut off
         return problem(500, "Internal server error", "the error is in the service's log")
 
-    async def _traced(self, request: Request) -> HttpAnswer | None:
+    async def _serve_traced(self, request: Request) -> HttpAnswer | None:
         with self.keeping.tracer.span(request) as span:
-            answer = await self._answer(request)
+            answer = await self._serve_request(request)
             span.set_attribute("http.response.status_code", answer.status if answer else request.sent)
         return answer
 
-    def _count(self, request: Request, answer: HttpAnswer | None, seconds: float) -> None:
+    def _count_request(self, request: Request, answer: HttpAnswer | None, seconds: float) -> None:
         path = request.path if request.path in self.routes else "other"
         status = answer.status if answer is not None else request.sent
         try:
@@ -182,7 +182,7 @@ class App:
         """POST /predict and /explain: records in, predictions out."""
         self.authorise(request, served)
         if request.probe:
-            served = served.for_probes
+            served = served.probe_predictor
         if reasons and not served.explains:
             raise HttpRefused(
                 problem(404, "Model gives no reasons", "use POST /predict for predictions without reasons")
@@ -213,14 +213,16 @@ class App:
         spent = f"{(perf_counter() - start) * 1e3:.3f}"
         return HttpAnswer(result.body, x_prediction_logged=logged, server_timing=f"predict;dur={spent}")
 
-    async def run_model(self, work: Callable[[], Any], served: ServedModel, size: Size, at_once: bool = True) -> Any:
+    async def run_model(
+        self, work: Callable[[], Any], served: ServedModel, size: Size, may_run_on_loop: bool = True
+    ) -> Any:
         """Run the model once: on the event loop where it is quick, else in the thread pool within `max_seconds`.
 
         Raises HttpRefused when the model refuses the records or the time limit is exceeded.
         """
         timed, start, complete = TimedCall(work), perf_counter(), False
         measured = estimates = served.estimates
-        on_loop = at_once and all([estimate.quick(size) for estimate in estimates])
+        on_loop = may_run_on_loop and all([estimate.quick(size) for estimate in estimates])
         try:
             if on_loop:
                 with WATCHDOG.watching(LoopCall(served.name, size[1], estimates)):
@@ -238,7 +240,7 @@ class App:
             raise HttpRefused(problem(422, "Model cannot predict these records", err.what, errors=errors)) from None
         finally:
             seconds = perf_counter() - start if timed.seconds is None else timed.seconds
-            for estimate in measured if at_once else ():
+            for estimate in measured if may_run_on_loop else ():
                 estimate.add(size, seconds, on_loop=on_loop, complete=complete)
 
     async def feedback(self, request: Request, served: ServedModel) -> HttpAnswer | None:
@@ -281,7 +283,7 @@ class App:
         """Mark in the answer whether the call counts as a probe; no caller is refused."""
         ring, mode = self.keeping.keyring, self.settings.mode
         if ring is not None and (ring.requires_keys() or mode == "production"):
-            key, reason = ring.key_of_token(token_of(request), datetime.now(UTC))
+            key, reason = ring.key_of_token(request_api_key(request), datetime.now(UTC))
             request.probe = key is not None and reason is None and key.probes and key.permits(served.name)
         else:
             request.probe = request.header(PROBING) is not None and mode != "production" and is_local(request)
@@ -328,7 +330,7 @@ class App:
         """Raise HttpRefused unless the caller has an API key for this model; while no key exists every caller is accepted."""
         ring = self.keeping.keyring
         if ring is not None and (ring.requires_keys() or self.settings.mode == "production"):
-            admit(ring, request, served, self.metrics)
+            require_valid_key(ring, request, served, self.metrics)
         elif request.header(PROBING) is not None:
             request.probe = self.settings.mode != "production" and is_local(request)
 
@@ -359,7 +361,7 @@ class App:
 
 
 def create_app(
-    served: Callable[[], ServedModel], keeping: ServiceContext | None = None, inner: ASGI | None = None
+    served: Callable[[], ServedModel], resources: ServiceContext | None = None, bentoml_app: ASGI | None = None
 ) -> App:
     """Return the application; `served` returns the loaded model at each request."""
-    return App(served, keeping or ServiceContext(), inner)
+    return App(served, resources or ServiceContext(), bentoml_app)

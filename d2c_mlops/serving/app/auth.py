@@ -28,9 +28,9 @@ HERE = ("127.0.0.1", "::1")
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")  # the caller is not on this machine
 
 
-def admit(ring: Keyring, request: Request, served: ServedModel, metrics: Metrics) -> None:
+def require_valid_key(keyring: Keyring, request: Request, served: ServedModel, metrics: Metrics) -> None:
     """Raise HttpRefused, log and count unless the caller has an API key for the model."""
-    key, reason = ring.key_of_token(token_of(request), datetime.now(UTC))
+    key, reason = keyring.key_of_token(request_api_key(request), datetime.now(UTC))
     if key is not None:
         request.caller, request.probe = key.id, key.probes
         reason = reason or refusal_reason(key, served.name, ASK)
@@ -42,7 +42,7 @@ def admit(ring: Keyring, request: Request, served: ServedModel, metrics: Metrics
     raise HttpRefused(unauthorized(reason, served.name))
 
 
-def token_of(request: Request) -> str | None:
+def request_api_key(request: Request) -> str | None:
     """Return the API key that a request carries."""
     authorization = request.header(b"authorization") or b""
     bearer = authorization[7:].strip() if authorization[:7].lower() == b"bearer " else request.header(b"x-api-key")
@@ -71,7 +71,7 @@ async def answer_once(
     served: ServedModel,
     key: bytes,
     body: bytes,
-    work: Callable[[bytes, str], Awaitable[HttpAnswer]],
+    compute_answer: Callable[[bytes, str], Awaitable[HttpAnswer]],
 ) -> HttpAnswer:
     """Answer a request with an Idempotency-Key: it is processed once, a repetition gets the stored answer.
 
@@ -97,7 +97,7 @@ async def answer_once(
             began, stored_answer = await loop.run_in_executor(None, store.begin, scope, text, digest, former)
         if not stored_answer:
             # An id derived from the request, so that a repetition after a crash is recognised.
-            answer = await work(body, identity(scope, text, digest, served.label, str(began)))
+            answer = await compute_answer(body, identity(scope, text, digest, served.label, str(began)))
             if store is None:
                 return answer
             packed = orjson.dumps([answer.status, answer.headers.get("x_prediction_logged")]) + b"\n" + answer.body

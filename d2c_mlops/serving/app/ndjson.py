@@ -44,11 +44,11 @@ class NdjsonAnswer:
                     raise HttpRefused(too_large(LONGEST))
                 waiting += lines
                 while len(waiting) >= LINE:
-                    await self._send(waiting[:LINE])
+                    await self._send_answers(waiting[:LINE])
                     del waiting[:LINE]
-                await self._send(waiting)
+                await self._send_answers(waiting)
                 waiting.clear()
-            await self._send([unfinished])
+            await self._send_answers([unfinished])
         except HttpRefused as err:
             if not request.sent:
                 raise
@@ -60,7 +60,7 @@ class NdjsonAnswer:
         text = orjson.dumps({**last, "error": error} if error else last) + b"\n"
         await request.part(text, settings.read_seconds, last=True)
 
-    async def _send(self, lines: list[bytes]) -> None:
+    async def _send_answers(self, lines: list[bytes]) -> None:
         """Answer some lines; empty lines are ignored."""
         lines = [line for line in lines if line.strip()]
         if not lines:
@@ -68,27 +68,32 @@ class NdjsonAnswer:
         if self.request.older is None:
             self.served = self.app.served()  # a rollout may have begun or ended since the last part
             if self.request.probe:
-                self.served = self.served.for_probes
+                self.served = self.served.probe_predictor
         size = (self.reasons, sum(map(len, lines)))
-        answers: list[bytes] = await self.app.run_model(partial(self._answer, lines), self.served, size, at_once=False)
+        answers: list[bytes] = await self.app.run_model(
+            partial(self._answer_lines, lines), self.served, size, may_run_on_loop=False
+        )
         if not self.request.sent:
             await self.request.begin(NDJSON)
         await self.request.part(b"".join(answers), self.app.settings.read_seconds)
         while self.later:
             self.later.pop(0)()
 
-    def _answer(self, lines: list[bytes]) -> list[bytes]:
+    def _answer_lines(self, lines: list[bytes]) -> list[bytes]:
         records, faults = {}, {}
         for index, line in enumerate(lines, self.index):
             try:
                 records[index] = self.served.parse_line(line)
             except ValidationError as err:
                 faults[index] = orjson.loads(validation_problem(err, self.served).answer.body)
-        answers = {**self._predict(records, faults), **{i: {"index": i, "error": fault} for i, fault in faults.items()}}
+        answers = {
+            **self._predict_records(records, faults),
+            **{i: {"index": i, "error": fault} for i, fault in faults.items()},
+        }
         self.index += len(lines)
         return [orjson.dumps(answers[index]) + b"\n" for index in sorted(answers)]
 
-    def _predict(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
+    def _predict_records(self, records: dict[int, dict[str, Any]], faults: dict[int, Any]) -> dict[int, dict[str, Any]]:
         """Return the predictions by index. When the model refuses the records, each is predicted separately."""
         if not records:
             return {}
@@ -100,7 +105,9 @@ class NdjsonAnswer:
                 raise
             if len(records) > 1:
                 return {
-                    i: a for index, record in records.items() for i, a in self._predict({index: record}, faults).items()
+                    i: a
+                    for index, record in records.items()
+                    for i, a in self._predict_records({index: record}, faults).items()
                 }
             (index,) = records
             faults[index] = orjson.loads(problem(422, "Model cannot predict these records", str(err)).body)

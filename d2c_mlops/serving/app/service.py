@@ -31,12 +31,12 @@ from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.http.messages import ASGI
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.older_contracts import load_model as load
 from d2c_mlops.serving.predict.older_contracts import older_contracts
+from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import state_paths
-from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import service_settings
 
 HOME = Path(__file__).parents[3]
@@ -64,7 +64,7 @@ def version_metadata(name: str = "version.json") -> dict[str, Any]:
     return described | {"files": FILES}
 
 
-def checked_files() -> str:
+def verify_files() -> str:
     """Verify the files of this Bento against the packaged ones; return whether that was possible, end the process where they differ."""
     expected_digest = os.environ.get(VARIABLE, "")
     if not expected_digest:
@@ -77,12 +77,12 @@ def checked_files() -> str:
     return "verified"
 
 
-def load_served_model(folder: Path, described: dict[str, Any]) -> ServedModel:
+def load_served_model(folder: Path, saved_metadata: dict[str, Any]) -> ServedModel:
     """Load a version and warm it up with one synthetic record; a model may refuse the unknown key."""
     model = load(folder)
     example, secret = synthetic.synthetic_record(model.contract), settings.log_secret.encode()
     served_model = ServedModel(
-        model, described["model"], described["version"], described, example, settings.max_records, secret
+        model, saved_metadata["model"], saved_metadata["version"], saved_metadata, example, settings.max_records, secret
     )
     try:
         served_model.predict(json.dumps({"records": [example]}).encode(), "0", served_model.explains)
@@ -117,7 +117,7 @@ def open_keyring() -> Keyring | None:
     ring = Keyring(Path(settings.keys)) if settings.keys else None
     if settings.mode == "production":
         model = version_metadata()["model"]
-        if ring is None or not ring.any_for(model, datetime.now(UTC)):
+        if ring is None or not ring.has_valid_key(model, datetime.now(UTC)):
             raise UsageError(
                 f"production mode requires an API key for {model}",
                 where=settings.keys or "[service] keys",
@@ -163,15 +163,17 @@ class ModelService:
         self.listener.stop()
 
 
-def start_watcher(loaded_versions: dict[int, ServedModel], first: int, broken: dict[int, str]) -> RolloutWatcher:
+def start_watcher(
+    loaded_versions: dict[int, ServedModel], first_version: int, failed_versions: dict[int, str]
+) -> RolloutWatcher:
     """Start the watcher that applies the rollout file."""
 
     def install(chosen: ServedModel) -> None:
         loaded[:] = [chosen]
 
-    file, folder = state_paths(settings.rollout, settings.state, loaded_versions[first].name)
-    watcher = RolloutWatcher(loaded_versions, first, install, Metrics(), file, folder, keeping.logbook)
-    watcher.broken, watcher.patience = broken, settings.max_seconds / 2
+    file, folder = state_paths(settings.rollout, settings.state, loaded_versions[first_version].name)
+    watcher = RolloutWatcher(loaded_versions, first_version, install, Metrics(), file, folder, keeping.logbook)
+    watcher.broken, watcher.patience = failed_versions, settings.max_seconds / 2
     if file is not None:
         watcher.start()
     return watcher
@@ -234,6 +236,6 @@ def application(inner: ASGI | None) -> App:
     return create_app(served, keeping, inner)
 
 
-FILES = keeping.files = checked_files()  # before anything of the model is read, its class imported
+FILES = keeping.files = verify_files()  # before anything of the model is read, its class imported
 Service = make_service(ModelService, application, traffic={"timeout": 60}, workers=settings.workers)
 open_keyring()

@@ -17,9 +17,9 @@ from d2c_mlops.ledger.schema import BATCH, predictions
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
-from d2c_mlops.serving.paths import log_secret
 from d2c_mlops.serving.predict.predictor import Mask, mask_function
 from d2c_mlops.serving.predict.privacy import masked_reasons
+from d2c_mlops.serving.state_paths import log_secret
 from d2c_mlops.settings import Settings
 
 LOCATION = "ledger:"
@@ -73,13 +73,13 @@ class _Predictions:
         )
         output_records = to_records(contract.output_fields, frame)
         inputs, outputs = self._json_records(input_records), self._json_records(output_records)
-        reasons = self._reasons(frame, input_records, output_records) if batch.reasons else [None] * len(frame)
+        reasons = self._reason_list(frame, input_records, output_records) if batch.reasons else [None] * len(frame)
         versions = frame["version"].tolist() if "version" in frame else [batch.version] * len(frame)
         variants = frame["variant"].tolist() if "variant" in frame else ["champion"] * len(frame)
         rows = [
             {
                 "id": f"{batch.id}-{first + i}", "model": batch.model, "version": int(versions[i]),
-                "contract": contract.version, "variant": variants[i], "key": _text(outputs[i].get(contract.key)),
+                "contract": contract.version, "variant": variants[i], "key": _text_or_none(outputs[i].get(contract.key)),
                 "at": at, "inputs": inputs[i], "outputs": outputs[i], "reasons": reasons[i], "caller": BATCH,
                 "request_id": batch.id,
             }
@@ -90,7 +90,7 @@ class _Predictions:
         self.told.inserted += added
         self.told.unchanged += len(rows) - added
 
-    def _reasons(self, frame: pd.DataFrame, input_records: Records, output_records: Records) -> list[Any]:
+    def _reason_list(self, frame: pd.DataFrame, input_records: Records, output_records: Records) -> list[Any]:
         reasons: list[list[str]] = [json.loads(text) for text in frame["reasons"]]
         if not self.mask:
             return reasons
@@ -109,5 +109,5 @@ class _Predictions:
         return self.told
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)

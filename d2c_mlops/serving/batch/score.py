@@ -15,13 +15,13 @@ import pandas as pd
 from d2c_mlops.data.sources.fetch import split_location, without_password
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.errors import DataRefused, Failure, UsageError
-from d2c_mlops.formulas import with_formulas
+from d2c_mlops.formulas import unescape_formulas
 from d2c_mlops.models.core.contract import Contract, to_records
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving.batch.coerce import coerce_inputs
+from d2c_mlops.serving.batch.contract_coercion import coerce_inputs
+from d2c_mlops.serving.batch.record_source import RecordSource, read_records
 from d2c_mlops.serving.batch.sinks import Batch, WriteCounts, find_sink
-from d2c_mlops.serving.batch.source import RecordSource, read_records
 from d2c_mlops.serving.predict.predictor import check_predictions
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variants import TRIES
@@ -74,7 +74,7 @@ def score(
     sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
     settings: Settings,
     *,
-    form: FileFormat | None = None,  # what is declared about text files
+    file_format: FileFormat | None = None,  # what is declared about text files
     reasons: bool = False,
     rollout_and_challenger: tuple[Rollout, Version]
     | None = None,  # rollout in progress: the challenger answers its share of keys here too
@@ -93,8 +93,8 @@ def score(
     contract = model.contract
     if reasons and not explains(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
-    read = horizon_of(model, version, sums) if source is None else read_records(source, contract, form)
-    rows = with_formulas(read.frame) if read.untyped else read.frame
+    read = horizon_records(model, version, sums) if source is None else read_records(source, contract, file_format)
+    rows = unescape_formulas(read.frame) if read.untyped else read.frame
     where = "the horizon" if source is None else without_password(source)
     frame = coerce_inputs(contract, rows, where, read.untyped)
     if frame.empty:
@@ -200,7 +200,7 @@ class SplitScorer:
                 yield from self._challenger_chunks(rows.iloc[half:], tried)
 
 
-def horizon_of(model: Model, version: Version, sums: bool = False) -> RecordSource:
+def horizon_records(model: Model, version: Version, sums: bool = False) -> RecordSource:
     """Return all records of a model's own horizon, and those of its sums if `sums`. Raises UsageError where it has none."""
     records = model.own_records()
     of_sums = model.sum_records() if sums else None

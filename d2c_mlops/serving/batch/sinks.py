@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2c_mlops import former_names
-from d2c_mlops.data.sources.fetch import URL, extensions, without_password
-from d2c_mlops.data.store import disk_trouble
+from d2c_mlops.data.sources.fetch import URL, load_entry_points, without_password
+from d2c_mlops.data.store import translate_full_disk
 from d2c_mlops.errors import UsageError
-from d2c_mlops.formulas import no_formulas
+from d2c_mlops.formulas import escape_formulas
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import home_path
@@ -82,7 +82,7 @@ class Sink(Protocol):
 
 def find_sink(location: str, settings: Settings) -> Sink:
     """Return the sink for a location. Raises UsageError that lists the supported locations."""
-    sinks: dict[str, Any] = extensions("d2c_mlops.sinks")
+    sinks: dict[str, Any] = load_entry_points("d2c_mlops.sinks")
     for sink in sinks.values():
         if sink.matches(location):
             if hasattr(sink, "store"):
@@ -119,10 +119,10 @@ class _File:
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
         self.columns = list(frame.columns)
-        with disk_trouble(self.path.parent):
+        with translate_full_disk(self.path.parent):
             if self.path.suffix.lower() == ".csv":
                 with self.draft.open("a", encoding="utf-8", newline="") as file:
-                    file.write(_csv_text(no_formulas(frame), header=self.count == 0))
+                    file.write(_csv_text(escape_formulas(frame), header=self.count == 0))
             else:
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 self.writer = self.writer or pq.ParquetWriter(self.draft, table.schema)
@@ -130,7 +130,7 @@ class _File:
         self.count += len(frame)
 
     def finish(self) -> WriteCounts:
-        with disk_trouble(self.path.parent):
+        with translate_full_disk(self.path.parent):
             if self.writer is not None:
                 self.writer.close()
                 self.writer = None

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import sqlalchemy as sa
 
-from d2c_mlops.data.sources.fetch import URL, split_location, sql_trouble, without_password
+from d2c_mlops.data.sources.fetch import URL, split_location, translate_sql_errors, without_password
 from d2c_mlops.errors import Failure, UsageError
 from d2c_mlops.models.core.contract import Field, to_records
 from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
@@ -47,7 +47,7 @@ class SqlSink:
                 where=without_password(location),
                 next=f"name it: {without_password(url)}::forecasts",
             )
-        with sql_trouble(location):
+        with translate_sql_errors(location):
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             target, notes = _target_and_notes(table, batch)
             with engine.begin() as connection:
@@ -63,7 +63,7 @@ def _target_and_notes(name: str, batch: Batch) -> tuple[sa.Table, sa.Table]:
     schema, _, bare = name.rpartition(".")
     metadata = sa.MetaData()
     columns = [
-        _column(field, field.name in batch.identity)
+        _sql_column(field, field.name in batch.identity)
         for field in batch.contract.output_fields
         if field.name not in ("model", "version")
     ]
@@ -97,19 +97,19 @@ def _begin_batch(connection: sa.Connection, notes: sa.Table, sink: str, batch: B
     """Record the start of a batch and return how many of its records an earlier attempt wrote that are still valid."""
     mine = notes.c.batch == batch.id
     resumed_at = connection.execute(sa.select(notes.c.records).where(mine, notes.c.records < notes.c.total)).scalar()
-    connection.execute(notes.delete().where(mine | _interrupted(notes, sink)))
+    connection.execute(notes.delete().where(mine | _unfinished_batches(notes, sink)))
     row = {"batch": batch.id, "model": batch.model, "version": batch.version, "sink": sink}
     now = datetime.now(UTC).replace(tzinfo=None)
     connection.execute(notes.insert(), {**row, "records": resumed_at or 0, "total": batch.records, "at": now})
     return int(resumed_at or 0)
 
 
-def _interrupted(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
+def _unfinished_batches(notes: sa.Table, sink: str) -> sa.ColumnElement[bool]:
     """Select unfinished batches; their progress is valid only until another batch writes."""
     return (notes.c.sink == sink) & (notes.c.records < notes.c.total)
 
 
-def _column(field: Field, key: bool) -> sa.Column[Any]:
+def _sql_column(field: Field, key: bool) -> sa.Column[Any]:
     kind = TYPES[field.kind]
     if field.kind == "string":
         length = field.max_length or (KEY_LENGTH if key else None)
@@ -151,18 +151,18 @@ class _Table:
 
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Insert new rows, update changed rows and record the batch's progress in one transaction."""
-        rows = self._rows(frame)
+        rows = self._rows_to_insert(frame)
         self.columns = [column.name for column in self.target.columns]
-        with sql_trouble(self.location):
+        with translate_sql_errors(self.location):
             try:
-                new, changed = self._write(rows, first)
+                new, changed = self._write_batch(rows, first)
             except sa.exc.IntegrityError:  # another batch may have written these rows since they were looked for
-                new, changed = self._write(rows, first)
+                new, changed = self._write_batch(rows, first)
         self.told.inserted += new
         self.told.updated += changed
         self.told.unchanged += len(rows) - new - changed
 
-    def _write(self, rows: list[dict[str, Any]], first: int) -> tuple[int, int]:
+    def _write_batch(self, rows: list[dict[str, Any]], first: int) -> tuple[int, int]:
         keys = [column.name for column in self.target.primary_key.columns]
         with self.engine.begin() as connection:
             existing = self._existing_rows(connection, rows, keys)
@@ -186,10 +186,10 @@ class _Table:
                     for row in changed
                 ]
                 connection.execute(self.target.update().where(where).values(values), bound)
-            self._note(connection, first + len(rows), now)
+            self._record_progress(connection, first + len(rows), now)
         return len(new), len(changed)
 
-    def _rows(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    def _rows_to_insert(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
         rows = to_records(self.batch.contract.output_fields, frame)
         for output in self.batch.contract.output_fields:
             if output.kind in ("date", "date-time"):
@@ -231,10 +231,10 @@ class _Table:
                 existing[tuple(old[name] for name in keys)] = dict(old)
         return existing
 
-    def _note(self, connection: sa.Connection, records: int, now: datetime) -> None:
+    def _record_progress(self, connection: sa.Connection, records: int, now: datetime) -> None:
         """Record the batch's progress; no effect if another batch has written in the meantime and removed the record."""
         notes, mine = self.notes, self.notes.c.batch == self.batch.id
-        connection.execute(notes.delete().where(~mine, _interrupted(notes, self.target.name)))
+        connection.execute(notes.delete().where(~mine, _unfinished_batches(notes, self.target.name)))
         connection.execute(notes.update().where(mine).values(records=records, at=now))
 
     def finish(self) -> WriteCounts:

@@ -89,7 +89,7 @@ class DeliveryLog:
         self.db.close()
 
 
-def _digest(values: Any) -> str:
+def _payload_digest(values: Any) -> str:
     return blake2b(json.dumps(values, default=str).encode(), digest_size=12).hexdigest()
 
 
@@ -130,14 +130,14 @@ class _HookWriter:
     def write(self, frame: pd.DataFrame, first: int) -> None:
         """Send predictions that changed since the last delivery, at most AT_ONCE per call, and record the accepted and refused ones."""
         self.columns = list(frame.columns)
-        letters = list(self._messages(frame, first))
+        letters = list(self._hook_messages(frame, first))
         last = self.deliveries.last([message.name for message in letters])
         due = [message for message in letters if last.get(message.name, NEVER).digest != message.digest]
         self.told.unchanged += len(letters) - len(due)
         for start in range(0, len(due), AT_ONCE):
             part = due[start : start + AT_ONCE]
             before = [last.get(message.name, NEVER) for message in part]
-            refusal = self._post(part, [delivery.turns for delivery in before])
+            refusal = self._post_message(part, [delivery.turns for delivery in before])
             self.deliveries.record(part, accepted=not refusal)
             if refusal:
                 self._write_dead_letters(part, refusal)
@@ -146,7 +146,7 @@ class _HookWriter:
                 self.told.updated += again
                 self.told.inserted += len(part) - again
 
-    def _messages(self, frame: pd.DataFrame, first: int) -> Iterator[HookMessage]:
+    def _hook_messages(self, frame: pd.DataFrame, first: int) -> Iterator[HookMessage]:
         """Yield each prediction with the name of its record and a digest of its content."""
         rows = to_records(self.batch.contract.output_fields, frame)
         versions = frame["version"].tolist() if "version" in frame else [self.batch.version] * len(rows)
@@ -157,11 +157,11 @@ class _HookWriter:
             for row, version, variant in zip(rows, versions, frame["variant"], strict=True):
                 row |= {"version": version, "variant": variant}
         for number, (row, version) in enumerate(zip(rows, versions, strict=True), first):
-            about = _digest([row[name] for name in self.batch.identity])
+            about = _payload_digest([row[name] for name in self.batch.identity])
             self.seen[about] += 1
-            yield HookMessage(number, f"{about}-{self.seen[about]}", _digest([version, row]), row)
+            yield HookMessage(number, f"{about}-{self.seen[about]}", _payload_digest([version, row]), row)
 
-    def _post(self, part: list[HookMessage], turns: list[int]) -> str:
+    def _post_message(self, part: list[HookMessage], turns: list[int]) -> str:
         """Return an empty text when the call was accepted, else why it was refused.
 
         Raises Temporary when the receiver is unavailable, UsageError when it refuses the credentials.

@@ -143,7 +143,7 @@ EXPLAIN = """
 """
 
 
-def write(model: str, contract: Contract, explains: bool) -> str:
+def client_source(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     id_row = [("prediction_id", "string", "Identifies this prediction in logs and feedback")]
     types = [
@@ -200,4 +200,4 @@ def _property_comment(field: Field) -> str:
     return f"{field_comment(field)}{choices}"
 
 
-LANGUAGE = Language("csharp", ".cs", write)
+LANGUAGE = Language("csharp", ".cs", client_source)

@@ -95,7 +95,7 @@ EXPLAIN = '''
 '''
 
 
-def write(model: str, contract: Contract, explains: bool) -> str:
+def client_source(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     types = [
         _typed_dict("Record", contract.input_fields, "An input record."),
@@ -142,5 +142,5 @@ def _not_required_type(schema: dict[str, Any]) -> str:
     return f"NotRequired[{kind}]"
 
 
-LANGUAGE = Language("python", ".py", write)
-__all__ = ["LANGUAGE", "pascal", "write"]
+LANGUAGE = Language("python", ".py", client_source)
+__all__ = ["LANGUAGE", "client_source", "pascal"]

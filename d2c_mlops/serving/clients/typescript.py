@@ -102,7 +102,7 @@ EXPLAIN = """
 """
 
 
-def write(model: str, contract: Contract, explains: bool) -> str:
+def client_source(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     types = [
         _interface("InputRecord", contract.input_fields, "An input record."),
@@ -134,4 +134,4 @@ def _interface(name: str, fields: tuple[Field, ...], doc: str, first: list[str] 
     return "\n".join([f"/** {doc} */", f"export interface {name} {{", *lines, "}"])
 
 
-LANGUAGE = Language("typescript", ".ts", write)
+LANGUAGE = Language("typescript", ".ts", client_source)

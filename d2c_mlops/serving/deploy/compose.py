@@ -10,7 +10,7 @@ import yaml
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, DeployTarget, header, unpinned
 from d2c_mlops.serving.deploy.alerts import rules
 from d2c_mlops.serving.deploy.dashboard import dashboard
-from d2c_mlops.serving.deploy.project import recipe
+from d2c_mlops.serving.deploy.project import project_containerfile
 from d2c_mlops.serving.package.container.containerfile import USER
 
 POSTGRES, PROMETHEUS, GRAFANA = "postgres:17", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
@@ -108,7 +108,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
     return made | {
         "grafana/dashboards/services.json": dashboard(),
         "postgres/databases.sql": databases,
-        "project.Containerfile": recipe(plan),
+        "project.Containerfile": project_containerfile(plan),
     }
 
 
@@ -131,7 +131,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "volumes": ["postgres:/var/lib/postgresql/data", "./postgres:/docker-entrypoint-initdb.d:ro"],
                 "healthcheck": {"test": ["CMD-SHELL", "pg_isready -U d2c -d ledger"], "interval": "5s", "retries": 12},
                 "ports": published_port("POSTGRES", 5432),
-                **_limits(1.0, 1024),
+                **_resource_limits(1.0, 1024),
             },
             "mlflow": {
                 **project_service,
@@ -140,7 +140,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "depends_on": up,
                 "ports": published_port("MLFLOW", 5000),
                 **stored,
-                **_limits(1.0, 2048),  # four workers and those of its jobs went beyond 1.5 GB
+                **_resource_limits(1.0, 2048),  # four workers and those of its jobs went beyond 1.5 GB
             },
             "scheduler": {
                 **project_service,
@@ -156,7 +156,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "stop_grace_period": "5m",
                 "volumes": ["store:/store", "state:/state"],
                 "secrets": ["ledger", *(["keys"] if plan.deciding else []), *plan.secrets],
-                **_limits(2.0, 4096),
+                **_resource_limits(2.0, 4096),
             },
             image_name(plan): service(plan),
             **({"decisions": decisions(plan.deciding, project_service, up)} if plan.deciding else {}),
@@ -165,7 +165,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "command": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.retention.time=90d"],
                 "volumes": ["./prometheus:/etc/prometheus:ro", "prometheus:/prometheus"],
                 "ports": published_port("PROMETHEUS", 9090),
-                **_limits(0.5, 512),
+                **_resource_limits(0.5, 512),
             },
             "alertmanager": {
                 "image": ALERTMANAGER,
@@ -173,7 +173,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "secrets": ["alerts"],
                 "volumes": ["./alertmanager:/etc/alertmanager:ro", "alertmanager:/alertmanager"],
                 "ports": published_port("ALERTMANAGER", 9093),
-                **_limits(0.2, 128),
+                **_resource_limits(0.2, 128),
             },
             "grafana": {
                 "image": GRAFANA,
@@ -181,11 +181,11 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "secrets": ["grafana"],
                 "volumes": ["./grafana:/etc/grafana/provisioning:ro", "grafana:/var/lib/grafana"],
                 "ports": published_port("GRAFANA", 3001, 3000),
-                **_limits(0.5, 512),
+                **_resource_limits(0.5, 512),
             },
         },
         "volumes": {name: {} for name in ("postgres", "store", "state", "prometheus", "alertmanager", "grafana")},
-        "secrets": {name: {"file": f"./secrets/{'keys.json' if name == 'keys' else name}"} for name in _secrets(plan)},
+        "secrets": {name: {"file": f"./secrets/{'keys.json' if name == 'keys' else name}"} for name in _secret_names(plan)},
     }  # fmt: skip
 
 
@@ -215,26 +215,28 @@ def service(plan: DeployPlan) -> dict[str, Any]:
             "timeout": "3s",
             "start_period": "30s",
         },
-        **_limits(plan.size.cpu, round(plan.size.memory_mb * 1.5)),
+        **_resource_limits(plan.size.cpu, round(plan.size.memory_mb * 1.5)),
     }
 
 
-def decisions(deciding: DecisionServicePlan, project_service: dict[str, Any], up: dict[str, Any]) -> dict[str, Any]:
+def decisions(
+    decision_plan: DecisionServicePlan, project_service: dict[str, Any], depends_on: dict[str, Any]
+) -> dict[str, Any]:
     """Return the decision service, which also collects, proposes and applies decisions."""
-    ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{deciding.port}/readyz', timeout=5)"
+    ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{decision_plan.port}/readyz', timeout=5)"
     return {
         **project_service,
-        "command": ["d2c", "decisions", "serve", "--host", "0.0.0.0", "--port", str(deciding.port)],  # noqa: S104 - in a container
+        "command": ["d2c", "decisions", "serve", "--host", "0.0.0.0", "--port", str(decision_plan.port)],  # noqa: S104 - in a container
         "environment": {
             "D2C_STORE": "/store",
             "D2C_LEDGER_URL_FILE": "/run/secrets/ledger",
             "D2C_SERVICE_STATE": "/state",
             "D2C_SERVICE_KEYS": "/run/secrets/keys",
         },
-        "depends_on": up,
+        "depends_on": depends_on,
         "volumes": ["store:/store", "state:/state"],
-        "secrets": ["ledger", "keys", *deciding.links, *deciding.secrets],
-        "ports": published_port("DECISIONS", deciding.port),
+        "secrets": ["ledger", "keys", *decision_plan.links, *decision_plan.secrets],
+        "ports": published_port("DECISIONS", decision_plan.port),
         "stop_grace_period": "1m",
         "healthcheck": {
             "test": ["CMD", "python3", "-c", ready],
@@ -242,7 +244,7 @@ def decisions(deciding: DecisionServicePlan, project_service: dict[str, Any], up
             "timeout": "6s",
             "start_period": "30s",
         },
-        **_limits(0.5, 1024),
+        **_resource_limits(0.5, 1024),
     }
 
 
@@ -255,13 +257,13 @@ def alertmanager() -> dict[str, Any]:
     }
 
 
-def _secrets(plan: DeployPlan) -> list[str]:
+def _secret_names(plan: DeployPlan) -> list[str]:
     """Return the secrets of all services, each once."""
     deciding = (*plan.deciding.links, *plan.deciding.secrets) if plan.deciding else ()
     return list(dict.fromkeys(("postgres", "ledger", "grafana", "log", "keys", "alerts", *deciding, *plan.secrets)))
 
 
-def _limits(cpus: float, memory_mb: int) -> dict[str, Any]:
+def _resource_limits(cpus: float, memory_mb: int) -> dict[str, Any]:
     return {
         "restart": "unless-stopped",
         "deploy": {"resources": {"limits": {"cpus": f"{cpus:g}", "memory": f"{memory_mb}M"}}},

@@ -52,11 +52,11 @@ class _Plain(yaml.SafeDumper):  # type: ignore[misc]
         return True
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _literal_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Plain.add_representer(str, _text)
+_Plain.add_representer(str, _literal_text)
 
 
 def files(plan: DeployPlan) -> dict[str, str]:
@@ -78,31 +78,31 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
             "D2C_STORE": "${{ vars.D2C_STORE || 'd2c_store' }}",
         },
         "jobs": {
-            "test": _job(plan, 20, [
+            "test": _workflow_job(plan, 20, [
                 {"run": TESTS},
-                {"name": "Contract is compatible with callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger()},
+                {"name": "Contract is compatible with callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger_service()},
             ]),
-            "image": image(plan),
+            "image": image_build_job(plan),
             "staging": stage("staging", "image", plan, []),
             "production": stage("production", "staging", plan, [
                 {
                     "name": "Roll out to 10 % of the keys",
                     "if": "needs.image.outputs.challenger == 'true'",
-                    "run": reach(plan),
-                    "env": _ledger(),
+                    "run": rollout_start_commands(plan),
+                    "env": _ledger_service(),
                 },
             ]),
         },
     }  # fmt: skip
 
 
-def reach(plan: DeployPlan) -> str:
+def rollout_start_commands(plan: DeployPlan) -> str:
     """Return the commands that start the rollout at 10 % of the keys and wait until every replica follows."""
     chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
     return REACH.format(map=rollout_volume(plan.model), annotation=STAGE, chosen=chosen)
 
 
-def image(plan: DeployPlan) -> dict[str, Any]:
+def image_build_job(plan: DeployPlan) -> dict[str, Any]:
     """Return the job that builds the Bento and its image and uploads the bill of materials."""
     host = registry(plan.image)
     github = host == "ghcr.io"
@@ -117,9 +117,9 @@ def image(plan: DeployPlan) -> dict[str, Any]:
             "name": "Package a newer version as challenger in shadow mode",
             "id": "rollout",
             "run": CHALLENGER,
-            "env": _ledger(),
+            "env": _ledger_service(),
         },
-        {"id": "package", "run": PACKAGE, "env": _ledger()},
+        {"id": "package", "run": PACKAGE, "env": _ledger_service()},
         {"run": 'docker push "$IMAGE"'},
         {
             "uses": "actions/upload-artifact@v4",
@@ -131,7 +131,7 @@ def image(plan: DeployPlan) -> dict[str, Any]:
         "challenger": "${{ steps.rollout.outputs.challenger }}",
         "files": "${{ steps.package.outputs.files }}",
     }
-    return _job(plan, 45, steps, needs=["test"], **job_options)
+    return _workflow_job(plan, 45, steps, needs=["test"], **job_options)
 
 
 def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,11 +140,11 @@ def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, An
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
     steps: list[dict[str, Any]] = [
         {"run": KUBECONFIG, "env": {"KUBECONFIG_DATA": "${{ secrets.KUBECONFIG }}"}},
-        {"run": write, "env": _ledger() | {"FILES": "${{ needs.image.outputs.files }}"}},
+        {"run": write, "env": _ledger_service() | {"FILES": "${{ needs.image.outputs.files }}"}},
         {
             "name": "Write the rollout state before replicas start",
             "run": 'd2c rollout "$MODEL" --to kubernetes > manifests/rollout.yaml',
-            "env": _ledger(),
+            "env": _ledger_service(),
         },
         {"run": f"kubectl apply -f manifests && kubectl rollout status statefulset/{plan.slug} --timeout=10m"},
         {
@@ -155,22 +155,22 @@ def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, An
         *next_step,
     ]
     earlier = ["image"] if before == "image" else ["image", before]
-    return _job(plan, 30, steps, needs=earlier, environment=name)
+    return _workflow_job(plan, 30, steps, needs=earlier, environment=name)
 
 
-def repository(image: str) -> str:
+def repository(image_build_job: str) -> str:
     """Return an image's name without its tag."""
-    head, slash, last = image.rpartition("/")
+    head, slash, last = image_build_job.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
-def registry(image: str) -> str:
+def registry(image_build_job: str) -> str:
     """Return the registry of an image name; a first part that is not a host means Docker Hub."""
-    first, slash, _ = repository(image).partition("/")
+    first, slash, _ = repository(image_build_job).partition("/")
     return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
 
 
-def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **job_options: Any) -> dict[str, Any]:
+def _workflow_job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **job_options: Any) -> dict[str, Any]:
     cached = {"cache": "pip"} if REQUIREMENTS in plan.project else {}  # the action fails without this file
     first = [
         CHECKOUT,
@@ -180,7 +180,7 @@ def _job(plan: DeployPlan, minutes: int, steps: list[dict[str, Any]], **job_opti
     return {**job_options, "runs-on": "ubuntu-latest", "timeout-minutes": minutes, "steps": [*first, *steps]}
 
 
-def _ledger() -> dict[str, str]:
+def _ledger_service() -> dict[str, str]:
     return {name: f"${{{{ secrets.{name} }}}}" for name in ("D2C_LEDGER_URL", "D2C_TRACKING_URI")}
 
 

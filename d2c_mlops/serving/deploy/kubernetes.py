@@ -32,12 +32,12 @@ STAGE = "d2c/stage"  # annotation that names a step of a rollout
 def files(plan: DeployPlan) -> dict[str, str]:
     """Return the manifests by file name."""
     manifests = {
-        "statefulset.yaml": stateful(plan),
+        "statefulset.yaml": stateful_set(plan),
         "service.yaml": service(plan),
         "autoscaler.yaml": autoscaler(plan),
-        "disruption.yaml": disruption(plan),
+        "disruption.yaml": disruption_budget(plan),
         "network.yaml": network(plan),
-        "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(plan), "automountServiceAccountToken": False},
+        "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": object_metadata(plan), "automountServiceAccountToken": False},
     }  # fmt: skip
     texts = {
         name: header([*(line.replace("{keys}", plan.keys) for line in SAID), plan.sized])
@@ -47,7 +47,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
     operated = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": meta(plan),
+        "metadata": object_metadata(plan),
         "spec": rules(plan),
     }
     for name, resource in (("alerts", rules(plan)), ("rule", operated)):
@@ -55,7 +55,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
     return texts
 
 
-def meta(plan: DeployPlan) -> dict[str, Any]:
+def object_metadata(plan: DeployPlan) -> dict[str, Any]:
     """Return a name with its labels."""
     return {"name": plan.slug, "labels": labels(plan) | {"app.kubernetes.io/version": str(plan.version)}}
 
@@ -75,7 +75,7 @@ def rollout_volume(model: str) -> str:
     return f"{slug(model)}-rollout"
 
 
-def rollout(now: Rollout) -> str:
+def rollout_config_map(now: Rollout) -> str:
     """Return the ConfigMap with the rollout state; replicas follow it without a restart."""
     chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
     rollout_comment = [
@@ -94,7 +94,7 @@ def rollout(now: Rollout) -> str:
     return "".join(f"# {line}\n" for line in lines) + "\n" + body
 
 
-def stateful(plan: DeployPlan) -> dict[str, Any]:
+def stateful_set(plan: DeployPlan) -> dict[str, Any]:
     """Return the StatefulSet: each replica has its own volume for the prediction log, so that no acknowledged line is lost with a pod."""
     annotations = {
         "prometheus.io/scrape": "true",
@@ -104,7 +104,7 @@ def stateful(plan: DeployPlan) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": meta(plan),
+        "metadata": object_metadata(plan),
         "spec": {
             "serviceName": plan.slug,  # the autoscaler sets the number of replicas; a number here would reset it with each apply
             "podManagementPolicy": "Parallel",
@@ -202,7 +202,7 @@ def service(plan: DeployPlan) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": meta(plan),
+        "metadata": object_metadata(plan),
         "spec": {"selector": labels(plan), "ports": ports},
     }
 
@@ -213,7 +213,7 @@ def autoscaler(plan: DeployPlan) -> dict[str, Any]:
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": meta(plan),
+        "metadata": object_metadata(plan),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": plan.slug},
             "minReplicas": plan.size.least,
@@ -224,10 +224,10 @@ def autoscaler(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def disruption(plan: DeployPlan) -> dict[str, Any]:
+def disruption_budget(plan: DeployPlan) -> dict[str, Any]:
     """Return the PodDisruptionBudget."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(plan)}}
-    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(plan), "spec": spec}
+    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": object_metadata(plan), "spec": spec}
 
 
 def network(plan: DeployPlan) -> dict[str, Any]:
@@ -236,17 +236,17 @@ def network(plan: DeployPlan) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": meta(plan),
+        "metadata": object_metadata(plan),
         "spec": {
             "podSelector": {"matchLabels": labels(plan)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [{"podSelector": {}}, marked], "ports": [{"port": plan.port}]}],
-            "egress": traces(plan),
+            "egress": trace_egress_rules(plan),
         },
     }
 
 
-def traces(plan: DeployPlan) -> list[dict[str, Any]]:
+def trace_egress_rules(plan: DeployPlan) -> list[dict[str, Any]]:
     """Return the egress rules: DNS, and the port of the trace collector where traces are on."""
     address = dict(plan.environment).get("D2C_SERVICE_TRACES")
     if not address:
@@ -257,5 +257,9 @@ def traces(plan: DeployPlan) -> list[dict[str, Any]]:
 
 
 TARGET = DeployTarget(
-    "kubernetes", "StatefulSet, Service, autoscaler, policies, alert rules", files, "kubectl apply -f {folder}", rollout
+    "kubernetes",
+    "StatefulSet, Service, autoscaler, policies, alert rules",
+    files,
+    "kubectl apply -f {folder}",
+    rollout_config_map,
 )

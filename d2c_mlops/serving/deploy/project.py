@@ -38,7 +38,7 @@ KINDS = (
 OWN = ("mode", "state", "keys", "rollout", "log_secret", "drain_seconds")  # options that the platform's files set
 
 
-def recipe(plan: DeployPlan) -> str:
+def project_containerfile(plan: DeployPlan) -> str:
     """Return the Containerfile of the project's image; layers that change least come first."""
     first = [part for part in (REQUIREMENTS, "wheels") if part in plan.project]
     install = f"RUN python3 -m pip install --no-cache-dir {pip_arguments(plan)}"
@@ -59,7 +59,7 @@ def recipe(plan: DeployPlan) -> str:
 def project_parts(settings: Settings) -> tuple[str, ...]:
     """Return the parts of the project's folder that the image contains: code, notebooks, files of KINDS that parameters name; no store, no secrets."""
     packages = (name.partition(".")[0] for name in settings.packages)
-    runs = (_folder(job.run) for job in settings.jobs.values() if job.run.endswith(".ipynb"))
+    runs = (_notebook_folder(job.run) for job in settings.jobs.values() if job.run.endswith(".ipynb"))
     named_files = (value for value in parameter_values(settings) if value.endswith(KINDS))
     part_names = dict.fromkeys(name for name in (*ALWAYS, *packages, *runs, *named_files) if _is_part(name, settings))
     return tuple(
@@ -88,7 +88,7 @@ def parameter_values(settings: Settings) -> Iterator[str]:
         yield from model.params.values()
 
 
-def _folder(notebook: str) -> str:
+def _notebook_folder(notebook: str) -> str:
     """Return the folder of a notebook, which may import modules beside it; at the top of the project the notebook itself."""
     path = PurePosixPath(notebook)
     return notebook if len(path.parts) < 2 else path.parts[0]

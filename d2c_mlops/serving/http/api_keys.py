@@ -97,7 +97,7 @@ def create(
     models: Sequence[str],
     *,
     now: datetime,
-    lasts: timedelta | None = None,
+    lifetime: timedelta | None = None,
     scopes: Sequence[str] = (ASK,),
 ) -> tuple[Key, str]:
     """Add a key and return it with its token, which is shown once and never stored.
@@ -111,7 +111,7 @@ def create(
             where=f"--scope {PROBE}",
             next=f"create two keys: `d2c keys create {name} --scope {PROBE}` and one without it",
         )
-    key, token = _new_key(name, models, now, lasts, scopes)
+    key, token = _new_key(name, models, now, lifetime, scopes)
     with _locked_keys(file) as keys:
         keys[key.id] = key
     return key, token
@@ -126,7 +126,9 @@ def revoke(file: Path, id: str, *, now: datetime) -> Key:
     return key
 
 
-def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timedelta | None = None) -> tuple[Key, str]:
+def rotate(
+    file: Path, id: str, *, now: datetime, grace: timedelta, lifetime: timedelta | None = None
+) -> tuple[Key, str]:
     """Create a successor of a key; the old key stays valid until the grace period is over or it expires.
 
     Raises UsageError for an expired or revoked key.
@@ -141,7 +143,7 @@ def rotate(file: Path, id: str, *, now: datetime, grace: timedelta, lasts: timed
         if old.expires_at is not None:
             end = min(end, datetime.fromisoformat(old.expires_at))
         keys[id] = replace(old, expires_at=end.isoformat())
-        key, token = _new_key(old.name, old.models, now, lasts, old.scopes)
+        key, token = _new_key(old.name, old.models, now, lifetime, old.scopes)
         keys[key.id] = key
     return key, token
 
@@ -159,7 +161,7 @@ class Keyring:
         self.keys: dict[str, Key] = {}
         self.damaged = False
         self.there = False  # whether a file existed: if it is empty now, every caller is refused
-        self._read()
+        self._read_keys()
 
     def requires_keys(self) -> bool:
         """Return whether callers need a key: an API key file exists or existed, even if it is empty now."""
@@ -169,7 +171,7 @@ class Keyring:
     def reload_if_changed(self) -> None:
         """Read the file when it changed; a damaged or missing file leaves the keys unchanged."""
         try:
-            self._read()
+            self._read_keys()
         except (OSError, UsageError):
             self.damaged = True
 
@@ -177,7 +179,7 @@ class Keyring:
         if time.monotonic() - self.looked > LOOK:
             self.reload_if_changed()
 
-    def _read(self) -> None:
+    def _read_keys(self) -> None:
         self.looked = time.monotonic()
         try:
             status = self.file.stat()
@@ -206,14 +208,14 @@ class Keyring:
         prefix, _, id_and_secret = token.partition("_")
         id, _, secret = id_and_secret.partition("_")
         key = self.keys.get(id)
-        expected_hash = key.sha256 if key else _hash("")
-        right = hmac.compare_digest(_hash(secret), expected_hash)
+        expected_hash = key.sha256 if key else _key_hash("")
+        right = hmac.compare_digest(_key_hash(secret), expected_hash)
         if prefix != PREFIX or key is None or not right:
             return None, "wrong key"
         state = key.state(now)
         return key, f"{state} key" if state != "active" else None
 
-    def any_for(self, model: str, now: datetime) -> bool:
+    def has_valid_key(self, model: str, now: datetime) -> bool:
         """Return whether a valid key for a model exists."""
         return any(
             ASK in key.scopes and key.permits(model) and key.state(now) == "active" for key in self.keys.values()
@@ -227,7 +229,7 @@ def refusal_reason(key: Key, model: str, scope: str) -> str | None:
     return None if scope in key.scopes or (scope == ASK and key.probes) else f"key without the scope {scope}"
 
 
-def _hash(secret: str) -> str:
+def _key_hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -240,11 +242,11 @@ def _key_to_dict(key: Key) -> dict[str, Any]:
 
 
 def _new_key(
-    name: str, models: Sequence[str], now: datetime, lasts: timedelta | None, scopes: Sequence[str]
+    name: str, models: Sequence[str], now: datetime, lifetime: timedelta | None, scopes: Sequence[str]
 ) -> tuple[Key, str]:
     id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    until = (now + lasts).isoformat() if lasts is not None else None
-    key = Key(id, name, _hash(secret), tuple(models), now.isoformat(), until, scopes=tuple(scopes))
+    until = (now + lifetime).isoformat() if lifetime is not None else None
+    key = Key(id, name, _key_hash(secret), tuple(models), now.isoformat(), until, scopes=tuple(scopes))
     return key, f"{PREFIX}_{id}_{secret}"
 
 

@@ -98,7 +98,7 @@ class IdempotencyStore:
         """
         now = time.time()
         caller = scope[scope.find(" ") + 1 :]
-        with self._open() as db, _transaction(db):
+        with self._open() as db, _one_transaction(db):
             row, own_bytes, all_bytes = _row_with_usage(db, scope, key, caller)
             if row is None or row[2] <= now - KEEP or (row[0] not in (digest, former) and not row[1]):
                 if self._remove_old_answers(db, now):
@@ -115,7 +115,7 @@ class IdempotencyStore:
             if db.execute(ANSWERED, (answer, scope, key, digest, now - KEEP)).rowcount:
                 return answer
             _store_row(db, (scope, key, digest, answer, now), now)  # never begun, or removed after its time
-            row = _row(db, scope, key)
+            row = _stored_answer(db, scope, key)
         return _is_same_request(row, digest)[1] or answer
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ def _nearly_full(folder: Path) -> bool:
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+def _one_transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Run the block in one transaction, which is committed also when the block raises Full."""
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -223,7 +223,7 @@ def _row_with_usage(
     return None if digest is None else (digest, answer, at), own_bytes or 0, all_bytes or 0
 
 
-def _row(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, float] | None:
+def _stored_answer(db: sqlite3.Connection, scope: str, key: str) -> tuple[str, bytes, float] | None:
     query = "SELECT digest, answer, at FROM answers WHERE scope = ? AND key = ?"
     row: tuple[str, bytes, float] | None = db.execute(query, (scope, key)).fetchone()
     return row

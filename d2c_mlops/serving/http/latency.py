@@ -114,20 +114,20 @@ class LoopWatchdog:
     def watching(self, call: LoopCall) -> Iterator[None]:
         """Watch an answer while the block lasts."""
         if self.thread is None or not self.thread.is_alive():  # not started, or a child of fork
-            self._start()
+            self._start_measuring()
         self.calls.add(call)
         try:
             yield
         finally:
             self.calls.discard(call)
 
-    def _start(self) -> None:
+    def _start_measuring(self) -> None:
         with self.lock:
             if self.thread is None or not self.thread.is_alive():
-                self.thread = threading.Thread(target=self._run, name="loop-watchdog", daemon=True)
+                self.thread = threading.Thread(target=self._measure_loop, name="loop-watchdog", daemon=True)
                 self.thread.start()
 
-    def _run(self) -> None:
+    def _measure_loop(self) -> None:
         wait = threading.Event().wait
         while True:
             wait(LOOK)

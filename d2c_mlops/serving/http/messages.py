@@ -107,7 +107,7 @@ class Request:
             return body
         parts, size = [], 0
         async with _ReceiveTimeout(seconds):
-            async for part in self._decompressed(message, limit):
+            async for part in self._decompress_body(message, limit):
                 size += len(part)
                 if size > limit:
                     raise HttpRefused(too_large(limit))
@@ -117,7 +117,7 @@ class Request:
     async def stream(self, limit: int, seconds: float) -> AsyncIterator[bytes]:
         """Yield the decompressed body in parts as they arrive; each part must arrive within `seconds`."""
         message = await self._first_message(seconds)
-        async for part in self._decompressed(message, limit, seconds):
+        async for part in self._decompress_body(message, limit, seconds):
             yield part
 
     async def _first_message(self, seconds: float) -> MutableMapping[str, Any]:
@@ -130,7 +130,7 @@ class Request:
         async with _ReceiveTimeout(seconds):
             return _raise_if_disconnected(await resume_coroutine(going, waits_for))
 
-    async def _decompressed(
+    async def _decompress_body(
         self, message: MutableMapping[str, Any], limit: int, seconds: float | None = None
     ) -> AsyncIterator[bytes]:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
@@ -160,7 +160,7 @@ class Request:
         if zipped is not None and not zipped.whole:
             raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
-    async def reply(self, answer: HttpAnswer, closing: bool = False) -> None:
+    async def reply(self, answer: HttpAnswer, close_connection: bool = False) -> None:
         """Send an answer, compressed when the caller accepts gzip and the body is large enough."""
         body, media = answer.body, answer.media
         headers = [(b"content-type", media.encode()), (b"x-request-id", self.id.encode())]
@@ -170,9 +170,9 @@ class Request:
         if self.probe:
             headers.append(PROBED)
         if len(body) >= PACK_FROM and GZIP.search(self.header(b"accept-encoding") or b""):
-            body = await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
+            body = await asyncio.get_running_loop().run_in_executor(None, _gzip_body, body)
             headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
-        if closing:
+        if close_connection:
             headers.append((b"connection", b"close"))
         headers.append((b"content-length", str(len(body)).encode()))
         self.sent = answer.status
@@ -222,17 +222,17 @@ def _header_name(key: str) -> bytes:
 
 
 @types.coroutine
-def resume_coroutine(going: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+def resume_coroutine(coroutine: Generator[Any, Any, Any], pending_future: Any) -> Generator[Any, Any, Any]:
     """Continue a manually started coroutine that now waits; sent values and exceptions are passed to it."""
     while True:
         try:
-            sent = yield waits_for
+            sent = yield pending_future
         except BaseException as err:
-            step = partial(going.throw, err)
+            step = partial(coroutine.throw, err)
         else:
-            step = partial(going.send, sent)
+            step = partial(coroutine.send, sent)
         try:
-            waits_for = step()
+            pending_future = step()
         except StopIteration as done:
             return done.value
 
@@ -252,9 +252,9 @@ class _Members:
     def unpack(self, part: bytes) -> Iterator[bytes]:
         """Yield the decompressed data of a part, at most UNPACK bytes at a time. Raises HttpRefused for invalid gzip or too many members."""
         for start in range(0, len(part), SLICE):
-            yield from self._slice(part[start : start + SLICE])
+            yield from self._body_slices(part[start : start + SLICE])
 
-    def _slice(self, part: bytes) -> Iterator[bytes]:
+    def _body_slices(self, part: bytes) -> Iterator[bytes]:
         unpacked = b""
         while part or len(unpacked) == UNPACK:
             if self.one.eof:
@@ -309,7 +309,7 @@ class _ReceiveTimeout:
             raise HttpRefused(slow) from None
 
 
-def _gzip(body: bytes) -> bytes:
+def _gzip_body(body: bytes) -> bytes:
     packer = zlib.compressobj(1, wbits=31)
     return packer.compress(body) + packer.flush()
 

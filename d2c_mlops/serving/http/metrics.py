@@ -14,7 +14,7 @@ class Metrics:
     """Counters and histograms of a service; children of the most frequent labels are cached."""
 
     def __init__(self) -> None:
-        counters = _counters()
+        counters = _http_counters()
         self.seconds, self.total, self.records, self.refused, self.unlogged, self.feedback = counters[:6]
         self.answers, self.failed, self.dropped, self.aborts, self.share = counters[6:]
         self.done, self.answered = cache(self._requests_counter), cache(self.records.labels)
@@ -34,7 +34,7 @@ class Metrics:
 
 
 @cache
-def _counters() -> tuple[Any, ...]:
+def _http_counters() -> tuple[Any, ...]:
     from prometheus_client import Counter, Gauge, Histogram
 
     return (

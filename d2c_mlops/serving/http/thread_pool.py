@@ -30,11 +30,11 @@ class ThreadPool:
         if (await asyncio.wait([answer], timeout=seconds))[0]:
             return answer.result()
         answer.cancel()  # the result is not read
-        self._abandon(making)
+        self._abandon_work(making)
         took = f"the prediction took more than {seconds:g} s; send fewer records per request"
         raise HttpRefused(problem(504, "Prediction timed out", took))
 
-    def _abandon(self, making: Future[Any]) -> None:
+    def _abandon_work(self, making: Future[Any]) -> None:
         if making.cancel():
             return
         self.stuck += 1

@@ -27,7 +27,7 @@ class Tracer:
             raise UsageError("OpenTelemetry is not installed", next="pip install opentelemetry-sdk") from None
         resource = Resource.create({"service.name": f"d2c.{model}", "service.version": version})
         self.provider = TracerProvider(resource=resource)
-        self.provider.add_span_processor(BatchSpanProcessor(_exporter(address)))
+        self.provider.add_span_processor(BatchSpanProcessor(_span_exporter(address)))
         self.tracer = self.provider.get_tracer("d2c_mlops")
         self.propagator = TraceContextTextMapPropagator()
 
@@ -50,7 +50,7 @@ class Tracer:
         self.provider.shutdown()
 
 
-def _exporter(address: str) -> Any:
+def _span_exporter(address: str) -> Any:
     if address == CONSOLE:
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 

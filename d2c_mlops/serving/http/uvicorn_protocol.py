@@ -80,7 +80,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         if cycle.more_body:
             super()._start_asgi_task(cycle, app)
         elif not self.transport.is_closing():
-            self._answer(cycle, app)
+            self._run_application(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Collect pieces of the body until all received data is parsed, so that a body in small chunks is copied once."""
@@ -111,25 +111,25 @@ class FastHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope["extensions"] = {WHOLE: partial(self._send, cycle)}
+        scope["extensions"] = {WHOLE: partial(self._send_at_once, cycle)}
         if trouble := _malformed_request(scope):
-            app = partial(_refuse, *trouble)
+            app = partial(_refuse_request, *trouble)
         if self.reading:  # later requests in the same packet are queued
             self.begun = cycle, app
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _answer(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _run_application(self, cycle: RequestResponseCycle, app: Any) -> None:
         context, going = copy_context(), cycle.run_asgi(app).__await__()
         try:
             waits_for = context.run(going.send, None)
         except StopIteration:
             return
-        task = self.loop.create_task(_finish_request(going, waits_for), context=context)
+        task = self.loop.create_task(_resume_request(going, waits_for), context=context)
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _send(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+    def _send_at_once(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
         """Send an answer at once and return True; False where uvicorn must send it."""
         if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
             return False
@@ -166,11 +166,11 @@ def _malformed_request(scope: Scope) -> tuple[int, str, str] | None:
     return None
 
 
-async def _refuse(status: int, title: str, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await Request(scope, receive, send).reply(problem(status, title, detail), closing=True)
+async def _refuse_request(status: int, title: str, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await Request(scope, receive, send).reply(problem(status, title, detail), close_connection=True)
 
 
-async def _finish_request(going: Generator[Any, Any, None], waits_for: Any) -> None:
+async def _resume_request(going: Generator[Any, Any, None], waits_for: Any) -> None:
     await resume_coroutine(going, waits_for)
 
 

@@ -56,17 +56,17 @@ class Reply:
 
 
 def check_service(
-    url: str, contract: Contract, version: int | None = None, key: str = "", patience: float = 10.0
+    url: str, contract: Contract, version: int | None = None, key: str = "", timeout: float = 10.0
 ) -> list[ContractCheck]:
-    """Run the checks against the service at `url` and return their results; `patience` is the time limit in seconds per call.
+    """Run the checks against the service at `url` and return their results; `timeout` is the time limit in seconds per call.
 
     Requests are probes with a synthetic key: with an API key of the scope `probe`, or on this machine while no key is
     required. Raises UsageError before any prediction where the service would count them as a real caller's.
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not a URL", next="use a URL such as https://demand.staging.example")
-    ask = _requester(url.rstrip("/"), key, patience)
-    return list(_checks(ask, contract, version, bool(key), url))
+    ask = _request_function(url.rstrip("/"), key, timeout)
+    return list(_run_checks(ask, contract, version, bool(key), url))
 
 
 def _require_probe(reply: Reply, contract: Contract, keyed: bool, url: str) -> None:
@@ -80,7 +80,7 @@ def _require_probe(reply: Reply, contract: Contract, keyed: bool, url: str) -> N
     )
 
 
-def _checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url: str) -> Iterator[ContractCheck]:
+def _run_checks(ask: Ask, contract: Contract, version: int | None, keyed: bool, url: str) -> Iterator[ContractCheck]:
     ready = ask("/readyz")
     yield ContractCheck(
         "/readyz says that the model is loaded", ready.status == 200, "" if ready.status == 200 else _detail_of(ready)
@@ -163,7 +163,7 @@ def _has_example(ask: Ask) -> bool:
     return isinstance(example, dict) and bool(example.get("records"))
 
 
-def _requester(url: str, key: str, patience: float) -> Ask:
+def _request_function(url: str, key: str, timeout: float) -> Ask:
     def ask(path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         head = {PROBING.decode(): "1", "Content-Type": "application/json", **(headers or {})}
         if key:
@@ -171,7 +171,7 @@ def _requester(url: str, key: str, patience: float) -> Ask:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url + path, data, {name: text for name, text in head.items() if text})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
                 reply_headers = {name.lower(): text for name, text in answer.headers.items()}
                 return Reply(answer.status, reply_headers.get("content-type", ""), answer.read(), reply_headers)
         except urllib.error.HTTPError as err:

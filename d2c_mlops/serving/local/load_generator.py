@@ -13,7 +13,7 @@ from d2c_mlops.errors import D2CError
 from d2c_mlops.serving.app.auth import PROBING
 
 
-async def _connection(
+async def _send_requests(
     host: str, port: int, request: bytes, until: float, durations: list[float], wrong: list[bytes]
 ) -> None:
     reader, writer = await asyncio.open_connection(host, port)
@@ -43,7 +43,7 @@ async def generate_load(
     start = time.perf_counter()
     until = start + seconds
     await asyncio.gather(
-        *(_connection(host, port, head.encode() + body, until, durations, wrong) for _ in range(connections))
+        *(_send_requests(host, port, head.encode() + body, until, durations, wrong) for _ in range(connections))
     )
     spent = time.perf_counter() - start
     durations.sort()

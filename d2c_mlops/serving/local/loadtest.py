@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import DataRefused, UsageError, child_error
 from d2c_mlops.models.core.model import EXAMPLE_FILE, Model, load
-from d2c_mlops.registry.versions import Version, files_of
+from d2c_mlops.registry.versions import Version, version_files
 from d2c_mlops.serving.batch.score import explains
 from d2c_mlops.serving.bento_files import check_bento_files
 from d2c_mlops.serving.local.server import free_port, serving
@@ -193,9 +193,9 @@ def _model_and_example(bento: Bento, version: Version, settings: Settings) -> tu
         check_bento_files(bento.folder / "src", bento.sha256)
     model = load(bento.folder / "src" / "model", settings.packages)
     record = synthetic.synthetic_record(model.contract)
-    if _accepts(model, record):
+    if _accepts_connection(model, record):
         return model, record
-    example_file = files_of(version, settings) / EXAMPLE_FILE
+    example_file = version_files(version, settings) / EXAMPLE_FILE
     if not example_file.exists():
         raise UsageError(
             f"{version.model} refuses unknown keys, and the registry has no example record for it",
@@ -205,7 +205,7 @@ def _model_and_example(bento: Bento, version: Version, settings: Settings) -> tu
     return model, json.loads(example_file.read_text(encoding="utf-8"))
 
 
-def _accepts(model: Model, record: dict[str, Any]) -> bool:
+def _accepts_connection(model: Model, record: dict[str, Any]) -> bool:
     body = json.dumps({"records": [record]}).encode()
     try:
         ServedModel(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))

@@ -22,7 +22,7 @@ from d2c_mlops.serving.bento_files import VARIABLE
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.package.bento import Bento, environment
 from d2c_mlops.serving.package.requirements import bare_environment
-from d2c_mlops.serving.paths import keys_file, service_environment
+from d2c_mlops.serving.state_paths import keys_file, service_environment
 from d2c_mlops.settings import Settings
 
 
@@ -60,7 +60,7 @@ def check_keys(model: str, settings: Settings) -> None:
     """Raise UsageError when the API keys cannot be read, or production mode has no key for the model."""
     file = keys_file(settings)
     ring = Keyring(file)
-    if settings.service.mode == "production" and not ring.any_for(model, datetime.now(UTC)):
+    if settings.service.mode == "production" and not ring.has_valid_key(model, datetime.now(UTC)):
         raise UsageError(
             f"production mode requires an API key for {model}",
             where=str(file),
@@ -75,7 +75,7 @@ def serving(
     *,
     port: int,
     host: str = "127.0.0.1",
-    patience: float = 120.0,  # seconds to wait until it is ready
+    timeout: float = 120.0,  # seconds to wait until it is ready
     workers: int | None = None,  # worker processes; from the settings when None
 ) -> Iterator[Server]:
     """Serve a Bento during the block; all its processes end with the block."""
@@ -87,7 +87,7 @@ def serving(
     command = [
         sys.executable,
         "-m",
-        "d2c_mlops.serving.local.child",
+        "d2c_mlops.serving.local.bentoml_process",
         str(bento.folder),
         "--host",
         host,
@@ -113,15 +113,15 @@ def serving(
         )
     try:
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
-        _wait(url, process, log, patience)
+        _wait_until_ready(url, process, log, timeout)
         yield Server(url, process, log)
     finally:
         stop(process)
 
 
-def stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Stop a service gracefully; kill it after `patience` seconds."""
-    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+def stop(process: subprocess.Popen[bytes], timeout: float = 10.0) -> None:
+    """Stop a service gracefully; kill it after `timeout` seconds."""
+    for number, wait in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
@@ -142,8 +142,8 @@ def ready(url: str) -> bool:
         return False
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path, patience: float) -> None:
-    limit = time.monotonic() + patience
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
+    limit = time.monotonic() + timeout
     while not ready(url):
         if process.poll() is not None or time.monotonic() > limit:
             text = log.read_text(encoding="utf-8", errors="replace")

@@ -21,7 +21,7 @@ from d2c_mlops.models.core.model import EXAMPLE_FILE
 from d2c_mlops.private_files import private_folder
 from d2c_mlops.registry.versions import Version, copy_verified_files, folder_digest, model_class
 from d2c_mlops.serving.bento_files import LIST as FILES
-from d2c_mlops.serving.bento_files import check_bento_files, digest, file_digests, packed_digests
+from d2c_mlops.serving.bento_files import check_bento_files, file_digests, file_list_digest, packed_digests
 from d2c_mlops.serving.package.requirements import bare_environment, pinned_requirements
 from d2c_mlops.serving.predict.older_contracts import FILE as OLDER_FILE
 from d2c_mlops.serving.predict.older_contracts import FOLDER as OLDER
@@ -100,7 +100,7 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
             if described is not None:
                 (context / name).write_text(json.dumps(_version_metadata(described), indent=1), encoding="utf-8")
         files = packed_digests(_copied_digests(version, context))
-        bento = Bento(tag, folder, made=False, sha256=digest(files))
+        bento = Bento(tag, folder, made=False, sha256=file_list_digest(files))
         if (folder / "bento.yaml").exists():
             check_bento_files(folder / "src", bento.sha256)
             return bento
@@ -134,7 +134,7 @@ def image_files(version: Version, image: str, settings: Settings) -> str:
     for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda file_: -file_.stat().st_mtime):
         listed = file.parent / "src" / FILES
         if json.loads(file.read_text(encoding="utf-8"))["tag"] == image and listed.exists():
-            return digest(listed.read_bytes())
+            return file_list_digest(listed.read_bytes())
     return ""
 
 

@@ -59,7 +59,12 @@ def pinned_requirements(context: Path) -> list[str]:
             next="keep its class in the package, or end its support: sunset.MAJOR = DAY in the model's section of settings.ini",
         )
     owners = packages_distributions()
-    roots = {_key(owner) for module in modules for owner in owners.get(module, ()) if _key(owner) != "d2c-mlops"}
+    roots = {
+        _requirement_key(owner)
+        for module in modules
+        for owner in owners.get(module, ())
+        if _requirement_key(owner) != "d2c-mlops"
+    }
     distributions = transitive_versions(roots)
     wrong = [name for name in FORBIDDEN if name in distributions]
     if wrong:
@@ -85,7 +90,7 @@ def transitive_versions(roots: Iterable[str]) -> dict[str, str]:
     versions: dict[str, str] = {}
     todo = list(roots)
     while todo:
-        name = _key(todo.pop())
+        name = _requirement_key(todo.pop())
         if name in versions:
             continue
         try:
@@ -101,5 +106,5 @@ def transitive_versions(roots: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _key(name: str) -> str:
+def _requirement_key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

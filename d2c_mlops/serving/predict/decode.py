@@ -24,24 +24,24 @@ class DecodedRecords(Sequence[dict[str, Any]]):
         self._read = read
 
     @cached_property
-    def _dicts(self) -> list[dict[str, Any]]:
+    def _as_dicts(self) -> list[dict[str, Any]]:
         return list(map(asdict, self._read))
 
     @cached_property
-    def _columns(self) -> dict[str, tuple[Any, ...]]:
+    def _column_types(self) -> dict[str, tuple[Any, ...]]:
         names = self._read[0].__struct_fields__
         return dict(zip(names, zip(*map(astuple, self._read), strict=True), strict=True))
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return the values of a field, None where a record has none."""
-        values = self._columns.get(name)
+        values = self._column_types.get(name)
         return (None,) * len(self) if values is None else values
 
     def __len__(self) -> int:
         return len(self._read)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._dicts)
+        return iter(self._as_dicts)
 
     @overload
     def __getitem__(self, place: int) -> dict[str, Any]: ...
@@ -50,7 +50,7 @@ class DecodedRecords(Sequence[dict[str, Any]]):
     def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
 
     def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        return self._dicts[place]
+        return self._as_dicts[place]
 
 
 class Reader:

@@ -102,7 +102,7 @@ def parse_feedback(body: bytes, id: str, served: ServedModel, request: Request, 
             why = "the keys of this model are personal data and are not logged: send prediction_id"
             raise HttpRefused(problem(422, "Feedback by key is not supported", why))
     reason, value = getattr(feedback, "reason", None), getattr(feedback, "value", None)
-    version = served.version_about(decoded_id, feedback.key)
+    version = served.version_of_feedback(decoded_id, feedback.key)
     values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": feedback.at or now,
               "prediction_id": feedback.prediction_id, "key": key, "action": feedback.action,
               "reason": reason, "value": value, "caller": request.caller, "request_id": request.id}  # fmt: skip

@@ -91,7 +91,7 @@ def path_without_major(request: Request, served: Callable[[], ServedModel], majo
     return path
 
 
-def packages_of(home: Path) -> list[str] | None:
+def bento_packages(home: Path) -> list[str] | None:
     """Return the packages and modules in a Bento's folder, to which class paths are restricted; None outside a Bento."""
     if not (home / "version.json").exists():
         return None
@@ -100,7 +100,7 @@ def packages_of(home: Path) -> list[str] | None:
 
 def load_model(folder: Path) -> Model:
     """Load a model; one with an older major version than its class keeps the contract that it was saved with."""
-    model = load(folder, packages_of(HOME))
+    model = load(folder, bento_packages(HOME))
     contract = contract_from_dict(json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))["contract"])
     if contract.major != model.contract.major:
         model.contract = contract  # type: ignore[misc]

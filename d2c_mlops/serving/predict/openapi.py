@@ -91,7 +91,7 @@ def document(served: ServedModel) -> dict[str, Any]:
         "security": [{"bearer": []}, {"header": []}, {}],
         "paths": {
             **{path: {"post": operation} for path, operation in asks.items()},
-            "/feedback": {"post": _feedback()},
+            "/feedback": {"post": _feedback_path()},
             "/contract": {"get": _get_operation("contract", "Inputs and outputs of the model, with units")},
             "/schema.json": {
                 "get": _get_operation(
@@ -116,9 +116,9 @@ def document(served: ServedModel) -> dict[str, Any]:
                     if served.explains
                     else {}
                 ),
-                "Request": _request(most),
-                "Response": _response("Prediction"),
-                **({"Explained": _response("ExplainedPrediction")} if served.explains else {}),
+                "Request": _request_body(most),
+                "Response": _json_response("Prediction"),
+                **({"Explained": _json_response("ExplainedPrediction")} if served.explains else {}),
                 "Feedback": feedback.schema(),
                 "FeedbackTaken": closed_object({"feedback_id": {"type": "string"}}),
                 "Problem": problem_schema(),
@@ -140,11 +140,11 @@ def json_schema(served: ServedModel) -> dict[str, Any]:
         "$defs": {name: _to_json_schema(schema) for name, schema in sides.items()},
         "$ref": "#/$defs/Record",
         "name": served.name,
-        "routes": _routes(served),
+        "routes": _service_routes(served),
     }
 
 
-def _routes(served: ServedModel) -> list[dict[str, Any]]:
+def _service_routes(served: ServedModel) -> list[dict[str, Any]]:
     """Return the routes in the format of BentoML's /schema.json.
 
     Its clients drop fields that an inline schema does not list; behind a reference a record is sent unchanged, and the service
@@ -187,7 +187,7 @@ def contract_page(served: ServedModel, base: str) -> str:
     body = json.dumps({"records": [served.example]}, ensure_ascii=False)
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
     tables = "".join(
-        f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_rows(fields)}</table>"
+        f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_row_limit_text(fields)}</table>"
         for title, fields in (("Inputs", contract.input_fields), ("Outputs", contract.output_fields))
     )
     links = " · ".join(f'<a href="{p}">{p}</a>' for p in ("contract", "openapi.json", "metrics", "readyz"))
@@ -201,7 +201,7 @@ def contract_page(served: ServedModel, base: str) -> str:
     )
 
 
-def _rows(fields: tuple[Field, ...]) -> str:
+def _row_limit_text(fields: tuple[Field, ...]) -> str:
     cells = [(f.name, f.kind + (" or null" if f.nullable else ""), f.unit or "", f.description) for f in fields]
     return "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
 
@@ -221,7 +221,7 @@ def _predict_operation(name: str, summary: str, example: Any, answer: str = "Res
         "operationId": name,
         "summary": summary,
         "description": f"Send `{NDJSON}` to stream any number of records. {lines}.",
-        "parameters": [_idempotency()],
+        "parameters": [_idempotency_parameter()],
         "requestBody": {"required": True, "content": media},
         "responses": {
             "200": {"description": "One prediction per record, in order", "headers": headers,
@@ -231,11 +231,11 @@ def _predict_operation(name: str, summary: str, example: Any, answer: str = "Res
     }  # fmt: skip
 
 
-def _feedback() -> dict[str, Any]:
+def _feedback_path() -> dict[str, Any]:
     return {
         "operationId": "feedback",
         "summary": "Send feedback on a prediction, or its outcome",
-        "parameters": [_idempotency()],
+        "parameters": [_idempotency_parameter()],
         "requestBody": {"required": True, "content": _json_content("Feedback")},
         "responses": {
             "200": {
@@ -248,7 +248,7 @@ def _feedback() -> dict[str, Any]:
     }
 
 
-def _idempotency() -> dict[str, Any]:
+def _idempotency_parameter() -> dict[str, Any]:
     description = "A request repeated with the same key and body gets the same answer for a day and is processed once"
     schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
     return {"name": "Idempotency-Key", "in": "header", "required": False, "description": description, "schema": schema}
@@ -279,12 +279,12 @@ def closed_object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _request(most: int) -> dict[str, Any]:
+def _request_body(most: int) -> dict[str, Any]:
     listed = {"type": "array", "minItems": 1, "maxItems": most, "items": {"$ref": "#/components/schemas/Record"}}
     return closed_object({"records": listed})
 
 
-def _response(of: str) -> dict[str, Any]:
+def _json_response(of: str) -> dict[str, Any]:
     answers = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
     return closed_object(
         {

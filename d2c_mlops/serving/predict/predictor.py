@@ -167,11 +167,11 @@ class ServedModel:
             raise InvalidPredictions(
                 f"{self.name} returned {len(outputs)} predictions for {len(records)} records, {len(row_reasons or ())} with reasons"
             )
-        self._fits(records, outputs)
+        self._prediction_check(records, outputs)
         return outputs, row_reasons
 
     @cached_property
-    def _fits(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
+    def _prediction_check(self) -> Callable[[Sequence[dict[str, Any]], list[dict[str, Any]]], None]:
         """Function that raises InvalidPredictions for predictions in the wrong order or with missing values."""
         contract = self.model.contract
         nullable = {field.name: field.nullable for field in contract.output_fields}
@@ -193,15 +193,15 @@ class ServedModel:
         return fits
 
     def predict(
-        self, body: bytes, batch: str, reasons: bool = False, about: dict[str, Any] | None = None
+        self, body: bytes, batch: str, reasons: bool = False, log_metadata: dict[str, Any] | None = None
     ) -> PredictionBatch:
-        """Return the answer to a request's body, with log lines where `about` has metadata to log."""
+        """Return the answer to a request's body, with log lines where `log_metadata` has metadata to log."""
         records, sent = self.parse(body)
         result = self.predict_batch(batch, records, reasons)
         result.body = orjson.dumps({**self.head, "predictions": self.predictions(result)})
-        if about is not None:
+        if log_metadata is not None:
             result.sent = sent
-            result.lines = self.lines(result, about)
+            result.lines = self.lines(result, log_metadata)
         return result
 
     def predict_batch(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> PredictionBatch:
@@ -243,7 +243,7 @@ class ServedModel:
         return rows
 
     def lines(
-        self, result: PredictionBatch, about: dict[str, Any], indexes: Sequence[int] | None = None
+        self, result: PredictionBatch, log_metadata: dict[str, Any], indexes: Sequence[int] | None = None
     ) -> list[bytes]:
         """Return log lines of an answer, at most LINE records each, personal fields hashed or dropped."""
         log_lines, mask = [], self.mask
@@ -258,7 +258,7 @@ class ServedModel:
                 "id": result.token or result.batch,
                 "first": where[0],
                 **self.head,
-                **about,
+                **log_metadata,
                 "key": self.key,
                 "inputs": orjson.Fragment(sent_text) if sent_text else mask(inputs) if mask else inputs,
                 "outputs": mask(outputs) if mask else outputs,
@@ -279,11 +279,11 @@ class ServedModel:
         return ((self.label, "champion", len(result.records)),)
 
     @property
-    def for_probes(self) -> ServedModel:
+    def probe_predictor(self) -> ServedModel:
         """The predictor for probes, without counting."""
         return self
 
-    def version_about(self, decoded_id: PredictionId | None, key: str | None) -> int:
+    def version_of_feedback(self, decoded_id: PredictionId | None, key: str | None) -> int:
         """Return the version that feedback refers to, by the prediction's id, else by the key."""
         return self.version
 

@@ -56,7 +56,7 @@ def text_matching(pattern: str, field: Field) -> Any:
         _warn()
         return field.sample()
     try:
-        text = "".join(_texts(patterns.parse(pattern)))
+        text = "".join(_candidate_texts(patterns.parse(pattern)))
     except (KeyError, ValueError, TypeError, RecursionError, re.error):
         return field.sample()
     fits = re.fullmatch(pattern, text) and (field.max_length is None or len(text) <= field.max_length)
@@ -68,11 +68,11 @@ def _warn() -> None:
     LOG.warning("re._parser is missing in this Python: keys of probes do not follow the pattern of their field")
 
 
-def _texts(parsed: Any) -> list[str]:
-    return [_text(kind, value) for kind, value in parsed]
+def _candidate_texts(parsed: Any) -> list[str]:
+    return [_pattern_text(kind, value) for kind, value in parsed]
 
 
-def _text(kind: Any, value: Any) -> str:
+def _pattern_text(kind: Any, value: Any) -> str:
     """Return a text for one part of a parsed pattern. Raises KeyError for an unknown part."""
     if kind is codes.LITERAL:
         return chr(value)
@@ -82,11 +82,11 @@ def _text(kind: Any, value: Any) -> str:
         return _character_of(value)
     if kind in (codes.MAX_REPEAT, codes.MIN_REPEAT):
         least, most, inner = value
-        return "".join(_texts(inner)) * int(max(least, min(1, most)))
+        return "".join(_candidate_texts(inner)) * int(max(least, min(1, most)))
     if kind is codes.SUBPATTERN:
-        return "".join(_texts(value[-1]))
+        return "".join(_candidate_texts(value[-1]))
     if kind is codes.BRANCH:
-        return "".join(_texts(value[1][0]))
+        return "".join(_candidate_texts(value[1][0]))
     if kind is codes.AT:
         return ""
     raise KeyError(kind)
@@ -97,7 +97,7 @@ def _character_of(value: Any) -> str:
     kind, argument = value[0]
     if kind is codes.NEGATE:
         candidates = "x0-_ .A"
-        negated = re.compile(f"[{''.join(_escaped(part) for part in value[1:])}]")
+        negated = re.compile(f"[{''.join(_escape_character(part) for part in value[1:])}]")
         return next(character for character in candidates if not negated.fullmatch(character))
     if kind is codes.LITERAL:
         return chr(argument)
@@ -106,7 +106,7 @@ def _character_of(value: Any) -> str:
     return str(classes[argument])
 
 
-def _escaped(part: Any) -> str:
+def _escape_character(part: Any) -> str:
     kind, argument = part
     if kind is codes.LITERAL:
         return re.escape(chr(argument))

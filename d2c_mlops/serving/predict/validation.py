@@ -53,7 +53,7 @@ class Validation:
             if err.error_count() <= LISTED:
                 raise
             self._check_names("body", body)
-            raise _shortened(self._faults(body)) from None
+            raise _limit_errors(self._body_errors(body)) from None
         return [record.__dict__ for record in read.records]
 
     def record(self, line: bytes) -> dict[str, Any]:
@@ -68,34 +68,34 @@ class Validation:
         try:
             self._names[kind].decode(data)
         except (MsgspecError, UnicodeDecodeError, RecursionError) as err:
-            raise _shortened(iter([_fault(str(err))])) from None
+            raise _limit_errors(iter([_error_of_msgspec(str(err))])) from None
 
-    def _faults(self, body: bytes) -> Iterator[InitErrorDetails]:
+    def _body_errors(self, body: bytes) -> Iterator[InitErrorDetails]:
         """Yield the errors of a body's records in order."""
         for index, part in enumerate(self._parts.decode(body).records):
             try:
                 self._line.validate_json(bytes(part), strict=True)
             except ValidationError as err:
                 for error in err.errors(include_url=False, include_input=False, include_context=False):
-                    yield _detail(error["type"], error["msg"], ("records", index, *error["loc"]))
+                    yield _error_detail(error["type"], error["msg"], ("records", index, *error["loc"]))
 
 
-def _shortened(faults: Iterator[InitErrorDetails]) -> ValidationError:
+def _limit_errors(faults: Iterator[InitErrorDetails]) -> ValidationError:
     """Return an error limited to LISTED entries, with a note that there may be more."""
-    listed = [*islice(faults, LISTED), _detail("more", MORE, ())]
+    listed = [*islice(faults, LISTED), _error_detail("more", MORE, ())]
     return ValidationError.from_exception_data("PredictRequest", listed, input_type="json")
 
 
-def _fault(text: str) -> InitErrorDetails:
+def _error_of_msgspec(text: str) -> InitErrorDetails:
     """Return an error of msgspec, with pydantic's message for an unknown field."""
     match: Any = PLACED.fullmatch(text)
     place = () if match[2] is None else ("records", int(match[2]))
     if unknown := UNKNOWN.fullmatch(match[1]):
-        return _detail("extra_forbidden", "Extra inputs are not permitted", (*place, unknown[1]))
-    return _detail("json_invalid", match[1], (*place, *([match[3]] if match[3] else ())))
+        return _error_detail("extra_forbidden", "Extra inputs are not permitted", (*place, unknown[1]))
+    return _error_detail("json_invalid", match[1], (*place, *([match[3]] if match[3] else ())))
 
 
-def _detail(kind: str, message: str, place: tuple[int | str, ...]) -> InitErrorDetails:
+def _error_detail(kind: str, message: str, place: tuple[int | str, ...]) -> InitErrorDetails:
     """Return an error whose message is not interpreted as a template."""
     error = PydanticCustomError(kind, "{text}", {"text": message})
     return InitErrorDetails(type=error, loc=place, input=None)

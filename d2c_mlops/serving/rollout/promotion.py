@@ -16,7 +16,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion
 from d2c_mlops.registry.promotions import judge_and_promote, revert_promotion
-from d2c_mlops.serving.rollout.history import current_event, current_rollout, history, state_file_of
+from d2c_mlops.serving.rollout.rollout_history import current_event, current_rollout, history, state_file_of
 from d2c_mlops.serving.rollout.state_file import Rollout, write_state
 from d2c_mlops.settings import Settings
 

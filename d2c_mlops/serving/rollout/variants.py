@@ -24,8 +24,8 @@ from d2c_mlops.serving.predict.decode import Reader
 from d2c_mlops.serving.predict.prediction_ids import PredictionId
 from d2c_mlops.serving.predict.predictor import PredictionBatch, ServedModel
 from d2c_mlops.serving.predict.validation import Validation
-from d2c_mlops.serving.rollout.counters import RolloutCounters
 from d2c_mlops.serving.rollout.state_file import Rollout
+from d2c_mlops.serving.rollout.variant_counters import RolloutCounters
 
 TRIES = 32  # calls to find the records on which a challenger fails
 WAITING = 20_000  # records in the shadow's queue; further ones are dropped and counted
@@ -98,7 +98,7 @@ class VariantPair(ServedModel):
         return self.champion.openapi_json
 
     @cached_property
-    def for_probes(self) -> ServedModel:
+    def probe_predictor(self) -> ServedModel:
         """The predictor for probes: the same versions without counting."""
         return replace(self, counted=False)
 
@@ -254,7 +254,7 @@ class ShareRollout(VariantPair):
         return rows
 
     def lines(
-        self, result: PredictionBatch, about: dict[str, Any], indexes: Sequence[int] | None = None
+        self, result: PredictionBatch, log_metadata: dict[str, Any], indexes: Sequence[int] | None = None
     ) -> list[bytes]:
         """Return log lines: of the champion's predictions, then of the challenger's."""
         chosen = result.challenged or [False] * len(result.records)
@@ -270,7 +270,10 @@ class ShareRollout(VariantPair):
             batch = challenger_batch_id(result.batch, self.challenger.version) if theirs else result.batch
             part = PredictionBatch(batch, [result.records[i] for i in rows], [result.outputs[i] for i in rows], why)
             part.ids = [result.ids[i] for i in rows]
-            metadata, where = {**about, "variant": self._version_marks[theirs]["variant"]}, [places[i] for i in rows]
+            metadata, where = (
+                {**log_metadata, "variant": self._version_marks[theirs]["variant"]},
+                [places[i] for i in rows],
+            )
             log_lines += (
                 self.challenger.lines(part, metadata, where) if theirs else super().lines(part, metadata, where)
             )
@@ -281,7 +284,7 @@ class ShareRollout(VariantPair):
         both = ((self.label, "champion", len(result.records) - theirs), (self.challenger.label, "challenger", theirs))
         return [count for count in both if count[2]]
 
-    def version_about(self, decoded_id: PredictionId | None, key: str | None) -> int:
+    def version_of_feedback(self, decoded_id: PredictionId | None, key: str | None) -> int:
         """Return the version that feedback refers to, by the prediction's id, else by the key."""
         if decoded_id is not None:
             return decoded_id.challenger or self.version
@@ -344,23 +347,29 @@ class ShadowRollout(VariantPair):
     write: Callable[[list[bytes]], None] | None = None
 
     @cached_property
-    def for_probes(self) -> ServedModel:
+    def probe_predictor(self) -> ServedModel:
         """The predictor for probes: the champion, without counting and without shadow."""
-        return self.champion.for_probes
+        return self.champion.probe_predictor
 
     def predict_batch(self, batch: str, records: Sequence[dict[str, Any]], reasons: bool) -> PredictionBatch:
         return PredictionBatch(batch, records, *self.ask_champion(records, reasons))
 
     def shadow(
-        self, result: PredictionBatch, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None = None
+        self,
+        result: PredictionBatch,
+        log_metadata: dict[str, Any] | None,
+        reasons: bool,
+        indexes: Sequence[int] | None = None,
     ) -> None:
         """Queue records for the challenger after the champion's answer is sent."""
         assert self.shadows is not None
-        if not self.shadows.put(len(result.records), partial(self._answer, result, about, reasons, indexes)):
+        if not self.shadows.put(
+            len(result.records), partial(self._shadow_answer, result, log_metadata, reasons, indexes)
+        ):
             self.metrics.dropped.labels(self.name, self.challenger.label).inc(len(result.records))
 
-    def _answer(
-        self, result: PredictionBatch, about: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None
+    def _shadow_answer(
+        self, result: PredictionBatch, log_metadata: dict[str, Any] | None, reasons: bool, indexes: Sequence[int] | None
     ) -> None:
         try:
             outputs, why = self.ask_challenger(result.records, reasons)
@@ -368,12 +377,12 @@ class ShadowRollout(VariantPair):
             self.failed(len(result.records), err)
             return
         self.metrics.records.labels(self.name, self.challenger.label, "shadow").inc(len(result.records))
-        if about is not None and self.write is not None:
+        if log_metadata is not None and self.write is not None:
             batch = f"{result.token or result.batch}.{self.challenger.version}s"
             part = PredictionBatch(
                 batch, result.records, outputs, why, token=batch
             )  # never sent to a caller, so no feedback is accepted
-            metadata = {**about, "at": datetime.now(UTC), "variant": "shadow"}
+            metadata = {**log_metadata, "at": datetime.now(UTC), "variant": "shadow"}
             self.write(self.challenger.lines(part, metadata, indexes))
 
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
-from d2c_mlops.convert.check.check import check, examine
+from d2c_mlops.convert.check.check import apply_all_rules, check
+from d2c_mlops.convert.check.finding_report import Report
 from d2c_mlops.convert.check.magic_commands import d2c
-from d2c_mlops.convert.check.report import Report
-from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.convert.source.finding import SEVERITIES
 from d2c_mlops.errors import UsageError
 
@@ -273,7 +273,7 @@ _CELL = st.fixed_dictionaries(
 @given(cells=st.lists(_CELL | _JUNK, max_size=5), metadata=_JUNK, nbformat=st.sampled_from([3, 4, "4", None]))
 def test_no_notebook_crashes_the_check(cells: list[Any], metadata: Any, nbformat: Any) -> None:
     raw = json.dumps({"cells": cells, "metadata": metadata, "nbformat": nbformat}).encode()
-    found = examine(subject_of(raw, Path("random.ipynb"), None))
+    found = apply_all_rules(read_subject(raw, Path("random.ipynb"), None))
     assert all(one.severity in SEVERITIES for one in found)
     assert not [one.message for one in found if one.rule == "D2C999"]
     report = Report(("random.ipynb",), found)
@@ -284,7 +284,7 @@ def test_no_notebook_crashes_the_check(cells: list[Any], metadata: Any, nbformat
 @pytest.mark.parametrize("share", range(0, 100, 7))
 def test_a_notebook_cut_anywhere_is_a_finding(share: int) -> None:
     raw = (HERE / "churn_2019.ipynb").read_bytes()
-    found = examine(subject_of(raw[: len(raw) * share // 100], Path("cut.ipynb"), None))
+    found = apply_all_rules(read_subject(raw[: len(raw) * share // 100], Path("cut.ipynb"), None))
     assert [one.rule for one in found] == ["D2C000"]
 
 
@@ -297,4 +297,6 @@ def test_deep_and_huge_sources_are_survived() -> None:
         "a" + ".b" * 5000,
     ):
         raw = json.dumps({"cells": [{"cell_type": "code", "source": source}], "nbformat": 4}).encode()
-        assert not [one.message for one in examine(subject_of(raw, Path("deep.ipynb"), None)) if one.rule == "D2C999"]
+        assert not [
+            one.message for one in apply_all_rules(read_subject(raw, Path("deep.ipynb"), None)) if one.rule == "D2C999"
+        ]

@@ -8,10 +8,10 @@ import pytest
 
 from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, every_change, installed_version
 from d2c_mlops.convert.check.apply_fixes import apply_fixes
-from d2c_mlops.convert.check.check import examine
+from d2c_mlops.convert.check.check import apply_all_rules
 from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
 from d2c_mlops.convert.check.rules.library_changes import changes
-from d2c_mlops.convert.check.secret_scan import luhn, masked, personal_in, secrets_in
+from d2c_mlops.convert.check.secret_scan import find_personal_data, find_secrets, has_valid_luhn_digit, masked
 from d2c_mlops.convert.source.environment import distribution_of
 from d2c_mlops.convert.source.notebook import Notebook, code_cell
 
@@ -38,7 +38,7 @@ def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiCha
     hits = [hit for hit, found in changes(subject) if found is change]
     assert hits
     if hits[0].edits:
-        findings = [one for one in examine(subject) if one.edits]
+        findings = [one for one in apply_all_rules(subject) if one.edits]
         sources, applied = apply_fixes(subject.notebook.cells, findings)
         assert applied, "the edit could not be applied"
         after = Subject(Notebook(Path("x.ipynb"), (code_cell(0, sources[0]),), "python", "", 4))
@@ -47,10 +47,12 @@ def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiCha
 
 def test_pandas_names_are_known_on_objects_of_which_nothing_else_is() -> None:
     source = "t = make()\nt = t.append({'a': 1}, ignore_index=True)\nfor k, v in t.iteritems():\n    t.ix[k]\nt.groupby('a')['b', 'c'].sum()"
-    found = {(one.rule, one.line) for one in examine(Subject(example(source).notebook())) if one.severity == "error"}
+    found = {
+        (one.rule, one.line) for one in apply_all_rules(Subject(example(source).notebook())) if one.severity == "error"
+    }
     assert {("D2C501", 2), ("D2C501", 3), ("D2C501", 4), ("D2C514", 5)} <= found
     quiet = "rows = make()\nrows.append(1)\nclass A:\n    def items(self):\n        return rows.append"
-    assert "D2C501" not in {one.rule for one in examine(Subject(example(quiet).notebook()))}
+    assert "D2C501" not in {one.rule for one in apply_all_rules(Subject(example(quiet).notebook()))}
 
 
 def _lookup(path: str) -> bool:
@@ -113,7 +115,7 @@ def test_what_is_said_to_be_gone_is_gone_from_the_installed_version(change: ApiC
     ],
 )
 def test_secrets_are_found_and_never_shown(line: str) -> None:
-    found = list(secrets_in(line))
+    found = list(find_secrets(line))
     assert found
     for one in found:
         assert one.masked.endswith("********") and len(one.masked) <= 11
@@ -136,17 +138,17 @@ def test_secrets_are_found_and_never_shown(line: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_secret_is_left_alone(line: str) -> None:
-    assert list(secrets_in(line)) == []
+    assert list(find_secrets(line)) == []
 
 
 def test_people_are_found_by_mail_phone_and_card() -> None:
     text = "jana.weiss@mailhaus.de, +49 30 901820, 4111 1111 1111 1111"
-    assert [one.what for one in personal_in(text)] == [
+    assert [one.what for one in find_personal_data(text)] == [
         "e-mail address",
         "telephone number",
         "payment card number",
     ]
-    assert all("jana" not in one.masked and "4111" not in one.masked for one in personal_in(text))
+    assert all("jana" not in one.masked and "4111" not in one.masked for one in find_personal_data(text))
 
 
 @pytest.mark.parametrize(
@@ -161,11 +163,15 @@ def test_people_are_found_by_mail_phone_and_card() -> None:
     ],
 )
 def test_numbers_and_role_addresses_are_no_people(text: str) -> None:
-    assert list(personal_in(text)) == []
+    assert list(find_personal_data(text)) == []
 
 
 def test_the_check_digit_of_a_card_counts() -> None:
-    assert luhn("4111111111111111") and not luhn("4111111111111112") and not luhn("0000000000000000")
+    assert (
+        has_valid_luhn_digit("4111111111111111")
+        and not has_valid_luhn_digit("4111111111111112")
+        and not has_valid_luhn_digit("0000000000000000")
+    )
     assert masked("abc") == "********" and masked("a" * 20).startswith("aaa*")
 
 
@@ -176,5 +182,8 @@ def test_the_check_digit_of_a_card_counts() -> None:
      ("%%bash\ncp a \\\n  b", ""), ("!cp a b; ls", "D2C111"), ("!echo 'a; b'", ""), ("x = !ls; pwd", "D2C111"), ("!cp a b;", "")],
 )  # fmt: skip
 def test_what_ends_nothing_and_what_hides_a_failure_is_found(cell: str, found: str) -> None:
-    hits = {one.rule for one in examine(Subject(example(f"rows = 1\n{cell}" if "rows" in cell else cell).notebook()))}
+    hits = {
+        one.rule
+        for one in apply_all_rules(Subject(example(f"rows = 1\n{cell}" if "rows" in cell else cell).notebook()))
+    }
     assert hits & {"D2C110", "D2C111"} == ({found} if found else set())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.convert.check.check import rules
-from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.convert.run.local_packages import find_local
 from d2c_mlops.convert.source.environment import _submodule_file
 from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
@@ -33,7 +33,7 @@ CELLS = [
 def test_rules_take_names_that_no_file_can_have_for_absent_files(source: str, tmp_path: Path) -> None:
     cell = {"cell_type": "code", "metadata": {}, "source": source, "id": "a", "outputs": [], "execution_count": None}
     book = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
-    subject = subject_of(book, tmp_path / "a.ipynb", tmp_path)
+    subject = read_subject(book, tmp_path / "a.ipynb", tmp_path)
     hits = {rule.id: list(rule.check(subject)) for rule in rules()}
     assert (
         hits["D2C401"]

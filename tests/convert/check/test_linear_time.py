@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.check.check import examine
-from d2c_mlops.convert.check.rule import subject_of
+from d2c_mlops.convert.check.check import apply_all_rules
+from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.convert.check.rules.exit_status import _QUOTED, _STRICT
 from d2c_mlops.convert.check.rules.modules import _INSTALL
 from d2c_mlops.convert.check.rules.pandas3 import _TEXT_COLUMN
@@ -20,12 +20,12 @@ from d2c_mlops.convert.repair.fixes.python2 import python_3_line
 from d2c_mlops.convert.repair.fixes.session_state import _MISMATCH
 from d2c_mlops.convert.source.magics import split_magics
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.source.sections import sectioned, title_of
-from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _lines
+from d2c_mlops.convert.source.sections import section_title, split_section_titles
+from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _text_lines
 from d2c_mlops.data.ingestion.joining import plain_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
 from d2c_mlops.data.sources.fetch import without_password
-from d2c_mlops.formulas import no_formula, with_formula
+from d2c_mlops.formulas import escape_formula, unescape_formula
 from d2c_mlops.models.lead_scoring.wording import plain_label
 from d2c_mlops.runs.execution.cell_output import CONTROL
 from d2c_mlops.runs.execution.page_body import without_external_resources
@@ -115,11 +115,11 @@ def test_what_asks_for_help_and_what_is_assigned_is_still_found() -> None:
 )
 def test_a_notebook_is_checked_in_time_by_its_length(monkeypatch: pytest.MonkeyPatch, seed: str, kind: str) -> None:
     monkeypatch.setattr("d2c_mlops.convert.check.linter.start", lambda book: None)
-    monkeypatch.setattr("d2c_mlops.convert.check.linter.findings", lambda lint: [])
-    examine(subject_of(notebook(seed * 20, kind), Path("a.ipynb"), Path()))  # what rules need is loaded once
+    monkeypatch.setattr("d2c_mlops.convert.check.linter.read_ruff_findings", lambda lint: [])
+    apply_all_rules(read_subject(notebook(seed * 20, kind), Path("a.ipynb"), Path()))  # what rules need is loaded once
 
     def checked(text: str) -> object:
-        return examine(subject_of(notebook(text, kind), Path("a.ipynb"), Path()))
+        return apply_all_rules(read_subject(notebook(text, kind), Path("a.ipynb"), Path()))
 
     assert grows(checked, seed, length=4_000) < 8
 
@@ -129,11 +129,11 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "results": (lambda text: _NOT_RESULTS.sub(" ", text), "<", ""),
     "shapes": (lambda text: _NOT_RESULTS.sub(" ", text), "shape=(", ""),
     "figures": (_FIGURE.findall, "1", "x"),
-    "styles": (_lines, "<style", ""),
-    "blanks of a table": (_lines, " ", "<table"),
-    "frame of a section": (title_of, "#", "!"),
-    "title of a section": (title_of, "# a- ", "!"),
-    "number in a frame": (sectioned, "#1 ", "\n####\n"),
+    "styles": (_text_lines, "<style", ""),
+    "blanks of a table": (_text_lines, " ", "<table"),
+    "frame of a section": (section_title, "#", "!"),
+    "title of a section": (section_title, "# a- ", "!"),
+    "number in a frame": (split_section_titles, "#1 ", "\n####\n"),
     "quoted in a shell": (lambda text: _QUOTED.sub("", text), "$(", ""),
     "lines of a script": (_STRICT.search, "\n", "x"),
     "columns of text": (_TEXT_COLUMN.search, "\n", "x"),
@@ -158,8 +158,8 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "steps of a build": (STEP.match, "STEP 1/1]                              ", "\n"),
     "blanks of a step": (lambda text: STEP.match(f"STEP 1/1]{text}"), " ", "\n"),
     "blanks of a stage": (lambda text: STEP.match(f"[stage{text}"), " ", ""),
-    "a cell that begins like a formula": (no_formula, " \u00a0", ""),
-    "a cell of apostrophes": (with_formula, "'", " "),
+    "a cell that begins like a formula": (escape_formula, " \u00a0", ""),
+    "a cell of apostrophes": (unescape_formula, "'", " "),
     "options of an address": (without_password, "https://a?b&", ""),
     "users of an address": (lambda text: without_password(f"https://{text}"), "a@", ""),
     "hosts": (lambda text: known_host(text.encode(), ()), "[::1]", ""),
@@ -185,7 +185,7 @@ def test_patterns_find_what_they_found() -> None:
     ] == [True] * 5 + [False] * 4
     assert CONTROL.split("a\r\r\nb\rc\r\nd") == ["a", "\r\r\n", "b", "\r", "c", "\r\n", "d"]
     assert _FIGURE.findall("1 -2.5 3. 4e-5 x6 7y") == ["1", "-2.5", "3.", "4e-5"]
-    assert _lines("<style>td {a: 1}</style><table>\n<tr>\n 1 </tr>\n<tr> 2</tr></table>") == [
+    assert _text_lines("<style>td {a: 1}</style><table>\n<tr>\n 1 </tr>\n<tr> 2</tr></table>") == [
         "<table> <tr> 1 ",
         " <tr> 2",
         "</table>",
@@ -211,4 +211,4 @@ def test_patterns_find_what_they_found() -> None:
     step = STEP.match("#12 [stage-1 3/7] : RUN pip install")
     assert step is not None and step.groups() == ("3", "7", "RUN pip install")
     assert STEP.match("STEP 2/5: COPY a b").groups() == ("2", "5", "COPY a b")
-    assert title_of("# --- 2. Features ---") == "Features" and title_of("##### Model #####") == "Model"
+    assert section_title("# --- 2. Features ---") == "Features" and section_title("##### Model #####") == "Model"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.plan.record_entry import learned_column
+from d2c_mlops.convert.plan.record_entry import row_dependent_column
 
 rng = np.random.default_rng(11)
 SHOP = pd.DataFrame({
@@ -46,7 +46,7 @@ def test_customers_who_are_numbered_as_the_rows_are_have_rows_of_their_own(tmp_p
     orders = SHOP.assign(customer=np.arange(200) % 40)
     orders.to_csv(tmp_path / "orders.csv", index=False)
     make = lambda: RAW["one row for each customer"](pd.read_csv(tmp_path / "orders.csv"))  # noqa: E731
-    assert learned_column(make, {}, ["customer", "sum", "n"]) == ""
+    assert row_dependent_column(make, {}, ["customer", "sum", "n"]) == ""
 
 
 @pytest.fixture
@@ -59,21 +59,21 @@ def file(tmp_path: Path) -> Path:
 def test_a_column_that_depends_on_other_rows_is_named(column: str, file: Path) -> None:
     change = LEARNED[column]
     used = list(change(SHOP).columns)
-    assert learned_column(lambda: change(pd.read_csv(file)), {}, used) == column
-    assert learned_column(lambda: change(pd.read_csv(file)), {}, [name for name in used if name != column]) == ""
+    assert row_dependent_column(lambda: change(pd.read_csv(file)), {}, used) == column
+    assert row_dependent_column(lambda: change(pd.read_csv(file)), {}, [name for name in used if name != column]) == ""
 
 
 @pytest.mark.parametrize("what", RAW)
 def test_what_rests_on_its_own_row_is_raw(what: str, file: Path) -> None:
     change = RAW[what]
-    assert learned_column(lambda: change(pd.read_csv(file)), {}, list(change(SHOP).columns)) == ""
+    assert row_dependent_column(lambda: change(pd.read_csv(file)), {}, list(change(SHOP).columns)) == ""
 
 
 def test_readers_are_known_by_other_names_and_left_as_they_were(file: Path) -> None:
     space: dict[str, object] = {"read_csv": pd.read_csv}
     before = pd.read_csv
     make = lambda: LEARNED["number"](space["read_csv"](file))  # type: ignore[operator] # noqa: E731
-    assert learned_column(make, space, ["number"]) == "number"
+    assert row_dependent_column(make, space, ["number"]) == "number"
     assert pd.read_csv is before and space["read_csv"] is before
 
 
@@ -81,4 +81,4 @@ def test_a_table_that_is_looked_up_is_read_whole(file: Path) -> None:
     places = file.with_name("places.csv")
     pd.DataFrame({"city": ["Ulm", "Kiel", "Bonn", "Rom"], "people": [1, 2, 3, 4]}).to_csv(places, index=False)
     make = lambda: pd.read_csv(file).merge(pd.read_csv(places), on="city", how="left")  # noqa: E731
-    assert learned_column(make, {}, ["people", "spend"]) == ""
+    assert row_dependent_column(make, {}, ["people", "spend"]) == ""

@@ -12,7 +12,7 @@ import pytest
 
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.plan.model_plan import ModelChoice, model_choices
-from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.plan import plan_notebook
 from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.run.evaluation_overlap import overlap_share, record_fits, regression_rows
 from d2c_mlops.convert.source.notebook import read_notebook
@@ -78,7 +78,7 @@ def chosen(folder: Path, *cells: str) -> ModelChoice:
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate((IMPORTS, SPLIT, *cells))]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    plan = read(read_notebook(path))
+    plan = plan_notebook(read_notebook(path))
     found = model_choices(plan, blocks(plan))
     assert not isinstance(found, str), found
     return found[0]

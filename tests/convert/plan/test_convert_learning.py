@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.convert.conversion_report import served_text
-from d2c_mlops.convert.plan.plan import Plan, read
-from d2c_mlops.convert.plan.recorded_functions import functions_of, served_sources
-from d2c_mlops.convert.plan.row_dependence import advice, learning_sites
-from d2c_mlops.convert.run.feature_agreement import Disagreement, check_agreement, rare_first
+from d2c_mlops.convert.conversion_report import feature_agreement_text
+from d2c_mlops.convert.plan.plan import Plan, plan_notebook
+from d2c_mlops.convert.plan.recorded_functions import replay_function_sources, replayed_functions
+from d2c_mlops.convert.plan.row_dependence import learning_sites, row_dependence_advice
+from d2c_mlops.convert.run.feature_agreement import Disagreement, check_agreement, rare_rows_first
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.models.converted.recorded_steps import Learned
 
@@ -43,7 +43,7 @@ def planned(folder: Path, *cells: str) -> Plan:
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate(cells)]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return read(read_notebook(path))
+    return plan_notebook(read_notebook(path))
 
 
 LEARNING = {
@@ -159,11 +159,11 @@ LEARNING = {
 def ways(tmp_path: Path, source: str) -> tuple[Any, Any]:
     """The author's function, and the one that takes what was learned."""
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
-    functions = functions_of(plan, inner=True)
+    functions = replayed_functions(plan, rewrite_learning=True)
     space: dict[str, Any] = {"Learned": Learned}
     body = "\n".join(line for line in IMPORTS.split("\n") if "read_csv" not in line)
     exec(f"{body}\n{source}", space)
-    for text in served_sources(f"{functions.served['f']}(shop)", plan, functions):
+    for text in replay_function_sources(f"{functions.served['f']}(shop)", plan, functions):
         exec(text, space)
     return space["f"], space[functions.served["f"]]
 
@@ -179,7 +179,7 @@ def test_a_function_that_learns_gives_a_record_its_features_of_the_whole_table(w
     trained = prepare(SHOP)
     assert np.allclose(np.asarray(trained, float), np.asarray(own(SHOP.copy()), float), equal_nan=True)
     learned.learning = False
-    found = check_agreement(prepare, SHOP, prepare(SHOP), pairs=30)
+    found = check_agreement(prepare, SHOP, prepare(SHOP), pair_count=30)
     assert (found.rows, found.singles) == (40, 40) and found.pairs == 30
     with pytest.raises(
         (Disagreement, ValueError, IndexError, KeyError)
@@ -208,7 +208,7 @@ def test_what_cannot_be_learned_once_is_named_with_its_cell_and_line(what: str, 
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
     found = learning_sites([line for line in plan.lines if line.statement.cell == 2], plan)
     assert any(named in each.what and each.cell == 2 and each.line >= 2 for each in found), found
-    assert "cell 2, line" in advice(found) and "fit it once" in advice(found)
+    assert "cell 2, line" in row_dependence_advice(found) and "fit it once" in row_dependence_advice(found)
 
 
 def test_what_answers_row_by_row_learns_nothing(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_what_answers_row_by_row_learns_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
     assert learning_sites(plan.lines, plan) == []
-    assert functions_of(plan, inner=True).served == {}
+    assert replayed_functions(plan, rewrite_learning=True).served == {}
 
 
 FIGURES = {
@@ -269,19 +269,19 @@ def test_a_column_that_follows_the_number_of_the_row_fails_the_check() -> None:
     (5000, 2000, 500, False), (40, 40, 500, False), (1, 1, 0, False), (5000, 1999, 500, True), (40, 40, 499, True),
 ])  # fmt: skip
 def test_a_check_that_stopped_early_says_so(rows: int, singles: int, pairs: int, early: bool) -> None:
-    told = served_text({"rows": rows, "singles": singles, "pairs": pairs, "rare": 1})
+    told = feature_agreement_text({"rows": rows, "singles": singles, "pairs": pairs, "rare": 1})
     assert ("reached its time limit" in told) == early
     assert f"{singles:,} of {rows:,} single-record requests" in told
 
 
 def test_rare_values_and_nulls_are_asked_first() -> None:
-    order, rare = rare_first(SHOP[["age", "city"]])
+    order, rare = rare_rows_first(SHOP[["age", "city"]])
     first = SHOP.iloc[order[:rare]]
     assert sorted(order) == list(range(40))
     assert (SHOP["city"] == "Rom").sum() == (first["city"] == "Rom").sum() > 0
     wide = SHOP.assign(age=SHOP["age"].where(SHOP.index != 30, np.nan))
     wide.loc[wide.index != 30, "age"] = 30.0
-    assert rare_first(wide[["age", "bought"]])[0][0] == 30
+    assert rare_rows_first(wide[["age", "bought"]])[0][0] == 30
 
 
 @pytest.mark.parametrize(("size", "rest", "same"), [

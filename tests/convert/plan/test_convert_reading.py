@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.plan.data_flow import data_flow_report, to_text
-from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.plan import plan_notebook
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.settings import Settings
@@ -19,7 +19,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def found(name: str) -> dict:
-    return data_flow_report(read(read_notebook(NOTEBOOKS / f"{name}.ipynb")))
+    return data_flow_report(plan_notebook(read_notebook(NOTEBOOKS / f"{name}.ipynb")))
 
 
 def test_a_cell_is_told_with_what_it_reads_and_defines():
@@ -69,7 +69,7 @@ def test_the_refused_cell_is_the_one_that_failed_whatever_the_texts_say(tmp_path
     listed = [{"cell_type": "code", "source": text, "metadata": {}, "outputs": []} for text in cells]
     path.write_text(json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
     with pytest.raises(DataRefused) as refused:
-        read(read_notebook(path))
+        plan_notebook(read_notebook(path))
     assert refused.value.cell == number
     assert pickle.loads(pickle.dumps(refused.value)).cell == number  # it survives the way out of another process
     assert convert(path, name="orders", settings=Settings(root=tmp_path), run=False).refusal.cell == number

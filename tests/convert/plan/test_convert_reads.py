@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, limit_outputs, model_choices
-from d2c_mlops.convert.plan.plan import Plan, read
+from d2c_mlops.convert.plan.plan import Plan, plan_notebook
 from d2c_mlops.convert.plan.slicing import ColumnSet, NeededColumns
 from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.model_proof import _learned_from, _require_same_features
+from d2c_mlops.convert.run.model_proof import _training_records, check_features_equal
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.source.source_edits import with_return
 from d2c_mlops.convert.write.charter import charter_source
-from d2c_mlops.convert.write.document import join_short_cells, notebook_cells
-from d2c_mlops.convert.write.functions import call_source
-from d2c_mlops.convert.write.model import model_sources
+from d2c_mlops.convert.write.model_source import model_sources
+from d2c_mlops.convert.write.notebook_document import join_short_cells, notebook_cells
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.parameters import extract_parameters
 from d2c_mlops.convert.write.shared_steps import share_equal_steps
+from d2c_mlops.convert.write.step_functions import call_source
 
 IMPORTS = """import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def plan_of(*cells: str) -> tuple[Plan, list[Block], CodeParameters]:
         else {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
         for text in (IMPORTS, *cells)
     ]
-    plan = read(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
+    plan = plan_notebook(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
     found = blocks(plan)
     return plan, found, extract_parameters(plan, found, None, "data")
 
@@ -165,7 +165,7 @@ def test_what_an_author_function_reads_is_wanted_too() -> None:
     last = next(line for line in plan.lines if "net(df)" in line.statement.source)
     wanted = NeededColumns(plan.inference)
     wanted.want("df", ColumnSet(frozenset({"net"})))
-    wanted.before_statement(last.statement, last.facts)
+    wanted.step_back_over(last.statement, last.facts)
     assert "rate" in wanted.columns
 
 
@@ -192,7 +192,7 @@ def test_a_slice_computes_the_wanted_column_as_the_whole_program_does(program: l
     for line in reversed(plan.lines):
         if wanted.touches(line.statement, line.facts):
             kept.insert(0, line.statement.source)
-            wanted.before_statement(line.statement, line.facts)
+            wanted.step_back_over(line.statement, line.facts)
     whole: dict[str, Any] = {"pd": pd}
     part: dict[str, Any] = {"pd": pd}
     try:
@@ -391,13 +391,13 @@ def test_a_charter_asks_beside_its_fields_and_knows_its_metric() -> None:
 def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> None:
     raw = pd.DataFrame({"a": [1.0, 99.0, 3.0, 4.0]})
     whole = raw * 2
-    kept, features = _learned_from(raw, whole.drop(1).reset_index(drop=True), whole)
+    kept, features = _training_records(raw, whole.drop(1).reset_index(drop=True), whole)
     assert kept["a"].tolist() == [1.0, 3.0, 4.0] and features["a"].tolist() == [2.0, 6.0, 8.0]
-    kept, _ = _learned_from(raw, whole.drop(1).to_numpy(), whole)
+    kept, _ = _training_records(raw, whole.drop(1).to_numpy(), whole)
     assert kept.index.tolist() == [0, 2, 3]
-    _require_same_features(whole, whole.drop(1).reset_index(drop=True))
+    check_features_equal(whole, whole.drop(1).reset_index(drop=True))
     with pytest.raises(ValueError, match="differ"):
-        _require_same_features(whole, whole + 1)
+        check_features_equal(whole, whole + 1)
 
 
 def test_a_name_that_is_taken_is_told_apart_by_what_it_gives() -> None:

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import nbformat
 import pytest
 
-from d2c_mlops.convert.check.addresses import sources, without_secrets
 from d2c_mlops.convert.check.check import check
+from d2c_mlops.convert.check.notebook_urls import find_url_sources, without_secrets
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
-from d2c_mlops.convert.repair.downloads import download_fixes, fetch, safe_name
-from d2c_mlops.convert.repair.fix_registry import RepairContext, apply
+from d2c_mlops.convert.repair.downloads import download_fixes, download_urls, safe_name
+from d2c_mlops.convert.repair.fix_registry import RepairContext, apply_notebook_edits
 from d2c_mlops.convert.source.download import NotFetched, download, is_public
 from d2c_mlops.convert.source.notebook import code_cell, read_notebook
 from d2c_mlops.saved_response import saved_response, saved_url
@@ -81,7 +81,7 @@ def notebook(folder: Path, *cells: str) -> Path:
 
 def found(folder: Path, *cells: str) -> list[tuple[str, str]]:
     subject = Subject(read_notebook(notebook(folder, *cells)))
-    return [(each.url, each.refusal) for each in sources(subject)]
+    return [(each.url, each.refusal) for each in find_url_sources(subject)]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_a_private_host_is_asked_only_where_it_is_named(host: str, tmp_path: Pat
             download(url, tmp_path / "x")
     assert len(Answers.heads) == before and not list(tmp_path.iterdir())
     with pytest.raises(NotFetched, match="inside your network"):
-        download(f"http://{host}/sales.csv", tmp_path / "x", allowed=["127.0.0.1:1"])
-    done = download(f"http://{host}/sales.csv", tmp_path / "x", allowed=[host])
+        download(f"http://{host}/sales.csv", tmp_path / "x", allowed_private_hosts=["127.0.0.1:1"])
+    done = download(f"http://{host}/sales.csv", tmp_path / "x", allowed_private_hosts=[host])
     assert (done.size, (tmp_path / "x").read_bytes()) == (len(TABLE), TABLE)
 
 
@@ -122,10 +122,10 @@ def test_every_redirect_is_checked_again(host: str, tmp_path: Path) -> None:
         "ftp://1.1.1.1/x",
     ):
         with pytest.raises(NotFetched, match=r"inside your network|not http or https"):
-            download(f"http://{host}/to/{place}", tmp_path / "x", allowed=[host])
-    assert download(f"http://{host}/to//sales.csv", tmp_path / "x", allowed=[host]).size == len(TABLE)
+            download(f"http://{host}/to/{place}", tmp_path / "x", allowed_private_hosts=[host])
+    assert download(f"http://{host}/to//sales.csv", tmp_path / "x", allowed_private_hosts=[host]).size == len(TABLE)
     with pytest.raises(NotFetched, match="redirects"):
-        download(f"http://{host}/again", tmp_path / "y", allowed=[host])
+        download(f"http://{host}/again", tmp_path / "y", allowed_private_hosts=[host])
     assert [each.name for each in tmp_path.iterdir()] == ["x"]
 
 
@@ -140,7 +140,9 @@ def test_a_name_is_looked_up_once_and_all_its_numbers_count(host: str, tmp_path:
     with pytest.raises(NotFetched, match=r"mixed.example \(127.0.0.1\) is inside your network"):
         download(f"http://mixed.example:{host[10:]}/x", tmp_path / "x", lookup=lookup)
     name = f"own.example:{host[10:]}"
-    assert download(f"http://{name}/sales.csv", tmp_path / "x", allowed=[name], lookup=lookup).size == len(TABLE)
+    assert download(
+        f"http://{name}/sales.csv", tmp_path / "x", allowed_private_hosts=[name], lookup=lookup
+    ).size == len(TABLE)
     assert asked == ["mixed.example", "own.example"] and Answers.heads[-1]["Host"] == name
 
 
@@ -155,11 +157,11 @@ def test_no_credentials_and_no_proxy_of_this_machine_are_used(
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://shop:geheim@127.0.0.1:9")
-    download(f"http://{host}/sales.csv", tmp_path / "x", allowed=[host])
+    download(f"http://{host}/sales.csv", tmp_path / "x", allowed_private_hosts=[host])
     sent = Answers.heads[-1]
     assert set(sent) == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"} and "geheim" not in str(sent)
     with pytest.raises(NotFetched, match="user name or a password"):
-        download(f"http://shop:geheim@{host}/sales.csv", tmp_path / "y", allowed=[host])
+        download(f"http://shop:geheim@{host}/sales.csv", tmp_path / "y", allowed_private_hosts=[host])
 
 
 @pytest.mark.parametrize(("path", "why"), [("large", "1,000,000,000,000 bytes"), ("endless", "more than 100,000 bytes"),
@@ -167,7 +169,7 @@ def test_no_credentials_and_no_proxy_of_this_machine_are_used(
 def test_what_is_too_large_late_or_broken_leaves_nothing(host: str, path: str, why: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(NotFetched, match=why):
-        download(f"http://{host}/{path}", tmp_path / "x", allowed=[host], largest=100_000, seconds=0.5)
+        download(f"http://{host}/{path}", tmp_path / "x", allowed_private_hosts=[host], max_bytes=100_000, seconds=0.5)
     assert not list(tmp_path.iterdir()) and time.monotonic() - began < 3
 
 
@@ -257,11 +259,15 @@ def test_the_notebook_reads_the_copies(host: str, tmp_path: Path) -> None:
         f"gone = pd.read_csv('http://{host}/gone')",
     )
     context = RepairContext(read_notebook(path), DataFiles([tmp_path]))
-    done = fetch(list(sources(context.subject)), tmp_path / "got", allowed=[host], used_names=["fetched/rate.json"])
+    done = download_urls(
+        list(find_url_sources(context.subject)), tmp_path / "got", allowed=[host], used_names=["fetched/rate.json"]
+    )
     assert [bool(each.file) for each in done] == [True, True, True, True, False, True]
     assert "404" in done[4].reason and done[0].sha256 and done[0].size == len(TABLE)
     assert all((tmp_path / "got" / each.file).exists() for each in done if each.file)
-    new = apply(context.notebook, [edit for _, offer in download_fixes(context, done) for edit in offer.edits])
+    new = apply_notebook_edits(
+        context.notebook, [edit for _, offer in download_fixes(context, done) for edit in offer.edits]
+    )
     cells = [cell.source for cell in new.cells]
     assert cells[1] == "sales = pd.read_csv('fetched/sales.csv', sep=',')"
     assert (

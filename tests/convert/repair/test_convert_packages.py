@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.convert.conversion_report import page
-from d2c_mlops.convert.repair.packages import install
+from d2c_mlops.convert.repair.package_installation import install
 from d2c_mlops.convert.run.isolation import CONTAINER, PROPERTIES, modes, protection_table
 
 FAKE = '#!/bin/sh\nfor a in "$@"; do printf "%s\\n" "$a" >> "$(dirname "$0")/log"; done\npwd >> "$(dirname "$0")/log"\necho " + six==1.0" >&2\n'

@@ -10,7 +10,7 @@ import pytest
 from d2c_mlops.convert.repair.fix_registry import CellFailure
 from d2c_mlops.convert.repair.refusal_messages import failed_cell_refusal
 from d2c_mlops.convert.repair.repair_state import RepairState
-from d2c_mlops.convert.repair.repairing import copy_folder_of
+from d2c_mlops.convert.repair.repairing import copy_notebook_folder
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.source.notebook import read_notebook
 
@@ -45,7 +45,7 @@ def test_files_that_are_not_copied_are_reported_and_stay_in_the_result(tmp_path:
     state = RepairState(
         read_notebook(shop / "demand.ipynb"), tmp_path / "work", None, False, ChildLimits(1.0), texts.append
     )
-    copy_folder_of(state)
+    copy_notebook_folder(state)
     assert texts == [f"not copied from {shop}: a/b/c/d/e/f: deeper than 6 folders"]
     assert state.result("refused", None).to_dict()["left_out"] == [
         {"path": str(shop / "a/b/c/d/e/f"), "why": "deeper than 6 folders"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from d2c_mlops.convert.repair import repair_state, run_and_fix
-from d2c_mlops.convert.repair.packages import InstallResult
+from d2c_mlops.convert.repair.package_installation import InstallResult
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.repairing import repair_notebook
 from support.notebook_cells import LEARN, PLOT, SHOP

@@ -16,11 +16,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from d2c_mlops.convert.run.capture import IN_MEMORY, snapshot
 from d2c_mlops.convert.run.memory_reads import plain_json
-from d2c_mlops.convert.verify.verify import ComparedName, Snapshot, _item, _verdict
-from d2c_mlops.convert.write.document import CellSource
-from d2c_mlops.convert.write.writing import probe
+from d2c_mlops.convert.run.result_capture import IN_MEMORY, snapshot
+from d2c_mlops.convert.verify.verify import ComparedName, Snapshot, _build_verdict, _compared_name
+from d2c_mlops.convert.write.notebook_document import CellSource
+from d2c_mlops.convert.write.write_conversion import run_model_probe
 
 
 def read(value: Any) -> Snapshot:
@@ -70,8 +70,8 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
 @pytest.mark.parametrize("name", VALUES)
 def test_the_same_is_equal_and_another_differs(name: str) -> None:
     value, again, another = (read(each) for each in VALUES[name])
-    assert _item("x", 1, [value], again).status == "equal"
-    assert _item("x", 1, [value], another).status == "differs"
+    assert _compared_name("x", 1, [value], again).status == "equal"
+    assert _compared_name("x", 1, [value], another).status == "differs"
 
 
 def test_a_column_that_cannot_be_read_leaves_the_others_compared() -> None:
@@ -80,14 +80,14 @@ def test_a_column_that_cannot_be_read_leaves_the_others_compared() -> None:
 
     left, right = (read(pd.DataFrame({"a": [1, n], "b": [Thing(), Thing()]})) for n in (2, 3))
     assert left.forms["x"]["parts"][1]["t"] == "other"
-    assert _item("x", 1, [left], right).status == "differs"
+    assert _compared_name("x", 1, [left], right).status == "differs"
 
 
 @pytest.mark.parametrize(
     "value", [object(), lambda: 1, make_pipeline, (each for each in "ab"), int, np, pd.Series([object()])]
 )
 def test_what_cannot_be_read_is_not_called_equal(value: Any) -> None:
-    assert _item("x", 1, [read(value)], read(value)).status == "not compared"
+    assert _compared_name("x", 1, [read(value)], read(value)).status == "not compared"
 
 
 def test_no_python_code_of_a_value_is_called() -> None:
@@ -146,7 +146,9 @@ def test_modules_of_the_folder_do_not_stand_in_for_ours_where_cells_are_tried(tm
     for name in ("json", "d2c_mlops", "pandas", "sitecustomize", "warnings", "io"):
         (folder / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w')\nraise SystemExit\n")
     (folder / "shop.py").write_text("rows = 3\n")
-    found = probe([CellSource("code", "from shop import rows")], [], [], folder, 60.0, {}, [folder], isolation="none")
+    found = run_model_probe(
+        [CellSource("code", "from shop import rows")], [], [], folder, 60.0, {}, [folder], isolation="none"
+    )
     assert found["error"] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 
@@ -168,18 +170,20 @@ def boosters(rows: int) -> list[Any]:
 def test_models_in_the_memory_of_their_library_are_not_called_equal() -> None:
     for left, right in zip(boosters(20), boosters(40), strict=True):
         for one, two in ((left, left), (left, right)):
-            assert _item("x", 1, [read(one)], read(two)) == ComparedName("x", 1, "not compared", 0, IN_MEMORY)
+            assert _compared_name("x", 1, [read(one)], read(two)) == ComparedName("x", 1, "not compared", 0, IN_MEMORY)
 
 
 def test_a_verdict_names_the_models_that_are_not_compared() -> None:
     model, *_ = boosters(20)
-    items = [_item("x", 1, [read(one)], read(one)) for one in (model, np.arange(3.0))]
-    verdict = _verdict(items)
+    items = [_compared_name("x", 1, [read(one)], read(one)) for one in (model, np.arange(3.0))]
+    verdict = _build_verdict(items)
     assert verdict.status == "equivalent" and "not compared: x (its trees are stored" in verdict.reason
-    assert _verdict(items[:1]).status == "not comparable" and "not compared" not in _verdict(items[1:]).reason
+    assert (
+        _build_verdict(items[:1]).status == "not comparable" and "not compared" not in _build_verdict(items[1:]).reason
+    )
 
 
 def test_a_search_that_holds_such_a_model_is_compared_by_its_other_results() -> None:
     one, two = ({"best_estimator_": boosters(20)[0], "scores": scores} for scores in ([0.5, 0.25], [0.5, 0.75]))
-    assert _item("x", 1, [read(one)], read(one)) == ComparedName("x", 1, "equal", 2, "")
-    assert "scores" in _item("x", 1, [read(one)], read(two)).difference
+    assert _compared_name("x", 1, [read(one)], read(one)) == ComparedName("x", 1, "equal", 2, "")
+    assert "scores" in _compared_name("x", 1, [read(one)], read(two)).difference

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run import container_init, container_pool, containers, isolation
-from d2c_mlops.convert.run.containers import CODE, PREFIX, ContainerImage, prepared_image
+from d2c_mlops.convert.run.containers import CODE, PREFIX, ContainerImage, isolating_image
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Stopped, run_program
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.errors import UsageError
@@ -55,7 +55,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Put engines of that name first on the search path, and no others; return the file that lists their calls."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    prepared_image.cache_clear()
+    isolating_image.cache_clear()
 
     def make(*names: str, info: int = 0) -> Path:
         log = tmp_path / "calls"
@@ -68,7 +68,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield make
     container_pool.close_all()
-    prepared_image.cache_clear()
+    isolating_image.cache_clear()
 
 
 def command(folder: Path, options: tuple[str, ...] = ()) -> list[str]:
@@ -94,8 +94,8 @@ def test_the_engine_is_asked_for_isolation(tmp_path: Path, monkeypatch: pytest.M
      ("podman", "", f"{os.getuid()}:{os.getgid()}")],
 )  # fmt: skip
 def test_it_runs_as_the_user_who_converts(engine: str, info: str, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_ask", lambda *words: subprocess.CompletedProcess(words, 0, info, ""))
-    limited, plain = containers._options(engine)
+    monkeypatch.setattr(containers, "_run_engine", lambda *words: subprocess.CompletedProcess(words, 0, info, ""))
+    limited, plain = containers._candidate_options(engine)
     assert f"--user={user}" in plain and set(limited) - set(plain) == {"--memory={memory}", "--pids-limit={processes}"}
     assert ("--http-proxy=false" in plain) == (engine == "podman")
 
@@ -121,7 +121,7 @@ def test_without_an_engine_that_works_the_reasons_are_told(
 ) -> None:
     engines(*names, info=info)
     with pytest.raises(UsageError) as refused:
-        prepared_image(IMAGE)
+        isolating_image(IMAGE)
     told = str(refused.value)
     assert "neither docker nor podman works" in told and "--trust" in told
     for name in ("docker", "podman"):
@@ -132,7 +132,7 @@ def test_without_an_engine_that_works_the_reasons_are_told(
 def test_an_image_that_is_not_there_is_not_pulled(engines: Callable[..., Path], names: tuple[str, ...]) -> None:
     log = engines(*names)
     with pytest.raises(UsageError, match=r"the image other:2 is not available") as refused:
-        prepared_image("other:2")
+        isolating_image("other:2")
     assert refused.value.next.startswith(f"{names[0]} pull other:2")
     assert all(json.loads(line)[0] in ("info", "image") for line in log.read_text().splitlines())
 
@@ -154,12 +154,12 @@ def test_an_image_without_the_libraries_is_refused(
         containers, "CHECK", containers.CHECK.replace('with open("answer', 'found["open"] = []\nwith open("answer')
     )
     with pytest.raises(UsageError, match="lacks required packages: no_such_library") as refused:
-        prepared_image(IMAGE)
+        isolating_image(IMAGE)
     assert containers.BUILD in refused.value.next
 
 
 def test_other_versions_in_the_image_are_told() -> None:
-    here = tuple((name, containers._version(name)) for name in containers.LIBRARIES)
+    here = tuple((name, containers._engine_version(name)) for name in containers.LIBRARIES)
     assert ContainerImage("docker", IMAGE, (), here).differences == []
     other = tuple((name, "0.1" if name == "pandas" else version) for name, version in here if name != "scipy")
     told = ContainerImage("docker", IMAGE, (), other).differences
@@ -171,7 +171,7 @@ def trusted(engines: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Ch
     """Limits of a mode that runs through the engine, whose isolation is taken for granted."""
     engines("docker")
     monkeypatch.setattr(
-        containers, "_check", lambda trial: ({"missing": [], "open": [], "versions": {}, "python": "3"}, "")
+        containers, "_check_image", lambda trial: ({"missing": [], "open": [], "versions": {}, "python": "3"}, "")
     )
     return ChildLimits(60.0, 1 << 30, f"{PREFIX}{IMAGE}")
 
@@ -418,7 +418,7 @@ def test_another_folder_than_the_callers_is_noticed(tmp_path: Path) -> None:
         def send(self, kind: bytes, run: int, data: bytes = b"") -> None:
             sent.append(data)
 
-    container_init.executed(1, spec, Channel(), None)  # type: ignore[arg-type]
+    container_init.run_to_end(1, spec, Channel(), None)  # type: ignore[arg-type]
     assert json.loads(sent[0])["code"] == container_init.UNSEEN
 
 

@@ -12,7 +12,15 @@ from d2c_mlops.convert.run import session
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.source.notebook import read_notebook
-from d2c_mlops.convert.verify.verify import Incomparable, Runner, Snapshot, Verdict, _items, _verdict, verify
+from d2c_mlops.convert.verify.verify import (
+    Incomparable,
+    Runner,
+    Snapshot,
+    Verdict,
+    _build_verdict,
+    _compared_names,
+    verify,
+)
 from support.conversions import compared
 from support.notebooks import notebook
 
@@ -36,29 +44,29 @@ for name in os.listdir('/proc/self/fd'):
 # Sources of a child that lacks one defence, so that a forgery can be seen to succeed.
 SHARED = """
 import importlib
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def shared(*names):
     if names == ("child_control",):
         return private(*names)
     modules = [importlib.import_module("d2c_mlops.convert.run." + name) for name in names]
     return {name: value for module in modules for name, value in vars(module).items()}
-child.private = shared
+child_process.load_private_modules = shared
 """
 LATE = (
     SHARED
     + """
-from d2c_mlops.convert.run import capture
+from d2c_mlops.convert.run import result_capture
 def late(*names):
     space = shared(*names)
-    return space | {"snapshot": lambda values: capture.snapshot(values)} if "snapshot" in space else space
-child.private = late
+    return space | {"snapshot": lambda values: result_capture.snapshot(values)} if "snapshot" in space else space
+child_process.load_private_modules = late
 """
 )
 BY_METHODS = """
 import json, numpy, pandas
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def snapshot(values):
     lines, parts = [], []
     def keep(array):
@@ -78,53 +86,53 @@ def by_methods(*names):
     if "snapshot" not in space:
         return space
     return space | {"snapshot": snapshot, "plain_json": lambda value: json.dumps(value), "replaced": lambda rows: []}
-child.private = by_methods
+child_process.load_private_modules = by_methods
 """
 IN_A_MODULE = """
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def in_a_module(*names):
     space = private(*names)
-    vars(child)["tools" + names[0]] = space
+    vars(child_process)["tools" + names[0]] = space
     return space
-child.private = in_a_module
+child_process.load_private_modules = in_a_module
 """
 UNWATCHED = """
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def unwatched(*names):
     space = private(*names)
     if "forbid" in space:
         space["forbid"] = lambda: lambda event, arguments: None
     return space
-child.private = unwatched
+child_process.load_private_modules = unwatched
 """
 UNREPORTED = """
-from d2c_mlops.convert.run import child
-private = child.private
-child.private = lambda *names: (space := private(*names)) | ({"replaced": lambda rows: []} if "replaced" in space else {})
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
+child_process.load_private_modules = lambda *names: (space := private(*names)) | ({"replaced": lambda rows: []} if "replaced" in space else {})
 """
 SHELL_UNWATCHED = """
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def shell_unwatched(*names):
     space = private(*names)
     return space | {"replaced_of_shell": lambda shell, before: []} if "replaced_of_shell" in space else space
-child.private = shell_unwatched
+child_process.load_private_modules = shell_unwatched
 """
 SHELL_METHODS_UNWATCHED = """
-from d2c_mlops.convert.run import child
-private = child.private
+from d2c_mlops.convert.run import child_process
+private = child_process.load_private_modules
 def methods_unwatched(*names):
     space = private(*names)
     return space | {"watched_shell": lambda shell: ([], space["watched_shell"](shell)[1])} if "watched_shell" in space else space
-child.private = methods_unwatched
+child_process.load_private_modules = methods_unwatched
 """
 FOLDERS_FIRST = """
 import sys
 sys.path[0:0] = sys.argv[6:]
 import sitecustomize
-from d2c_mlops.convert.run import child
+from d2c_mlops.convert.run import child_process
 """
 OTHER_ENCODER = """
 import json.encoder
@@ -145,19 +153,19 @@ OTHERWISE = "\nshell.run_cell('total = 4; array = array + 6; print(total)')"
 # source before it, which lacks the defence against it.
 FORGERIES = {
     "the function that takes the snapshot": (LATE, """
-import d2c_mlops.convert.run.capture as capture
-real = capture.snapshot
-capture.snapshot = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
+import d2c_mlops.convert.run.result_capture as capture
+real = result_capture.snapshot
+result_capture.snapshot = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
     "functions that the snapshot calls": (SHARED, """
-import d2c_mlops.convert.run.capture as capture
-""" + FALSE_VALUES.format("vars(capture)")),
+import d2c_mlops.convert.run.result_capture as capture
+""" + FALSE_VALUES.format("vars(result_capture)")),
     "the code object of a function": (SHARED, """
 import types
-import d2c_mlops.convert.run.capture as capture
-capture.real = types.FunctionType(capture.snapshot.__code__, vars(capture))
+import d2c_mlops.convert.run.result_capture as capture
+result_capture.real = types.FunctionType(result_capture.snapshot.__code__, vars(result_capture))
 def forged(values):
     return real({'total': 3, 'table': DataFrame({'a': [1.0, 2.0]}), 'array': numpy_array([1.0, 2.0])})
-capture.snapshot.__code__ = forged.__code__"""),
+result_capture.snapshot.__code__ = forged.__code__"""),
     "json.dumps and numpy.savez": (BY_METHODS, """
 import json
 savez = np.savez
@@ -290,7 +298,9 @@ def verdict_on(folder: Path, forged_cell: str) -> Verdict:
             runner.run(read_notebook(notebook(folder / f"{label}.ipynb", cell)), names, label)
             for label, cell in (("true", TRUE), ("forged", forged_cell))
         ]
-        return _verdict(_items([{"original": [1], "converted": 1, "names": names[1]}], runs[:1], runs[1]))
+        return _build_verdict(
+            _compared_names([{"original": [1], "converted": 1, "names": names[1]}], runs[:1], runs[1])
+        )
     except Incomparable as why:
         return Verdict("not comparable", str(why))
 

@@ -10,8 +10,8 @@ from d2c_mlops.convert.check.check import check
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.meaning.path_values import Values
 from d2c_mlops.convert.repair import repair_state
-from d2c_mlops.convert.repair.packages import InstallResult
-from d2c_mlops.convert.run.local_packages import choose_local_packages, copy_packages, import_roots, locals_of
+from d2c_mlops.convert.repair.package_installation import InstallResult
+from d2c_mlops.convert.run.local_packages import choose_local_packages, copy_packages, import_roots, local_modules
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.runs.execution.execute import run
@@ -58,7 +58,7 @@ def test_a_package_is_found_in_the_src_folder_of_a_repository(tmp_path: Path) ->
     root = written(tmp_path / "repo", {"src/shopkit/config.py": "V = 1", "setup.py": ""})
     path = notebook(root / "notebooks" / "x.ipynb", "from shopkit.config import V")
     read = read_notebook(path)
-    assert [each.place for each in locals_of(read, import_roots(path.parent, read)).values()] == [
+    assert [each.place for each in local_modules(read, import_roots(path.parent, read)).values()] == [
         root / "src" / "shopkit"
     ]
 
@@ -67,10 +67,10 @@ def test_a_package_is_found_in_the_folder_of_the_data(tmp_path: Path) -> None:
     root = written(tmp_path / "repo", {"lib/tables.py": "import steps\nV = 1", "steps.py": "W = 2"})
     path = notebook(tmp_path / "elsewhere" / "x.ipynb", "from lib.tables import V")
     read = read_notebook(path)
-    assert list(locals_of(read, import_roots(path.parent, read, root))) == ["lib", "steps"], (
+    assert list(local_modules(read, import_roots(path.parent, read, root))) == ["lib", "steps"], (
         "and what it imports itself"
     )
-    assert not locals_of(read, import_roots(path.parent, read))
+    assert not local_modules(read, import_roots(path.parent, read))
 
 
 @pytest.mark.parametrize(("name", "files", "cells", "other"), [

@@ -12,7 +12,7 @@ from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.run import folder_copies
 from d2c_mlops.convert.run.container_pool import Folder, Lease
-from d2c_mlops.convert.run.folder_copies import Workplace, add_file, lies_below, read_result, repository_root
+from d2c_mlops.convert.run.folder_copies import Workplace, add_file, is_visible_below, read_result, repository_root
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits
 from d2c_mlops.convert.run.isolation import TRUSTED, mode_works
 from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages, find_local, import_roots
@@ -100,7 +100,7 @@ def test_modules_that_are_links_to_elsewhere_are_not_copied(here: Path, victim: 
 
 def test_a_path_that_cannot_be_resolved_lies_nowhere(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "a")
-    assert not lies_below(tmp_path / "a" / "b", [tmp_path]) and not lies_below(Path("\0"), [tmp_path])
+    assert not is_visible_below(tmp_path / "a" / "b", [tmp_path]) and not is_visible_below(Path("\0"), [tmp_path])
 
 
 # --- files that a run leaves for the converter ---
@@ -173,12 +173,12 @@ def test_contents_are_exchanged_and_the_mounted_folder_stays_the_same(tmp_path: 
     folder = Folder(tmp_path / "first")
     number = (tmp_path / "first").stat().st_ino
     (tmp_path / "first" / "out").symlink_to("/etc")
-    assert folder.take_back()
+    assert folder.move_contents_back()
     assert (tmp_path / "first" / "data.csv").read_text() == "first" and (tmp_path / "first" / "out").is_symlink()
     assert folder.path.stat().st_ino == number != (tmp_path / "first").stat().st_ino and not list(folder.path.iterdir())
     assert folder.lend(tmp_path / "second")
     assert (tmp_path / "second").stat().st_ino == number and (tmp_path / "second" / "data.csv").read_text() == "second"
-    assert folder.take_back()
+    assert folder.move_contents_back()
     folder.discard()
     assert not folder.path.exists() and (tmp_path / "second" / "data.csv").read_text() == "second"
 
@@ -191,7 +191,7 @@ def test_a_mounted_folder_that_a_run_changed_is_not_used_again(tmp_path: Path, c
         (tmp_path / "a").chmod(0o711)
     else:
         os.setxattr(tmp_path / "a", "user.state", b"1")
-    assert not folder.take_back() and folder.path == tmp_path / "a"
+    assert not folder.move_contents_back() and folder.path == tmp_path / "a"
 
 
 def test_a_mounted_folder_that_is_not_empty_is_not_lent(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_types_are_told_before_a_model_is_tried(tmp_path):
     endless = {"index": 0, "seen": "", "start": "y", "sources": ["import time\ntime.sleep(600)"], "parameters": []}
     spec, answer = tmp_path / "spec.json", tmp_path / "answer.json"
     spec.write_text(json.dumps({"cells": cells, "candidates": [endless], "overrides": {}}))
-    with subprocess.Popen([sys.executable, "-m", "d2c_mlops.convert.run.probe", spec, answer]) as child:
+    with subprocess.Popen([sys.executable, "-m", "d2c_mlops.convert.run.model_probe", spec, answer]) as child:
         until = time.monotonic() + 120
         while not answer.exists() and time.monotonic() < until and child.poll() is None:
             time.sleep(0.1)

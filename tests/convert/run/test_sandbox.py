@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, clone_folder, copy_folder, files_below, summary
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, marked, run_program
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, processes_with_mark, run_program
 from d2c_mlops.convert.run.isolation import mode_works
 from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages
 from d2c_mlops.convert.run.session import Session
@@ -121,7 +121,7 @@ def test_an_endless_cell_is_stopped_with_all_it_started(tmp_path: Path) -> None:
                         "p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\nwhile True: pass")  # fmt: skip
     assert stopped.value.ended.status == "timeout" and "time limit" in str(stopped.value)
     assert time.monotonic() - began < 30
-    assert not marked(token)
+    assert not processes_with_mark(token)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_what_was_started_ends_with_the_session(tmp_path: Path) -> None:
             1,
             "import subprocess\np = subprocess.Popen(['setsid', 'sleep', '1000'])\n!nohup sleep 1000 >/dev/null 2>&1 &",
         )
-        assert len(marked(token)) > 1
-    assert not marked(token)
+        assert len(processes_with_mark(token)) > 1
+    assert not processes_with_mark(token)
 
 
 def test_a_program_runs_to_its_end_or_its_limit(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_copy_takes_files_and_leaves_links_out_and_notebooks_behind(tmp_path: 
     (shop / "out.txt").symlink_to(tmp_path / "secret.txt")
     (shop / "round").symlink_to(shop)
     (shop / "large.bin").write_bytes(b"0" * 2000)
-    left_out = copy_folder(shop, tmp_path / "copy", largest=1000)
+    left_out = copy_folder(shop, tmp_path / "copy", max_file_bytes=1000)
     found = sorted(str(one.relative_to(tmp_path / "copy")) for one in files_below(tmp_path / "copy"))
     assert found == ["a.csv", "deep/b.csv"]
     assert {omitted.path.name: omitted.why for omitted in left_out} == {
@@ -178,8 +178,8 @@ def test_files_beyond_the_limit_are_reported_where_the_listing_stops(tmp_path: P
     for number in range(7):
         (tmp_path / f"{number}.csv").touch()
     left_out: list[LeftOut] = []
-    assert len(list(files_below(tmp_path, most=7, left_out=left_out))) == 7 and left_out == []
-    names = [file.name for file in files_below(tmp_path, most=5, left_out=left_out)]
+    assert len(list(files_below(tmp_path, max_files=7, left_out=left_out))) == 7 and left_out == []
+    names = [file.name for file in files_below(tmp_path, max_files=5, left_out=left_out)]
     assert names == ["0.csv", "1.csv", "2.csv", "3.csv", "4.csv"]
     assert left_out == [LeftOut(tmp_path / "5.csv", "this file and all after it: the limit is 5 files")]
 

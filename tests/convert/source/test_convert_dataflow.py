@@ -5,10 +5,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.meaning.columns import column_selection
+from d2c_mlops.convert.meaning.column_selection import column_selection
 from d2c_mlops.convert.meaning.inference import infer
 from d2c_mlops.convert.meaning.roles import structure
-from d2c_mlops.convert.source.dataflow import Flow, trace
+from d2c_mlops.convert.source.dataflow import Flow, trace_names
 from d2c_mlops.convert.source.notebook import Notebook, code_cell, read_notebook
 
 HERE = Path(__file__).parents[2] / "notebooks"
@@ -19,7 +19,7 @@ def notebook(*cells: str) -> Notebook:
 
 
 def flow(*cells: str) -> Flow:
-    return trace(notebook(*cells))
+    return trace_names(notebook(*cells))
 
 
 def names(*cells: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_a_function_that_calls_another_needs_its_globals_too() -> None:
 
 
 def test_globals_of_functions_are_recorded() -> None:
-    functions = trace(read_notebook(HERE / "reads_globals.ipynb")).functions
+    functions = trace_names(read_notebook(HERE / "reads_globals.ipynb")).functions
     assert {use.name for use in functions["reorder_point"].reads} >= {"demand", "lead_time_days", "service_z"}
     assert {use.name for use in functions["table"].reads} >= {"skus", "reorder_point"}
     assert flow("def f():\n    global count\n    count = 1").functions["f"].writes == ("count",)
@@ -93,9 +93,9 @@ def test_kernel_names_star_imports_and_magics_leave_no_false_alarm() -> None:
 
 
 def test_order_of_execution_is_read_from_the_counts() -> None:
-    order = trace(read_notebook(HERE / "out_of_order.ipynb")).order
+    order = trace_names(read_notebook(HERE / "out_of_order.ipynb")).order
     assert len(order.backwards) == 3 and order.gaps == 8
-    early = {(one.use.name, one.defined_in) for one in trace(read_notebook(HERE / "out_of_order.ipynb")).early}
+    early = {(one.use.name, one.defined_in) for one in trace_names(read_notebook(HERE / "out_of_order.ipynb")).early}
     assert early == {("lines", 3), ("discount", 4), ("threshold", 6)}
 
 

@@ -5,10 +5,10 @@ import json
 import nbformat.v4 as v4
 import pytest
 
-from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.plan import plan_notebook
 from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.source.sections import sectioned, title_of
+from d2c_mlops.convert.source.sections import section_title, split_section_titles
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,18 @@ from d2c_mlops.convert.source.sections import sectioned, title_of
     ],
 )
 def test_a_title_is_told_from_other_comments(comment, title):
-    assert title_of(comment) == title
+    assert section_title(comment) == title
 
 
 def test_a_box_is_a_title_and_every_line_keeps_its_place():
     source = "##########\n# Load data\n##########\n# of last year\ndf = 1"
-    assert sectioned(source) == (("Load data",), "\n\n\n# of last year\ndf = 1")
+    assert split_section_titles(source) == (("Load data",), "\n\n\n# of last year\ndf = 1")
 
 
 def test_a_cell_is_cut_at_its_titles_and_nothing_is_lost():
     cell = "# --- 1. Prices ---\nprices = [3, 1, 2]\nprices.sort()\n\n# --- 2. Total ---\n# of all shops\ntotal = sum(prices)\nprint(total)"
     document = json.dumps(v4.new_notebook(cells=[v4.new_code_cell(text) for text in (cell, "print(prices, total)")]))
-    found = blocks(read(parse_notebook(document)))
+    found = blocks(plan_notebook(parse_notebook(document)))
     assert [block.text for block in found if block.kind == "prose"] == ["## Prices", "## Total"]
     code = "\n".join(line.statement.source for block in found for line in block.lines)
     assert "# of all shops" in code

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2c_mlops.convert.plan.plan import read
+from d2c_mlops.convert.plan.plan import plan_notebook
 from d2c_mlops.convert.plan.steps import blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.write.document import join_short_cells, notebook_cells
+from d2c_mlops.convert.write.notebook_document import join_short_cells, notebook_cells
 from d2c_mlops.convert.write.parameters import extract_parameters
 
 NAMES = ("a", "b", "c", "total", "rate")
@@ -29,7 +29,7 @@ def notebook(cells: list[str]) -> bytes:
 
 
 def converted(cells: list[str]) -> list[str]:
-    plan = read(parse_notebook(notebook(cells), Path("program.ipynb")))
+    plan = plan_notebook(parse_notebook(notebook(cells), Path("program.ipynb")))
     found = blocks(plan)
     parameters = extract_parameters(plan, found, None, ".")
     out = join_short_cells(notebook_cells(plan, found, parameters, {}, "models.program"))

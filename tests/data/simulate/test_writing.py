@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.ingestion.ingest import ingest, map_tables
-from d2c_mlops.data.layouts.shopify_money import net_of
+from d2c_mlops.data.layouts.shopify_money import net_line_values
 from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.simulate.script import event
 from d2c_mlops.data.simulate.source import SimulatedSource, arguments_of
@@ -40,7 +40,7 @@ def test_the_shopify_export_is_worth_the_same_to_the_cent(shop: Shop, tmp_path: 
     paid = set(tables["orders"].dropna(subset="paid_at")["order_id"].str[1:])
 
     def worth(lines: pd.DataFrame) -> "pd.Series[float]":
-        net = net_of(lines).groupby(lines["order_id"].str[1:]).sum()
+        net = net_line_values(lines).groupby(lines["order_id"].str[1:]).sum()
         return net[net.index.isin(paid)].sort_index()
 
     left, right = worth(mapped.frames["order_lines"]), worth(tables["order_lines"])

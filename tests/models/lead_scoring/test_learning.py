@@ -12,8 +12,8 @@ from d2c_mlops.models.lead_scoring.learning import (
     Money,
     Prepared,
     Recipe,
-    asked_for,
     lead_contract,
+    leads_with_contract_fields,
     learn,
     learned_from_dict,
     learned_to_dict,
@@ -57,7 +57,7 @@ def test_a_leak_that_is_dropped_leaves_the_other_fields(leaking: pd.DataFrame, p
 
 def test_the_contract_has_an_optional_input_per_field_in_the_words_of_the_owner(prepared: Prepared) -> None:
     words = {"visits_30d": Word("visits in 30 days", "visits", more_is="better")}
-    contract = lead_contract(asked_for(prepared), words)
+    contract = lead_contract(leads_with_contract_fields(prepared), words)
     inputs = {field.name: field for field in contract.input_fields}
     visits = inputs["visits_30d"]
     assert (visits.kind, visits.unit, visits.description) == ("number", "visits", "visits in 30 days; more is better")
@@ -68,7 +68,7 @@ def test_a_score_read_from_json_answers_to_the_last_digit(prepared: Prepared) ->
     learned = learn(Recipe(paces=PACES[:1], pairs=(("source", "n_demo_7d"),)), prepared, MONEY)
     again = learned_from_dict(json.loads(json.dumps(learned_to_dict(learned))), learned.contract)
     leads = prepared.sample.frame.head(500)
-    before, after = score(learned.sheet, leads, why=True), score(again.sheet, leads, why=True)
+    before, after = score(learned.sheet, leads, with_reasons=True), score(again.sheet, leads, with_reasons=True)
     assert (before.margin == after.margin).all()
     assert before.reasons == after.reasons
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.layouts.leads import campaign
-from d2c_mlops.models.lead_scoring.additive import terms_of
+from d2c_mlops.models.lead_scoring.additive import additive_terms
 from d2c_mlops.models.lead_scoring.answers import Sheet, score, tag_with_term
 from d2c_mlops.models.lead_scoring.fields import learn_fields
 from d2c_mlops.models.lead_scoring.outputs import (
@@ -18,16 +18,16 @@ from d2c_mlops.models.lead_scoring.outputs import (
     record_parts,
     record_reasons,
 )
-from d2c_mlops.models.lead_scoring.training import PACES, TrainingPlan, sample_of, train
+from d2c_mlops.models.lead_scoring.training import PACES, TrainingPlan, learning_sample, train
 from d2c_mlops.models.lead_scoring.wording import phrases, words_for
 
 
 @pytest.fixture(scope="module")
 def scored() -> tuple[Sheet, pd.DataFrame]:
     """A score sheet learned from 1,200 leads, and these leads."""
-    sample = sample_of(campaign(leads=1200))
+    sample = learning_sample(campaign(leads=1200))
     fields, _ = learn_fields(sample.frame)
-    plan = TrainingPlan(tuple(fields), terms_of(fields), {}, paces=PACES[:1])
+    plan = TrainingPlan(tuple(fields), additive_terms(fields), {}, paces=PACES[:1])
     fitted = train(plan, sample)
     words = words_for(fields, {})
     sheet = Sheet(
@@ -56,7 +56,7 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def test_a_service_answers_each_lead_as_the_batch_does(scored: tuple[Sheet, pd.DataFrame]) -> None:
     sheet, frame = scored
-    batch = score(sheet, frame, why=True)
+    batch = score(sheet, frame, with_reasons=True)
     table = answers(sheet, frame["lead_id"], batch)
     records = records_of(frame)
     single = pd.DataFrame(record_answers(sheet, records)).astype(table.dtypes)

@@ -12,11 +12,11 @@ import pytest
 
 from d2c_mlops.errors import NotebookFailed, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import execute, processes, slots
+from d2c_mlops.runs.execution import execute, processes, slot_rows
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.failures import classify
 from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseKeeper, LeaseWatch
-from d2c_mlops.runs.execution.records import latest_runs, open_row
+from d2c_mlops.runs.execution.run_rows import latest_runs, open_row
 from d2c_mlops.runs.execution.supervise import RunLimits
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -77,20 +77,20 @@ def test_a_ledger_that_goes_away_during_a_run_hears_of_it_afterwards(scheduled: 
     away = sqlite3.connect(scheduled.store / "ledger.db", isolation_level=None)
     away.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Temporary, match="locked"):
-        slots.send_heartbeats(made.ledger, made.running.values(), NOW)
+        slot_rows.send_heartbeats(made.ledger, made.running.values(), NOW)
     time.sleep(6)
     away.execute("ROLLBACK")
     finish(made)
-    assert slots.find_slot(made.ledger, "report", SLOT).status == "succeeded"
+    assert slot_rows.find_slot(made.ledger, "report", SLOT).status == "succeeded"
     assert [run.status for run in latest_runs(made.ledger)] == ["succeeded"]
 
 
 def test_a_claim_elsewhere_is_taken_over_only_after_silence_on_our_own_clock(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting_slots(made.ledger, NOW)
-    slots.claim_slot(made.ledger, slot, NOW)
-    elsewhere = [replace(s, host="other#1.2.3") for s in slots.running_slots(made.ledger)]
+    slot_rows.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slot_rows.waiting_slots(made.ledger, NOW)
+    slot_rows.claim_slot(made.ledger, slot, NOW)
+    elsewhere = [replace(s, host="other#1.2.3") for s in slot_rows.running_slots(made.ledger)]
     time_here = [1000.0]
     watch = LeaseWatch(lambda: time_here[0])
     assert watch.abandoned(elsewhere) == []  # whatever its clock said in heartbeat_at
@@ -105,9 +105,9 @@ def test_a_claim_elsewhere_is_taken_over_only_after_silence_on_our_own_clock(sch
 
 def test_a_process_whose_beats_do_not_arrive_stops_before_another_starts(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting_slots(made.ledger, NOW)
-    mine = slots.claim_slot(made.ledger, slot, NOW)
+    slot_rows.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slot_rows.waiting_slots(made.ledger, NOW)
+    mine = slot_rows.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
     time_here = [0.0]
     with LeaseKeeper(made.ledger, print, Clock(), lambda: time_here[0]).keep_lease(mine) as stop:
@@ -119,14 +119,14 @@ def test_a_process_whose_beats_do_not_arrive_stops_before_another_starts(schedul
 
 def test_a_claim_that_was_taken_over_opens_no_run(scheduled: Settings) -> None:
     made = scheduler(scheduled, Clock())
-    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    (slot,) = slots.waiting_slots(made.ledger, NOW)
-    mine = slots.claim_slot(made.ledger, slot, NOW)
+    slot_rows.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    (slot,) = slot_rows.waiting_slots(made.ledger, NOW)
+    mine = slot_rows.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
     made.record_failure(mine, 75, "silence")  # by another scheduler
     with pytest.raises(Temporary, match="taken over"):
         open_row(made.ledger, {"job": mine.job, "slot": mine.slot, "attempt": mine.attempt})
-    assert slots.send_heartbeats(made.ledger, [mine], NOW) == [mine]
+    assert slot_rows.send_heartbeats(made.ledger, [mine], NOW) == [mine]
 
 
 def test_processes_are_told_apart_by_a_clock_that_nobody_sets() -> None:

@@ -15,11 +15,11 @@ from sqlalchemy import insert
 from d2c_mlops.cli import main
 from d2c_mlops.ledger.schema import promotions, versions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import outputs
-from d2c_mlops.runs.execution.environments import installed_packages
+from d2c_mlops.runs.execution import output_storage
 from d2c_mlops.runs.execution.execute import prepare_job, run
-from d2c_mlops.runs.execution.records import Run, close_row, find_run, latest_runs, open_row
-from d2c_mlops.runs.history import RunFilter, compare_runs, find_runs, prunable_runs, prune_runs
+from d2c_mlops.runs.execution.package_environments import installed_packages
+from d2c_mlops.runs.execution.run_rows import Run, close_row, find_run, latest_runs, open_row
+from d2c_mlops.runs.run_history import RunFilter, compare_runs, find_runs, prunable_runs, prune_runs
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 
@@ -65,7 +65,8 @@ def test_two_runs_differ_in_what_was_changed(held: Settings, project: Path, monk
     one = past(held, NOW, n=1, wape=0.3)
     write(project / "nb.ipynb", PARAMETERS, RECORD, "print('more')")
     monkeypatch.setattr(
-        "d2c_mlops.runs.execution.environments.installed_packages", lambda: {**installed_packages(), "pandas": "9.9.9"}
+        "d2c_mlops.runs.execution.package_environments.installed_packages",
+        lambda: {**installed_packages(), "pandas": "9.9.9"},
     )
     other = past(held, NOW, n=2, wape=0.2)
     differ = compare_runs(held, one, other)
@@ -112,9 +113,9 @@ def test_pruning_never_takes_what_a_live_version_came_from(held: Settings) -> No
 
 def test_pruning_removes_nothing_outside_of_the_store(held: Settings, project: Path) -> None:
     with pytest.raises(Exception, match="not in the store"):
-        outputs.remove_outputs(str(project / "toyshop"), held)
+        output_storage.remove_outputs(str(project / "toyshop"), held)
     with pytest.raises(Exception, match="not in the store"):
-        outputs.remove_outputs(f"{held.store}/runs/../../toyshop", held)
+        output_storage.remove_outputs(f"{held.store}/runs/../../toyshop", held)
     assert (project / "toyshop").exists()
 
 
@@ -124,13 +125,15 @@ def test_outputs_go_to_a_url_and_a_store_that_refuses_loses_nothing(held: Settin
     done = run("nb.ipynb", {}, refusing)
     assert done.status == "succeeded" and "the output store failed" in done.outputs["refused"] and done.folder.exists()
     willing = load(project, {"outputs": f"file://{project}/kept"}, environ={})
-    assert outputs.publish_remaining(Ledger.of(held), willing) == [done.id]
+    assert output_storage.publish_remaining(Ledger.of(held), willing) == [done.id]
     moved = find_run(Ledger.of(held), done.id)
     assert "refused" not in moved.outputs and moved.outputs["html"] == f"file://{project}/kept/{done.id}/output.html"
-    assert b"twice = 6" in outputs.read_output(moved.outputs["html"]) and not done.folder.exists()
-    assert outputs.output_exists(moved.outputs["log"]) and not outputs.output_exists(f"file://{project}/kept/nope")
+    assert b"twice = 6" in output_storage.read_output(moved.outputs["html"]) and not done.folder.exists()
+    assert output_storage.output_exists(moved.outputs["log"]) and not output_storage.output_exists(
+        f"file://{project}/kept/nope"
+    )
     prune_runs(Ledger.of(held), willing, [moved], NOW)
-    assert not outputs.output_exists(moved.outputs["html"])
+    assert not output_storage.output_exists(moved.outputs["html"])
 
 
 @pytest.fixture
@@ -161,13 +164,13 @@ def test_outputs_go_to_s3(held: Settings, project: Path, bucket: str) -> None:
     done = run("nb.ipynb", {}, on_s3)
     assert done.outputs.get("refused") is None
     assert done.outputs["html"] == f"{bucket}/{done.id}/output.html"
-    assert b"twice = 6" in outputs.read_output(done.outputs["html"])
+    assert b"twice = 6" in output_storage.read_output(done.outputs["html"])
     assert not (held.store / "runs" / done.id).exists()
     refused = load(project, {"outputs": "s3://no-such-bucket/x"}, environ={})
     kept = run("nb.ipynb", {}, refused)
     assert "refuses" in kept.outputs["refused"] and kept.folder.exists()
     assert [r.status for r in latest_runs(Ledger.of(held))] == ["succeeded", "succeeded"]
-    assert outputs.publish_remaining(Ledger.of(held), on_s3) == [kept.id] and outputs.output_exists(
+    assert output_storage.publish_remaining(Ledger.of(held), on_s3) == [kept.id] and output_storage.output_exists(
         f"{bucket}/{kept.id}/log.txt"
     )
     assert os.environ["AWS_ENDPOINT_URL"]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.cli.lab import EXTENSIONS
-from d2c_mlops.runs.parameters.parameters import check_values, default_text, parameters_of
+from d2c_mlops.runs.parameters.parameters import check_values, declared_parameters, default_text
 from support.tagged_notebooks import write
 
 PARAMETERS = """#tags:parameters
@@ -31,7 +31,7 @@ blank: str = ''"""
 
 def test_defaults_are_offered_as_texts_that_give_them_again(tmp_path: Path) -> None:
     write(tmp_path / "nb.ipynb", PARAMETERS)
-    declared = parameters_of(json.loads((tmp_path / "nb.ipynb").read_text()))
+    declared = declared_parameters(json.loads((tmp_path / "nb.ipynb").read_text()))
     offered = {parameter.name: default_text(parameter) for parameter in declared}
     assert offered == {
         "who": "nobody", "days": "7", "rate": "-0.5", "day": "2026-01-31", "out": "reports/a", "ceiling": "inf",
@@ -92,7 +92,7 @@ def test_fields_left_blank_mean_the_notebooks_default(tmp_path: Path) -> None:
     from d2c_mlops.runs.lab.job_manager import drop_blank_fields
 
     write(tmp_path / "nb.ipynb", PARAMETERS)
-    declared = parameters_of(json.loads((tmp_path / "nb.ipynb").read_text()))
+    declared = declared_parameters(json.loads((tmp_path / "nb.ipynb").read_text()))
     given = {"who": "", "days": "", "latest": "", "blank": "", "rate": "1"}
     assert drop_blank_fields(declared, given) == {
         "who": "",

@@ -15,7 +15,8 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.page import (
+from d2c_mlops.runs.execution.page_body import without_external_resources, write_page
+from d2c_mlops.runs.execution.page_header import (
     FACTS,
     duration_text,
     finish_page,
@@ -24,8 +25,7 @@ from d2c_mlops.runs.execution.page import (
     price_text,
     value_text,
 )
-from d2c_mlops.runs.execution.page_body import without_external_resources, write_page
-from d2c_mlops.runs.execution.records import Run, latest_runs
+from d2c_mlops.runs.execution.run_rows import Run, latest_runs
 from d2c_mlops.settings import load
 from support.tagged_notebooks import ran, write
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.parameters.parameters import check_values, parameters_of, to_json, to_source
+from d2c_mlops.runs.parameters.parameters import check_values, declared_parameters, to_json, to_source
 
 
 def notebook(source: str, tags: tuple[str, ...] = ("parameters",)) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def notebook(source: str, tags: tuple[str, ...] = ("parameters",)) -> dict[str, 
 
 
 def read(source: str, **values: Any) -> dict[str, Any]:
-    return check_values(parameters_of(notebook(source)), values)
+    return check_values(declared_parameters(notebook(source)), values)
 
 
 def test_text_is_read_in_the_type_of_the_annotation() -> None:
@@ -46,18 +46,18 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 def test_a_notebook_without_parameters_takes_none() -> None:
     with pytest.raises(UsageError, match="do not match"):
-        check_values(parameters_of(notebook("n = 1", tags=())), {"n": "2"})
+        check_values(declared_parameters(notebook("n = 1", tags=())), {"n": "2"})
 
 
 def test_an_annotation_cannot_run_code() -> None:
-    (found,) = parameters_of(notebook("n: __import__('os').system('false') = 1"))
+    (found,) = declared_parameters(notebook("n: __import__('os').system('false') = 1"))
     assert found.kind is None and found.read("x") == "x"
 
 
 def test_two_tagged_cells_are_refused() -> None:
     twice = {"cells": notebook("n = 1")["cells"] * 2}
     with pytest.raises(UsageError, match="2 cells are tagged"):
-        parameters_of(twice)
+        declared_parameters(twice)
 
 
 values = st.recursive(

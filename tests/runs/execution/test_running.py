@@ -17,12 +17,12 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import kernels
-from d2c_mlops.runs.execution.client import error_message, user_frames
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.failures import classify
+from d2c_mlops.runs.execution.kernel_client import error_message, user_frames
 from d2c_mlops.runs.execution.kernels import choose_kernel
-from d2c_mlops.runs.execution.records import Run, close_lost_runs, latest_runs
-from d2c_mlops.runs.execution.scratch import LONGEST, remove_scratch, scratch_folder
+from d2c_mlops.runs.execution.run_rows import Run, close_lost_runs, latest_runs
+from d2c_mlops.runs.execution.temporary_folder import LONGEST, remove_scratch, scratch_folder
 from d2c_mlops.settings import Settings, load
 from support.tagged_notebooks import ran, write
 
@@ -291,10 +291,10 @@ def test_a_run_whose_page_is_absent_names_what_is_there(project: Path) -> None:
         run("nb.ipynb", {}, held)
     row = latest_runs(Ledger.of(held))[0]
     assert f"open {row.outputs['html']}" in caught.value.next
-    from d2c_mlops.runs.execution.execute import failure_of
+    from d2c_mlops.runs.execution.execute import run_failure
 
     shutil.rmtree(row.folder)
-    assert "output.html" not in failure_of(row).next and f"d2c runs show {row.id}" in failure_of(row).next
+    assert "output.html" not in run_failure(row).next and f"d2c runs show {row.id}" in run_failure(row).next
 
 
 @pytest.mark.slow

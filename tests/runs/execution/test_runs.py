@@ -13,7 +13,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import close_lost_runs, find_run, latest_runs
+from d2c_mlops.runs.execution.run_rows import close_lost_runs, find_run, latest_runs
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import marked, wait_for

@@ -9,7 +9,7 @@ import pytest
 from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest_runs
+from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.parameters.parameters import to_source
 from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
 from d2c_mlops.runs.secrets.secrets import secret

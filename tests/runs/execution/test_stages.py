@@ -7,15 +7,15 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest_runs
-from d2c_mlops.runs.execution.stages import stage
+from d2c_mlops.runs.execution.run_rows import latest_runs
+from d2c_mlops.runs.execution.stage_reuse import stage
 from d2c_mlops.settings import load
 from support.notebooks import write
 
 STAGED = """
 from pathlib import Path
 import numpy as np, pandas as pd
-from d2c_mlops.runs.execution.stages import stage
+from d2c_mlops.runs.execution.stage_reuse import stage
 from d2c_mlops.runs.recording import record
 
 @stage

@@ -7,8 +7,8 @@ import pytest
 
 from d2c_mlops.errors import Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest_runs
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
@@ -59,23 +59,23 @@ def test_slots_that_passed_while_the_clock_was_ahead_go_by_the_policy(
         made.poll(), finish(made)
     wanted = [SLOT - timedelta(minutes=5 * n) for n in range(4)]
     assert set(wanted) <= set(ran(made.ledger))
-    assert all(slots.find_slot(made.ledger, "report", slot).status == "succeeded" for slot in wanted)
+    assert all(slot_rows.find_slot(made.ledger, "report", slot).status == "succeeded" for slot in wanted)
 
 
 def test_a_retry_that_was_put_off_by_a_clock_ahead_comes_now(scheduled: Settings, quick: list[Exception]) -> None:
     clock = Clock()
     made = scheduler(scheduled, clock)
-    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim_slot(made.ledger, slots.find_slot(made.ledger, "report", SLOT), NOW)
+    slot_rows.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    mine = slot_rows.claim_slot(made.ledger, slot_rows.find_slot(made.ledger, "report", SLOT), NOW)
     assert mine is not None
     clock.now = NOW + timedelta(days=300)
     made.record_failure(mine, Temporary.exit_code, "away")
-    assert slots.find_slot(made.ledger, "report", SLOT).not_before > NOW + timedelta(days=299)
+    assert slot_rows.find_slot(made.ledger, "report", SLOT).not_before > NOW + timedelta(days=299)
     made.poll()
     clock.now = NOW + timedelta(minutes=1)
     quick.clear()
     made.poll(), finish(made), made.poll(), finish(made)
-    assert slots.find_slot(made.ledger, "report", SLOT).status == "succeeded"
+    assert slot_rows.find_slot(made.ledger, "report", SLOT).status == "succeeded"
 
 
 def test_orchestrators_are_not_silenced_either(scheduled: Settings, quick: list[Exception]) -> None:
@@ -90,15 +90,15 @@ def test_a_sign_of_life_ahead_of_now_is_said_once_and_keeps_nothing_alive(
     said: list[str] = []
     made = scheduler(scheduled, Clock())
     made.say = said.append
-    slots.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim_slot(made.ledger, slots.find_slot(made.ledger, "report", SLOT), NOW)
+    slot_rows.add_slots(made.ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    mine = slot_rows.claim_slot(made.ledger, slot_rows.find_slot(made.ledger, "report", SLOT), NOW)
     assert mine is not None
-    slots.send_heartbeats(made.ledger, [mine], NOW + timedelta(days=400))
+    slot_rows.send_heartbeats(made.ledger, [mine], NOW + timedelta(days=400))
     made.recover(NOW), made.recover(NOW)
     assert len([line for line in said if "is in the future" in line]) == 1
     monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.is_alive", lambda pid, started: False)
     made.recover(NOW)
-    assert slots.find_slot(made.ledger, "report", SLOT).status == "waiting"
+    assert slot_rows.find_slot(made.ledger, "report", SLOT).status == "waiting"
 
 
 def test_clocks_that_differ_by_a_minute_take_nothing_back(scheduled: Settings, quick: list[Exception]) -> None:
@@ -117,6 +117,6 @@ def test_a_forerunner_far_ahead_or_behind_a_backfill_holds_nothing_up(
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
     made = scheduler(load(project, environ={}), Clock())
     later = [SLOT + timedelta(days=n) for n in range(1, 31)]
-    slots.add_slots(made.ledger, "report", dict.fromkeys(later, ("skipped", "missed")), NOW)
+    slot_rows.add_slots(made.ledger, "report", dict.fromkeys(later, ("skipped", "missed")), NOW)
     made.poll(), finish(made), made.poll(), finish(made)
-    assert slots.find_slot(made.ledger, "second", SLOT).status == "succeeded"
+    assert slot_rows.find_slot(made.ledger, "second", SLOT).status == "succeeded"

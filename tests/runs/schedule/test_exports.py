@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
 from d2c_mlops.runs.exports import targets
-from d2c_mlops.runs.exports.clock import cron_expression
+from d2c_mlops.runs.exports.start_times import cron_expression
 from d2c_mlops.runs.schedule.cadence import Cadence, parse_cadence
 from support.notebooks import PARAMETERS, write
 

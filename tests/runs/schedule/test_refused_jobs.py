@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.schedule.jobs import job_of, jobs_of, readable_jobs
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.schedule.jobs import readable_jobs, scheduled_job, scheduled_jobs
 from d2c_mlops.runs.schedule.reload_settings import reload_jobs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.runs.schedule.slot_run import run_job
@@ -59,8 +59,8 @@ def test_a_section_that_cannot_be_read_is_named_and_the_others_are_jobs(
     assert said in str(refused["bad"][0]) and refused["bad"][0].where.startswith("[schedule:bad]")
     assert "it depends on bad, whose section is refused" in str(refused["behind"][0])
     with pytest.raises(UsageError, match="invalid jobs: bad, behind"):
-        jobs_of(settings)
-    assert job_of(settings, "good").name == "good"
+        scheduled_jobs(settings)
+    assert scheduled_job(settings, "good").name == "good"
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_commands_about_a_good_job_work_beside_a_bad_one(project: Path, quick: l
     ):
         done = CliRunner().invoke(main, ["schedule", *args])
         assert done.exit_code == code and ("is never due" in done.output) == (code == 2), done.output
-    (slot,) = run_job("good", "2026-11-22T05:00Z", settings, say=print, clock=Clock())
+    (slot,) = run_job("good", "2026-11-22T05:00Z", settings, print_line=print, clock=Clock())
     assert slot.status == "succeeded"
     with pytest.raises(UsageError, match="bad"):
-        run_job("bad", "due", settings, say=print, clock=Clock())
+        run_job("bad", "due", settings, print_line=print, clock=Clock())
 
 
 class Edited:
@@ -111,7 +111,7 @@ class Edited:
         self.made = Scheduler(
             settings, say=self.said.append, clock=self.clock, reload=lambda: load(project, environ={})
         )
-        slots.known_jobs(self.made.ledger, self.made.jobs, NOW - timedelta(minutes=20))
+        slot_rows.known_jobs(self.made.ledger, self.made.jobs, NOW - timedelta(minutes=20))
         self.edits = 0
 
     def write(self, text: str | None) -> None:
@@ -134,7 +134,7 @@ def test_an_edit_that_refuses_a_job_keeps_the_others_and_the_job_as_it_was(
     edited.write("[d2c]\n" + GOOD + section("report", "at = 0 0 30 2 *") + section("new", "at = 0 0 31 4 *"))
     assert edited.poll() == 2 and sorted(edited.made.jobs) == ["good", "report"]
     finish(edited.made)
-    assert slots.find_slot(edited.made.ledger, "report", SLOT).status == "succeeded"
+    assert slot_rows.find_slot(edited.made.ledger, "report", SLOT).status == "succeeded"
     text = "\n".join(edited.said)
     assert "report is refused and keeps its previous settings: [schedule:report]: '0 0 30 2 *' is never due" in text
     assert "new is refused and is not run: [schedule:new]" in text
@@ -190,12 +190,12 @@ def test_a_job_that_vanishes_while_it_runs_is_settled_by_what_the_run_did(
         return type("Done", (), {"id": None, "seconds": 1.0, "recorded": {}})()
 
     monkeypatch.setattr("d2c_mlops.runs.schedule.schedule.run", vanish)
-    slots.add_slots(edited.made.ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
-    slot = slots.find_slot(edited.made.ledger, "gone", SLOT)
+    slot_rows.add_slots(edited.made.ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
+    slot = slot_rows.find_slot(edited.made.ledger, "gone", SLOT)
     edited.made.start(slot)
     for future in list(edited.made.running):
         assert not isinstance(future.exception(60), KeyError)
-    ended = slots.find_slot(edited.made.ledger, "gone", SLOT)
+    ended = slot_rows.find_slot(edited.made.ledger, "gone", SLOT)
     assert ended.status == status and said in ended.reason
 
 
@@ -204,13 +204,13 @@ def test_a_slot_of_a_vanished_job_whose_scheduler_is_gone_is_settled(
     project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     from d2c_mlops.runs.execution.execute import prepare_job
-    from d2c_mlops.runs.execution.records import close_row, open_row
+    from d2c_mlops.runs.execution.run_rows import close_row, open_row
 
     settings = with_jobs(project, GOOD, section("gone", "at = daily at 05:00"))
     ledger = Ledger.of(settings)
-    slots.known_jobs(ledger, ["gone", "good"], NOW)
-    slots.add_slots(ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
-    mine = slots.claim_slot(ledger, slots.find_slot(ledger, "gone", SLOT), NOW)
+    slot_rows.known_jobs(ledger, ["gone", "good"], NOW)
+    slot_rows.add_slots(ledger, "gone", {SLOT: ("waiting", "due")}, NOW)
+    mine = slot_rows.claim_slot(ledger, slot_rows.find_slot(ledger, "gone", SLOT), NOW)
     assert mine is not None
     job = prepare_job("nb.ipynb", {}, settings)
     open_row(ledger, {**job.row, "job": "gone", "slot": SLOT, "attempt": 1, "started_at": NOW})
@@ -220,7 +220,7 @@ def test_a_slot_of_a_vanished_job_whose_scheduler_is_gone_is_settled(
     monkeypatch.setattr("d2c_mlops.runs.execution.leases.processes.is_alive", lambda pid, started: False)
     made = scheduler(with_jobs(project, GOOD), Clock())
     made.recover(NOW)
-    slot = slots.find_slot(ledger, "gone", SLOT)
+    slot = slot_rows.find_slot(ledger, "gone", SLOT)
     assert slot.status == ("succeeded" if ending == "succeeded" else "failed")
 
 

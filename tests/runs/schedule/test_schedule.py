@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import SettingsError, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest_runs
-from d2c_mlops.runs.schedule.jobs import due_slots, fill_placeholders, jobs_of
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.execution.run_rows import latest_runs
+from d2c_mlops.runs.schedule.jobs import due_slots, fill_placeholders, scheduled_jobs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -27,7 +27,7 @@ def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:
     assert first.poll() + second.poll() == 1
     finish(first), finish(second)
     assert first.poll() + second.poll() == 0
-    slot = slots.find_slot(first.ledger, "report", SLOT)
+    slot = slot_rows.find_slot(first.ledger, "report", SLOT)
     assert (slot.status, slot.attempt) == ("succeeded", 1)
     (row,) = latest_runs(first.ledger)
     assert (row.job, row.slot, row.attempt, row.recorded["day"]) == ("report", SLOT, 1, "2026-11-22")
@@ -37,7 +37,7 @@ def test_a_due_slot_runs_once_with_its_parameters(scheduled: Settings) -> None:
 def test_nothing_runs_before_its_time_or_from_before_the_job_was_known(scheduled: Settings) -> None:
     clock = Clock(NOW - timedelta(hours=1))
     made = scheduler(scheduled, clock, known_since=clock.now)
-    assert made.poll() == 0 and slots.list_slots(made.ledger, "report") == []
+    assert made.poll() == 0 and slot_rows.list_slots(made.ledger, "report") == []
 
 
 def test_a_clock_set_back_an_hour_runs_nothing_twice(scheduled: Settings) -> None:
@@ -52,7 +52,7 @@ def test_a_clock_set_back_an_hour_runs_nothing_twice(scheduled: Settings) -> Non
 
 @pytest.mark.parametrize(("policy", "waiting", "skipped"), [("once", 1, 13), ("all", 14, 0), ("skip", 0, 14)])
 def test_two_weeks_asleep_go_by_the_policy(scheduled: Settings, policy: str, waiting: int, skipped: int) -> None:
-    job = jobs_of(scheduled)["report"]
+    job = scheduled_jobs(scheduled)["report"]
     job = replace(job, settings=replace(job.settings, missed=policy))
     later = NOW + timedelta(days=14, hours=1)
     found = [status for status, _ in due_slots(job, NOW, later).values()]
@@ -68,7 +68,7 @@ def test_a_temporary_failure_is_tried_again_and_another_is_not(scheduled: Settin
     for attempt in (1, 2, 3):
         assert made.poll() == 1
         finish(made)
-        slot = slots.find_slot(made.ledger, "report", SLOT)
+        slot = slot_rows.find_slot(made.ledger, "report", SLOT)
         assert slot.attempt == attempt
         waits.append((slot.not_before - clock.now).total_seconds())
         clock.now = max(slot.not_before, clock.now)
@@ -80,7 +80,7 @@ def test_a_broken_notebook_is_not_tried_again(scheduled: Settings, project: Path
     write(project / "nb.ipynb", PARAMETERS, "1 / 0")
     made = scheduler(scheduled, Clock())
     made.poll(), finish(made)
-    slot = slots.find_slot(made.ledger, "report", SLOT)
+    slot = slot_rows.find_slot(made.ledger, "report", SLOT)
     assert (slot.status, slot.attempt) == ("failed", 1) and "ZeroDivisionError" in slot.reason
 
 
@@ -88,7 +88,7 @@ def test_a_notebook_that_is_gone_is_a_failure_on_record(scheduled: Settings, pro
     made = scheduler(scheduled, Clock())
     (project / "nb.ipynb").unlink()
     made.poll(), finish(made)
-    assert "no such notebook" in slots.find_slot(made.ledger, "report", SLOT).reason
+    assert "no such notebook" in slot_rows.find_slot(made.ledger, "report", SLOT).reason
 
 
 def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(sched
     made.poll(), finish(made)
     clock.now += timedelta(days=1)
     made.poll(), finish(made)
-    slot = slots.find_slot(made.ledger, "second", SLOT)
+    slot = slot_rows.find_slot(made.ledger, "second", SLOT)
     assert slot.status == "skipped" and "first did not succeed" in slot.reason
 
 
@@ -121,8 +121,8 @@ def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, 
     write(project / "nb.ipynb", PARAMETERS, RECORD, "import time\ntime.sleep(60)")
     ledger = Ledger.of(scheduled)
     now = datetime.now(UTC).replace(microsecond=0)
-    slots.known_jobs(ledger, ["report"], now)
-    slots.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    slot_rows.known_jobs(ledger, ["report"], now)
+    slot_rows.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
     command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
     killed = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
     wait_for(
@@ -134,12 +134,12 @@ def test_a_killed_scheduler_loses_no_slot_and_doubles_none(scheduled: Settings, 
     clock = Clock(now + timedelta(seconds=5))
     made = Scheduler(scheduled, say=lambda text: None, clock=clock)
     made.poll()
-    slot = slots.find_slot(ledger, "report", now)
+    slot = slot_rows.find_slot(ledger, "report", now)
     assert slot.status == "waiting" and "next attempt in 10 s" in slot.reason
     clock.now += timedelta(seconds=10)
     assert made.poll() == 1
     finish(made)
-    assert slots.find_slot(ledger, "report", now).status == "succeeded"
+    assert slot_rows.find_slot(ledger, "report", now).status == "succeeded"
     assert sorted((r.attempt, r.status) for r in latest_runs(ledger)) == [(1, "lost"), (2, "succeeded")]
     assert not marked(latest_runs(ledger)[1].id)
 
@@ -149,23 +149,23 @@ def test_sigterm_lets_what_runs_finish(scheduled: Settings, project: Path) -> No
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(3)", RECORD)
     ledger = Ledger.of(scheduled)
     now = datetime.now(UTC).replace(microsecond=0)
-    slots.known_jobs(ledger, ["report"], now)
-    slots.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
+    slot_rows.known_jobs(ledger, ["report"], now)
+    slot_rows.add_slots(ledger, "report", {now: ("waiting", "triggered by hand")}, now)
     command = [sys.executable, "-m", "d2c_mlops", "schedule", "run"]
     daemon = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
     wait_for(lambda: latest_runs(ledger))
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
-    assert slots.find_slot(ledger, "report", now).status == "succeeded"
+    assert slot_rows.find_slot(ledger, "report", now).status == "succeeded"
 
 
 def test_two_claims_of_one_slot_are_decided_by_the_ledger(scheduled: Settings, postgres: str) -> None:
     for ledger in (Ledger.of(scheduled), Ledger(postgres)):
-        slots.known_jobs(ledger, ["report"], NOW)
-        assert slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == [SLOT]
-        assert slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == []
-        (slot,) = slots.waiting_slots(ledger, NOW)
-        assert slots.claim_slot(ledger, slot, NOW) is not None and slots.claim_slot(ledger, slot, NOW) is None
+        slot_rows.known_jobs(ledger, ["report"], NOW)
+        assert slot_rows.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == [SLOT]
+        assert slot_rows.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW) == []
+        (slot,) = slot_rows.waiting_slots(ledger, NOW)
+        assert slot_rows.claim_slot(ledger, slot, NOW) is not None and slot_rows.claim_slot(ledger, slot, NOW) is None
 
 
 def day(number: int) -> datetime:
@@ -182,9 +182,9 @@ def test_no_more_of_a_job_run_at_a_time_than_may(
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(2)", RECORD)
     made = scheduler(load(project, {"run_slots": "8"}, environ={}), Clock(NOW - timedelta(hours=1)))
     wanted = [day(number) for number in range(1, 5)]
-    slots.add_slots(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
-    assert made.poll() == room and len(slots.running_slots(made.ledger)) == room
-    while any(slots.find_slot(made.ledger, "report", each).status in ("waiting", "running") for each in wanted):
+    slot_rows.add_slots(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
+    assert made.poll() == room and len(slot_rows.running_slots(made.ledger)) == room
+    while any(slot_rows.find_slot(made.ledger, "report", each).status in ("waiting", "running") for each in wanted):
         finish(made), made.poll()
     assert {run.slot for run in latest_runs(made.ledger)} == set(wanted)
     assert most_at_once(made.ledger) == room
@@ -207,7 +207,7 @@ def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: S
     write(project / "nb.ipynb", PARAMETERS, RECORD, "while True: pass")
     made = scheduler(load(project, environ={}), Clock())
     made.poll(), finish(made)
-    slot = slots.find_slot(made.ledger, "report", SLOT)
+    slot = slot_rows.find_slot(made.ledger, "report", SLOT)
     (row,) = latest_runs(made.ledger)
     assert (slot.status, row.status) == ("failed", "failed")
     assert row.error["kind"] == "TooExpensive" and "its limit is 8" in row.error["message"]

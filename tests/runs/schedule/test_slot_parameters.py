@@ -12,10 +12,10 @@ from d2c_mlops.cli import main
 from d2c_mlops.data.manifest import Manifest, TableParts
 from d2c_mlops.errors import SettingsError, Temporary
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest_runs
-from d2c_mlops.runs.schedule.jobs import job_of
+from d2c_mlops.runs.execution.run_rows import latest_runs
+from d2c_mlops.runs.schedule.jobs import scheduled_job
 from d2c_mlops.runs.schedule.slot_parameters import slot_parameters
 from d2c_mlops.settings import Settings, load
 from support.notebooks import write
@@ -41,7 +41,7 @@ def with_job(project: Path, *lines: str, cell: str = TRAIN) -> Settings:
 
 
 def given(settings: Settings, slot: datetime) -> dict[str, str]:
-    return slot_parameters(job_of(settings, "train_it"), slot, None, settings).values
+    return slot_parameters(scheduled_job(settings, "train_it"), slot, None, settings).values
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_attempts_share_a_key_and_other_slots_and_jobs_have_their_own(project: P
 
 def test_keys_of_slots_tell_moments_apart_whatever_their_zone() -> None:
     moments = [SLOT, SLOT + timedelta(seconds=1), SLOT + timedelta(microseconds=5), SLOT + timedelta(days=365)]
-    assert len({slots.slot_key("a", each) for each in moments}) == len(moments)
-    assert slots.slot_key("a", SLOT) == slots.slot_key("a", SLOT.astimezone()) != slots.slot_key("b", SLOT)
-    assert re.fullmatch(r"[a-z0-9_.TZ-]+", slots.slot_key("a_b", moments[2]))
+    assert len({slot_rows.slot_key("a", each) for each in moments}) == len(moments)
+    assert slot_rows.slot_key("a", SLOT) == slot_rows.slot_key("a", SLOT.astimezone()) != slot_rows.slot_key("b", SLOT)
+    assert re.fullmatch(r"[a-z0-9_.TZ-]+", slot_rows.slot_key("a_b", moments[2]))
 
 
 @pytest.mark.slow
@@ -169,8 +169,8 @@ def test_why_finds_the_slots_of_a_day_in_the_jobs_zone(scheduled: Settings) -> N
 
     ledger = Ledger.of(scheduled)
     late = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)  # the 23rd in Berlin
-    slots.known_jobs(ledger, ["report"], NOW)
-    slots.add_slots(ledger, "report", {SLOT: ("waiting", "due"), late: ("waiting", "triggered by hand")}, NOW)
+    slot_rows.known_jobs(ledger, ["report"], NOW)
+    slot_rows.add_slots(ledger, "report", {SLOT: ("waiting", "due"), late: ("waiting", "triggered by hand")}, NOW)
     assert "report 2026-11-22T06:00+01:00 waiting: due" in why("2026-11-22") and "hand" not in why("2026-11-22")
     assert "report 2026-11-23T00:30+01:00 waiting: triggered by hand" in why("2026-11-23")
     assert "2026-11-22 06:00:30+01:00  waiting: due" in why("2026-11-22T06:00")
@@ -183,8 +183,8 @@ def test_why_finds_the_slots_of_a_day_in_the_jobs_zone(scheduled: Settings) -> N
 @pytest.mark.parametrize("text", ["[d2c]\n", "[d2c]\n[schedule:report]\nrun = nb.ipynb\nat = 0 0 31 2 *\n"])
 def test_why_knows_the_slots_of_a_job_that_is_gone_or_refused(scheduled: Settings, project: Path, text: str) -> None:
     ledger = Ledger.of(scheduled)
-    slots.known_jobs(ledger, ["report"], NOW)
-    slots.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW)
+    slot_rows.known_jobs(ledger, ["report"], NOW)
+    slot_rows.add_slots(ledger, "report", {SLOT: ("waiting", "due")}, NOW)
     (project / "settings.ini").write_text(text)
     done = CliRunner().invoke(main, ["schedule", "why", "report", "2026-11-22"])
     assert done.exit_code == 0 and "report 2026-11-22T05:00+00:00 waiting: due" in done.output

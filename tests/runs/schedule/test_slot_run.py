@@ -7,8 +7,8 @@ import pytest
 
 from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.execution import slots
-from d2c_mlops.runs.execution.records import latest_runs
+from d2c_mlops.runs.execution import slot_rows
+from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.slot_run import run_job
 from d2c_mlops.settings import Settings, load
 from support.notebooks import PARAMETERS, RECORD, write
@@ -46,7 +46,7 @@ def test_the_scheduler_leaves_alone_what_an_orchestrator_ran_and_the_other_way_r
     tomorrow = Clock(NOW + timedelta(days=1))
     daemon.clock = tomorrow
     assert daemon.poll() == 1
-    (slot,) = run_job("report", (SLOT + timedelta(days=1)).isoformat(), scheduled, say=print, clock=tomorrow)
+    (slot,) = run_job("report", (SLOT + timedelta(days=1)).isoformat(), scheduled, print_line=print, clock=tomorrow)
     finish(daemon)
     assert slot.status == "succeeded" and len(latest_runs(Ledger.of(scheduled))) == 2
 
@@ -91,7 +91,7 @@ def test_a_refusal_keeps_its_class(scheduled: Settings, quick: list[Exception]) 
 
 
 def test_a_job_that_rests_runs_nothing(scheduled: Settings, quick: list[Exception]) -> None:
-    slots.pause_job(Ledger.of(scheduled), "report", True, NOW - timedelta(hours=1))
+    slot_rows.pause_job(Ledger.of(scheduled), "report", True, NOW - timedelta(hours=1))
     assert call(scheduled) == [] and latest_runs(Ledger.of(scheduled)) == []
 
 
@@ -120,7 +120,7 @@ def test_a_stopped_call_leaves_the_slot_to_another(scheduled: Settings, project:
     started.terminate()
     said, _ = started.communicate(timeout=60)
     assert started.returncode == 130 and "Cancelled" in said
-    (slot,) = slots.list_slots(ledger, "report")
+    (slot,) = slot_rows.list_slots(ledger, "report")
     assert slot.status == "waiting" and "stopped by a signal" in slot.reason
 
 

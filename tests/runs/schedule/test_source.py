@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.runs.execution import slots
+from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.records import latest_runs
-from d2c_mlops.runs.schedule.jobs import jobs_of
+from d2c_mlops.runs.execution.run_rows import latest_runs
+from d2c_mlops.runs.schedule.jobs import scheduled_jobs
 from d2c_mlops.settings import load
 from support.notebooks import write
 from support.scheduling import NOW, SLOT, Clock, scheduler
@@ -43,10 +43,10 @@ def test_new_data_start_what_depends_on_them_once(project: Path, quick: list, ro
     settle(made)
     assert sorted(r.job for r in latest_runs(made.ledger)) == jobs
     if rows:
-        slot = slots.find_slot(made.ledger, "train", SLOT)
-        assert slot.status == "succeeded" and slots.slot_history(made.ledger, "train", SLOT)[0]["reason"].startswith(
-            "new data"
-        )
+        slot = slot_rows.find_slot(made.ledger, "train", SLOT)
+        assert slot.status == "succeeded" and slot_rows.slot_history(made.ledger, "train", SLOT)[0][
+            "reason"
+        ].startswith("new data")
     clock.now += timedelta(hours=1)
     settle(made)
     assert len(latest_runs(made.ledger)) == len(jobs)
@@ -55,17 +55,17 @@ def test_new_data_start_what_depends_on_them_once(project: Path, quick: list, ro
 def test_news_of_a_scheduler_that_was_killed_in_between_are_passed_on(project: Path, quick: list) -> None:
     add(project, 3)
     made = scheduler(load(project, environ={}), Clock())
-    slots.add_slots(made.ledger, "orders", {SLOT: ("waiting", "due")}, NOW, until=SLOT)
-    (slot,) = slots.waiting_slots(made.ledger, NOW)
-    mine = slots.claim_slot(made.ledger, slot, NOW)
+    slot_rows.add_slots(made.ledger, "orders", {SLOT: ("waiting", "due")}, NOW, until=SLOT)
+    (slot,) = slot_rows.waiting_slots(made.ledger, NOW)
+    mine = slot_rows.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
     made.record_success = lambda slot, done: None  # killed after the run's row was closed, before the slot's was
     made.execute(mine)
     second = scheduler(load(project, environ={}), Clock())
     second.watch.abandoned = lambda running: list(running)
     second.poll()
-    assert slots.find_slot(second.ledger, "orders", SLOT).status == "succeeded"
-    assert slots.find_slot(second.ledger, "train", SLOT).status in ("waiting", "running", "succeeded")
+    assert slot_rows.find_slot(second.ledger, "orders", SLOT).status == "succeeded"
+    assert slot_rows.find_slot(second.ledger, "train", SLOT).status in ("waiting", "running", "succeeded")
     settle(second)
 
 
@@ -73,7 +73,7 @@ def test_jobs_that_wait_for_each_other_are_refused(project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:a]\nrun = nb.ipynb\non = b\n[schedule:b]\nrun = nb.ipynb\nat = hourly\nafter = a\n")
     with pytest.raises(UsageError, match="circular dependency: a after b after a"):
-        jobs_of(load(project, environ={}))
+        scheduled_jobs(load(project, environ={}))
 
 
 def test_the_source_runbook_takes_in_a_folder_and_says_what_is_new(project: Path) -> None:

@@ -15,7 +15,7 @@ from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.predict.predictor import ServedModel
 from support.decisions_shop import NOW

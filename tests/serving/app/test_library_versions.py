@@ -17,7 +17,7 @@ import uvicorn
 from packaging.requirements import Requirement
 
 from d2c_mlops import library_versions
-from d2c_mlops.library_versions import VersionRange, release
+from d2c_mlops.library_versions import VersionRange, leading_numbers
 from d2c_mlops.models.core.contract import Field
 from d2c_mlops.saved_response import saved_response
 from d2c_mlops.serving.app import bentoml_internals
@@ -71,7 +71,11 @@ def test_versions_outside_of_the_range_are_known(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_release_of_a_version_is_its_leading_numbers() -> None:
-    assert release("1.4.39") == (1, 4, 39) and release("0.54.0rc1") == (0, 54, 0) and release("v1") == ()
+    assert (
+        leading_numbers("1.4.39") == (1, 4, 39)
+        and leading_numbers("0.54.0rc1") == (0, 54, 0)
+        and leading_numbers("v1") == ()
+    )
 
 
 # --- uvicorn

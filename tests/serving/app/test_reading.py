@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from d2c_mlops.models.core.contract import Contract, column, to_frame, values_of
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.serving.app.app import ServiceContext, create_app
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict.decode import Reader
 from d2c_mlops.serving.predict.predictor import LINE, ServedModel
 from d2c_mlops.settings import Settings

@@ -17,7 +17,7 @@ from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.http.tracing import Tracer
-from d2c_mlops.serving.log.files import Logbook, intact_lines, seal_abandoned_segments
+from d2c_mlops.serving.log.log_segments import Logbook, intact_lines, seal_abandoned_segments
 from d2c_mlops.settings import ServiceSettings, service_settings
 from support.lead_service import ASK, Lead, asking, logged
 from support.local_client import LocalClient
@@ -51,7 +51,7 @@ def test_a_sample_is_told_to_be_one(keeping: ServiceContext) -> None:
 
 
 def test_a_full_buffer_is_told_and_the_answer_comes_all_the_same(keeping: ServiceContext, monkeypatch) -> None:
-    monkeypatch.setattr(keeping.logbook, "_rotate", lambda: None)
+    monkeypatch.setattr(keeping.logbook, "_start_segment", lambda: None)
     client = asking(keeping)
     told = [client.post("/predict", json={"records": [ASK] * 200}).headers["x-prediction-logged"] for _ in range(12)]
     assert told[0] == "true" and told[-1] == "false"
@@ -119,7 +119,7 @@ def tokens(tmp_path: Path) -> dict[str, str]:
         "right": keys.create(file, "crm", ["leads"], now=NOW)[1],
         "every": keys.create(file, "all", ["*"], now=NOW)[1],
         "other": keys.create(file, "shop", ["demand"], now=NOW)[1],
-        "expired": keys.create(file, "old", ["leads"], now=NOW - timedelta(2), lasts=timedelta(1))[1],
+        "expired": keys.create(file, "old", ["leads"], now=NOW - timedelta(2), lifetime=timedelta(1))[1],
     }
     gone, made["revoked"] = keys.create(file, "gone", ["leads"], now=NOW)
     keys.revoke(file, gone.id, now=NOW)
@@ -209,7 +209,7 @@ def test_gzip_goes_both_ways(client: LocalClient) -> None:
     assert answer.headers["content-encoding"] == "gzip" and len(answer.json()["predictions"]) == 100
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"no gzip", 400), (gzip.compress(b"x" * 10**6)[:-9], 400)])
+@pytest.mark.parametrize(("body", "status"), [(b"no gzip", 400), (gzip.compress(b"x" * 10**6, mtime=0)[:-9], 400)])
 def test_what_is_not_gzip_is_refused(client: LocalClient, body: bytes, status: int) -> None:
     assert client.post("/predict", content=body, headers={"Content-Encoding": "gzip"}).status_code == status
 

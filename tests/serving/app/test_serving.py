@@ -20,8 +20,8 @@ from d2c_mlops.serving.http.api_keys import create
 from d2c_mlops.serving.local.server import free_port, serving
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.package.requirements import FORBIDDEN, transitive_versions
-from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import ServiceSettings, Settings
 from support.local_client import LocalClient
 from support.training import train
@@ -174,7 +174,7 @@ def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
     version = train(settings)
     bento = package(version, settings)
     (bento.folder / "src" / "version.json").unlink()
-    short = serving(bento, settings, port=free_port(), patience=20)
+    short = serving(bento, settings, port=free_port(), timeout=20)
     with pytest.raises(D2CError, match="did not become ready"), short:
         pass
 

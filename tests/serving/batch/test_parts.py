@@ -15,8 +15,8 @@ from d2c_mlops.data.sources.files import files_below
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
 from d2c_mlops.file_lock import lock
 from d2c_mlops.registry.versions import Version
-from d2c_mlops.serving.batch import parts
-from d2c_mlops.serving.batch.parts import is_parts_sink, score_parts
+from d2c_mlops.serving.batch import parquet_folder
+from d2c_mlops.serving.batch.parquet_folder import is_parts_sink, score_parts
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.serving.rollout.state_file import Rollout
@@ -90,7 +90,7 @@ def test_one_bad_record_leaves_the_former_predictions_and_names_its_file(setting
 
 def test_after_an_interruption_only_unfinished_files_are_predicted(settings, version, tmp_path, monkeypatch):
     source, sink = folder_of(tmp_path / "ask", SIZES), f"{tmp_path}/out/"
-    predict, calls = parts.predict_chunk, []
+    predict, calls = parquet_folder.predict_chunk, []
 
     def stop_at_the_last(model, rows, *others):
         calls.append(len(rows))
@@ -98,11 +98,11 @@ def test_after_an_interruption_only_unfinished_files_are_predicted(settings, ver
             raise KeyboardInterrupt
         return predict(model, rows, *others)
 
-    monkeypatch.setattr(parts, "predict_chunk", stop_at_the_last)
+    monkeypatch.setattr(parquet_folder, "predict_chunk", stop_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         score_parts(version, str(source), sink, settings)
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(parts, "predict_chunk", lambda *a: calls.append(len(a[1])) or predict(*a))
+    monkeypatch.setattr(parquet_folder, "predict_chunk", lambda *a: calls.append(len(a[1])) or predict(*a))
     calls.clear()
     done = sum(1 for path in (tmp_path / ".out.draft" / "parts").rglob("*.parquet"))
     result = score_parts(version, str(source), sink, settings)
@@ -113,7 +113,7 @@ def test_after_an_interruption_only_unfinished_files_are_predicted(settings, ver
 @pytest.mark.slow
 def test_files_of_an_attempt_with_other_records_are_not_used(settings, version, tmp_path, monkeypatch):
     source, sink = folder_of(tmp_path / "ask", SIZES), f"{tmp_path}/out/"
-    monkeypatch.setattr(parts, "_publish", lambda *a: (_ for _ in ()).throw(Temporary("disk full")))
+    monkeypatch.setattr(parquet_folder, "_publish_target", lambda *a: (_ for _ in ()).throw(Temporary("disk full")))
     with pytest.raises(Temporary):
         score_parts(version, str(source), sink, settings)
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_a_kill_between_the_two_renames_loses_neither_folder(settings, version, 
     (draft / "batch").write_text("of another batch")
     (tmp_path / "out").rename(draft / "former")
     asked(source, 3, "part-9.parquet")
-    monkeypatch.setattr(parts, "_publish", lambda *a: (_ for _ in ()).throw(Temporary("disk full")))
+    monkeypatch.setattr(parquet_folder, "_publish_target", lambda *a: (_ for _ in ()).throw(Temporary("disk full")))
     with pytest.raises(Temporary):
         score_parts(version, str(source), sink, settings)
     pd.testing.assert_frame_equal(predictions(tmp_path / "out"), before)
@@ -149,7 +149,7 @@ def test_an_empty_file_is_left_out_with_a_note(settings, version, tmp_path):
 @pytest.mark.slow
 def test_two_commands_for_one_folder_do_not_mix(settings, version, tmp_path):
     source, target = folder_of(tmp_path / "ask", SIZES), (tmp_path / "out").resolve()
-    place = parts.lock_folder(target, settings)
+    place = parquet_folder.lock_folder(target, settings)
     with lock(place, "this folder", 1), pytest.raises(Temporary):
         score_parts(version, str(source), f"{target}/", replace(settings, lock_wait=0.05))
 
@@ -185,7 +185,7 @@ def _nothing(place: Path) -> Path:
 @pytest.mark.parametrize("make", [_other_file, _one_file, _nothing])
 def test_a_source_that_is_no_folder_of_parquet_files_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     with pytest.raises(UsageError, match=r"folder of Parquet files|not Parquet: readme.txt|no Parquet file"):
-        parts.parts_of(make(tmp_path), tmp_path / "out")
+        parquet_folder.parts_of(make(tmp_path), tmp_path / "out")
 
 
 @pytest.mark.parametrize("sink", ["ask", "ask/below", ".", "taken.parquet", "absent/out", "mixed"])
@@ -195,8 +195,12 @@ def test_a_sink_that_would_lose_files_is_refused(tmp_path: Path, sink: str) -> N
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError):
-        parts.parts_of(source, (tmp_path / sink).resolve())
-    assert parts.parts_of(source, tmp_path / "out") == ["part-0.parquet", "part-2.parquet", "deep/part-1.parquet"]
+        parquet_folder.parts_of(source, (tmp_path / sink).resolve())
+    assert parquet_folder.parts_of(source, tmp_path / "out") == [
+        "part-0.parquet",
+        "part-2.parquet",
+        "deep/part-1.parquet",
+    ]
 
 
 def test_the_command_takes_a_folder_as_its_sink(settings, version, tmp_path, monkeypatch):

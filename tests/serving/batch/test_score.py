@@ -28,9 +28,9 @@ from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.batch import sql_sink, webhook_sink
-from d2c_mlops.serving.batch.coerce import coerce_inputs
+from d2c_mlops.serving.batch.contract_coercion import coerce_inputs
+from d2c_mlops.serving.batch.record_source import read_records
 from d2c_mlops.serving.batch.score import identity_columns, score
-from d2c_mlops.serving.batch.source import read_records
 from d2c_mlops.serving.predict.predictor import InvalidPredictions
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings

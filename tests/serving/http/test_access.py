@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import func, select
 
 from d2c_mlops.decisions.app import DecisionApp, Dependencies
-from d2c_mlops.decisions.links import link_secrets as link_keys
-from d2c_mlops.decisions.links import links_of
-from d2c_mlops.decisions.records import find_decision, list_decisions
-from d2c_mlops.decisions.server import dependencies_of
-from d2c_mlops.decisions.verdicts import apply_deadlines, propose
+from d2c_mlops.decisions.decision_rows import find_decision, list_decisions
+from d2c_mlops.decisions.server import application_dependencies
+from d2c_mlops.decisions.signed_links import action_links
+from d2c_mlops.decisions.signed_links import link_secrets as link_keys
+from d2c_mlops.decisions.verdicts import apply_deadlines, create_decisions
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import decision_events, decision_links
 from d2c_mlops.ledger.store import Ledger
@@ -27,7 +27,7 @@ from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import ASK as ASKING
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
-from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import Settings
 from support.decisions_shop import predicted, shop
 from support.http_server import listening
@@ -54,7 +54,7 @@ def tokens(file: Path, model: str, scope: str, other_scope: str) -> dict[str, st
         "right": keys.create(file, "jo", [model], now=NOW, scopes=[scope])[1],
         "other": keys.create(file, "shop", ["demand"], now=NOW, scopes=[scope])[1],
         "scope": keys.create(file, "crm", [model], now=NOW, scopes=[other_scope])[1],
-        "expired": keys.create(file, "old", [model], now=NOW - 2 * day, lasts=day, scopes=[scope])[1],
+        "expired": keys.create(file, "old", [model], now=NOW - 2 * day, lifetime=day, scopes=[scope])[1],
     }
     gone, made["revoked"] = keys.create(file, "gone", [model], now=NOW, scopes=[scope])
     keys.revoke(file, gone.id, now=NOW)
@@ -144,7 +144,7 @@ class Place:
 
     def link(self, action: str, by: str = "jo") -> str:
         known = link_keys(self.settings)
-        return links_of(find_decision(self.ledger, self.id), by, self.url, known[0])[action]
+        return action_links(find_decision(self.ledger, self.id), by, self.url, known[0])[action]
 
     @property
     def status(self) -> str:
@@ -160,8 +160,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     made = tokens(keys_file(held), "price", DECIDE, ASKING)
     made["eve"] = keys.create(keys_file(held), "eve", ["price"], now=NOW, scopes=[DECIDE])[1]
     predicted(ledger, "P-1", 20.0, at=NOW)
-    propose(ledger, policy, NOW)
-    at = dependencies_of(held, ledger)
+    create_decisions(ledger, policy, NOW)
+    at = application_dependencies(held, ledger)
     with listening(DecisionApp(at)) as url:
         yield Place(url, made, held, ledger, list_decisions(ledger)[0].id, at)
     ledger.close()
@@ -368,9 +368,9 @@ def test_what_people_wrote_is_no_markup(place: Place) -> None:
 
     bad = "<script>alert(1)</script>"
     predicted(place.ledger, "P<b>", 21.0, at=NOW, reasons=[bad])
-    propose(place.ledger, Policy.of("price", place.settings), policy_now)
+    create_decisions(place.ledger, Policy.of("price", place.settings), policy_now)
     found = next(each for each in list_decisions(place.ledger) if each.title == "P<b>")
-    link = links_of(found, "jo", place.url, SECRET.encode())["approve"]
+    link = action_links(found, "jo", place.url, SECRET.encode())["approve"]
     page = httpx.get(link, headers=PAGE).text
     assert bad not in page and "P<b>" not in page and "&lt;script&gt;" in page
 
@@ -378,14 +378,14 @@ def test_what_people_wrote_is_no_markup(place: Place) -> None:
 def test_nobody_serves_what_nobody_could_open(tmp_path: Path) -> None:
     held, ledger, _ = shop(tmp_path)
     with pytest.raises(UsageError, match="nobody can decide"):
-        dependencies_of(held, ledger)
+        application_dependencies(held, ledger)
 
 
 def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D2C_SECRET_LINKS", "hunter2")
     held, ledger, _ = shop(tmp_path, more="[decisions]\nlinks = secret:LINKS\n")
     with pytest.raises(UsageError, match="shorter than 16") as refused:
-        dependencies_of(held, ledger)
+        application_dependencies(held, ledger)
     assert "hunter2" not in json.dumps(refused.value.to_dict())
 
 

@@ -21,9 +21,9 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import idempotency as kept
 from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, IdempotencyStore, identity
-from d2c_mlops.serving.log import files as logbook
-from d2c_mlops.serving.log.collect import collect
-from d2c_mlops.serving.log.files import Logbook, seal_abandoned_segments
+from d2c_mlops.serving.log import log_segments as logbook
+from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_segments import Logbook, seal_abandoned_segments
 from d2c_mlops.serving.predict.privacy import body_key, decrypted, encrypted
 from d2c_mlops.settings import load
 from support.lead_service import ASK, asking, logged

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from d2c_mlops.decisions.app import DecisionApp, Dependencies
+from d2c_mlops.decisions.decision_rows import list_decisions
 from d2c_mlops.decisions.policy import parse_value
-from d2c_mlops.decisions.records import list_decisions
 from d2c_mlops.decisions.rules import DecisionRule
-from d2c_mlops.decisions.verdicts import propose
+from d2c_mlops.decisions.verdicts import create_decisions
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Field
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from support.decisions_shop import NOW, clock, predicted, shop
 from support.lead_service import ASK, asking
 
@@ -141,7 +141,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     folder = tmp_path_factory.mktemp("shop")
     held, ledger, policy = shop(folder, "auto = price < 0")
     predicted(ledger, "P-1", 20.0)
-    propose(ledger, policy, NOW)
+    create_decisions(ledger, policy, NOW)
     (found,) = list_decisions(ledger)
     file = folder / "keys.json"
     token = keys.create(file, "jo", ["price"], now=NOW, scopes=["decide"])[1]

@@ -29,11 +29,11 @@ from d2c_mlops.data.sources.fetch import read_parquet, without_password
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.forgetting.files import scrub_content
+from d2c_mlops.forgetting.file_scrubbing import scrub_content
 from d2c_mlops.forgetting.person import Person
-from d2c_mlops.formulas import no_formula, no_formulas, with_formula, with_formulas
+from d2c_mlops.formulas import escape_formula, escape_formulas, unescape_formula, unescape_formulas
 from d2c_mlops.memory_limit import memory_limit
-from d2c_mlops.runs.history import _write_csv
+from d2c_mlops.runs.run_history import _write_csv
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.batch.sinks import _File
 from d2c_mlops.serving.batch.webhook_sink import check_encrypted, post, shown_hook, split_credentials
@@ -315,9 +315,9 @@ PLAIN = ["", "a=b", "'", "'a", "5", "-5", " -5", "+5.20", "-1e-3 ", "mail@exampl
 
 
 def test_a_text_is_no_formula_in_a_csv_file_and_comes_back_as_it_was() -> None:
-    assert [no_formula(text) for text in FORMULAS] == [f"'{text}" for text in FORMULAS]
-    assert [no_formula(text) for text in PLAIN] == PLAIN
-    assert [with_formula(no_formula(text)) for text in FORMULAS + PLAIN] == FORMULAS + PLAIN
+    assert [escape_formula(text) for text in FORMULAS] == [f"'{text}" for text in FORMULAS]
+    assert [escape_formula(text) for text in PLAIN] == PLAIN
+    assert [unescape_formula(escape_formula(text)) for text in FORMULAS + PLAIN] == FORMULAS + PLAIN
 
 
 @pytest.mark.parametrize("kind", ["object", "str", "category", pd.ArrowDtype(pa.large_string())])
@@ -331,10 +331,10 @@ def test_the_csv_sink_writes_no_formula_and_numbers_stay_numbers(tmp_path: Path,
     out.finish()
     read = pd.read_csv(tmp_path / "scored.csv", dtype={"name": str}, keep_default_na=False)
     assert read["name"].tolist() == [f"'{text}" for text in FORMULAS]
-    assert with_formulas(read)["name"].tolist() == FORMULAS
+    assert unescape_formulas(read)["name"].tolist() == FORMULAS
     assert read["score"].tolist() == [-1.5] * len(FORMULAS) and read["count"].dtype == "int64"
     assert "\n-" not in (tmp_path / "scored.csv").read_text() and ",-1.5,-3," in (tmp_path / "scored.csv").read_text()
-    assert list(no_formulas(pd.DataFrame({"=a": [1], " @b": [2], "c": [3]}))) == ["'=a", "' @b", "c"]
+    assert list(escape_formulas(pd.DataFrame({"=a": [1], " @b": [2], "c": [3]}))) == ["'=a", "' @b", "c"]
 
 
 def test_runs_that_are_exported_hold_no_formula(tmp_path: Path) -> None:
@@ -443,7 +443,7 @@ def test_what_is_public_of_an_address_is_shown() -> None:
 
 def test_an_error_of_a_driver_is_repeated_without_the_secrets_of_the_address() -> None:
     location = "postgresql://u:Winter-2019@h/d?sslpassword=Summer-2020&sslmode=require"
-    text = parquet._scrubbed("invalid: Winter-2019 and Summer-2020, mode require", location)
+    text = parquet._without_secrets("invalid: Winter-2019 and Summer-2020, mode require", location)
     assert text == "invalid: *** and ***, mode require"
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.app.app import ServiceContext, create_app
-from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict.prediction_ids import Signer
 from d2c_mlops.serving.predict.predictor import ServedModel
 from d2c_mlops.settings import RolloutSettings

@@ -11,7 +11,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import UsageError
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.local.server import check_keys
-from d2c_mlops.serving.paths import keys_file
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import Settings
 
 NOW, DAY = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_rotation_never_lengthens_the_old_key(file: Path) -> None:
-    short, _ = keys.create(file, "crm", ["*"], now=NOW, lasts=DAY)
+    short, _ = keys.create(file, "crm", ["*"], now=NOW, lifetime=DAY)
     long, _ = keys.create(file, "shop", ["*"], now=NOW)
     for key in (short, long):
         keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
@@ -34,7 +34,7 @@ def test_a_rotation_never_lengthens_the_old_key(file: Path) -> None:
 
 
 def test_a_key_that_works_no_more_has_no_successor(file: Path) -> None:
-    expired, _ = keys.create(file, "crm", ["*"], now=NOW - 2 * DAY, lasts=DAY)
+    expired, _ = keys.create(file, "crm", ["*"], now=NOW - 2 * DAY, lifetime=DAY)
     revoked, _ = keys.create(file, "crm", ["*"], now=NOW)
     keys.revoke(file, revoked.id, now=NOW)
     before = file.read_bytes()

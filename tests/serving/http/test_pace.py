@@ -20,8 +20,8 @@ from d2c_mlops.serving.http.latency import DECLARED, LIMIT, LONG, MEASURED, PAUS
 from d2c_mlops.serving.http.messages import HttpRefused
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.http.thread_pool import ThreadPool
-from d2c_mlops.serving.rollout.counters import RolloutCounters
 from d2c_mlops.serving.rollout.state_file import Rollout
+from d2c_mlops.serving.rollout.variant_counters import RolloutCounters
 from d2c_mlops.serving.rollout.variants import ShareRollout
 from d2c_mlops.settings import ServiceSettings
 from support.lead_service import ASK, Lead

@@ -14,15 +14,15 @@ from sqlalchemy import func, select
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_segments import Logbook
 from support.log_lines import line, said
 
 TRIALS = int(os.environ.get("CRASH_TRIALS", "4"))
 WRITER = """
 import sys
 from pathlib import Path
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 book, i = Logbook(Path(sys.argv[1]), segment=2**16, rotate=0.2), 0
 line = ('{"kind":"predictions","id":"%s-%d","first":0,"model":"m","version":1,"contract":"1.0.0","variant":"champion",'
         '"caller":null,"request_id":"r","key":"k","at":"2026-01-01T00:00:00+00:00",'
@@ -38,7 +38,7 @@ COLLECTOR = """
 import sys
 from pathlib import Path
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.collect import collect
+from d2c_mlops.serving.log.log_collection import collect
 ledger = Ledger(sys.argv[2])
 while True:
     collect(ledger, Path(sys.argv[1]))

@@ -15,10 +15,10 @@ from d2c_mlops.cli import main
 from d2c_mlops.errors import D2CError, DataRefused, Failure, SettingsError, Temporary, UsageError, child_error
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.package.container import builders
-from d2c_mlops.serving.package.container.prepare import error_line
+from d2c_mlops.serving.package.container.image_preparation import error_line
 from d2c_mlops.serving.package.requirements import pinned_requirements
-from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.state_paths import keys_file
 from support.training import train
 
 HERE = Path(__file__).parents[3]
@@ -67,7 +67,7 @@ def test_what_a_builder_says_last_is_told_and_never_the_next_step() -> None:
     lines = ["STEP 1/9: FROM x", "STEP 5/9: RUN y", "error: k.json: no key", "  next: make one"]
     assert builders.build_failure("podman", "x", lines).what == "podman could not build: k.json: no key"
     with pytest.raises(D2CError, match="no key") as err:
-        builders._run(sys.executable, "-c", "import sys; sys.exit('no key\\n  next: make one')")
+        builders._run_builder(sys.executable, "-c", "import sys; sys.exit('no key\\n  next: make one')")
     assert err.value.next == "make one"
     assert error_line("Traceback:\n  File\nd2c_mlops.errors.UsageError: no key\n  - a: b\n  next: make one\n").endswith(
         ": no key"

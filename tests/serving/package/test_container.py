@@ -21,7 +21,7 @@ from d2c_mlops.serving.local.loadtest import FILE, LoadResult, measured_load
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package import container
 from d2c_mlops.serving.package.bento import Bento
-from d2c_mlops.serving.package.container import builders, containerize, find_builder, packages, prepare
+from d2c_mlops.serving.package.container import builders, containerize, find_builder, image_preparation, wheels
 from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.rollout.promotion import promote
@@ -177,7 +177,7 @@ def test_what_the_image_refuses_is_told_and_nothing_is_left(
     bento: Bento, held: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ENDS", "3")
-    monkeypatch.setenv("SAYS", f"#9 0.1 {prepare.REFUSED}mlflow can be imported: use a base image without it")
+    monkeypatch.setenv("SAYS", f"#9 0.1 {image_preparation.REFUSED}mlflow can be imported: use a base image without it")
     with pytest.raises(UsageError, match="mlflow can be imported"):
         containerize(bento, VERSION, held, backend="buildah", base="localhost/py")
     assert not (bento.folder / "image.json").exists() and not (bento.folder / "sbom.cdx.json").exists()
@@ -229,27 +229,29 @@ def test_without_a_builder_the_command_says_what_to_install(settings: Settings, 
 
 
 def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    monkeypatch.setattr(wheels, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="neither uv nor pip"):
-        packages.install_command("x86_64", "3.11", Path("site"))
-    monkeypatch.setattr(packages, "find_spec", lambda _: object())
-    assert "manylinux_2_28_x86_64" in packages.install_command("x86_64", "3.11", Path("site"))
+        wheels.install_command("x86_64", "3.11", Path("site"))
+    monkeypatch.setattr(wheels, "find_spec", lambda _: object())
+    assert "manylinux_2_28_x86_64" in wheels.install_command("x86_64", "3.11", Path("site"))
     (fakes / "bin/uv").write_text("#!/bin/sh\necho 'error sending request for url' >&2\nexit 2\n")
     (fakes / "bin/uv").chmod(0o755)
-    assert "x86_64-manylinux_2_34" in packages.install_command("x86_64", "3.11", Path("site"))
+    assert "x86_64-manylinux_2_34" in wheels.install_command("x86_64", "3.11", Path("site"))
     with pytest.raises(Temporary, match="cannot be downloaded"):
-        packages.install_wheels(Path("pins.txt"), Path("site"), "3.11")
+        wheels.install_wheels(Path("pins.txt"), Path("site"), "3.11")
 
 
 def test_in_the_image_another_python_a_moved_pin_and_a_forbidden_module_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        prepare.check_base("3.2", ["json"])
+        image_preparation.check_base("3.2", ["json"])
     told = capsys.readouterr().out
     assert "the packages are for 3.2" in told and "json can be imported" in told
-    assert prepare.unpinned_versions([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
+    assert image_preparation.unpinned_versions([f"click=={installed('click')}", "click==0.0", "no-such==1"]) == [
         f"click 0.0 is pinned, {installed('click')} is installed", "no-such 1 is pinned, none is installed",
     ]  # fmt: skip
-    assert prepare.forbidden_modules(["json", "no_such"]) == ["json can be imported: use a base image without it"]
+    assert image_preparation.forbidden_modules(["json", "no_such"]) == [
+        "json can be imported: use a base image without it"
+    ]
 
 
 def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
@@ -260,7 +262,7 @@ def test_the_systems_packages_are_read_from_dpkg(tmp_path: Path):
         "Package: zlib1g\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:1.2-1\nDescription: z\n more: text\n\n"
         "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n"
     )
-    (found,) = prepare.system_packages(tmp_path)
+    (found,) = image_preparation.system_packages(tmp_path)
     assert found["purl"] == "pkg:deb/debian/zlib1g@1%3A1.2-1?arch=amd64"
 
 
@@ -268,7 +270,7 @@ def test_steps_of_all_builders_are_understood():
     for line in ("STEP 3/12: COPY a b", "Step 3/12 : COPY a b", "#7 [3/12] COPY a b", "#7 [stage-0 3/12] COPY a b"):
         found = builders.STEP.match(line)
         assert found is not None and found.groups() == ("3", "12", "COPY a b"), line
-    assert builders.bytes_of("812 MB") == 812_000_000 and builders.bytes_of("1.5 GB") == 1_500_000_000
+    assert builders.parse_bytes("812 MB") == 812_000_000 and builders.parse_bytes("1.5 GB") == 1_500_000_000
 
 
 def test_limits_come_from_the_load_test_and_what_a_person_says_is_stronger():

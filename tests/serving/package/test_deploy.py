@@ -15,19 +15,19 @@ from click.testing import CliRunner
 from sqlalchemy import make_url
 
 from d2c_mlops.cli import main
+from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text
 from d2c_mlops.decisions.server import deployment
-from d2c_mlops.decisions.stats import decision_stats, metrics_text
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, ReplicaSize, deploy, size_of, targets
-from d2c_mlops.serving.http.metrics import _counters
+from d2c_mlops.serving.http.metrics import _http_counters
 from d2c_mlops.serving.local.loadtest import LoadResult
-from d2c_mlops.serving.paths import keys_file
-from d2c_mlops.serving.rollout import commands as rollouts
-from d2c_mlops.serving.rollout.history import state_file_of
+from d2c_mlops.serving.rollout import rollout_commands as rollouts
 from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.rollout.rollout_history import state_file_of
+from d2c_mlops.serving.rollout.rollout_status import rollout_status
 from d2c_mlops.serving.rollout.state_file import FILE, read_state, state_paths
-from d2c_mlops.serving.rollout.status import rollout_status
+from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import load, service_settings
 from support.training import train
 
@@ -41,8 +41,8 @@ def written(target: str) -> dict[str, str]:
 
 
 def metric_names() -> set[str]:
-    names = {sample.name for counter in _counters() for family in counter.collect() for sample in family.samples}
-    for counter in _counters():
+    names = {sample.name for counter in _http_counters() for family in counter.collect() for sample in family.samples}
+    for counter in _http_counters():
         names |= {f"{counter._name}{suffix}" for suffix in ("", "_total", "_bucket", "_count", "_sum")}
     told = metrics_text(
         [decision_stats(Ledger("sqlite://"), "mean_units", datetime.now(UTC), timedelta(days=1))]

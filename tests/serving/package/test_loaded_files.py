@@ -15,9 +15,16 @@ from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.model import MODEL_FILE, Model, load, model_class_at
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import run_task
-from d2c_mlops.registry.versions import files_of, load_version
+from d2c_mlops.registry.versions import load_version, version_files
 from d2c_mlops.serving.app import service
-from d2c_mlops.serving.bento_files import LIST, VARIABLE, check_bento_files, digest, file_digests, packed_digests
+from d2c_mlops.serving.bento_files import (
+    LIST,
+    VARIABLE,
+    check_bento_files,
+    file_digests,
+    file_list_digest,
+    packed_digests,
+)
 from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize, targets
 from d2c_mlops.serving.local.server import serving
 from d2c_mlops.serving.package.bento import image_files, package
@@ -86,7 +93,7 @@ def test_what_is_imported_already_is_still_no_model_where_it_is_none(settings: S
 def test_a_changed_version_is_refused_before_anything_of_it_is_parsed_or_imported(settings: Settings) -> None:
     version = train(settings)
     (settings.root / "evil.py").write_text(CANARY)
-    file = files_of(version, settings) / MODEL_FILE
+    file = version_files(version, settings) / MODEL_FILE
     for text in ('{"class": "evil:Model", "params": {}}', "{", "[" * 100_000):
         file.write_text(text)
         for do in (load_version, package):
@@ -97,7 +104,7 @@ def test_a_changed_version_is_refused_before_anything_of_it_is_parsed_or_importe
 
 def test_files_that_change_after_they_were_checked_are_not_used(settings: Settings, monkeypatch) -> None:
     version = train(settings)
-    folder, real = files_of(version, settings), versions.model_class
+    folder, real = version_files(version, settings), versions.model_class
     wanted = load_version(version, settings).units
 
     def meanwhile(name: str, held: Settings) -> type:
@@ -111,7 +118,7 @@ def test_files_that_change_after_they_were_checked_are_not_used(settings: Settin
 
 def test_the_gates_clean_process_compares_files_before_it_loads_them(settings: Settings, tmp_path: Path) -> None:
     version = train(settings)
-    folder, result = files_of(version, settings), tmp_path / "result.json"
+    folder, result = version_files(version, settings), tmp_path / "result.json"
     (folder / "units.json").write_text("{}")
     task = {"kind": "answers", "folder": str(folder), "files": version.sha256, "packages": ["evil"], "class": "evil:Model",
             "of": {}, "file": str(result)}  # fmt: skip
@@ -147,7 +154,7 @@ def home(tmp_path: Path) -> Path:
 def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
     home: Path, name: str, text: str | None, what: str
 ) -> None:
-    wanted = digest((home / LIST).read_bytes())
+    wanted = file_list_digest((home / LIST).read_bytes())
     check_bento_files(home, wanted)
     (home / name).parent.mkdir(exist_ok=True)
     (home / name).write_text(text) if text is not None else (home / name).unlink()
@@ -162,7 +169,7 @@ def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
 
 @pytest.mark.parametrize("name", ["orjson", "toys/inner", "toys/extra.py", "toys/__pycache__"])
 def test_a_link_in_a_bento_is_refused(home: Path, name: str) -> None:
-    wanted = digest((home / LIST).read_bytes())
+    wanted = file_list_digest((home / LIST).read_bytes())
     elsewhere = home.parent / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "__init__.py").write_text("print('foreign code')")
@@ -172,7 +179,7 @@ def test_a_link_in_a_bento_is_refused(home: Path, name: str) -> None:
 
 
 def test_a_packaged_file_that_became_a_link_to_a_copy_is_refused(home: Path) -> None:
-    wanted, file = digest((home / LIST).read_bytes()), home / "model/model.json"
+    wanted, file = file_list_digest((home / LIST).read_bytes()), home / "model/model.json"
     file.replace(home.parent / "copy.json")
     file.symlink_to(home.parent / "copy.json")
     with pytest.raises(DataRefused, match=r"model/model\.json: is a link"):
@@ -180,7 +187,7 @@ def test_a_packaged_file_that_became_a_link_to_a_copy_is_refused(home: Path) -> 
 
 
 def test_a_pipe_in_a_bento_is_refused(home: Path) -> None:
-    wanted = digest((home / LIST).read_bytes())
+    wanted = file_list_digest((home / LIST).read_bytes())
     os.mkfifo(home / "toys/model.bin")
     with pytest.raises(DataRefused, match=r"toys/model\.bin: is a special file"):
         check_bento_files(home, wanted)
@@ -189,7 +196,7 @@ def test_a_pipe_in_a_bento_is_refused(home: Path) -> None:
 @pytest.mark.parametrize("mode", list(py_compile.PycInvalidationMode))
 @pytest.mark.parametrize("level", [0, 2])
 def test_compiled_files_are_those_of_their_sources(home: Path, mode, level: int) -> None:
-    wanted, source = digest((home / LIST).read_bytes()), home / "toys/__init__.py"
+    wanted, source = file_list_digest((home / LIST).read_bytes()), home / "toys/__init__.py"
     made = Path(py_compile.compile(str(source), invalidation_mode=mode, optimize=level))
     check_bento_files(home, wanted)
     other = home.parent / "other.py"
@@ -207,12 +214,12 @@ def test_a_service_ends_with_the_files_name_and_without_a_digest_says_unverified
 ) -> None:
     monkeypatch.setattr(service, "HOME", home)
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert service.checked_files() == "unverified"
-    monkeypatch.setenv(VARIABLE, digest((home / LIST).read_bytes()))
-    assert service.checked_files() == "verified"
+    assert service.verify_files() == "unverified"
+    monkeypatch.setenv(VARIABLE, file_list_digest((home / LIST).read_bytes()))
+    assert service.verify_files() == "verified"
     (home / "model/model.json").write_text("[]")
     with pytest.raises(SystemExit) as ended:
-        service.checked_files()
+        service.verify_files()
     assert ended.value.code == DataRefused.exit_code and "model/model.json: was changed" in capsys.readouterr().err
 
 
@@ -244,11 +251,13 @@ def test_deploy_takes_the_digest_of_an_image_that_was_built_here(settings: Setti
     (folder / "src").mkdir(parents=True)
     (folder / "src" / LIST).write_text("{}")
     (folder / "image.json").write_text(json.dumps({"tag": "mean_units:v1"}))
-    assert image_files(version, "mean_units:v1", settings) == digest(b"{}") and not image_files(version, "x", settings)
-    told = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose"])
-    assert told.exit_code == 0 and digest(b"{}") in Path("deploy/compose/mean_units/compose.yaml").read_text(), (
-        told.output
+    assert image_files(version, "mean_units:v1", settings) == file_list_digest(b"{}") and not image_files(
+        version, "x", settings
     )
+    told = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose"])
+    assert (
+        told.exit_code == 0 and file_list_digest(b"{}") in Path("deploy/compose/mean_units/compose.yaml").read_text()
+    ), told.output
     other = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose", "--image", "other:v1"])
     assert "cannot verify its files" in other.output
     assert VARIABLE not in Path("deploy/compose/mean_units/compose.yaml").read_text()

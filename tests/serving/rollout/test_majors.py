@@ -20,7 +20,7 @@ from d2c_mlops.registry.versions import find_version
 from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.package.bento import package
 from d2c_mlops.serving.predict.older_contracts import OlderContract
 from d2c_mlops.serving.predict.sunsets import sunset_texts, supported_older_contracts

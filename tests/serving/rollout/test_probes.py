@@ -22,26 +22,26 @@ from hypothesis import strategies as st
 from d2c_mlops.cli import main
 from d2c_mlops.convert.run.inferred_contract import contract_of
 from d2c_mlops.decisions.apply import now_utc
-from d2c_mlops.decisions.verdicts import propose
+from d2c_mlops.decisions.verdicts import create_decisions
 from d2c_mlops.errors import D2CError, DataRefused, UsageError
 from d2c_mlops.ledger.migrate import config
 from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, Field, column
-from d2c_mlops.registry.versions import files_of, new_model, register
+from d2c_mlops.registry.versions import new_model, register, version_files
 from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.app.service import load_served_model
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.contract_check import check_service
-from d2c_mlops.serving.log.collect import collect, feedback_with_predictions
-from d2c_mlops.serving.log.files import Logbook
+from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.package.bento import _copy_code, package
 from d2c_mlops.serving.package.requirements import pinned_requirements
-from d2c_mlops.serving.paths import keys_file
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.predictor import ServedModel
-from d2c_mlops.serving.rollout.lookup import logged_answerers as served_to
+from d2c_mlops.serving.rollout.version_lookup import logged_answerers as served_to
+from d2c_mlops.serving.state_paths import keys_file
 from support.decisions_shop import CONTRACT, predicted, shop
 from support.http_server import listening
 from support.lead_service import ASK, Lead
@@ -167,9 +167,9 @@ def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(
     with pytest.raises(UsageError, match="cannot be combined with other scopes"):
         keys.create(file, "both", ["leads"], now=now_utc(), scopes=["ask", "probe"])
     keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])
-    assert not Keyring(file).any_for("leads", now_utc())
+    assert not Keyring(file).has_valid_key("leads", now_utc())
     keys.create(file, "crm", ["leads"], now=now_utc())
-    assert Keyring(file).any_for("leads", now_utc())
+    assert Keyring(file).has_valid_key("leads", now_utc())
     done = CliRunner().invoke(main, ["keys", "create", "x", "--scope", "probe", "--scope", "ask"])
     assert done.exit_code == 2 and "cannot be combined with other scopes" in done.output
 
@@ -220,7 +220,7 @@ def test_probes_are_on_record_and_in_no_history_adoption_or_decision(tmp_path: P
         "a": real,
         "d": real,
     }
-    assert propose(ledger, policy, now).predictions == 1
+    assert create_decisions(ledger, policy, now).predictions == 1
     day = timedelta(days=1)
     given_to = served_to(ledger, "price", "P-1", CONTRACT, held, now - day, now + day)
     assert [each.prediction_id for each in given_to] == [real]
@@ -297,7 +297,7 @@ def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) ->
     version = register(
         "mean_units", fitted, fitted.evaluate(tables, as_of), settings=settings, as_of=as_of, example=known
     )
-    record = json.loads((files_of(version, settings) / "example.json").read_text())
+    record = json.loads((version_files(version, settings) / "example.json").read_text())
     bento = package(version, settings)
     assert not list(bento.folder.rglob("example.json"))
     assert record["product_id"] == "P004"  # P001 is in the contract
@@ -322,7 +322,7 @@ def test_a_model_that_refuses_keys_it_does_not_know_keeps_its_contract(tmp_path:
 
 def test_a_service_starts_although_its_model_does_not_take_the_synthetic_record(settings, project, monkeypatch) -> None:
     version = train(settings)
-    folder = files_of(version, settings)
+    folder = version_files(version, settings)
     monkeypatch.setattr("toyshop.MeanUnits.predict", lambda *_: {}["a key that is not known"])
     assert load_served_model(folder, {"model": "mean_units", "version": 1}).version == 1
 
@@ -347,7 +347,7 @@ def test_a_model_that_does_not_answer_its_own_record_is_not_packaged(settings, p
     version = train(settings)
     context = project / "context"
     _copy_code(version, context)
-    shutil.copytree(files_of(version, settings), context / "model")
+    shutil.copytree(version_files(version, settings), context / "model")
     (context / "version.json").write_text('{"model": "mean_units", "version": 1}')
     (context / "model/example.json").write_text('{"product_id": "P001", "day": "1999-01-01"}')
     with pytest.raises(D2CError, match="days before 2000 are not answered"):

@@ -32,13 +32,14 @@ from d2c_mlops.serving.app.app import ServedModel
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.aborted import abort_markers
-from d2c_mlops.serving.log.collect import collect
-from d2c_mlops.serving.log.files import Logbook
-from d2c_mlops.serving.rollout import commands as rollouts
-from d2c_mlops.serving.rollout import history, variants
-from d2c_mlops.serving.rollout import watcher as watch
-from d2c_mlops.serving.rollout.counters import RolloutCounters, rollout_statistics, sum_counts, violated_guard
+from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_segments import Logbook
+from d2c_mlops.serving.rollout import rollout_commands as rollouts
+from d2c_mlops.serving.rollout import rollout_history, variants
+from d2c_mlops.serving.rollout import rollout_watcher as watch
 from d2c_mlops.serving.rollout.promotion import rollback
+from d2c_mlops.serving.rollout.rollout_status import rollout_status, workers
+from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import (
     FILE,
     Rollout,
@@ -49,9 +50,8 @@ from d2c_mlops.serving.rollout.state_file import (
     state_paths,
     write_state,
 )
-from d2c_mlops.serving.rollout.status import rollout_status, workers
+from d2c_mlops.serving.rollout.variant_counters import RolloutCounters, rollout_statistics, sum_counts, violated_guard
 from d2c_mlops.serving.rollout.variants import ShadowQueue, challenger_version_in
-from d2c_mlops.serving.rollout.watcher import RolloutWatcher
 from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
 from support.lead_service import Lead
 from support.rollouts import KEYS, Service, going, leads
@@ -462,7 +462,7 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
     rollouts.rollout("mean_units", settings, share=0.1, by="Jo")
     told = rollouts.rollout("mean_units", settings, share=0.25, by="Jo")
     assert told.in_progress and told.rollout.share == 0.25 and told.rollout.salt == "2"
-    file, _ = history.state_file_of("mean_units", settings)
+    file, _ = rollout_history.state_file_of("mean_units", settings)
     assert read_state(file).share == 0.25 and read_state(file).guards == settings.guards("mean_units")
     assert (
         "no change: the rollout is already in this state"
@@ -474,7 +474,7 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
         2,
         "off",
     )
-    actions = [(each.action, each.by) for each in history.history(ledger, "mean_units")]
+    actions = [(each.action, each.by) for each in rollout_history.history(ledger, "mean_units")]
     assert actions == [("shadow", "Jo"), ("start", "Jo"), ("widen", "Jo"), ("promote", "Jo")]
     rollback("mean_units", settings)
     assert read_state(file).champion == 1
@@ -482,7 +482,7 @@ def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings)
 
 def test_an_abort_says_why_and_a_lost_file_is_made_again(two, settings: Settings) -> None:
     rollouts.rollout("mean_units", settings, share=0.5)
-    file, _ = history.state_file_of("mean_units", settings)
+    file, _ = rollout_history.state_file_of("mean_units", settings)
     file.write_text("torn")
     assert rollout_status("mean_units", settings).in_progress and read_state(file).share == 0.5
     told = rollouts.abort("mean_units", settings, by="Ann", reason="complaints")
@@ -522,7 +522,7 @@ def test_promoting_another_version_ends_a_rollout(two, settings: Settings) -> No
 
 def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Settings) -> None:
     told = rollouts.rollout("mean_units", settings, share=0.5)
-    ledger, (file, folder) = Ledger.of(settings), history.state_file_of("mean_units", settings)
+    ledger, (file, folder) = Ledger.of(settings), rollout_history.state_file_of("mean_units", settings)
     versions = {n: ServedModel(Lead(), "mean_units", n, {}, {}) for n in (1, 2)}
     book = Logbook(folder.parents[1] / "log")
     watcher = RolloutWatcher(versions, 1, lambda served: None, Metrics(), file, folder, book)
@@ -535,7 +535,7 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     now = rollout_status("mean_units", settings)
     assert not now.in_progress and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
     assert now.events[-1].stage == told.rollout.stage and read_state(file).mode == "off"
-    assert history.share_rollout(ledger, "mean_units", settings) is None
+    assert rollout_history.share_rollout(ledger, "mean_units", settings) is None
     with pytest.raises(
         UsageError, match=r"not rolled out again automatically: its rollout was aborted .* by service: errors"
     ) as caught:
@@ -569,7 +569,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
         told = rollouts.rollout("mean_units", settings, begin=True, **more)
         assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "already in progress" in told.notes[0]
     ledger = Ledger.of(settings)
-    assert len(history.history(ledger, "mean_units")) == 3
+    assert len(rollout_history.history(ledger, "mean_units")) == 3
     rollouts.promote_challenger("mean_units", settings)
     assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).in_progress
     train(settings, scale=2.0)
@@ -587,7 +587,7 @@ def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, setting
 
 
 def test_a_worker_in_a_container_of_its_own_lives_as_long_as_it_gives_signs_of_life(two, settings: Settings) -> None:
-    _, folder = history.state_file_of("mean_units", settings)
+    _, folder = rollout_history.state_file_of("mean_units", settings)
     folder.mkdir(parents=True)
     told = {"pid": 1, "versions": [1], "champion": 1, "challenger": None, "stage": "", "counts": {}}
     for name, host in (("a", "elsewhere"), ("b", "elsewhere"), ("c", host_id())):
@@ -687,7 +687,7 @@ def test_what_served_a_key_is_logged_or_computed_and_says_which(two, settings: S
 def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, tmp_path: Path) -> None:
     first, _ = two
     rollouts.rollout("mean_units", settings, share=0.3)
-    both = history.share_rollout(Ledger.of(settings), "mean_units", settings)
+    both = rollout_history.share_rollout(Ledger.of(settings), "mean_units", settings)
     assert both is not None
     rollout, second = both
     source = tmp_path / "ask.parquet"
@@ -712,7 +712,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
 def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, tmp_path: Path, monkeypatch) -> None:
     first, _ = two
     rollouts.rollout("mean_units", settings, share=1.0)
-    both = history.share_rollout(Ledger.of(settings), "mean_units", settings)
+    both = rollout_history.share_rollout(Ledger.of(settings), "mean_units", settings)
     source = tmp_path / "ask.csv"
     pd.DataFrame({"product_id": KEYS[:50], "day": "2024-01-01"}).to_csv(source, index=False)
     from toyshop import MeanUnits

@@ -8,12 +8,12 @@ from d2c_mlops.convert.source.finding import Severity
 _START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 
 
-def _removed(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
+def _removed_api(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
     example = f"import pandas as pd\nx = pd.{name}{use}"
     return ApiChange("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
 
 
-def _method(
+def _method_change(
     holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()"
 ) -> tuple[ApiChange, ...]:
     starts = {"DataFrame": "df", "Series": "df['a']"}
@@ -31,7 +31,7 @@ def _method(
     )
 
 
-def _keyword(
+def _keyword_change(
     path: str,
     argument: str,
     since: str,
@@ -56,7 +56,7 @@ def _keyword(
     )
 
 
-def _positional(path: str, position: int, names: str, use: str, since: str = "2.0") -> ApiChange:
+def _positional_change(path: str, position: int, names: str, use: str, since: str = "2.0") -> ApiChange:
     words = tuple(names.split())
     instead = f"name them: {', '.join(f'{word}=' for word in words)}"
     return ApiChange(
@@ -66,54 +66,56 @@ def _positional(path: str, position: int, names: str, use: str, since: str = "2.
 
 _BOTH = "DataFrame Series"
 CHANGES: tuple[ApiChange, ...] = (
-    _removed("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
-    _removed("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
-    _removed("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
-    _removed("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
-    _removed("scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"),
-    _removed("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
-    _removed("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
-    _removed("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
-    _removed("rolling_sum", "1.0", "series.rolling(n).sum()", use="(s, 3)"),
-    _removed("ewma", "1.0", "series.ewm(...).mean()", use="(s, 3)"),
-    _removed("value_counts", "3.0", "pd.Series(values).value_counts()", use="(s)"),
-    _removed("match", "1.0", "Index.get_indexer"),
-    _removed("Int64Index", "2.0", "pd.Index(..., dtype='int64')"),
-    _removed("Float64Index", "2.0", "pd.Index(..., dtype='float64')"),
-    _removed("UInt64Index", "2.0", "pd.Index(..., dtype='uint64')"),
-    _removed("datetools", "1.0", "pd.tseries.offsets"),
-    _removed("io.json.json_normalize", "2.0", "pd.json_normalize", to="pandas.json_normalize", use="(d)"),
-    _removed("util.testing", "2.0", "pd.testing", to="pandas.testing"),
-    _removed("core.algorithms.quantile", "2.0", "np.quantile"),
-    *_method(_BOTH, "append", "2.0", "pd.concat([a, b])", use="(other)"),
-    *_method(_BOTH, "ix", "1.0", ".loc for labels, .iloc for positions", use="[0]"),
-    *_method("DataFrame", "lookup", "2.0", ".loc with one label each, or melt and query", use="(r, c)"),
-    *_method(_BOTH, "iteritems", "2.0", ".items()", to="items"),
-    *_method(_BOTH, "mad", "2.0", "(s - s.mean()).abs().mean()"),
-    *_method(_BOTH, "as_matrix", "1.0", ".to_numpy()", to="to_numpy"),
-    *_method("DataFrame", "applymap", "3.0", ".map()", to="map", use="(str)"),
-    *_method("DataFrame", "sort", "1.0", ".sort_values(...) or .sort_index()", use="('a')"),
-    *_method("Series", "order", "1.0", ".sort_values()", to="sort_values"),
-    *_method(_BOTH, "get_value", "1.0", ".at[row, column]", use="(0, 'a')"),
-    *_method(_BOTH, "set_value", "1.0", ".at[row, column] = value", use="(0, 'a', 1)"),
-    *_method(_BOTH, "tshift", "2.0", ".shift(freq=...)"),
-    *_method(_BOTH, "slice_shift", "2.0", ".shift(...)"),
-    *_method(_BOTH, "pad", "3.0", ".ffill()", to="ffill"),
-    *_method(_BOTH, "backfill", "3.0", ".bfill()", to="bfill"),
-    *_method("DataFrame", "swapaxes", "3.0", ".T or .transpose()", use="(0, 1)"),
-    *_method(_BOTH, "first", "3.0", ".loc with a mask on the index", use="('3D')"),
-    *_method(_BOTH, "last", "3.0", ".loc with a mask on the index", use="('3D')"),
-    *_method("DataFrame", "bool", "3.0", ".iloc[0, 0]"),
-    *_method("Series", "bool", "3.0", ".item()", to="item"),
-    *_method(_BOTH, "from_csv", "1.0", "pd.read_csv(..., index_col=0)"),
-    *_method("DataFrame", "ftypes", "1.0", ".dtypes", to="dtypes", use=""),
-    *_method("DataFrame", "get_dtype_counts", "1.0", ".dtypes.value_counts()"),
-    *_method("Series", "ravel", "3.0", ".to_numpy()", to="to_numpy"),
-    *_method("Series", "view", "3.0", ".astype(...)", use="('int64')"),
-    *_method("Series", "is_monotonic", "2.0", ".is_monotonic_increasing", to="is_monotonic_increasing", use=""),
-    *_method("Series", "dt.week", "2.0", ".dt.isocalendar().week", use=""),
-    *_method("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
-    *_method("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
+    _removed_api("datetime", "2.0", "datetime.datetime, after `from datetime import datetime`", use=".now()"),
+    _removed_api("np", "2.0", "numpy itself: import numpy as np", use=".nan"),
+    _removed_api("Panel", "1.0", "a DataFrame with a MultiIndex, or xarray"),
+    _removed_api("tools", "1.0", "pandas.plotting for plots, pandas itself for the rest", use=".plotting"),
+    _removed_api(
+        "scatter_matrix", "1.0", "pd.plotting.scatter_matrix", to="pandas.plotting.scatter_matrix", use="(df)"
+    ),
+    _removed_api("TimeGrouper", "1.0", "pd.Grouper(freq=...)", use="('ME')"),
+    _removed_api("rolling_mean", "1.0", "series.rolling(n).mean()", use="(s, 3)"),
+    _removed_api("rolling_std", "1.0", "series.rolling(n).std()", use="(s, 3)"),
+    _removed_api("rolling_sum", "1.0", "series.rolling(n).sum()", use="(s, 3)"),
+    _removed_api("ewma", "1.0", "series.ewm(...).mean()", use="(s, 3)"),
+    _removed_api("value_counts", "3.0", "pd.Series(values).value_counts()", use="(s)"),
+    _removed_api("match", "1.0", "Index.get_indexer"),
+    _removed_api("Int64Index", "2.0", "pd.Index(..., dtype='int64')"),
+    _removed_api("Float64Index", "2.0", "pd.Index(..., dtype='float64')"),
+    _removed_api("UInt64Index", "2.0", "pd.Index(..., dtype='uint64')"),
+    _removed_api("datetools", "1.0", "pd.tseries.offsets"),
+    _removed_api("io.json.json_normalize", "2.0", "pd.json_normalize", to="pandas.json_normalize", use="(d)"),
+    _removed_api("util.testing", "2.0", "pd.testing", to="pandas.testing"),
+    _removed_api("core.algorithms.quantile", "2.0", "np.quantile"),
+    *_method_change(_BOTH, "append", "2.0", "pd.concat([a, b])", use="(other)"),
+    *_method_change(_BOTH, "ix", "1.0", ".loc for labels, .iloc for positions", use="[0]"),
+    *_method_change("DataFrame", "lookup", "2.0", ".loc with one label each, or melt and query", use="(r, c)"),
+    *_method_change(_BOTH, "iteritems", "2.0", ".items()", to="items"),
+    *_method_change(_BOTH, "mad", "2.0", "(s - s.mean()).abs().mean()"),
+    *_method_change(_BOTH, "as_matrix", "1.0", ".to_numpy()", to="to_numpy"),
+    *_method_change("DataFrame", "applymap", "3.0", ".map()", to="map", use="(str)"),
+    *_method_change("DataFrame", "sort", "1.0", ".sort_values(...) or .sort_index()", use="('a')"),
+    *_method_change("Series", "order", "1.0", ".sort_values()", to="sort_values"),
+    *_method_change(_BOTH, "get_value", "1.0", ".at[row, column]", use="(0, 'a')"),
+    *_method_change(_BOTH, "set_value", "1.0", ".at[row, column] = value", use="(0, 'a', 1)"),
+    *_method_change(_BOTH, "tshift", "2.0", ".shift(freq=...)"),
+    *_method_change(_BOTH, "slice_shift", "2.0", ".shift(...)"),
+    *_method_change(_BOTH, "pad", "3.0", ".ffill()", to="ffill"),
+    *_method_change(_BOTH, "backfill", "3.0", ".bfill()", to="bfill"),
+    *_method_change("DataFrame", "swapaxes", "3.0", ".T or .transpose()", use="(0, 1)"),
+    *_method_change(_BOTH, "first", "3.0", ".loc with a mask on the index", use="('3D')"),
+    *_method_change(_BOTH, "last", "3.0", ".loc with a mask on the index", use="('3D')"),
+    *_method_change("DataFrame", "bool", "3.0", ".iloc[0, 0]"),
+    *_method_change("Series", "bool", "3.0", ".item()", to="item"),
+    *_method_change(_BOTH, "from_csv", "1.0", "pd.read_csv(..., index_col=0)"),
+    *_method_change("DataFrame", "ftypes", "1.0", ".dtypes", to="dtypes", use=""),
+    *_method_change("DataFrame", "get_dtype_counts", "1.0", ".dtypes.value_counts()"),
+    *_method_change("Series", "ravel", "3.0", ".to_numpy()", to="to_numpy"),
+    *_method_change("Series", "view", "3.0", ".astype(...)", use="('int64')"),
+    *_method_change("Series", "is_monotonic", "2.0", ".is_monotonic_increasing", to="is_monotonic_increasing", use=""),
+    *_method_change("Series", "dt.week", "2.0", ".dt.isocalendar().week", use=""),
+    *_method_change("Series", "dt.weekofyear", "2.0", ".dt.isocalendar().week", use=""),
+    *_method_change("Series", "dt.weekday_name", "1.0", ".dt.day_name()", use=""),
     *(
         ApiChange(
             "pandas", f"pandas.DatetimeIndex.{name}", since, "gone", instead, f"{_START}x = pd.DatetimeIndex([]).{name}"
@@ -142,11 +144,13 @@ CHANGES: tuple[ApiChange, ...] = (
         ]
     ),
     *(
-        _keyword(f"{holder}.fillna", "method", "3.0", ".ffill() or .bfill()", f"x = {start}.fillna(method='ffill')")
+        _keyword_change(
+            f"{holder}.fillna", "method", "3.0", ".ffill() or .bfill()", f"x = {start}.fillna(method='ffill')"
+        )
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"{holder}.replace",
             "method",
             "3.0",
@@ -155,7 +159,7 @@ CHANGES: tuple[ApiChange, ...] = (
         )
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
     ),
-    _keyword(
+    _keyword_change(
         "DataFrame.groupby",
         "axis",
         "3.0",
@@ -163,7 +167,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = df.groupby('a', axis=0)",
         droppable=(0, "index"),
     ),
-    _keyword(
+    _keyword_change(
         "Series.groupby",
         "axis",
         "3.0",
@@ -171,7 +175,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = df['a'].groupby('b', axis=0)",
         droppable=(0, "index"),
     ),
-    _keyword(
+    _keyword_change(
         "DataFrame.groupby",
         "squeeze",
         "2.0",
@@ -180,7 +184,7 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=(False,),
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"{holder}.resample",
             argument,
             since,
@@ -199,7 +203,7 @@ CHANGES: tuple[ApiChange, ...] = (
         )
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"{holder}.rolling",
             "axis",
             "3.0",
@@ -210,7 +214,7 @@ CHANGES: tuple[ApiChange, ...] = (
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"{holder}.{name}",
             "level",
             "2.0",
@@ -221,7 +225,7 @@ CHANGES: tuple[ApiChange, ...] = (
         for name in ("sum", "mean", "count", "max", "min", "median")
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"{reader}",
             argument,
             since,
@@ -243,7 +247,7 @@ CHANGES: tuple[ApiChange, ...] = (
             ("verbose", "3.0", "nothing", "True", (True, False)),
         )
     ),
-    _keyword(
+    _keyword_change(
         "read_excel",
         "sheetname",
         "1.0",
@@ -251,7 +255,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = pd.read_excel('a.xlsx', sheetname=0)",
         to="sheet_name",
     ),
-    _keyword(
+    _keyword_change(
         "read_excel",
         "parse_cols",
         "1.0",
@@ -259,7 +263,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = pd.read_excel('a.xlsx', parse_cols=2)",
         to="usecols",
     ),
-    _keyword(
+    _keyword_change(
         "to_datetime",
         "infer_datetime_format",
         "3.0",
@@ -267,7 +271,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = pd.to_datetime(df['a'], infer_datetime_format=True)",
         droppable=(True, False),
     ),
-    _keyword(
+    _keyword_change(
         "DataFrame.to_csv",
         "line_terminator",
         "2.0",
@@ -275,7 +279,7 @@ CHANGES: tuple[ApiChange, ...] = (
         r"df.to_csv('b.csv', line_terminator='\n')",
         to="lineterminator",
     ),
-    _keyword(
+    _keyword_change(
         "DataFrame.to_excel",
         "encoding",
         "2.0",
@@ -283,7 +287,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "df.to_excel('b.xlsx', encoding='utf-8')",
         droppable=("utf-8", "utf8", "UTF-8", None),
     ),
-    _keyword(
+    _keyword_change(
         "DataFrame.describe",
         "datetime_is_numeric",
         "2.0",
@@ -291,7 +295,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = df.describe(datetime_is_numeric=True)",
         droppable=(True,),
     ),
-    _keyword(
+    _keyword_change(
         "Series.describe",
         "datetime_is_numeric",
         "2.0",
@@ -299,7 +303,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = df['a'].describe(datetime_is_numeric=True)",
         droppable=(True,),
     ),
-    _keyword(
+    _keyword_change(
         "date_range",
         "closed",
         "2.0",
@@ -307,7 +311,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = pd.date_range('2020', periods=3, closed='left')",
         to="inclusive",
     ),
-    _keyword(
+    _keyword_change(
         "concat",
         "join_axes",
         "1.0",
@@ -315,7 +319,7 @@ CHANGES: tuple[ApiChange, ...] = (
         "x = pd.concat([df, df], join_axes=[df.index])",
     ),
     *(
-        _positional(path, position, names, use)
+        _positional_change(path, position, names, use)
         for path, position, names, use in (
             ("DataFrame.drop", 1, "axis index columns level inplace errors", "x = df.drop('a', 1)"),
             ("Series.drop", 1, "axis index columns level inplace errors", "x = df['a'].drop(0, 0)"),

@@ -36,7 +36,7 @@ _PERIODS: dict[str, str | None] = {"H": "h", "T": "min", "S": "s", "A": "Y", "BH
 _CLOCK: dict[str, str | None] = {key: FREQUENCIES[key] for key in ("H", "T", "S", "L", "U", "N")}
 
 
-def _frequency(
+def _frequency_change(
     path: str,
     argument: str,
     position: int | None,
@@ -60,24 +60,26 @@ def _frequency(
 
 CHANGES: tuple[ApiChange, ...] = (
     *(
-        _frequency(f"{holder}.{name}", argument, 0, f"x = {start}.{name}('M')", FREQUENCIES)
+        _frequency_change(f"{holder}.{name}", argument, 0, f"x = {start}.{name}('M')", FREQUENCIES)
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
         for name, argument in (("resample", "rule"), ("asfreq", "freq"))
     ),
     *(
-        _frequency(f"{holder}.shift", "freq", 1, f"x = {start}.shift(1, 'M')", FREQUENCIES)
+        _frequency_change(f"{holder}.shift", "freq", 1, f"x = {start}.shift(1, 'M')", FREQUENCIES)
         for holder, start in (("DataFrame", "df"), ("Series", "df['a']"))
     ),
-    _frequency("date_range", "freq", 3, "x = pd.date_range('2020', periods=3, freq='M')", FREQUENCIES),
-    _frequency("bdate_range", "freq", 3, "x = pd.bdate_range('2020', periods=3, freq='BM')", FREQUENCIES),
-    _frequency("Grouper", "freq", 2, "x = pd.Grouper(key='a', freq='M')", FREQUENCIES),
-    _frequency("DatetimeIndex", "freq", 1, "x = pd.DatetimeIndex(['2020-01-31'], freq='M')", FREQUENCIES),
-    _frequency("tseries.frequencies.to_offset", "freq", 0, "x = pd.tseries.frequencies.to_offset('M')", FREQUENCIES),
-    _frequency("period_range", "freq", 3, "x = pd.period_range('2020', periods=3, freq='H')", _PERIODS),
-    _frequency("DataFrame.to_period", "freq", 0, "x = df.to_period('H')", _PERIODS),
-    _frequency("Series.dt.to_period", "freq", 0, "x = df['a'].dt.to_period('A')", _PERIODS),
+    _frequency_change("date_range", "freq", 3, "x = pd.date_range('2020', periods=3, freq='M')", FREQUENCIES),
+    _frequency_change("bdate_range", "freq", 3, "x = pd.bdate_range('2020', periods=3, freq='BM')", FREQUENCIES),
+    _frequency_change("Grouper", "freq", 2, "x = pd.Grouper(key='a', freq='M')", FREQUENCIES),
+    _frequency_change("DatetimeIndex", "freq", 1, "x = pd.DatetimeIndex(['2020-01-31'], freq='M')", FREQUENCIES),
+    _frequency_change(
+        "tseries.frequencies.to_offset", "freq", 0, "x = pd.tseries.frequencies.to_offset('M')", FREQUENCIES
+    ),
+    _frequency_change("period_range", "freq", 3, "x = pd.period_range('2020', periods=3, freq='H')", _PERIODS),
+    _frequency_change("DataFrame.to_period", "freq", 0, "x = df.to_period('H')", _PERIODS),
+    _frequency_change("Series.dt.to_period", "freq", 0, "x = df['a'].dt.to_period('A')", _PERIODS),
     *(
-        _frequency(f"Series.dt.{name}", "freq", 0, f"x = df['a'].dt.{name}('H')", _CLOCK)
+        _frequency_change(f"Series.dt.{name}", "freq", 0, f"x = df['a'].dt.{name}('H')", _CLOCK)
         for name in ("floor", "ceil", "round")
     ),
     *(

@@ -18,11 +18,11 @@ STYLES |= {
 }
 
 
-def _removed(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
+def _removed_api(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
     return ApiChange("matplotlib", path, since, "gone", instead, example, to=to)
 
 
-def _keyword(
+def _keyword_change(
     library: str,
     path: str,
     argument: str,
@@ -67,45 +67,47 @@ CHANGES: tuple[ApiChange, ...] = (
             ("matplotlib.pyplot.style.context", _PLOT, "plt.style.context"),
         )
     ),
-    _removed(
+    _removed_api(
         "matplotlib.cm.get_cmap",
         "3.9",
         "plt.get_cmap, or matplotlib.colormaps[name]",
         "import matplotlib.cm as cm\nx = cm.get_cmap('jet')",
         to="matplotlib.pyplot.get_cmap",
     ),
-    _removed(
+    _removed_api(
         "matplotlib.pyplot.cm.get_cmap",
         "3.9",
         "plt.get_cmap",
         f"{_PLOT}x = plt.cm.get_cmap('jet')",
         to="matplotlib.pyplot.get_cmap",
     ),
-    _removed(
+    _removed_api(
         "matplotlib.cm.register_cmap",
         "3.9",
         "matplotlib.colormaps.register",
         "import matplotlib.cm as cm\nx = cm.register_cmap(c)",
     ),
-    _removed(
+    _removed_api(
         "matplotlib.mlab.normpdf",
         "3.1",
         "scipy.stats.norm.pdf",
         "from matplotlib.mlab import normpdf",
         to="scipy.stats.norm.pdf",
     ),
-    _removed("matplotlib.finance", "2.2", "the package mplfinance", "import matplotlib.finance"),
-    _removed(
+    _removed_api("matplotlib.finance", "2.2", "the package mplfinance", "import matplotlib.finance"),
+    _removed_api(
         "matplotlib.pyplot.hold", "3.0", "nothing: new plots are always added to the axes", f"{_PLOT}plt.hold(True)"
     ),
-    _removed("matplotlib.pyplot.plot_date", "3.11", "plt.plot, which supports dates", f"{_PLOT}plt.plot_date(x, y)"),
-    _removed(
+    _removed_api(
+        "matplotlib.pyplot.plot_date", "3.11", "plt.plot, which supports dates", f"{_PLOT}plt.plot_date(x, y)"
+    ),
+    _removed_api(
         "matplotlib.dates.epoch2num",
         "3.8",
         "matplotlib.dates.date2num",
         "from matplotlib.dates import epoch2num",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.pyplot.hist",
         "normed",
@@ -114,7 +116,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}plt.hist(x, normed=True)",
         to="density",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.axes.Axes.hist",
         "normed",
@@ -123,7 +125,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}ax = plt.gca()\nax.hist(x, normed=True)",
         to="density",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.pyplot.boxplot",
         "labels",
@@ -132,7 +134,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}plt.boxplot(x, labels=['a'])",
         to="tick_labels",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.axes.Axes.boxplot",
         "labels",
@@ -141,7 +143,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}ax = plt.gca()\nax.boxplot(x, labels=['a'])",
         to="tick_labels",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.pyplot.stem",
         "use_line_collection",
@@ -150,7 +152,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}plt.stem(x, use_line_collection=True)",
         droppable=(True,),
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.pyplot.grid",
         "b",
@@ -159,7 +161,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}plt.grid(b=True)",
         to="visible",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.axes.Axes.grid",
         "b",
@@ -168,7 +170,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}ax = plt.gca()\nax.grid(b=True)",
         to="visible",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.pyplot.annotate",
         "s",
@@ -177,7 +179,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}plt.annotate(s='a', xy=(1, 1))",
         to="text",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.axes.Axes.annotate",
         "s",
@@ -186,7 +188,7 @@ CHANGES: tuple[ApiChange, ...] = (
         f"{_PLOT}ax = plt.gca()\nax.annotate(s='a', xy=(1, 1))",
         to="text",
     ),
-    _keyword(
+    _keyword_change(
         "matplotlib",
         "matplotlib.figure.Figure.gca",
         "projection",
@@ -228,7 +230,7 @@ CHANGES: tuple[ApiChange, ...] = (
         )
     ),
     *(
-        _keyword(
+        _keyword_change(
             "seaborn",
             f"seaborn.{name}",
             "size",
@@ -239,7 +241,7 @@ CHANGES: tuple[ApiChange, ...] = (
         )
         for name in ("pairplot", "FacetGrid", "PairGrid", "jointplot", "lmplot", "catplot")
     ),
-    _keyword(
+    _keyword_change(
         "seaborn",
         "seaborn.kdeplot",
         "shade",
@@ -249,7 +251,7 @@ CHANGES: tuple[ApiChange, ...] = (
         to="fill",
         severity="warning",
     ),
-    _keyword(
+    _keyword_change(
         "seaborn",
         "seaborn.kdeplot",
         "bw",

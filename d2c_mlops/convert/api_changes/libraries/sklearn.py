@@ -8,13 +8,13 @@ from d2c_mlops.convert.source.scopes import words
 _LIBRARY = "scikit-learn"
 
 
-def _moved(path: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
+def _moved_api(path: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}" if module else f"import {path}"
     return ApiChange(_LIBRARY, path, since, "gone", instead, example + use, to=to)
 
 
-def _keyword(
+def _keyword_change(
     path: str,
     argument: str,
     since: str,
@@ -29,7 +29,7 @@ def _keyword(
     return ApiChange(_LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable)
 
 
-def _value(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> ApiChange:
+def _value_change(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     instead = instead or ", ".join(f"{argument}={new!r} for {old!r}" for old, new in values.items())
     example = f"from {module} import {name}\nx = {name}({argument}={next(iter(values))!r})"
@@ -62,7 +62,7 @@ _VECTORIZERS = ("CountVectorizer", "TfidfVectorizer")
 
 CHANGES: tuple[ApiChange, ...] = (
     *(
-        _moved(
+        _moved_api(
             f"sklearn.{old}.{name}",
             "0.20",
             f"sklearn.model_selection.{name}",
@@ -71,50 +71,50 @@ CHANGES: tuple[ApiChange, ...] = (
         for old in ("cross_validation", "grid_search", "learning_curve")
         for name in _MODEL_SELECTION
     ),
-    _moved("sklearn.cross_validation", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
-    _moved("sklearn.grid_search", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
-    _moved("sklearn.learning_curve", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
-    _moved("sklearn.externals.joblib", "0.23", "import joblib", to="joblib"),
-    _moved("sklearn.externals.six", "0.23", "nothing on Python 3, or the package six", to="six"),
-    _moved("sklearn.externals.six.StringIO", "0.23", "io.StringIO", to="io.StringIO"),
-    _moved("sklearn.lda", "0.19", "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"),
-    _moved("sklearn.qda", "0.19", "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis"),
-    _moved("sklearn.preprocessing.Imputer", "0.22", "sklearn.impute.SimpleImputer, which works on columns only"),
-    _moved(
+    _moved_api("sklearn.cross_validation", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
+    _moved_api("sklearn.grid_search", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
+    _moved_api("sklearn.learning_curve", "0.20", "sklearn.model_selection", to="sklearn.model_selection"),
+    _moved_api("sklearn.externals.joblib", "0.23", "import joblib", to="joblib"),
+    _moved_api("sklearn.externals.six", "0.23", "nothing on Python 3, or the package six", to="six"),
+    _moved_api("sklearn.externals.six.StringIO", "0.23", "io.StringIO", to="io.StringIO"),
+    _moved_api("sklearn.lda", "0.19", "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"),
+    _moved_api("sklearn.qda", "0.19", "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis"),
+    _moved_api("sklearn.preprocessing.Imputer", "0.22", "sklearn.impute.SimpleImputer, which works on columns only"),
+    _moved_api(
         "sklearn.preprocessing.CategoricalEncoder",
         "0.20",
         "sklearn.preprocessing.OneHotEncoder or OrdinalEncoder",
     ),
-    _moved("sklearn.mixture.GMM", "0.20", "sklearn.mixture.GaussianMixture"),
-    _moved("sklearn.linear_model.RandomizedLasso", "0.21", "SelectFromModel with a Lasso"),
-    _moved(
+    _moved_api("sklearn.mixture.GMM", "0.20", "sklearn.mixture.GaussianMixture"),
+    _moved_api("sklearn.linear_model.RandomizedLasso", "0.21", "SelectFromModel with a Lasso"),
+    _moved_api(
         "sklearn.linear_model.RandomizedLogisticRegression",
         "0.21",
         "SelectFromModel with a LogisticRegression",
     ),
-    _moved("sklearn.datasets.load_boston", "1.2", "fetch_california_housing, or the data from its own source"),
-    _moved("sklearn.metrics.plot_confusion_matrix", "1.2", "ConfusionMatrixDisplay.from_estimator"),
-    _moved("sklearn.metrics.plot_roc_curve", "1.2", "RocCurveDisplay.from_estimator"),
-    _moved("sklearn.metrics.plot_precision_recall_curve", "1.2", "PrecisionRecallDisplay.from_estimator"),
-    _moved("sklearn.metrics.plot_det_curve", "1.2", "DetCurveDisplay.from_estimator"),
-    _moved("sklearn.inspection.plot_partial_dependence", "1.2", "PartialDependenceDisplay.from_estimator"),
-    _moved(
+    _moved_api("sklearn.datasets.load_boston", "1.2", "fetch_california_housing, or the data from its own source"),
+    _moved_api("sklearn.metrics.plot_confusion_matrix", "1.2", "ConfusionMatrixDisplay.from_estimator"),
+    _moved_api("sklearn.metrics.plot_roc_curve", "1.2", "RocCurveDisplay.from_estimator"),
+    _moved_api("sklearn.metrics.plot_precision_recall_curve", "1.2", "PrecisionRecallDisplay.from_estimator"),
+    _moved_api("sklearn.metrics.plot_det_curve", "1.2", "DetCurveDisplay.from_estimator"),
+    _moved_api("sklearn.inspection.plot_partial_dependence", "1.2", "PartialDependenceDisplay.from_estimator"),
+    _moved_api(
         "sklearn.metrics.jaccard_similarity_score",
         "0.23",
         "jaccard_score, or accuracy_score for the old meaning",
     ),
-    _moved("sklearn.utils.safe_indexing", "0.24", "sklearn.utils._safe_indexing"),
-    _moved("sklearn.utils.linear_assignment_", "0.23", "scipy.optimize.linear_sum_assignment"),
-    _moved("sklearn.utils.testing", "0.24", "numpy.testing"),
-    _moved(
+    _moved_api("sklearn.utils.safe_indexing", "0.24", "sklearn.utils._safe_indexing"),
+    _moved_api("sklearn.utils.linear_assignment_", "0.23", "scipy.optimize.linear_sum_assignment"),
+    _moved_api("sklearn.utils.testing", "0.24", "numpy.testing"),
+    _moved_api(
         "sklearn.neighbors.DistanceMetric",
         "1.3",
         "sklearn.metrics.DistanceMetric",
         to="sklearn.metrics.DistanceMetric",
     ),
-    _moved("sklearn.covariance.GraphLasso", "0.22", "GraphicalLasso"),
+    _moved_api("sklearn.covariance.GraphLasso", "0.22", "GraphicalLasso"),
     *(
-        _moved(old, "0.24", new, to=new)
+        _moved_api(old, "0.24", new, to=new)
         for old, new in {
             "sklearn.metrics.classification": "sklearn.metrics",
             "sklearn.metrics.ranking": "sklearn.metrics",
@@ -145,7 +145,7 @@ CHANGES: tuple[ApiChange, ...] = (
             "sklearn.manifold.t_sne": "sklearn.manifold",
         }.items()
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.preprocessing.OneHotEncoder",
         "sparse",
         "1.4",
@@ -153,15 +153,15 @@ CHANGES: tuple[ApiChange, ...] = (
         to="sparse_output",
         value="False",
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.preprocessing.OneHotEncoder",
         "categorical_features",
         "0.22",
         "a ColumnTransformer around the encoder",
     ),
-    _keyword("sklearn.preprocessing.OneHotEncoder", "n_values", "0.22", "categories="),
+    _keyword_change("sklearn.preprocessing.OneHotEncoder", "n_values", "0.22", "categories="),
     *(
-        _keyword(
+        _keyword_change(
             f"sklearn.linear_model.{name}",
             "multi_class",
             "1.8",
@@ -172,7 +172,7 @@ CHANGES: tuple[ApiChange, ...] = (
         for name in ("LogisticRegression", "LogisticRegressionCV")
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"sklearn.linear_model.{name}",
             "normalize",
             "1.2",
@@ -183,7 +183,7 @@ CHANGES: tuple[ApiChange, ...] = (
         for name in _LINEAR
     ),
     *(
-        _keyword(
+        _keyword_change(
             f"sklearn.linear_model.{name}",
             "n_alphas",
             "1.9",
@@ -194,7 +194,7 @@ CHANGES: tuple[ApiChange, ...] = (
         for name in ("LassoCV", "ElasticNetCV")
     ),
     *(
-        _keyword(path, "base_estimator", "1.4", "estimator=", to="estimator", value="tree")
+        _keyword_change(path, "base_estimator", "1.4", "estimator=", to="estimator", value="tree")
         for path in (
             "sklearn.ensemble.BaggingClassifier",
             "sklearn.ensemble.BaggingRegressor",
@@ -204,7 +204,7 @@ CHANGES: tuple[ApiChange, ...] = (
             "sklearn.multioutput.ClassifierChain",
         )
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.ensemble.AdaBoostClassifier",
         "algorithm",
         "1.8",
@@ -212,7 +212,7 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=("SAMME",),
         value="'SAMME.R'",
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.cluster.AgglomerativeClustering",
         "affinity",
         "1.4",
@@ -220,7 +220,7 @@ CHANGES: tuple[ApiChange, ...] = (
         to="metric",
         value="'euclidean'",
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.metrics.mean_squared_error",
         "squared",
         "1.6",
@@ -228,7 +228,7 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=(True,),
         value="False",
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.metrics.mean_squared_log_error",
         "squared",
         "1.6",
@@ -236,8 +236,8 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=(True,),
         value="False",
     ),
-    _keyword("sklearn.metrics.log_loss", "eps", "1.5", "clip the predictions yourself"),
-    _keyword(
+    _keyword_change("sklearn.metrics.log_loss", "eps", "1.5", "clip the predictions yourself"),
+    _keyword_change(
         "sklearn.cluster.KMeans",
         "n_jobs",
         "1.0",
@@ -245,7 +245,7 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=(1, -1, None),
         value="-1",
     ),
-    _keyword(
+    _keyword_change(
         "sklearn.cluster.KMeans",
         "precompute_distances",
         "1.0",
@@ -253,8 +253,8 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=("auto", True, False),
         value="'auto'",
     ),
-    _keyword("sklearn.model_selection.GridSearchCV", "iid", "0.24", "nothing", droppable=(False,), value="True"),
-    _keyword(
+    _keyword_change("sklearn.model_selection.GridSearchCV", "iid", "0.24", "nothing", droppable=(False,), value="True"),
+    _keyword_change(
         "sklearn.model_selection.RandomizedSearchCV",
         "iid",
         "0.24",
@@ -262,22 +262,27 @@ CHANGES: tuple[ApiChange, ...] = (
         droppable=(False,),
         value="True",
     ),
-    _keyword("sklearn.model_selection.GridSearchCV", "fit_params", "0.21", "arguments of .fit(...)"),
-    _keyword("sklearn.model_selection.cross_val_score", "fit_params", "1.6", "params=", to="params"),
-    *(_keyword(path, "min_impurity_split", "1.0", "min_impurity_decrease=", droppable=(None,)) for path in _TREES),
+    _keyword_change("sklearn.model_selection.GridSearchCV", "fit_params", "0.21", "arguments of .fit(...)"),
+    _keyword_change("sklearn.model_selection.cross_val_score", "fit_params", "1.6", "params=", to="params"),
     *(
-        _keyword(path, "presort", "0.24", "nothing", droppable=(False, "auto", "deprecated"), value="True")
+        _keyword_change(path, "min_impurity_split", "1.0", "min_impurity_decrease=", droppable=(None,))
+        for path in _TREES
+    ),
+    *(
+        _keyword_change(path, "presort", "0.24", "nothing", droppable=(False, "auto", "deprecated"), value="True")
         for path in _TREES
         if "Forest" not in path and "Extra" not in path
     ),
-    _keyword("sklearn.ensemble.IsolationForest", "behaviour", "0.24", "nothing", droppable=("new",), value="'new'"),
-    _keyword("sklearn.manifold.TSNE", "n_iter", "1.7", "max_iter=", to="max_iter", value="500"),
+    _keyword_change(
+        "sklearn.ensemble.IsolationForest", "behaviour", "0.24", "nothing", droppable=("new",), value="'new'"
+    ),
+    _keyword_change("sklearn.manifold.TSNE", "n_iter", "1.7", "max_iter=", to="max_iter", value="500"),
     *(
-        _keyword(f"sklearn.linear_model.{name}", "n_iter", "0.21", "max_iter=", value="5")
+        _keyword_change(f"sklearn.linear_model.{name}", "n_iter", "0.21", "max_iter=", value="5")
         for name in ("SGDClassifier", "SGDRegressor", "Perceptron")
     ),
-    _keyword("sklearn.impute.SimpleImputer", "verbose", "1.3", "nothing", droppable=(0,), value="0"),
-    _keyword(
+    _keyword_change("sklearn.impute.SimpleImputer", "verbose", "1.3", "nothing", droppable=(0,), value="0"),
+    _keyword_change(
         "sklearn.utils.check_array",
         "force_all_finite",
         "1.8",
@@ -286,38 +291,38 @@ CHANGES: tuple[ApiChange, ...] = (
         value="False",
     ),
     *(
-        _value(path, "criterion", "1.2", {"mse": "squared_error", "mae": "absolute_error"})
+        _value_change(path, "criterion", "1.2", {"mse": "squared_error", "mae": "absolute_error"})
         for path in _REGRESSION_TREES
     ),
-    _value(
+    _value_change(
         "sklearn.ensemble.GradientBoostingRegressor",
         "criterion",
         "1.2",
         {"mse": "squared_error", "mae": None},
     ),
-    _value(
+    _value_change(
         "sklearn.ensemble.GradientBoostingRegressor",
         "loss",
         "1.2",
         {"ls": "squared_error", "lad": "absolute_error"},
     ),
-    _value("sklearn.ensemble.GradientBoostingClassifier", "loss", "1.3", {"deviance": "log_loss"}),
-    *(_value(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": "sqrt"}) for name in _FORESTS[:2]),
+    _value_change("sklearn.ensemble.GradientBoostingClassifier", "loss", "1.3", {"deviance": "log_loss"}),
+    *(_value_change(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": "sqrt"}) for name in _FORESTS[:2]),
     *(
-        _value(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": None}, "max_features=1.0 for 'auto'")
+        _value_change(f"sklearn.ensemble.{name}", "max_features", "1.3", {"auto": None}, "max_features=1.0 for 'auto'")
         for name in _FORESTS[2:]
     ),
-    _value("sklearn.linear_model.LogisticRegression", "penalty", "1.4", {"none": None}, "penalty=None"),
-    _value(
+    _value_change("sklearn.linear_model.LogisticRegression", "penalty", "1.4", {"none": None}, "penalty=None"),
+    _value_change(
         "sklearn.linear_model.SGDClassifier",
         "loss",
         "1.3",
         {"log": "log_loss", "squared_loss": "squared_error"},
     ),
-    _value("sklearn.linear_model.SGDRegressor", "loss", "1.2", {"squared_loss": "squared_error"}),
-    _value("sklearn.cluster.KMeans", "algorithm", "1.3", {"auto": "lloyd", "full": "lloyd"}),
+    _value_change("sklearn.linear_model.SGDRegressor", "loss", "1.2", {"squared_loss": "squared_error"}),
+    _value_change("sklearn.cluster.KMeans", "algorithm", "1.3", {"auto": "lloyd", "full": "lloyd"}),
     *(
-        _value(
+        _value_change(
             f"sklearn.model_selection.{name}",
             "scoring",
             "0.20",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from d2c_mlops.convert.check.addresses import sources, text_of, without_secrets
+from d2c_mlops.convert.check.notebook_urls import constant_text, find_url_sources, without_secrets
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
@@ -30,11 +30,11 @@ _DOWNLOADS = re.compile(
 )
 
 
-def _texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
+def _path_texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 500):
             continue
-        if id(node) not in subject.docstrings | subject.in_texts:
+        if id(node) not in subject.docstrings | subject.fstring_node_ids:
             yield cell, node
 
 
@@ -48,7 +48,7 @@ def _texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
     good=example("import pandas as pd\nsales = pd.read_csv('data/sales.csv')\nrate = 'a/b'"),
 )
 def absolute_path(subject: Subject) -> Iterator[Hit]:
-    for cell, node in _texts(subject):
+    for cell, node in _path_texts(subject):
         text = str(node.value)
         if _ABSOLUTE.match(text) and not _PLATFORM_PATH.match(text):
             yield hit(cell, node, f"`{text[:80]}` is a path of another machine")
@@ -68,7 +68,7 @@ def absolute_path(subject: Subject) -> Iterator[Hit]:
     good=example("import pandas as pd\nsales = pd.read_csv('raw/sales.csv')"),
 )
 def path_outside_folder(subject: Subject) -> Iterator[Hit]:
-    for cell, node in _texts(subject):
+    for cell, node in _path_texts(subject):
         text = str(node.value).replace("\\", "/")
         if text.startswith("../") and not _PLATFORM_PATH.match(text) and re.search(r"[\w/]", text[3:]):
             yield hit(cell, node, f"`{text[:80]}` is outside the notebook's folder")
@@ -116,7 +116,7 @@ def _files_written(subject: Subject) -> set[str]:
     """Names of files that the notebook itself creates: written, opened, downloaded, unpacked."""
     read = {id(node) for _, node, _ in _read_files(subject)}
     names: set[str] = set()
-    for _, node in _texts(subject):
+    for _, node in _path_texts(subject):
         if id(node) not in read and _FILE.match(str(node.value)):
             names |= {str(node.value), Path(str(node.value)).name}
     for cell in subject.notebook.code:
@@ -171,13 +171,13 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
 )
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
-    read = {id(source.call): source.url for source in sources(subject) if source.call is not None}
+    read = {id(source.call): source.url for source in find_url_sources(subject) if source.call is not None}
     for cell, call, path in subject.calls:
         url_node = call.args[0] if call.args else None
         if id(call) in read:
             yield hit(cell, call, f"data is loaded from {without_secrets(read[id(call)])[:80]}")
         elif _DOWNLOADS.match(path) and not (
-            path == "requests.post" and not _URL.match(text_of(subject.inference, url_node))
+            path == "requests.post" and not _URL.match(constant_text(subject.inference, url_node))
         ):
             yield hit(
                 cell, call, f"`{path}` downloads its data", fix="load it once into the store and read it from there"
@@ -204,6 +204,6 @@ def hosted_notebook_only(subject: Subject) -> Iterator[Hit]:
                 yield Hit(
                     index, imported.line, imported.column, f"`{imported.module}` exists only in a hosted notebook"
                 )
-    for cell, node in _texts(subject):
+    for cell, node in _path_texts(subject):
         if _PLATFORM_PATH.match(str(node.value)):
             yield hit(cell, node, f"`{str(node.value)[:80]}` is a folder of a hosted notebook")

@@ -61,7 +61,7 @@ def shell_status_hidden(subject: Subject) -> Iterator[Hit]:
             elif magic.kind == "cell" and magic.name in _SHELLS:
                 script = cell.source.partition("\n")[2]
                 commands = [line for line in script.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-                if len(_joined(commands)) > 1 and not _STRICT.search(script):
+                if len(_script_commands(commands)) > 1 and not _STRICT.search(script):
                     first = commands[0].strip()[:60]
                     yield Hit(
                         cell.index,
@@ -71,6 +71,6 @@ def shell_status_hidden(subject: Subject) -> Iterator[Hit]:
                     )
 
 
-def _joined(lines: list[str]) -> list[str]:
+def _script_commands(lines: list[str]) -> list[str]:
     """Return the commands of a script, lines that a backslash continues as one."""
     return [line for number, line in enumerate(lines) if number == 0 or not lines[number - 1].rstrip().endswith("\\")]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.api_signatures import is_wrapper
-from d2c_mlops.convert.meaning.columns import column_selection
+from d2c_mlops.convert.meaning.column_selection import column_selection
 from d2c_mlops.convert.meaning.inference import Binding
 from d2c_mlops.convert.meaning.roles import METRICS, Fit, keyword
 from d2c_mlops.convert.source.finding import Hit, Severity
@@ -30,7 +30,7 @@ _XY = "X = df.drop(columns=['churn'])\ny = df['churn']\n"
 _PARTS = "X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=1)\n"
 
 
-def _splits(subject: Subject) -> Iterator[tuple[Cell, ast.Call]]:
+def _split_calls(subject: Subject) -> Iterator[tuple[Cell, ast.Call]]:
     for cell, call, path in subject.calls:
         if _SPLIT.search(path) and call.args:
             yield cell, call
@@ -42,14 +42,14 @@ def _comes_after(first: Fit, cell: Cell, call: ast.Call) -> bool:
 
 def _fed_split(subject: Subject, fit: Fit) -> Cell | None:
     """Return the cell of the first later split that uses the result of a fit."""
-    later = [(cell, call) for cell, call in _splits(subject) if _comes_after(fit, cell, call)]
+    later = [(cell, call) for cell, call in _split_calls(subject) if _comes_after(fit, cell, call)]
     if not later or fit.call is None:
         return None
-    fitted_bindings = {id(binding) for binding in subject.inference.bindings if _holds(binding, fit)}
-    return next((cell for cell, call in later if _feeds(subject, fit, call, fitted_bindings)), None)
+    fitted_bindings = {id(binding) for binding in subject.inference.bindings if _contains_fit(binding, fit)}
+    return next((cell for cell, call in later if _feeds_fit(subject, fit, call, fitted_bindings)), None)
 
 
-def _feeds(subject: Subject, fit: Fit, split: ast.Call, fitted_bindings: set[int]) -> bool:
+def _feeds_fit(subject: Subject, fit: Fit, split: ast.Call, fitted_bindings: set[int]) -> bool:
     for part in split.args:
         if any(node is fit.call for node in ast.walk(part)):
             return True
@@ -60,7 +60,7 @@ def _feeds(subject: Subject, fit: Fit, split: ast.Call, fitted_bindings: set[int
     return False
 
 
-def _holds(binding: Binding, fit: Fit) -> bool:
+def _contains_fit(binding: Binding, fit: Fit) -> bool:
     """A binding whose value contains the fit itself, or a later transform by the same estimator."""
     if binding.value is None or fit.call is None:
         return False
@@ -142,7 +142,7 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
     good=example(_START + _XY + _PARTS),
 )
 def target_among_features(subject: Subject) -> Iterator[Hit]:
-    fits = [(cell, call, call.args[0], call.args[1]) for cell, call in _splits(subject) if len(call.args) > 1]
+    fits = [(cell, call, call.args[0], call.args[1]) for cell, call in _split_calls(subject) if len(call.args) > 1]
     for fit in subject.structure.models:
         if fit.call is not None and fit.kind == "model" and len(fit.call.args) > 1:
             cell = next(cell for cell in subject.notebook.code if cell.index == fit.cell)
@@ -232,7 +232,7 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
     ),
 )
 def shuffled_in_time(subject: Subject) -> Iterator[Hit]:
-    for cell, call in _splits(subject):
+    for cell, call in _split_calls(subject):
         shuffle = keyword(call, "shuffle")
         if isinstance(shuffle, ast.Constant) and not shuffle.value:
             continue

@@ -10,7 +10,7 @@ from functools import cache
 from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, installed_version
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.source.finding import Edit, Hit, rekeying, renaming, replacing
+from d2c_mlops.convert.source.finding import Edit, Hit, keyword_name_replacement, last_name_replacement, replacing
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.scopes import Import
 
@@ -47,20 +47,20 @@ def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
     """Yield every place that a change affects, with the change."""
     for cell, node in subject.nodes:
         if isinstance(node, ast.ImportFrom | ast.Import):
-            yield from _imports(cell, node)
+            yield from _import_changes(cell, node)
         elif isinstance(node, ast.Attribute):
-            path = subject.inference.path(node) or _unmistakable(subject, node)
+            path = subject.inference.path(node) or _pandas_only_name(subject, node)
             for change in _matching_changes(path, "gone"):
-                yield _hit(subject, cell, node, change, _attribute_edits(cell, node, path, change)), change
+                yield _change_hit(subject, cell, node, change, _attribute_edits(cell, node, path, change)), change
     for cell, call, path in subject.calls:
         if not path and _appends_rows(call):
             for change in _matching_changes("pandas.DataFrame.append", "gone"):
-                yield _hit(subject, cell, call.func, change, ()), change
+                yield _change_hit(subject, cell, call.func, change, ()), change
         for kind in ("keyword", "value", "positional", "behaviour"):
             for change in _matching_changes(path, kind):
                 edits = _call_edits(subject, cell, call, change)
                 if edits is not None:
-                    yield _hit(subject, cell, call, change, edits), change
+                    yield _change_hit(subject, cell, call, change, edits), change
 
 
 def _appends_rows(call: ast.Call) -> bool:
@@ -69,7 +69,7 @@ def _appends_rows(call: ast.Call) -> bool:
     return is_append and keyword(call, "ignore_index") is not None
 
 
-def _unmistakable(subject: Subject, node: ast.Attribute) -> str:
+def _pandas_only_name(subject: Subject, node: ast.Attribute) -> str:
     """Names that exist only in pandas, on objects of unknown type such as results of functions."""
     inferred = subject.inference.thing(node) or subject.inference.thing(node.value)
     return f"pandas.DataFrame.{node.attr}" if inferred is None and node.attr in _ONLY_PANDAS else ""
@@ -86,14 +86,14 @@ def _matching_changes(path: str, kind: str) -> tuple[ApiChange, ...]:
     )
 
 
-def _hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: tuple[Edit, ...]) -> Hit:
+def _change_hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: tuple[Edit, ...]) -> Hit:
     have = installed_version(change.library)
     status = {"gone": "is gone", "behaviour": "has changed"}.get(change.kind, "is no longer accepted")
     if change.kind != "behaviour" and change.severity != "error":
         status = "is deprecated"
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
     message = f"`{change.title if len(change.title) < 100 else change.path}` {status} since {version}"
-    inside = id(node) in subject.in_texts  # nodes in f-strings have no trustworthy place in Python 3.11
+    inside = id(node) in subject.fstring_node_ids  # nodes in f-strings have no trustworthy place in Python 3.11
     return hit(
         cell,
         node,
@@ -104,14 +104,14 @@ def _hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, edits: 
     )
 
 
-def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, ApiChange]]:
+def _import_changes(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hit, ApiChange]]:
     replaced: list[tuple[ast.alias, ApiChange, str]] = []
     for alias in node.names:
         module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and node.level:
             continue
         path = f"{module}.{alias.name}" if module else alias.name
-        change = _longest(path)
+        change = _longest_match(path)
         if change is not None:
             replaced.append((alias, change, change.to + path[len(change.path) :] if change.to else ""))
     whole = len(replaced) == len(node.names) and all(new for _, _, new in replaced)
@@ -128,7 +128,7 @@ def _imports(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[Hi
 
 
 @cache
-def _longest(path: str) -> ApiChange | None:
+def _longest_match(path: str) -> ApiChange | None:
     fitting = [
         change
         for change in applicable_changes()
@@ -158,7 +158,7 @@ def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: ApiChan
         return (replacing(cell.index, node, change.text),)
     new_parent, _, new = change.to.rpartition(".")
     if new and new_parent == path.rpartition(".")[0]:
-        return (renaming(cell.index, node, new),)
+        return (last_name_replacement(cell.index, node, new),)
     return ()
 
 
@@ -173,12 +173,12 @@ def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange)
         if word is None:
             return None
         if change.to:
-            return (rekeying(cell.index, word, change.to),)
+            return (keyword_name_replacement(cell.index, word, change.to),)
         drop = isinstance(word.value, ast.Constant) and any(
             word.value.value is value or (word.value.value == value and type(word.value.value) is type(value))
             for value in change.droppable
         )
-        return (_removal(cell, call, word),) if drop else ()
+        return (_keyword_removal(cell, call, word),) if drop else ()
     argument = keyword(call, change.argument) if change.argument else None
     if argument is None and change.position is not None and len(call.args) > change.position:
         argument = call.args[change.position]
@@ -215,7 +215,7 @@ def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Ed
     )
 
 
-def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
+def _keyword_removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
     """Remove a keyword with the comma before it, or after it if it is the first argument."""
     parts: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
     parts.sort(key=lambda part: (part.lineno, part.col_offset))
@@ -231,4 +231,4 @@ def _removal(cell: Cell, call: ast.Call, word: ast.keyword) -> Edit:
 
 def import_change(imported: Import) -> ApiChange | None:
     """Return the change that took an import away, if any."""
-    return _longest(imported.path)
+    return _longest_match(imported.path)

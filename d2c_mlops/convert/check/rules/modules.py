@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from d2c_mlops.convert.check.rule import Subject, example, hit, rule
 from d2c_mlops.convert.check.rules.library_changes import import_change
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.run.local_packages import find_local, import_roots, on_index
+from d2c_mlops.convert.run.local_packages import distribution_on_index, find_local, import_roots
 from d2c_mlops.convert.source.environment import OWN_NAMES, distribution_of, is_installed, missing_member
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.magics import Magic
@@ -33,7 +33,7 @@ _PINNED = re.compile(r"==|\.whl\b|@\s*\w+://|-r\s+\S+|--requirement")
 def module_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder
     reported: set[str] = set()
-    guarded = _guarded(subject)
+    guarded = _guarded_lines(subject)
     roots = import_roots(folder, subject.notebook) if folder is not None else []
     for index, flow in subject.flow.cells.items():
         for imported in flow.imports:
@@ -85,12 +85,12 @@ def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
                 continue
             reported.add(top)
             local = find_local(top, roots)
-            elsewhere = on_index(top, subject.notebook, roots) if local is not None else ""
+            elsewhere = distribution_on_index(top, subject.notebook, roots) if local is not None else ""
             if local is not None and elsewhere and top != "d2c_mlops":
                 yield Hit(index, imported.line, imported.column, f"`{top}` is both {local.place} and {elsewhere}")
 
 
-def _guarded(subject: Subject) -> set[tuple[int, int]]:
+def _guarded_lines(subject: Subject) -> set[tuple[int, int]]:
     """Lines inside a `try`, where a missing module is handled."""
     return {
         (cell.index, part.lineno)
@@ -111,7 +111,7 @@ def _guarded(subject: Subject) -> set[tuple[int, int]]:
     good=example("import json"),
 )
 def install_in_notebook(subject: Subject) -> Iterator[Hit]:
-    for index, magic, requirements in _installs(subject):
+    for index, magic, requirements in _install_commands(subject):
         if _PINNED.search(requirements):
             yield Hit(index, magic.line, 1, f"`{magic.name}` installs packages during the run")
 
@@ -126,13 +126,13 @@ def install_in_notebook(subject: Subject) -> Iterator[Hit]:
     good=example("!pip install prophet==1.1.5"),
 )
 def unpinned_install(subject: Subject) -> Iterator[Hit]:
-    for index, magic, requirements in _installs(subject):
+    for index, magic, requirements in _install_commands(subject):
         names = [word for word in requirements.split() if not word.startswith("-")]
         if not _PINNED.search(requirements) and names:
             yield Hit(index, magic.line, 1, f"{', '.join(names[:5])} installed without a version")
 
 
-def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
+def _install_commands(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
     for cell in subject.notebook.code:
         for magic in cell.magics:
             match = _INSTALL.match(magic.command)
@@ -150,7 +150,7 @@ def _installs(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
     good=example("from json import dumps\nfrom os.path import join"),
 )
 def name_not_in_module(subject: Subject) -> Iterator[Hit]:
-    guarded = _guarded(subject)
+    guarded = _guarded_lines(subject)
     for index, flow in subject.flow.cells.items():
         for imported in flow.imports:
             if imported.level or (index, imported.line) in guarded or import_change(imported) or not imported.module:

@@ -82,11 +82,11 @@ def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
                 cell,
                 call,
                 f"`{ast.unparse(call.func)}(..., inplace=True)` changes a copy",
-                edits=_assigned(cell, call, call.func.value),
+                edits=_assignment_edit(cell, call, call.func.value),
             )
 
 
-def _assigned(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit, ...]:
+def _assignment_edit(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit, ...]:
     """`df['a'].fillna(0, inplace=True)` as `df['a'] = df['a'].fillna(0)`, on one line and for plain columns only."""
     if call.lineno != call.end_lineno or not call.keywords or call.keywords[-1].arg != "inplace":
         return ()

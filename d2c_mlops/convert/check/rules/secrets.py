@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.check.rule import Subject, example, rule
-from d2c_mlops.convert.check.secret_scan import personal_in, secrets_in
+from d2c_mlops.convert.check.secret_scan import find_personal_data, find_secrets
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Output
 
@@ -25,7 +25,7 @@ _TAGS = re.compile(r"<[^<>]*>")
 )
 def secret_in_source(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.cells:
-        for secret in secrets_in(cell.source):
+        for secret in find_secrets(cell.source):
             yield Hit(cell.index, secret.line, secret.column, f"{secret.what}: {secret.masked}")
 
 
@@ -40,7 +40,7 @@ def secret_in_source(subject: Subject) -> Iterator[Hit]:
 )
 def secret_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        secrets = [secret for output in cell.outputs for text in texts_of(output) for secret in secrets_in(text)]
+        secrets = [secret for output in cell.outputs for text in output_texts(output) for secret in find_secrets(text)]
         for distinct in {(secret.what, secret.masked): secret for secret in secrets}.values():
             yield Hit(cell.index, 1, 1, f"{distinct.what} in the output: {distinct.masked}")
 
@@ -56,12 +56,12 @@ def secret_in_output(subject: Subject) -> Iterator[Hit]:
 )
 def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
-        shown = "\n".join(text for output in cell.outputs if output.kind != "error" for text in texts_of(output))
-        for match in personal_in(shown[:200_000]):
+        shown = "\n".join(text for output in cell.outputs if output.kind != "error" for text in output_texts(output))
+        for match in find_personal_data(shown[:200_000]):
             yield Hit(cell.index, 1, 1, f"{match.what} in the output: {match.masked}")
 
 
-def texts_of(output: Output) -> Iterator[str]:
+def output_texts(output: Output) -> Iterator[str]:
     """Yield the texts of a saved output; if it has plain text and HTML, only the plain text."""
     if output.text:
         yield output.text

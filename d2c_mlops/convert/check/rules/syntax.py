@@ -17,7 +17,7 @@ _SILENT_MAGICS = frozenset({"html", "HTML", "javascript", "js", "latex", "markdo
     "error",
     why="an unreadable notebook cannot be run or converted",
     fix="download or export the file again",
-    bad=example(raw="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
+    bad=example(raw_notebook="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
     good=example("x = 1"),
 )
 def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
@@ -31,7 +31,7 @@ def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
     "info",
     why="another rule failed on this notebook, so its findings are missing",
     fix="report this bug of d2c together with the notebook",
-    bad=example("x = 1", failed={"D2C101": "KeyError: 'x'"}),
+    bad=example("x = 1", failed_cell={"D2C101": "KeyError: 'x'"}),
     good=example("x = 1"),
 )
 def rule_failed(subject: Subject) -> Iterator[Hit]:

@@ -13,12 +13,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     RepairContext,
     after,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
 )
 from d2c_mlops.convert.repair.fixes.removed_api import change_reason, with_imported_names
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call, replacement_edits
-from d2c_mlops.convert.source.finding import Edit, rekeying
+from d2c_mlops.convert.source.finding import Edit, keyword_name_replacement
 from d2c_mlops.convert.source.notebook import Cell
 
 _UNEXPECTED = re.compile(
@@ -86,7 +86,7 @@ def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal
             if change.path.rpartition(".")[2] not in {called, *names}:
                 continue
             if change.to:
-                return Proposal((rekeying(cell.index, argument, change.to),), change_reason(change))
+                return Proposal((keyword_name_replacement(cell.index, argument, change.to),), change_reason(change))
             edits = with_imported_names(
                 context, cell, replacement_edits(f"{change.path}|{change.argument}", cell, call)
             )
@@ -105,7 +105,7 @@ def positional_arguments(context: RepairContext, failure: CellFailure) -> Propos
         return None
     match = _MANY.search(failure.message)
     if match is None:
-        return _unbound(context, failure)
+        return _find_wrong_call(context, failure)
     called_name = match["function"].rpartition(".")[2]
     if called_name == "__init__":
         called_name = match["function"].split(".")[-2] if "." in match["function"] else ""
@@ -118,17 +118,17 @@ def positional_arguments(context: RepairContext, failure: CellFailure) -> Propos
                 position = change.position or 0
                 extra = call.args[position:]
                 if len(change.names) >= len(extra) > 0:
-                    return _named(cell, called, extra, change.names)
+                    return _keyword_proposal(cell, called, extra, change.names)
         names = parameter_names(context, cell, call)
         count = int(match["count"]) - (1 if "." in match["function"] or called != called_name else 0)
         for keep in dict.fromkeys((count, count - 1, int(match["count"]))):
             extra = call.args[keep:] if 0 <= keep < len(call.args) else []
             if extra and len(names) >= len(call.args):
-                return _named(cell, called, extra, names[keep:])
+                return _keyword_proposal(cell, called, extra, names[keep:])
     return None
 
 
-def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
+def _find_wrong_call(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A call with a wrong signature: the error does not name the function, so each call is checked."""
     if _BOUND not in failure.message:
         return None
@@ -139,11 +139,11 @@ def _unbound(context: RepairContext, failure: CellFailure) -> Proposal | None:
             continue
         names = parameter_names(context, cell, call)[keep:]
         if len(names) >= len(extra) and not set(names[: len(extra)]) & {word.arg for word in call.keywords}:
-            return _named(cell, last_name(call.func), extra, names)
+            return _keyword_proposal(cell, last_name(call.func), extra, names)
     return None
 
 
-def _named(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[str]) -> Proposal:
+def _keyword_proposal(cell: Cell, called: str, values: Sequence[ast.expr], names: Sequence[str]) -> Proposal:
     edits = tuple(
         Edit(cell.index, value.lineno, value.col_offset, value.lineno, value.col_offset, f"{name}=")
         for value, name in zip(values, names, strict=False)
@@ -181,12 +181,14 @@ def renamed_value(context: RepairContext, failure: CellFailure) -> Proposal | No
             if text.value in replacements and parameter_seen:
                 new = replacements[text.value]
                 if new is not None:
-                    return Proposal((replaced(cell, text, repr(new)),), _changed(change, str(text.value), new))
+                    return Proposal(
+                        (replace_node_edit(cell, text, repr(new)),), _changed_call(change, str(text.value), new)
+                    )
                 for _, call in context.failing(failure, ast.Call):
                     if last_name(call.func) == change.path.rpartition(".")[2] and (
                         edits := replacement_edits(change.path, cell, call)
                     ):
-                        return Proposal(edits, _changed(change, str(text.value), change.instead))
+                        return Proposal(edits, _changed_call(change, str(text.value), change.instead))
         variables = {name for name, value in failure.strings.items() if value in replacements}
         for cell, assigned in context.nodes(ast.Assign):
             value = assigned.value
@@ -194,12 +196,12 @@ def renamed_value(context: RepairContext, failure: CellFailure) -> Proposal | No
                 if {last_name(target) for target in assigned.targets} & variables and (
                     new := replacements[value.value]
                 ):
-                    edits = (replaced(cell, value, repr(new)),)
-                    return Proposal(edits, _changed(change, value.value, new), restart=True)
+                    edits = (replace_node_edit(cell, value, repr(new)),)
+                    return Proposal(edits, _changed_call(change, value.value, new), restart=True)
     return None
 
 
-def _changed(change: ApiChange, old: str, new: str) -> str:
+def _changed_call(change: ApiChange, old: str, new: str) -> str:
     return f"{change.path} no longer accepts {old!r} since {change.library} {change.since}: use {new!r}"
 
 
@@ -221,6 +223,6 @@ def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal 
     for cell, call in context.failing(failure, ast.Call):
         for word in call.keywords:
             if word.arg == match["word"]:
-                edit = rekeying(cell.index, word, renamed[match["word"]])
+                edit = keyword_name_replacement(cell.index, word, renamed[match["word"]])
                 return Proposal((edit,), f"`{word.arg}=` is now `{renamed[match['word']]}=`")
     return None

@@ -15,12 +15,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     argument_added,
     before,
+    enclosing_statement,
+    insert_line_edit,
     insertion,
     last_name,
-    line_before,
-    replaced,
+    replace_node_edit,
     source_text,
-    statement_of,
 )
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
@@ -63,7 +63,8 @@ def mode_results(context: RepairContext, failure: CellFailure) -> Proposal | Non
             if isinstance(inside, ast.Call) and last_name(inside.func) == "mode" and inside.args:
                 text = f"{source_text(cell, inside.args[0])}.mode()[0]"
                 return Proposal(
-                    (replaced(cell, node, text),), "stats.mode accepts only numbers; pandas also accepts strings"
+                    (replace_node_edit(cell, node, text),),
+                    "stats.mode accepts only numbers; pandas also accepts strings",
                 )
     if not failure.says("invalid index to scalar variable", "object is not subscriptable"):
         return None
@@ -84,7 +85,7 @@ def missing_labels(context: RepairContext, failure: CellFailure) -> Proposal | N
         if isinstance(holder, ast.Attribute) and holder.attr == "loc" and isinstance(node.ctx, ast.Load):
             if not isinstance(node.slice, ast.Tuple | ast.Slice):
                 text = f"{source_text(cell, holder.value)}.reindex({source_text(cell, node.slice)})"
-                return Proposal((replaced(cell, node, text),), "missing labels are selected with reindex()")
+                return Proposal((replace_node_edit(cell, node, text),), "missing labels are selected with reindex()")
     return None
 
 
@@ -96,7 +97,7 @@ def inplace_removed(context: RepairContext, failure: CellFailure) -> Proposal | 
     for cell, call in context.failing(failure, ast.Call):
         if keyword(call, "inplace") is None or not isinstance(call.func, ast.Attribute):
             continue
-        statement = statement_of(cell, call)
+        statement = enclosing_statement(cell, call)
         owner: ast.expr = call.func.value
         if isinstance(owner, ast.Attribute) and owner.attr == "cat":
             owner = owner.value
@@ -131,7 +132,8 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
         elif columns is not None:
             return None
         return Proposal(
-            replace_call(cell, call, source_text(cell, call.func), arguments), "date_parser was replaced by a converter"
+            replace_call(cell, call, source_text(cell, call.func), arguments),
+            "date_parser was replaced by a converter",
         )
     return None
 
@@ -166,7 +168,7 @@ def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | N
                 f"def {wrapper}(values, **options):\n    try:\n        return {source_text(cell, function_node)}(values, **options)\n"
                 "    except (ValueError, TypeError):\n        return values\n\n"
             )
-            edits = (line_before(cell, cell.tree.body[0], text), *edits)
+            edits = (insert_line_edit(cell, cell.tree.body[0], text), *edits)
         return Proposal(edits, "errors='ignore' was removed: values that cannot be parsed stay unchanged")
     return None
 
@@ -176,7 +178,7 @@ def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None
     """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
     if not failure.says("'liblinear' solver does not support multiclass"):
         return None
-    from d2c_mlops.convert.repair.added_imports import imported
+    from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 
     for cell, call in context.nearest(failure, ast.Call):
         solver = keyword(call, "solver")
@@ -186,7 +188,7 @@ def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None
             and solver.value == "liblinear"
         ):
             text = f"__import__('sklearn.multiclass', fromlist=['OneVsRestClassifier']).OneVsRestClassifier({source_text(cell, call)})"
-            edits = imported(context, cell, (replaced(cell, call, text),))
+            edits = resolve_added_imports(context, cell, (replace_node_edit(cell, call, text),))
             return Proposal(edits, "liblinear fitted one-vs-rest models, as OneVsRestClassifier does")
     return None
 
@@ -235,7 +237,7 @@ def old_objective(context: RepairContext, failure: CellFailure) -> Proposal | No
     if "reg:linear" not in failure.message:
         return None
     edits = tuple(
-        replaced(cell, text, "'reg:squarederror'")
+        replace_node_edit(cell, text, "'reg:squarederror'")
         for cell, text in context.nodes(ast.Constant)
         if text.value == "reg:linear"
     )

@@ -13,8 +13,8 @@ from d2c_mlops.convert.repair.fix_registry import (
     before,
     insertion,
     last_name,
-    parent_of,
-    replaced,
+    parent_node,
+    replace_node_edit,
     source_text,
 )
 
@@ -54,7 +54,7 @@ def month_units(context: RepairContext) -> Iterator[Proposal]:
         if last_name(call.func) != "timedelta64" or len(call.args) != 2:
             continue
         unit = call.args[1]
-        above = parent_of(cell, call)
+        above = parent_node(cell, call)
         if (
             isinstance(unit, ast.Constant)
             and unit.value in seconds
@@ -63,7 +63,7 @@ def month_units(context: RepairContext) -> Iterator[Proposal]:
         ):
             count = source_text(cell, call.args[0])
             size = f"{seconds[unit.value]}" if count == "1" else f"{seconds[unit.value]} * {count}"
-            yield Proposal((replaced(cell, call.args[0], size), replaced(cell, unit, "'s'")))
+            yield Proposal((replace_node_edit(cell, call.args[0], size), replace_node_edit(cell, unit, "'s'")))
 
 
 @after("days-of-differences", "pandas", "2.0", "timedeltas cannot be cast to days", order=15)

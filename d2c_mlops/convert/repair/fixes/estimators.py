@@ -15,13 +15,19 @@ from d2c_mlops.convert.repair.fix_registry import (
     argument_added,
     before,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
 )
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
 
-@before("old-imputer", "scikit-learn", "0.22", "Imputer was replaced by SimpleImputer, which works on columns", order=4)
+@before(
+    "old-imputer",
+    "scikit-learn",
+    "0.22",
+    "Imputer was replaced by SimpleImputer, which works on columns",
+    order=4,
+)
 def old_imputer(context: RepairContext) -> Iterator[Proposal]:
     """`Imputer(missing_values='NaN', axis=0)` as SimpleImputer, whose columns are axis 0."""
     names = {
@@ -74,7 +80,9 @@ def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     }
     for cell, node in context.nodes(ast.Name):
         if node.id in bound and isinstance(node.ctx, ast.Load):
-            yield Proposal((replaced(cell, node, names[node.id]),), f"`{node.id}` was renamed to {names[node.id]}")
+            yield Proposal(
+                (replace_node_edit(cell, node, names[node.id]),), f"`{node.id}` was renamed to {names[node.id]}"
+            )
 
 
 @after("feature-names", "scikit-learn", "1.2", "get_feature_names was removed", order=14)
@@ -113,7 +121,7 @@ def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | N
             else ""
         )
         if new:
-            return Proposal((replaced(cell, first, new),), "a single column must be passed as a table")
+            return Proposal((replace_node_edit(cell, first, new),), "a single column must be passed as a table")
     return None
 
 
@@ -130,7 +138,8 @@ def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
         ):
             text = source_text(cell, call.args[0])
             return Proposal(
-                (replaced(cell, call.args[0], f"{text}.rename(columns=str)"),), "feature names must all be strings"
+                (replace_node_edit(cell, call.args[0], f"{text}.rename(columns=str)"),),
+                "feature names must all be strings",
             )
     return None
 
@@ -171,7 +180,7 @@ def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | N
     for cell, word in context.nodes(ast.keyword):
         if word.arg and word.arg.rpartition("__")[2] == match[1]:
             edits += [
-                replaced(cell, node, new)
+                replace_node_edit(cell, node, new)
                 for node in ast.walk(word.value)
                 if isinstance(node, ast.Constant) and node.value == match[3]
             ]
@@ -179,7 +188,7 @@ def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | N
         for key, value in zip(table.keys, table.values, strict=True):
             if isinstance(key, ast.Constant) and str(key.value).rpartition("__")[2] == match[1]:
                 edits += [
-                    replaced(cell, part, new)
+                    replace_node_edit(cell, part, new)
                     for part in ast.walk(value)
                     if isinstance(part, ast.Constant) and part.value == match[3]
                 ]

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.data_files import encoding_of, kind_of_file, separator_of
+from d2c_mlops.convert.repair.data_files import detect_encoding, detect_separator, kind_of_file
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
@@ -14,12 +14,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     argument_added,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
 )
 from d2c_mlops.convert.repair.fixes.paths import columns_used
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
-from d2c_mlops.convert.run.folder_copies import lies_below
+from d2c_mlops.convert.run.folder_copies import is_visible_below
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.path_exists import is_file
@@ -54,7 +54,7 @@ def file_read(context: RepairContext, failure: CellFailure, cell: Cell, call: as
     if not isinstance(text, str):
         return None
     place = context.data_files.folders[0] / text
-    return place if is_file(place) and lies_below(place, context.data_files.folders[:1]) else None
+    return place if is_file(place) and is_visible_below(place, context.data_files.folders[:1]) else None
 
 
 @after("file-type", "", "", "the file type does not match the file name", order=11)
@@ -73,10 +73,10 @@ def file_type(context: RepairContext, failure: CellFailure) -> Proposal | None:
             continue
         gone = _TEXT_ONLY if reader == "read_excel" else _EXCEL_ONLY
         arguments = argument_texts(cell, call, *gone)
-        if reader == "read_csv" and separator_of(file) != ",":
-            arguments.append(f"sep={separator_of(file)!r}")
-        if reader == "read_csv" and encoding_of(file) != "utf-8":
-            arguments.append(f"encoding={encoding_of(file)!r}")
+        if reader == "read_csv" and detect_separator(file) != ",":
+            arguments.append(f"sep={detect_separator(file)!r}")
+        if reader == "read_csv" and detect_encoding(file) != "utf-8":
+            arguments.append(f"encoding={detect_encoding(file)!r}")
         start = source_text(cell, call.func).removesuffix(name)
         return Proposal(replace_call(cell, call, start + reader, arguments), f"the content of {file.name} is {kind}")
     return None
@@ -91,10 +91,10 @@ def file_encoding(context: RepairContext, failure: CellFailure) -> Proposal | No
         if name not in ("read_csv", "read_table", "open"):
             continue
         file = file_read(context, failure, cell, call)
-        detected = encoding_of(file) if file is not None else "latin-1"
+        detected = detect_encoding(file) if file is not None else "latin-1"
         argument = keyword(call, "encoding")
         if argument is not None:
-            return Proposal((replaced(cell, argument, repr(detected)),), f"the file encoding is {detected}")
+            return Proposal((replace_node_edit(cell, argument, repr(detected)),), f"the file encoding is {detected}")
         return Proposal((argument_added(cell, call, f"encoding={detected!r}"),), f"the file encoding is {detected}")
     return None
 
@@ -126,7 +126,7 @@ def column_separator(context: RepairContext, failure: CellFailure) -> Proposal |
         file = file_read(context, failure, cell, call) if last_name(call.func) in ("read_csv", "read_table") else None
         if file is None:
             continue
-        sign = separator_of(file)
+        sign = detect_separator(file)
         argument = keyword(call, "sep") or keyword(call, "delimiter")
         if argument is None and sign != ",":
             return Proposal((argument_added(cell, call, f"sep={sign!r}"),), f"the column separator is {sign!r}")
@@ -142,12 +142,12 @@ def one_column(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if last_name(call.func) != "read_csv" or keyword(call, "sep") is not None or len(call.args) > 1:
             continue
         file = file_read(context, failure, cell, call)
-        if file is None or separator_of(file) == ",":
+        if file is None or detect_separator(file) == ",":
             continue
         from d2c_mlops.convert.repair.data_files import header
 
         if columns_used(context) & set(header(file)):
-            sign = separator_of(file)
+            sign = detect_separator(file)
             return Proposal(
                 (argument_added(cell, call, f"sep={sign!r}"),), f"the column separator is {sign!r}", restart=True
             )
@@ -169,7 +169,7 @@ def column_name_spelling(context: RepairContext, failure: CellFailure) -> Propos
         same = [name for name in names if name.strip().lower() == column.strip().lower()]
         if len(same) == 1:
             edits: list[Edit] = [
-                replaced(cell, text, repr(same[0]))
+                replace_node_edit(cell, text, repr(same[0]))
                 for cell, text in context.nodes(ast.Constant)
                 if text.value == column
             ]

@@ -14,12 +14,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     RepairContext,
     after,
     before,
+    comment_out_edit,
+    enclosing_statement,
     insertion,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
-    statement_of,
-    without_statement,
 )
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
@@ -48,7 +48,7 @@ def grouped_columns_late(context: RepairContext, failure: CellFailure) -> Propos
     for cell, node in context.failing(failure, ast.Subscript):
         if isinstance(node.slice, ast.Tuple):
             return Proposal(
-                (replaced(cell, node.slice, f"[{source_text(cell, node.slice)}]"),), "write a list of columns"
+                (replace_node_edit(cell, node.slice, f"[{source_text(cell, node.slice)}]"),), "write a list of columns"
             )
     return None
 
@@ -83,7 +83,7 @@ def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Ed
         if call.func.attr != "update" or not call.args:
             return ()
         new = f"{target} = {source_text(cell, call.args[0])}.combine_first({target})"
-        return (replaced(cell, statement, new),)
+        return (replace_node_edit(cell, statement, new),)
     word = next(word for word in call.keywords if word.arg == "inplace")
     given_all: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
     order = sorted(given_all, key=lambda node: (node.lineno, node.col_offset))
@@ -118,18 +118,18 @@ def assign_in_one_step(cell: Cell, target: ast.expr) -> tuple[Edit, ...]:
     if base.endswith((".loc", ".iloc")):
         base = base.rpartition(".")[0]
         if isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str):
-            return (replaced(cell, target, f"{base}.loc[{column}, {key}]"),)
+            return (replace_node_edit(cell, target, f"{base}.loc[{column}, {key}]"),)
         return ()
     if accessor in ("iloc", "iat"):
-        return (replaced(cell, target, f"{base}.loc[{base}.index[{key}], {column}]"),)
+        return (replace_node_edit(cell, target, f"{base}.loc[{base}.index[{key}], {column}]"),)
     text = isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str)
-    names = isinstance(middle, ast.Subscript) and not _is_name(middle.slice)
+    names = isinstance(middle, ast.Subscript) and not _selects_one_column(middle.slice)
     if text and names and isinstance(middle, ast.Subscript):
-        return (replaced(cell, target, f"{base}.loc[{column}, {key}]"),)
-    return (replaced(cell, target, f"{base}.loc[{key}, {column}]"),)
+        return (replace_node_edit(cell, target, f"{base}.loc[{column}, {key}]"),)
+    return (replace_node_edit(cell, target, f"{base}.loc[{key}, {column}]"),)
 
 
-def _is_name(node: ast.expr) -> bool:
+def _selects_one_column(node: ast.expr) -> bool:
     """Whether a subscript picks a column: a text, or a plain name that is no mask."""
     return isinstance(node, ast.Constant | ast.Name | ast.List | ast.JoinedStr)
 
@@ -227,13 +227,13 @@ def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None
     if "OptionError" not in failure.bases and "No such keys" not in failure.message:
         return None
     for cell, node in [*context.failing(failure, ast.Call), *context.failing(failure, ast.Attribute)]:
-        statement = statement_of(cell, node)
+        statement = enclosing_statement(cell, node)
         removed_options = {
             "'display.max_colwidth', -1": "None",
             "mode.chained_assignment": "",
         }
         if isinstance(statement, ast.Expr | ast.Assign) and removed_options:
-            return Proposal((without_statement(cell, statement, ""),), "pandas removed this option")
+            return Proposal((comment_out_edit(cell, statement, ""),), "pandas removed this option")
     return None
 
 
@@ -242,7 +242,7 @@ def column_width_limit(context: RepairContext, failure: CellFailure) -> Proposal
     if not failure.says("Value must be a nonnegative integer or None"):
         return None
     for cell, node in context.failing(failure, ast.UnaryOp):
-        return Proposal((replaced(cell, node, "None"),), "None means no limit, no longer -1")
+        return Proposal((replace_node_edit(cell, node, "None"),), "None means no limit, no longer -1")
     return None
 
 
@@ -263,7 +263,9 @@ def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | N
             words = ", ".join(
                 f"{key.value!r}: {source_text(cell, value)}" for key, value in pairs if isinstance(key, ast.Constant)
             )
-            return Proposal((replaced(cell, argument, f"**{{{words}}}"),), "agg() expects new column names as keywords")
+            return Proposal(
+                (replace_node_edit(cell, argument, f"**{{{words}}}"),), "agg() expects new column names as keywords"
+            )
     return None
 
 

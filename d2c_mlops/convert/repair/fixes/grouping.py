@@ -32,7 +32,7 @@ _TEXT = (
 @before("observed", "pandas", "3.0", "empty groups are dropped unless observed=False", order=20)
 def empty_groups(context: RepairContext) -> Iterator[Proposal]:
     """A groupby over bands and categories keeps empty groups, as by default before."""
-    bands = _bands(context)
+    bands = _band_names(context)
     for cell, call in context.nodes(ast.Call):
         name = last_name(call.func)
         if name not in ("groupby", "pivot_table") or keyword(call, "observed") is not None:
@@ -41,11 +41,11 @@ def empty_groups(context: RepairContext) -> Iterator[Proposal]:
             continue
         words = (keyword(call, label) for label in ("by", "index", "columns"))
         keys = [*(call.args[:1] if name == "groupby" else []), *(word for word in words if word is not None)]
-        if any(_is_band(key, bands) for key in keys):
+        if any(_is_category_key(key, bands) for key in keys):
             yield Proposal((argument_added(cell, call, "observed=False"),))
 
 
-def _bands(context: RepairContext) -> set[str]:
+def _band_names(context: RepairContext) -> set[str]:
     """Names and columns that are bound to bands: `df['age'] = pd.cut(...)`, `.astype('category')`."""
     bands: set[str] = set()
     for _, node in context.nodes(ast.Assign):
@@ -69,7 +69,7 @@ def _makes_bands(node: ast.expr) -> bool:
     return name in _BANDS and keyword(node, "retbins") is None
 
 
-def _is_band(key: ast.expr, bands: set[str]) -> bool:
+def _is_category_key(key: ast.expr, bands: set[str]) -> bool:
     parts = key.elts if isinstance(key, ast.List | ast.Tuple) else [key]
     for part in parts:
         if _makes_bands(part):
@@ -118,7 +118,7 @@ def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal
             and last_name(groups.func) == "groupby"
             and isinstance(groups.func, ast.Attribute)
         ):
-            text = _numbers(cell, groups)
+            text = _numeric_selection(cell, groups)
             end = (groups.end_lineno or 0, groups.end_col_offset or 0)
             if text:
                 return Proposal((insertion(cell, *end, text),), "text columns are no longer skipped silently")
@@ -128,7 +128,7 @@ def several_aggregates(context: RepairContext, failure: CellFailure) -> Proposal
     return None
 
 
-def _numbers(cell: Cell, groups: ast.Call) -> str:
+def _numeric_selection(cell: Cell, groups: ast.Call) -> str:
     """The selection of the numeric columns after a groupby, without its keys."""
     owner = groups.func.value if isinstance(groups.func, ast.Attribute) else None
     if not isinstance(owner, ast.Name) or not groups.args:

@@ -7,18 +7,18 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
     after,
     before,
+    comment_out_edit,
+    enclosing_statement,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
-    statement_of,
-    without_statement,
 )
 from d2c_mlops.convert.source.environment import OWN_NAMES, TO_INSTALL
 from d2c_mlops.convert.source.finding import Edit
@@ -52,19 +52,19 @@ def hosted_service(context: RepairContext) -> Iterator[Proposal]:
         path = f"{module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else module
         if path.startswith(_COLAB) or module.startswith(_COLAB):
             names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-            yield Proposal((without_statement(cell, node, ""),))
+            yield Proposal((comment_out_edit(cell, node, ""),))
     for cell, statement in context.nodes(ast.Expr):
         call = statement.value
         if isinstance(call, ast.Call) and names & {
             part.id for part in ast.walk(call.func) if isinstance(part, ast.Name)
         }:
-            yield Proposal((without_statement(cell, statement, ""),))
+            yield Proposal((comment_out_edit(cell, statement, ""),))
     for cell, assign in context.nodes(ast.Assign):
         call = assign.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "upload":
             if last_name(call.func.value) in names | {"files"}:
                 contents = "{p.name: p.read_bytes() for p in __import__('pathlib').Path('.').iterdir() if p.is_file()}"
-                edits = imported(context, cell, (replaced(cell, call, contents),))
+                edits = resolve_added_imports(context, cell, (replace_node_edit(cell, call, contents),))
                 yield Proposal(edits, "no upload form is available: the files of the folder are read")
 
 
@@ -81,11 +81,11 @@ def package_installs(context: RepairContext) -> Iterator[Proposal]:
                 or magic.target
             ):
                 continue
-            edit = Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "")
+            edit = Edit(cell.index, magic.line, 0, magic.end_line, _common_length(cell, magic.end_line), "")
             yield Proposal((edit,), f"`{magic.command}`: packages are installed by the environment, not by a cell")
 
 
-def _length(cell: Cell, line: int) -> int:
+def _common_length(cell: Cell, line: int) -> int:
     return len(cell.source.split("\n")[line - 1].encode())
 
 
@@ -98,7 +98,10 @@ def unused_import(context: RepairContext, failure: CellFailure) -> Proposal | No
     plain, from_imports = context.failing(failure, ast.Import), context.failing(failure, ast.ImportFrom)
     imports: list[tuple[Cell, ast.Import | ast.ImportFrom]] = [*plain, *from_imports]
     for cell, node in imports:
-        names = [imported.asname or imported.name.partition(".")[0] for imported in node.names]
+        names = [
+            resolve_added_imports.asname or resolve_added_imports.name.partition(".")[0]
+            for resolve_added_imports in node.names
+        ]
         if isinstance(node, ast.ImportFrom):
             if not (node.module or "").startswith(match[1].partition(".")[0]) or "*" in names:
                 continue
@@ -113,8 +116,8 @@ def unused_import(context: RepairContext, failure: CellFailure) -> Proposal | No
             text = "import " + ", ".join(
                 f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in used_aliases
             )
-            return Proposal((replaced(cell, node, text),), f"`{match[1]}` is not installed and unused")
-        return Proposal((without_statement(cell, node, "unused"),), f"`{match[1]}` is not installed and unused")
+            return Proposal((replace_node_edit(cell, node, text),), f"`{match[1]}` is not installed and unused")
+        return Proposal((comment_out_edit(cell, node, "unused"),), f"`{match[1]}` is not installed and unused")
     return None
 
 
@@ -154,12 +157,13 @@ def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal 
     for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module == match[1]:
             names = ", ".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in node.names)
-            return Proposal((replaced(cell, node, f"from {new} import {names}"),), reason)
+            return Proposal((replace_node_edit(cell, node, f"from {new} import {names}"),), reason)
     for cell, plain in context.failing(failure, ast.Import):
         imported_module = plain.names[0]
         if imported_module.name == match[1] and len(plain.names) == 1:
             return Proposal(
-                (replaced(cell, plain, f"import {new} as {imported_module.asname or imported_module.name}"),), reason
+                (replace_node_edit(cell, plain, f"import {new} as {imported_module.asname or imported_module.name}"),),
+                reason,
             )
     return None
 
@@ -178,10 +182,14 @@ def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | Non
             expressions = [f"__import__('{package}', fromlist=['x']).{alias.name}" for alias in node.names]
             if all(context.kinds(expressions).values()):
                 names = ", ".join(
-                    f"{imported.name} as {imported.asname}" if imported.asname else imported.name
-                    for imported in node.names
+                    f"{resolve_added_imports.name} as {resolve_added_imports.asname}"
+                    if resolve_added_imports.asname
+                    else resolve_added_imports.name
+                    for resolve_added_imports in node.names
                 )
-                return Proposal((replaced(cell, node, f"from {package} import {names}"),), f"{package} provides it")
+                return Proposal(
+                    (replace_node_edit(cell, node, f"from {package} import {names}"),), f"{package} provides it"
+                )
             package = package.rpartition(".")[0]
     return None
 
@@ -250,10 +258,10 @@ def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal |
     for cell, call in context.failing(failure, ast.Call):
         if source_text(cell, call.func) in ("os.chdir", "chdir", "os.listdir", "listdir") and call.args:
             if last_name(call.func) == "listdir":
-                return Proposal((replaced(cell, call.args[0], "'.'"),), "the notebook runs in its data folder")
-            statement = statement_of(cell, call)
+                return Proposal((replace_node_edit(cell, call.args[0], "'.'"),), "the notebook runs in its data folder")
+            statement = enclosing_statement(cell, call)
             if isinstance(statement, ast.Expr):
-                return Proposal((without_statement(cell, statement, ""),), "the notebook runs in its data folder")
+                return Proposal((comment_out_edit(cell, statement, ""),), "the notebook runs in its data folder")
     return None
 
 
@@ -267,7 +275,9 @@ def folder_magics(context: RepairContext) -> Iterator[Proposal]:
                 and magic.kind in ("line", "automagic", "shell")
                 and magic.argument.startswith(("/", "~", "C:", '"', "'"))
             ):
-                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+                yield Proposal(
+                    (Edit(cell.index, magic.line, 0, magic.end_line, _common_length(cell, magic.end_line), ""),)
+                )
 
 
 @before("gone-extension", "", "", "the extension is not installed", order=3)
@@ -278,7 +288,9 @@ def notebook_extensions(context: RepairContext) -> Iterator[Proposal]:
             if magic.kind == "line" and magic.name == "load_ext" and magic.argument.split()[:1] and magic.argument.split()[0] in (
                 "nb_black", "lab_black", "jupyternotify", "autotime", "google.cloud.bigquery", "tensorboard", "watermark", "google.colab.data_table",
             ):  # fmt: skip
-                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+                yield Proposal(
+                    (Edit(cell.index, magic.line, 0, magic.end_line, _common_length(cell, magic.end_line), ""),)
+                )
             if magic.kind == "line" and magic.name in (
                 "watermark",
                 "tensorflow_version",
@@ -286,7 +298,9 @@ def notebook_extensions(context: RepairContext) -> Iterator[Proposal]:
                 "autotime",
                 "nb_black",
             ):
-                yield Proposal((Edit(cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), ""),))
+                yield Proposal(
+                    (Edit(cell.index, magic.line, 0, magic.end_line, _common_length(cell, magic.end_line), ""),)
+                )
             if (
                 magic.kind == "line"
                 and magic.name == "matplotlib"
@@ -294,6 +308,11 @@ def notebook_extensions(context: RepairContext) -> Iterator[Proposal]:
                 in (["notebook"], ["widget"], ["qt"], ["ipympl"], ["nbagg"], ["qt5"], ["tk"])
             ):
                 edit = Edit(
-                    cell.index, magic.line, 0, magic.end_line, _length(cell, magic.end_line), "%matplotlib inline"
+                    cell.index,
+                    magic.line,
+                    0,
+                    magic.end_line,
+                    _common_length(cell, magic.end_line),
+                    "%matplotlib inline",
                 )
                 yield Proposal((edit,), "interactive plots need a browser")

@@ -12,9 +12,9 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     before,
     last_name,
-    replaced,
+    replace_node_edit,
 )
-from d2c_mlops.convert.source.finding import Edit, rekeying
+from d2c_mlops.convert.source.finding import Edit, keyword_name_replacement
 
 _RENAMED = {
     "Dense": {"output_dim": "units", "init": "kernel_initializer", "W_regularizer": "kernel_regularizer"},
@@ -38,7 +38,7 @@ def renamed_words(context: RepairContext) -> Iterator[Proposal]:
         renamed = _RENAMED.get(last_name(call.func), {})
         words = [word for word in call.keywords if word.arg in renamed]
         if words:
-            edits = tuple(rekeying(cell.index, word, renamed[word.arg or ""]) for word in words)
+            edits = tuple(keyword_name_replacement(cell.index, word, renamed[word.arg or ""]) for word in words)
             yield Proposal(edits, "; ".join(f"`{word.arg}=` is now `{renamed[word.arg or '']}=`" for word in words))
 
 
@@ -57,5 +57,5 @@ def history_names(context: RepairContext, failure: CellFailure) -> Proposal | No
             and part.value in _SCORES
         ):
             if ("acc" in _SCORES[str(part.value)]) and (str(part.value).endswith("acc") == str(metric).endswith("acc")):
-                edits.append(replaced(cell, part, repr(_SCORES[str(part.value)])))
+                edits.append(replace_node_edit(cell, part, repr(_SCORES[str(part.value)])))
     return Proposal(tuple(edits), f"its name in the history is {_SCORES[metric]!r}") if edits else None

@@ -6,14 +6,14 @@ import ast
 import re
 from pathlib import Path
 
-from d2c_mlops.convert.repair.data_files import base_of
+from d2c_mlops.convert.repair.data_files import file_base_name
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
     after,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
 )
 from d2c_mlops.convert.source.notebook import Cell
@@ -47,7 +47,7 @@ def missing_file(context: RepairContext, failure: CellFailure) -> Proposal | Non
     if not reference:
         return None
     match = context.data_files.find(reference, columns_used(context), files_written(context))
-    return use_file(context, failure, reference, *match) if match is not None else None
+    return replace_file_reference(context, failure, reference, *match) if match is not None else None
 
 
 @after("uploaded", "", "", "the file was uploaded through a form", order=10)
@@ -57,7 +57,7 @@ def uploaded_file(context: RepairContext, failure: CellFailure) -> Proposal | No
     if not isinstance(reference, str) or not _SUFFIX.search(reference):
         return None
     match = context.data_files.find(reference, columns_used(context), files_written(context))
-    return use_file(context, failure, reference, *match) if match is not None else None
+    return replace_file_reference(context, failure, reference, *match) if match is not None else None
 
 
 @after("address", "", "", "the URL cannot be reached, but its file is available", order=10)
@@ -68,7 +68,7 @@ def unreachable_address(context: RepairContext, failure: CellFailure) -> Proposa
     for url in addresses(context, failure):
         match = context.data_files.find(url, columns_used(context), files_written(context))
         if match is not None:
-            return use_file(context, failure, url, *match)
+            return replace_file_reference(context, failure, url, *match)
     return None
 
 
@@ -122,42 +122,48 @@ def files_written(context: RepairContext) -> set[str]:
         for argument in arguments
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     ]
-    return {base_of(text) for text in texts}
+    return {file_base_name(text) for text in texts}
 
 
-def use_file(context: RepairContext, failure: CellFailure, reference: str, file: Path, how: str) -> Proposal | None:
+def replace_file_reference(
+    context: RepairContext, failure: CellFailure, reference: str, file: Path, match_reason: str
+) -> Proposal | None:
     """Lay the file beside the notebook, and point the notebook to it."""
     folder = context.data_files.folders[0]
     inside = file.is_relative_to(folder)
     name = file.relative_to(folder).as_posix() if inside else file.name
     files = () if inside else ((file, name),)
-    reason = f"{base_of(reference) or reference} is matched to {name} by {how}"
-    texts = list(_texts(context, failure, reference))
+    reason = f"{file_base_name(reference) or reference} is matched to {name} by {match_reason}"
+    texts = list(_path_texts(context, failure, reference))
     formatted = {id(part) for _, node in context.nodes(ast.JoinedStr) for part in node.values}
     if formatted & {id(text) for _, text in texts}:
         inside_text = [(cell, text) for cell, text in texts if id(text) in formatted]
-        proposal = _formatted(context, failure, reference, name, reason, files)
-        if proposal := proposal or _one_whole(context, inside_text, name, reason, files, failure):
+        proposal = _formatted_path_proposal(context, failure, reference, name, reason, files)
+        if proposal := proposal or _replace_whole_path(context, inside_text, name, reason, files, failure):
             return proposal
         texts = [pair for pair in texts if id(pair[1]) not in formatted]
     for cell, text in texts:
-        if text.value == reference or _same(str(text.value), reference):
-            return Proposal((replaced(cell, text, repr(name)),), reason, files, restart=cell.index < failure.cell)
+        if text.value == reference or _is_same_path(str(text.value), reference):
+            return Proposal(
+                (replace_node_edit(cell, text, repr(name)),), reason, files, restart=cell.index < failure.cell
+            )
     for cell, text in texts:  # the text is the start of the path, or its end
         value = str(text.value)
         tail = reference[len(value) :]
         if reference.startswith(value) and tail and name.endswith(tail.lstrip("/\\")):
             start = name[: len(name) - len(tail.lstrip("/\\"))]
             new = start if tail[0] not in "/\\" else start.rstrip("/") or "."
-            return Proposal((replaced(cell, text, repr(new)),), reason, files, restart=cell.index < failure.cell)
+            return Proposal(
+                (replace_node_edit(cell, text, repr(new)),), reason, files, restart=cell.index < failure.cell
+            )
         if _SUFFIX.search(value) and reference.endswith(value):
-            return _one_whole(context, [(cell, text)], name, reason, files, failure)
+            return _replace_whole_path(context, [(cell, text)], name, reason, files, failure)
     if not inside and not Path(reference).is_absolute() and ".." not in reference:
         return Proposal((), reason, ((file, reference.replace("\\", "/")),))
     return None
 
 
-def _formatted(
+def _formatted_path_proposal(
     context: RepairContext,
     failure: CellFailure,
     reference: str,
@@ -175,12 +181,12 @@ def _formatted(
         tail = reference[len(folder) :]
         text = source_text(cell, node)
         if folder and name.endswith(tail) and folder in text:
-            edit = replaced(cell, node, text.replace(folder, name[: len(name) - len(tail)], 1))
+            edit = replace_node_edit(cell, node, text.replace(folder, name[: len(name) - len(tail)], 1))
             return Proposal((edit,), reason, files)
     return None
 
 
-def _one_whole(
+def _replace_whole_path(
     context: RepairContext,
     texts: list[tuple[Cell, ast.Constant]],
     name: str,
@@ -224,14 +230,14 @@ def _replace_joined_path(
         if isinstance(node, ast.expr) and (joins or isinstance(node, ast.JoinedStr)):
             if any(part is text for part in ast.walk(node)) and not isinstance(best, ast.Call | ast.JoinedStr):
                 best = node if best is text else best
-    return Proposal((replaced(cell, best, repr(name)),), reason, files, restart=cell.index < failure.cell)
+    return Proposal((replace_node_edit(cell, best, repr(name)),), reason, files, restart=cell.index < failure.cell)
 
 
-def _same(text: str, reference: str) -> bool:
+def _is_same_path(text: str, reference: str) -> bool:
     return text.replace("\\", "/").lstrip("./") == reference.replace("\\", "/").lstrip("./") and text != ""
 
 
-def _texts(context: RepairContext, failure: CellFailure, reference: str) -> list[tuple[Cell, ast.Constant]]:
+def _path_texts(context: RepairContext, failure: CellFailure, reference: str) -> list[tuple[Cell, ast.Constant]]:
     """Return the texts of the notebook that may be the path, those at the failure first."""
     near = [
         (cell, constant)
@@ -244,5 +250,5 @@ def _texts(context: RepairContext, failure: CellFailure, reference: str) -> list
     return near + [
         pair
         for pair in constants
-        if base_of(str(pair[1].value)) == base_of(reference) or reference.startswith(str(pair[1].value))
+        if file_base_name(str(pair[1].value)) == file_base_name(reference) or reference.startswith(str(pair[1].value))
     ]

@@ -10,12 +10,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     Proposal,
     RepairContext,
     after,
+    comment_out_edit,
+    enclosing_statement,
     insertion,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
-    statement_of,
-    without_statement,
 )
 from d2c_mlops.convert.source.finding import Edit
 
@@ -87,11 +87,13 @@ def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
             if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value not in style.available:
                 new = text.value.replace("seaborn", "seaborn-v0_8", 1)
                 if new in style.available:
-                    return Proposal((replaced(cell, text, repr(new)),), f"the style {text.value!r} is now {new!r}")
-                statement = statement_of(cell, call)
+                    return Proposal(
+                        (replace_node_edit(cell, text, repr(new)),), f"the style {text.value!r} is now {new!r}"
+                    )
+                statement = enclosing_statement(cell, call)
                 if isinstance(statement, ast.Expr):
                     return Proposal(
-                        (without_statement(cell, statement, ""),),
+                        (comment_out_edit(cell, statement, ""),),
                         f"the style {text.value!r} was removed; it only affects colours",
                     )
     return None
@@ -117,7 +119,7 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
                 ]
                 text = f"{source_text(cell, call.func)}({', '.join(arguments)})"
                 return Proposal(
-                    (replaced(cell, call, text),), f"`{word.arg}` was removed; it only affects the appearance"
+                    (replace_node_edit(cell, call, text),), f"`{word.arg}` was removed; it only affects the appearance"
                 )
     return None
 

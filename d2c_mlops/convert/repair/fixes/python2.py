@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, after, before, replaced
-from d2c_mlops.convert.source.finding import Edit, renaming
+from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, after, before, replace_node_edit
+from d2c_mlops.convert.source.finding import Edit, last_name_replacement
 from d2c_mlops.convert.source.notebook import code_cell
 
 _PRINT = re.compile(
@@ -77,7 +77,9 @@ def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal |
     if failure.kind != "NameError" or failure.name not in names:
         return None
     edits = tuple(
-        replaced(cell, node, names[node.id]) for cell, node in context.nodes(ast.Name) if node.id == failure.name
+        replace_node_edit(cell, node, names[node.id])
+        for cell, node in context.nodes(ast.Name)
+        if node.id == failure.name
     )
     return Proposal(edits, f"`{failure.name}` is a Python 2 builtin: use {names[failure.name]}") if edits else None
 
@@ -89,5 +91,5 @@ def old_methods(context: RepairContext, failure: CellFailure) -> Proposal | None
         return None
     for cell, node in context.failing(failure, ast.Attribute):
         if node.attr == failure.name:
-            return Proposal((renaming(cell.index, node, names[node.attr]),), f"use .{names[node.attr]}()")
+            return Proposal((last_name_replacement(cell.index, node, names[node.attr]),), f"use .{names[node.attr]}()")
     return None

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes
 from d2c_mlops.convert.check.rules.library_changes import changes
-from d2c_mlops.convert.repair.added_imports import imported
+from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
@@ -18,11 +18,11 @@ from d2c_mlops.convert.repair.fix_registry import (
     argument_added,
     before,
     last_name,
-    replaced,
+    replace_node_edit,
     source_text,
 )
-from d2c_mlops.convert.repair.replacement_registry import IMPORTED, call_of, replacement_edits
-from d2c_mlops.convert.source.finding import Edit, Hit, renaming
+from d2c_mlops.convert.repair.replacement_registry import IMPORTED, attribute_call, replacement_edits
+from d2c_mlops.convert.source.finding import Edit, Hit, last_name_replacement
 from d2c_mlops.convert.source.notebook import Cell
 
 
@@ -34,12 +34,12 @@ def removed_names(context: RepairContext) -> Iterator[Proposal]:
         cell = context.cell(hit.cell)
         if change.kind == "behaviour" and change.path != "seaborn.distplot":
             continue
-        edits = hit.edits or _rewritten(context, cell, hit, change)
+        edits = hit.edits or _rewrite_hit(context, cell, hit, change)
         if edits:
             yield Proposal(edits, f"{hit.message}: use {change.instead}")
 
 
-def _rewritten(context: RepairContext, cell: Cell, hit: Hit, change: ApiChange) -> tuple[Edit, ...]:
+def _rewrite_hit(context: RepairContext, cell: Cell, hit: Hit, change: ApiChange) -> tuple[Edit, ...]:
     """Rewrite at the place of a hit that has no simple edit."""
     key = change.path + (f"|{change.argument}" if change.kind == "keyword" else "")
     for kind in (ast.Call, ast.Attribute):
@@ -57,7 +57,7 @@ def _rewritten(context: RepairContext, cell: Cell, hit: Hit, change: ApiChange) 
 
 def with_pandas_alias(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Write the name under which the notebook imported pandas."""
-    name = alias_of(context, "pandas")
+    name = module_alias(context, "pandas")
     if name == "pd":
         return edits
     return tuple(replace(edit, text=re.sub(r"(?<![\w.])pd\.", f"{name}.", edit.text)) for edit in edits)
@@ -65,10 +65,10 @@ def with_pandas_alias(context: RepairContext, edits: tuple[Edit, ...]) -> tuple[
 
 def with_imported_names(context: RepairContext, cell: Cell, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
     """Write edits with the names that the notebook imports, and import missing ones."""
-    return imported(context, cell, with_pandas_alias(context, edits))
+    return resolve_added_imports(context, cell, with_pandas_alias(context, edits))
 
 
-def alias_of(context: RepairContext, module: str) -> str:
+def module_alias(context: RepairContext, module: str) -> str:
     """Return the name of an imported module, or an expression that imports it."""
     for _, node in context.nodes(ast.Import):
         for alias in node.names:
@@ -91,7 +91,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
             change = _removal_of(path)
             new, use = IMPORTED.get(path, ("", ""))
             if change is None or not (new or change.to):
-                aliases.append(_bound(alias.name, alias.asname))
+                aliases.append(_bound_name(alias.name, alias.asname))
                 continue
             new = new or change.to + path[len(change.path) :]
             parent, _, last = new.rpartition(".")
@@ -99,7 +99,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
             if use and use != bound and ("." in use or alias.asname is None):
                 uses.append((bound, use))
                 bound = last
-            lines.setdefault(parent, []).append(_bound(last, bound))
+            lines.setdefault(parent, []).append(_bound_name(last, bound))
             reasons.append(f"`{path}` was removed in {change.library} {change.since}: use {new}")
         if not lines:
             continue
@@ -109,11 +109,11 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
         ]
         first = [f"from {node.module} import {', '.join(aliases)}"] if aliases else []
         text = ("\n" + " " * node.col_offset).join([*first, *moved])
-        edits = [replaced(cell, node, text), *_used(context, uses)]
+        edits = [replace_node_edit(cell, node, text), *_usage_edits(context, uses)]
         yield Proposal(tuple(edits), "; ".join(reasons))
 
 
-def _bound(name: str, asname: str | None) -> str:
+def _bound_name(name: str, asname: str | None) -> str:
     return name if asname in (None, name) else f"{name} as {asname}"
 
 
@@ -124,11 +124,11 @@ def _removal_of(path: str) -> ApiChange | None:
     return max(removals, key=lambda change: len(change.path), default=None)
 
 
-def _used(context: RepairContext, uses: list[tuple[str, str]]) -> Iterator[Edit]:
+def _usage_edits(context: RepairContext, uses: list[tuple[str, str]]) -> Iterator[Edit]:
     new = dict(uses)
     for cell, node in context.nodes(ast.Name):
         if node.id in new and isinstance(node.ctx, ast.Load):
-            yield replaced(cell, node, new[node.id])
+            yield replace_node_edit(cell, node, new[node.id])
 
 
 @before("moved-attribute", "", "", "the name has moved", order=6)
@@ -145,7 +145,7 @@ def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
         else:
             module, _, name = new.rpartition(".")
             text = f"__import__('{module}', fromlist=['{name}']).{use}"
-        edits = with_imported_names(context, cell, (replaced(cell, node, text),))
+        edits = with_imported_names(context, cell, (replace_node_edit(cell, node, text),))
         yield Proposal(edits, f"`{path}` was removed in {change.library} {change.since}")
 
 
@@ -175,9 +175,9 @@ def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | N
 
 def _same_place_edit(cell: Cell, node: ast.Attribute, change: ApiChange) -> tuple[Edit, ...]:
     if change.text:
-        return (replaced(cell, node, change.text),)
+        return (replace_node_edit(cell, node, change.text),)
     if change.to and change.to.rpartition(".")[0] == change.path.rpartition(".")[0]:
-        return (renaming(cell.index, node, change.to.rpartition(".")[2]),)
+        return (last_name_replacement(cell.index, node, change.to.rpartition(".")[2]),)
     return ()
 
 
@@ -187,7 +187,7 @@ def _moved_name(context: RepairContext, cell: Cell, node: ast.Attribute, change:
     if not module or module[0].isupper() or module.rpartition(".")[2][:1].isupper():
         return ()
     text = f"__import__('{module}', fromlist=['{name}']).{name}"
-    return imported(context, cell, (replaced(cell, node, text),))
+    return resolve_added_imports(context, cell, (replace_node_edit(cell, node, text),))
 
 
 def change_reason(change: ApiChange) -> str:
@@ -204,13 +204,19 @@ def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | No
     for cell, node in context.failing(failure, ast.ImportFrom):
         if node.module is None or not any(alias.name == match[1] for alias in node.names):
             continue
-        bound = next(imported.asname or imported.name for imported in node.names if imported.name == match[1])
+        bound = next(
+            resolve_added_imports.asname or resolve_added_imports.name
+            for resolve_added_imports in node.names
+            if resolve_added_imports.name == match[1]
+        )
         used = any(name.id == bound for _, name in context.nodes(ast.Name))
         if used:
             continue
-        aliases = [_bound(alias.name, alias.asname) for alias in node.names if alias.name != match[1]]
+        aliases = [_bound_name(alias.name, alias.asname) for alias in node.names if alias.name != match[1]]
         text = f"from {node.module} import {', '.join(aliases)}" if aliases else "pass"
-        return Proposal((replaced(cell, node, text),), f"`{match[1]}` was removed from {match[2]}, and nothing uses it")
+        return Proposal(
+            (replace_node_edit(cell, node, text),), f"`{match[1]}` was removed from {match[2]}, and nothing uses it"
+        )
     return None
 
 
@@ -275,7 +281,7 @@ def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | Non
             return Proposal(
                 (argument_added(cell, call, "numeric_only=True"),), "agg() over text columns raises since pandas 2"
             )
-        inner_call = call_of(cell, call)
+        inner_call = attribute_call(cell, call)
         if inner_call is not None and last_name(inner_call.func) in names:
             return Proposal(
                 (argument_added(cell, inner_call, "numeric_only=True"),), "text columns raise since pandas 2"

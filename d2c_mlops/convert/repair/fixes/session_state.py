@@ -13,18 +13,18 @@ from d2c_mlops.convert.repair.fix_registry import (
     after,
     argument_added,
     before,
+    enclosing_statement,
     insertion,
     last_name,
-    parent_of,
-    replaced,
+    parent_node,
+    replace_node_edit,
     source_text,
-    statement_of,
 )
 
 _MISSING = ("not in index", "are in the [columns]")
 
 
-def _names(message: str) -> list[str]:
+def _missing_labels(message: str) -> list[str]:
     """The labels that a KeyError names."""
     return re.findall(r"'((?:[^'\\]|\\.)+)'", message.replace('"', "'") if "[" not in message else message)
 
@@ -62,7 +62,7 @@ def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | 
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "drop" and not any(word.arg in ("errors", None) for word in call.keywords):
-            lost = ", ".join(_names(failure.message.split(" not found")[0])) or "it"
+            lost = ", ".join(_missing_labels(failure.message.split(" not found")[0])) or "it"
             return Proposal(
                 (argument_added(cell, call, "errors='ignore'"),), f"no cell creates {lost}, so it cannot be dropped"
             )
@@ -75,7 +75,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
     if failure.kind != "KeyError":
         return None
     lost = (
-        set(_names(failure.message))
+        set(_missing_labels(failure.message))
         if any(text in failure.message for text in _MISSING)
         else {str(failure.message).strip("'\"")}
     )
@@ -91,7 +91,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
         copy = _copy_of(context, part.value.id, place) if columns & lost else ""
         if copy:
             same = [
-                replaced(use_cell, node.value, copy)
+                replace_node_edit(use_cell, node.value, copy)
                 for use_cell, node in context.nodes(ast.Subscript, context.cell(place))
                 if isinstance(node.value, ast.Name)
                 and node.value.id == part.value.id
@@ -137,19 +137,21 @@ def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | 
     if not signs or not separators or signs[0] == separators[0]:
         return None
     new = form.replace(separators[0], signs[0])
-    if not _reads(value, new):
+    if not _date_matches_format(value, new):
         return None
     for cell, text in context.failing(failure, ast.Constant):
         if text.value == form:
-            return Proposal((replaced(cell, text, repr(new)),), f"the available file writes its dates as {value}")
+            return Proposal(
+                (replace_node_edit(cell, text, repr(new)),), f"the available file writes its dates as {value}"
+            )
     return None
 
 
-def _reads(value: str, form: str) -> bool:
+def _date_matches_format(value: str, date_format: str) -> bool:
     from datetime import datetime
 
     try:
-        datetime.strptime(value, form)
+        datetime.strptime(value, date_format)
     except ValueError:
         return False
     return True
@@ -161,14 +163,14 @@ def _reads(value: str, form: str) -> bool:
 def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
     """`replace({'no': 0, 'yes': 1})` returned integers; since pandas 3 this needs infer_objects()."""
     for cell, call in context.nodes(ast.Call):
-        if not _by_numbers(call) or isinstance(parent_of(cell, call), ast.Attribute):
+        if not _maps_texts_to_numbers(call) or isinstance(parent_node(cell, call), ast.Attribute):
             continue
         place = next((word for word in call.keywords if word.arg == "inplace"), None)
         if place is None:
             end, line = call.end_col_offset or 0, call.end_lineno or 0
             yield Proposal((insertion(cell, line, end, ".infer_objects()"),), _NUMBERS)
             continue
-        statement = statement_of(cell, call)
+        statement = enclosing_statement(cell, call)
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         alone = isinstance(statement, ast.Expr) and statement.value is call
         if alone and isinstance(owner, ast.Name | ast.Subscript) and _is_constant(place.value, True):
@@ -176,13 +178,13 @@ def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
                 source_text(cell, part) for part in [*call.args, *(w for w in call.keywords if w is not place)]
             )
             text = f"{source_text(cell, owner)} = {source_text(cell, call.func)}({arguments}).infer_objects()"
-            yield Proposal((replaced(cell, call, text),), _NUMBERS)
+            yield Proposal((replace_node_edit(cell, call, text),), _NUMBERS)
 
 
 _NUMBERS = "when numbers replace text, the column becomes numeric, as before pandas 3"
 
 
-def _by_numbers(call: ast.Call) -> bool:
+def _maps_texts_to_numbers(call: ast.Call) -> bool:
     """Whether it is a `replace` of texts by numbers alone."""
     if last_name(call.func) != "replace" or not isinstance(call.func, ast.Attribute) or not call.args:
         return False
@@ -190,7 +192,7 @@ def _by_numbers(call: ast.Call) -> bool:
     if isinstance(argument, ast.Dict):
         old, new = [key for key in argument.keys if key is not None], argument.values
     elif len(call.args) > 1:
-        old, new = _parts(argument), _parts(call.args[1])
+        old, new = _condition_parts(argument), _condition_parts(call.args[1])
     else:
         return False
     numbers = [value for value in new if isinstance(value, ast.Constant) and type(value.value) in (int, float)]
@@ -198,7 +200,7 @@ def _by_numbers(call: ast.Call) -> bool:
     return bool(numbers) and len(numbers) == len(new) and bool(texts)
 
 
-def _parts(node: ast.expr) -> list[ast.expr]:
+def _condition_parts(node: ast.expr) -> list[ast.expr]:
     return node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
 
 

@@ -12,10 +12,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     RepairContext,
     after,
     before,
+    insert_line_edit,
     insertion,
     last_name,
-    line_before,
-    replaced,
+    replace_node_edit,
     source_text,
 )
 from d2c_mlops.convert.repair.fixes.frames import inplace_on_part
@@ -42,9 +42,9 @@ def object_means_text(context: RepairContext) -> Iterator[Proposal]:
             same = isinstance(op, ast.Eq | ast.Is)
             sign, joint = ("==", "|") if same else ("!=", "&")
             plain = f"({text} {sign} {source_text(cell, operand)}) {joint} ({text} {sign} 'str')"
-            yield Proposal((replaced(cell, node, f"({plain})"),))
+            yield Proposal((replace_node_edit(cell, node, f"({plain})"),))
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
-            if any(_is_object(element) for element in right.elts) and not _names_str(right.elts):
+            if any(_is_object(element) for element in right.elts) and not _mentions_str(right.elts):
                 last = right.elts[-1]
                 yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
 
@@ -66,7 +66,7 @@ def _is_object(node: ast.expr) -> bool:
     return last_name(node) in _OBJECT
 
 
-def _names_str(nodes: list[ast.expr]) -> bool:
+def _mentions_str(nodes: list[ast.expr]) -> bool:
     return any(
         (isinstance(node, ast.Constant) and node.value in ("str", "string")) or last_name(node) == "str"
         for node in nodes
@@ -82,13 +82,13 @@ def select_texts(context: RepairContext) -> Iterator[Proposal]:
         arguments = [*call.args, *(word.value for word in call.keywords)]
         for argument in arguments:
             parts = argument.elts if isinstance(argument, ast.List | ast.Tuple | ast.Set) else [argument]
-            if _names_str(parts) or not any(_is_object(part) for part in parts):
+            if _mentions_str(parts) or not any(_is_object(part) for part in parts):
                 continue
             if isinstance(argument, ast.List | ast.Tuple | ast.Set):
                 last = parts[-1]
                 yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
             else:
-                yield Proposal((replaced(cell, argument, f"[{source_text(cell, argument)}, 'str']"),))
+                yield Proposal((replace_node_edit(cell, argument, f"[{source_text(cell, argument)}, 'str']"),))
 
 
 @after("texts-take-no-numbers", "pandas", "3.0", "a column no longer accepts values of another dtype", order=40)
@@ -108,13 +108,15 @@ def other_values(context: RepairContext, failure: CellFailure) -> Proposal | Non
                     return Proposal(edits, failure.message[:120])
             column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
             if column:
-                text = _as_objects(column, context.kinds([column]).get(column, "") if failure.says("'str'") else "")
+                text = _object_cast_text(
+                    column, context.kinds([column]).get(column, "") if failure.says("'str'") else ""
+                )
                 if text not in cell.source:
-                    return Proposal((line_before(cell, _outermost(cell, node), text),), failure.message[:120])
+                    return Proposal((insert_line_edit(cell, _enclosing_loop(cell, node), text),), failure.message[:120])
     return None
 
 
-def _as_objects(name: str, kind: str) -> str:
+def _object_cast_text(name: str, kind: str) -> str:
     """Return the cast of a column; of a frame only the columns of text are cast."""
     if kind != "pandas.DataFrame":
         return f"{name} = {name}.astype(object)"
@@ -122,7 +124,7 @@ def _as_objects(name: str, kind: str) -> str:
     return f"{name}[{texts}.columns] = {texts}.astype(object)"
 
 
-def _outermost(cell: Cell, node: ast.stmt) -> ast.stmt:
+def _enclosing_loop(cell: Cell, node: ast.stmt) -> ast.stmt:
     """Return the loop around a statement, or the statement: a cast inside a loop would be repeated."""
     loops = (child for child in ast.walk(cell.tree or node) if isinstance(child, ast.For | ast.While))
     return next((loop for loop in loops if any(part is node for part in ast.walk(loop))), node)

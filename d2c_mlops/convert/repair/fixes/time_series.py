@@ -13,11 +13,11 @@ from d2c_mlops.convert.repair.fix_registry import (
     RepairContext,
     after,
     before,
+    enclosing_statement,
+    insert_line_edit,
     last_name,
-    line_before,
-    replaced,
+    replace_node_edit,
     source_text,
-    statement_of,
 )
 from d2c_mlops.convert.repair.replacement_registry import IMPORTED, argument_texts, receiver, replace_call
 from d2c_mlops.convert.source.notebook import Cell
@@ -56,7 +56,7 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         if kind not in ("ARIMA", "ARMA"):
             continue
         order = keyword(call, "order") or (call.args[1] if len(call.args) > 1 else None)
-        fits = list(_fits(context, cell, call))
+        fits = list(_fit_calls(context, cell, call))
         trend = next((keyword(fit, "trend") for _, fit in fits if keyword(fit, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
         arguments = [source_text(cell, argument) for argument in call.args if argument is not order] + argument_texts(
@@ -76,7 +76,8 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         if new_call == source_text(cell, call):
             continue
         yield Proposal(
-            (replaced(cell, call, new_call),), "the former ARIMA class was removed; its constant is now a trend"
+            (replace_node_edit(cell, call, new_call),),
+            "the former ARIMA class was removed; its constant is now a trend",
         )
 
 
@@ -110,7 +111,7 @@ def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     }
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) in names:
-            for where, fit in _fits(context, cell, call):
+            for where, fit in _fit_calls(context, cell, call):
                 arguments = argument_texts(where, fit, *_FIT)
                 if len(arguments) < len(fit.args) + len(fit.keywords):
                     start = receiver(where, fit)
@@ -124,9 +125,9 @@ def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
                         yield Proposal(replace_call(where, fit, f"{start}.fit", arguments))
 
 
-def _fits(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
+def _fit_calls(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[tuple[Cell, ast.Call]]:
     """Yield the calls of fit on a model: on the expression, or on its name."""
-    statement = statement_of(cell, call)
+    statement = enclosing_statement(cell, call)
     bound = (
         {last_name(target) for target in statement.targets}
         if isinstance(statement, ast.Assign) and statement.value is call
@@ -145,7 +146,7 @@ def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | 
         return None
     for cell, call in context.failing(failure, ast.Call):
         if last_name(call.func) == "forecast" and isinstance(call.func, ast.Attribute):
-            return _triple(cell, call)
+            return _order_proposal(cell, call)
     for cell, node in context.failing(failure, ast.Assign):
         value = node.value
         if (
@@ -153,7 +154,7 @@ def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | 
             and last_name(value.func) == "forecast"
             and isinstance(value.func, ast.Attribute)
         ):
-            return _triple(cell, value)
+            return _order_proposal(cell, value)
     return None
 
 
@@ -164,16 +165,16 @@ def forecast_unpacked(context: RepairContext) -> Iterator[Proposal]:
         call, target = node.value, node.targets[0]
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "forecast":
             if isinstance(target, ast.Tuple) and len(target.elts) == 3 and len(call.args) + len(call.keywords) == 1:
-                yield _triple(cell, call)
+                yield _order_proposal(cell, call)
 
 
-def _triple(cell: Cell, call: ast.Call) -> Proposal:
+def _order_proposal(cell: Cell, call: ast.Call) -> Proposal:
     alpha = keyword(call, "alpha")
     level = f"alpha={source_text(cell, alpha)}" if alpha is not None else ""
     arguments = ", ".join(argument_texts(cell, call, "alpha"))
     lambda_call = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({arguments}))"
     return Proposal(
-        (replaced(cell, call, lambda_call),),
+        (replace_node_edit(cell, call, lambda_call),),
         "forecast() returns only the forecast; get_forecast() also returns errors and intervals",
     )
 
@@ -191,7 +192,9 @@ def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | N
             and isinstance(node.slice, ast.Constant)
             and node.slice.value == 0
         ):
-            return Proposal((replaced(cell, node, source_text(cell, call)),), "forecast() returns only the forecast")
+            return Proposal(
+                (replace_node_edit(cell, node, source_text(cell, call)),), "forecast() returns only the forecast"
+            )
     return None
 
 
@@ -201,12 +204,13 @@ def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | Non
         return None
     for cell, node in context.failing(failure, ast.Attribute):
         call = next((part for _, part in context.nodes(ast.Call, cell) if part.func is node), None)
-        statement = statement_of(cell, node)
+        statement = enclosing_statement(cell, node)
         if call is not None and statement is not None:
             arguments = [source_text(cell, node.value), *argument_texts(cell, call, "plot_insample", "typ")]
-            head = line_before(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
+            head = insert_line_edit(cell, statement, "from statsmodels.graphics.tsaplots import plot_predict")
             return Proposal(
-                (head, replaced(cell, call, f"plot_predict({', '.join(arguments)})")), "plot_predict is now a function"
+                (head, replace_node_edit(cell, call, f"plot_predict({', '.join(arguments)})")),
+                "plot_predict is now a function",
             )
     return None
 
@@ -237,6 +241,7 @@ def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | No
         new = IMPORTED.get(f"{node.module}.{name}")
         if new is not None:
             return Proposal(
-                (replaced(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),), "the module was removed"
+                (replace_node_edit(cell, node, f"from {new[0].rpartition('.')[0]} import {new[1]}"),),
+                "the module was removed",
             )
     return None

@@ -10,12 +10,12 @@ from d2c_mlops.convert.repair.fix_registry import (
     Proposal,
     RepairContext,
     before,
+    enclosing_statement,
     insertion,
     last_name,
-    parent_of,
-    replaced,
+    parent_node,
+    replace_node_edit,
     source_text,
-    statement_of,
 )
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -25,7 +25,7 @@ from d2c_mlops.convert.source.notebook import Cell
 )
 def counted_columns(context: RepairContext) -> Iterator[Proposal]:
     """Rename the columns of counts to their former names: `index` and the name of the data."""
-    if _knows_count(context):
+    if _uses_new_count_name(context):
         return
     yield from _counts_in_frames(context)
     for cell, call in context.nodes(ast.Call):
@@ -43,10 +43,10 @@ def counted_columns(context: RepairContext) -> Iterator[Proposal]:
         ):
             continue
         new = f"{source_text(cell, counts)}.rename_axis('index').reset_index(name={name})"
-        yield Proposal((replaced(cell, call, new),))
+        yield Proposal((replace_node_edit(cell, call, new),))
 
 
-def _knows_count(context: RepairContext) -> bool:
+def _uses_new_count_name(context: RepairContext) -> bool:
     """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
     if before_version(context.notebook.metadata, "pandas", "2.0"):
         return False
@@ -61,8 +61,8 @@ def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
         name = _column_name(cell, column) if last_name(counts.func) == "value_counts" else ""
         if not name or context.subject.inference.kind(column or counts) == "pandas.DataFrame":
             continue
-        above = parent_of(cell, counts)
-        further = parent_of(cell, above) if isinstance(above, ast.Attribute) else None
+        above = parent_node(cell, counts)
+        further = parent_node(cell, above) if isinstance(above, ast.Attribute) else None
         framed = isinstance(above, ast.Attribute) and above.attr == "to_frame" and not getattr(further, "args", True)
         framed = framed or (
             isinstance(above, ast.Call) and last_name(above.func) == "DataFrame" and above.args[:1] == [counts]
@@ -104,7 +104,7 @@ def _column_name(cell: Cell, column: ast.expr | None) -> str:
 
 def _is_renamed(context: RepairContext, cell: Cell, call: ast.Call) -> bool:
     """Whether all columns get new names right away, so that the old ones do not matter."""
-    statement = statement_of(cell, call)
+    statement = enclosing_statement(cell, call)
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         return False
     name = statement.targets[0].id

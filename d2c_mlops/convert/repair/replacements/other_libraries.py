@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 
-from d2c_mlops.convert.repair.fix_registry import replaced, source_text
+from d2c_mlops.convert.repair.fix_registry import replace_node_edit, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
-    call_of,
+    attribute_call,
     keyword_with_name,
     receiver,
     replace_call,
@@ -18,12 +18,12 @@ from d2c_mlops.convert.source.notebook import Cell
 
 
 @replacement(r"numpy\.(NINF|NZERO|asscalar|asfarray|msort|cast)")
-def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
     if node.attr in ("NINF", "NZERO"):
-        return (replaced(cell, node, "float('-inf')" if node.attr == "NINF" else "-0.0"),)
-    call = call_of(cell, node)
+        return (replace_node_edit(cell, node, "float('-inf')" if node.attr == "NINF" else "-0.0"),)
+    call = attribute_call(cell, node)
     if call is None or len(call.args) != 1:
         return ()
     start, text = source_text(cell, node.value), source_text(cell, call.args[0])
@@ -32,29 +32,29 @@ def _numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         "asfarray": f"{start}.asarray({text}, dtype=float)",
         "msort": f"{start}.sort({text}, axis=0)",
     }.get(node.attr)
-    return (replaced(cell, call, new),) if new else ()
+    return (replace_node_edit(cell, call, new),) if new else ()
 
 
 @replacement(r"(tensorflow\.)?keras\..*\|decay")
-def _decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "decay")) if call else ()
 
 
 @replacement(r"(tensorflow\.)?keras\..*\.predict_classes")
-def _classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     start = f"{receiver(cell, call)}.predict({', '.join(argument_texts(cell, call))})"
     text = f"(lambda made: made.argmax(axis=-1) if made.shape[-1] > 1 else (made > 0.5).astype('int32'))({start})"
-    return (replaced(cell, call, text),)
+    return (replace_node_edit(cell, call, text),)
 
 
 @replacement(r"xgboost\.XGB\w+\.fit\|\w+")
-def _boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Arguments of fit that moved to the constructor are set there by set_params."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     moved = [
@@ -69,8 +69,8 @@ def _boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
-def _lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or keyword_with_name(call, "callbacks"):
         return ()
     parts = []
@@ -85,6 +85,6 @@ def _lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
-def _granger(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_granger(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "verbose")) if call else ()

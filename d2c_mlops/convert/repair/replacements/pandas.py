@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, source_text
+from d2c_mlops.convert.repair.fix_registry import parent_node, replace_node_edit, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
-    call_of,
+    attribute_call,
     is_value,
     keyword_with_name,
     receiver,
@@ -20,9 +20,9 @@ from d2c_mlops.convert.source.notebook import Cell
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.append")
-def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`a.append(b, ignore_index=True)` as `pd.concat([a, b], ignore_index=True)`; a dict becomes a row first."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     argument = call.args[0] if call.args else keyword(call, "other")
@@ -44,9 +44,9 @@ def _append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.ix")
-def _ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`.ix[...]` as positions if all values are integers, otherwise as labels."""
-    above = parent_of(cell, node)
+    above = parent_node(cell, node)
     if not isinstance(node, ast.Attribute) or not isinstance(above, ast.Subscript):
         return ()
     parts = above.slice.elts if isinstance(above.slice, ast.Tuple) else [above.slice]
@@ -64,8 +64,8 @@ def _is_position(node: ast.expr) -> bool:
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
-def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     word = keyword_with_name(call, "level") if call is not None else None
     if call is None or word is None or not isinstance(call.func, ast.Attribute):
         return ()
@@ -74,28 +74,28 @@ def _level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.mad")
-def _mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or call.args or call.keywords:
         return ()
     start = receiver(cell, call)
-    return (replaced(cell, call, f"({start} - {start}.mean()).abs().mean()"),)
+    return (replace_node_edit(cell, call, f"({start} - {start}.mean()).abs().mean()"),)
 
 
 @replacement(r"pandas\.DataFrame\.lookup")
-def _lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or len(call.args) != 2:
         return ()
     start, (rows, columns) = receiver(cell, call), map(lambda argument: source_text(cell, argument), call.args)
     text = f"{start}.to_numpy()[{start}.index.get_indexer({rows}), {start}.columns.get_indexer({columns})]"
-    return (replaced(cell, call, text),)
+    return (replace_node_edit(cell, call, text),)
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
 def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`fillna(method='ffill')` as `ffill()`."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     method = keyword(call, "method") if call is not None else None
     if call is None or not isinstance(method, ast.Constant) or call.args:
         return ()
@@ -106,8 +106,8 @@ def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
-def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_interpolate_fill(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     word = "method" if call.func.attr == "interpolate" else "fill_method"
@@ -119,12 +119,14 @@ def _filled_first(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
         return ()
     arguments = [source_text(cell, keyword) for keyword in call.keywords if keyword.arg != word]
     behind = f".pct_change({', '.join([*map(lambda argument: source_text(cell, argument), call.args), *arguments])})"
-    return (replaced(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),)
+    return (
+        replace_node_edit(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),
+    )
 
 
 @replacement(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
 def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     words = {word.arg: word for word in call.keywords if word.arg}
@@ -139,13 +141,13 @@ def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         behind = ".squeeze('columns')"
     if "prefix" in words and not is_value(words["prefix"], None):
         behind = f".add_prefix({source_text(cell, words['prefix'].value)})"
-    return (replaced(cell, call, f"{source_text(cell, call.func)}({', '.join(arguments)}){behind}"),)
+    return (replace_node_edit(cell, call, f"{source_text(cell, call.func)}({', '.join(arguments)}){behind}"),)
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.astype")
-def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Casts to units that pandas no longer supports."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     dtype = (call.args[0] if call.args else keyword(call, "dtype")) if call is not None else None
     if call is None or not isinstance(dtype, ast.Constant):
         return ()
@@ -155,30 +157,30 @@ def _astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     seconds = {"h": 3600, "m": 60, "W": 604800, "M": 2629746, "Y": 31556952}
     unit = text[-2:-1]
     if text == "timedelta64[D]":
-        return (replaced(cell, call, f"{start}.dt.days.astype(float)"),)
+        return (replace_node_edit(cell, call, f"{start}.dt.days.astype(float)"),)
     if text.startswith("timedelta64[") and unit in seconds:
-        return (replaced(cell, call, f"({start}.dt.total_seconds() // {seconds[unit]})"),)
+        return (replace_node_edit(cell, call, f"({start}.dt.total_seconds() // {seconds[unit]})"),)
     if text == "datetime64[D]":
-        return (replaced(cell, call, f"{start}.dt.normalize()"),)
+        return (replace_node_edit(cell, call, f"{start}.dt.normalize()"),)
     if text in ("datetime64[M]", "datetime64[Y]"):
-        return (replaced(cell, call, f"{start}.dt.to_period('{unit}').dt.to_timestamp()"),)
+        return (replace_node_edit(cell, call, f"{start}.dt.to_period('{unit}').dt.to_timestamp()"),)
     if text in ("datetime64", "timedelta64"):
-        return (replaced(cell, dtype, f"'{text}[ns]'"),)
+        return (replace_node_edit(cell, dtype, f"'{text}[ns]'"),)
     return ()
 
 
 @replacement(r"pandas\.value_counts")
-def _counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not call.args:
         return ()
     arguments = ", ".join(source_text(cell, word) for word in call.keywords)
-    return (replaced(cell, call, f"pd.Series({source_text(cell, call.args[0])}).value_counts({arguments})"),)
+    return (replace_node_edit(cell, call, f"pd.Series({source_text(cell, call.args[0])}).value_counts({arguments})"),)
 
 
 @replacement(r"pandas\.(Int64|Float64|UInt64)Index")
-def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
         return ()
     kind = call.func.attr.removesuffix("Index").lower()
@@ -186,8 +188,8 @@ def _index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"pandas\.DataFrame\.sort")
-def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     words = [
@@ -203,23 +205,23 @@ def _sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 @replacement(r"pandas\.(DataFrame|Series)\.(get|set)_value")
 def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
         return ()
     setting = call.func.attr == "set_value"
     parts = [source_text(cell, argument) for argument in call.args]
-    above = parent_of(cell, call)
+    above = parent_node(cell, call)
     if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
         return ()
     where = parts[:-1] if setting else parts
     text = f"{receiver(cell, call)}.at[{', '.join(where)}]"
-    return (replaced(cell, call, f"{text} = {parts[-1]}" if setting else text),)
+    return (replace_node_edit(cell, call, f"{text} = {parts[-1]}" if setting else text),)
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.from_csv")
 def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Its first column was an index of dates; a Series had no names unless `header=0`."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     series = source_text(cell, call.func.value).endswith("Series")
@@ -228,19 +230,19 @@ def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     defaults += ["parse_dates=[0]"] if "parse_dates" not in keywords else []
     defaults += ["header=None"] if series and "header" not in keywords else []
     text = f"pd.read_csv({', '.join([*argument_texts(cell, call, 'infer_datetime_format'), *defaults])})"
-    return (replaced(cell, call, text + (".squeeze('columns')" if series else "")),)
+    return (replace_node_edit(cell, call, text + (".squeeze('columns')" if series else "")),)
 
 
 @replacement(r"pandas\.np")
 def _pandas_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    return (replaced(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
+    return (replace_node_edit(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
 
 
 @replacement(r"pandas\.tools\.plotting|pandas\.tools")
-def _tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if isinstance(node, ast.Attribute) and node.attr == "tools":
-        above = parent_of(cell, node)
+        above = parent_node(cell, node)
         if isinstance(above, ast.Attribute) and above.attr == "plotting":
-            return (replaced(cell, above, f"{source_text(cell, node.value)}.plotting"),)
-        return (replaced(cell, node, source_text(cell, node.value)),)
+            return (replace_node_edit(cell, above, f"{source_text(cell, node.value)}.plotting"),)
+        return (replace_node_edit(cell, node, source_text(cell, node.value)),)
     return ()

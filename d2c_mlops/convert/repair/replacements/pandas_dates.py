@@ -5,15 +5,21 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import replaced, source_text
-from d2c_mlops.convert.repair.replacement_registry import argument_texts, call_of, receiver, replace_call, replacement
+from d2c_mlops.convert.repair.fix_registry import replace_node_edit, source_text
+from d2c_mlops.convert.repair.replacement_registry import (
+    argument_texts,
+    attribute_call,
+    receiver,
+    replace_call,
+    replacement,
+)
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
 @replacement(r"pandas\.(DataFrame|Series)\.resample\|(how|fill_method)")
-def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     how = keyword(call, "how") or keyword(call, "fill_method")
@@ -25,11 +31,11 @@ def _resample(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         if how
         else ""
     )
-    return (replaced(cell, call, f"{source_text(cell, call.func)}({arguments}){name}"),) if how else ()
+    return (replace_node_edit(cell, call, f"{source_text(cell, call.func)}({arguments}){name}"),) if how else ()
 
 
 @replacement(r"pandas\.(Index|DatetimeIndex|Series\.dt)\.(week|weekofyear)")
-def _week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_week(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
     end, line = node.end_col_offset or 0, node.end_lineno or 0
@@ -45,8 +51,8 @@ def _weekday_name(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
 
 
 @replacement(r"pandas\.rolling_(mean|std|sum|var|median|min|max)")
-def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not call.args or not isinstance(call.func, ast.Attribute):
         return ()
     window = call.args[1] if len(call.args) > 1 else keyword(call, "window")
@@ -54,12 +60,14 @@ def _rolling(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         return ()
     arguments = [source_text(cell, window)] + [source_text(cell, w) for w in call.keywords if w.arg != "window"]
     name = call.func.attr.removeprefix("rolling_")
-    return (replaced(cell, call, f"{source_text(cell, call.args[0])}.rolling({', '.join(arguments)}).{name}()"),)
+    return (
+        replace_node_edit(cell, call, f"{source_text(cell, call.args[0])}.rolling({', '.join(arguments)}).{name}()"),
+    )
 
 
 @replacement(r"pandas\.ewma")
-def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not call.args:
         return ()
     arguments = ", ".join(
@@ -68,18 +76,20 @@ def _ewma(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
             *map(lambda w: source_text(cell, w), call.keywords),
         ]
     )
-    return (replaced(cell, call, f"{source_text(cell, call.args[0])}.ewm({arguments}).mean()"),)
+    return (replace_node_edit(cell, call, f"{source_text(cell, call.args[0])}.ewm({arguments}).mean()"),)
 
 
 @replacement(r"pandas\.datetime(\..*)?")
-def _datetime(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    return (replaced(cell, node, "__import__('datetime').datetime"),) if isinstance(node, ast.Attribute) else ()
+def _replace_datetime(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    return (
+        (replace_node_edit(cell, node, "__import__('datetime').datetime"),) if isinstance(node, ast.Attribute) else ()
+    )
 
 
 @replacement(r"pandas\.TimeGrouper")
 def _time_groups(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Its first argument was the frequency; that of Grouper is a key."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     arguments = argument_texts(cell, call)

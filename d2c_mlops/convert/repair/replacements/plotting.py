@@ -5,26 +5,32 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import replaced, source_text
-from d2c_mlops.convert.repair.replacement_registry import argument_texts, call_of, receiver, replace_call, replacement
+from d2c_mlops.convert.repair.fix_registry import replace_node_edit, source_text
+from d2c_mlops.convert.repair.replacement_registry import (
+    argument_texts,
+    attribute_call,
+    receiver,
+    replace_call,
+    replacement,
+)
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
 @replacement(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
-def _colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
     start = source_text(cell, node.value)
     plots = start.removesuffix(".cm") if start.endswith(".cm") and start.count(".") == 1 else ""
     text = f"{plots}.get_cmap" if plots else "__import__('matplotlib.pyplot', fromlist=['get_cmap']).get_cmap"
-    return (replaced(cell, node, text),)
+    return (replace_node_edit(cell, node, text),)
 
 
 @replacement(r"seaborn\.distplot")
-def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """A histogram with a density, as distplot drew it; without its `kde=False` the scale is the density."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or any(word.arg is None for word in call.keywords):
         return ()
     words = {word.arg: word.value for word in call.keywords}
@@ -50,7 +56,7 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     arguments += [source_text(cell, word) for word in call.keywords if word.arg not in old]
     if isinstance(hist, ast.Constant) and hist.value is False:
         return (
-            replaced(
+            replace_node_edit(
                 cell,
                 call,
                 f"{start}kdeplot({', '.join(argument for argument in arguments if 'bins=' not in argument)})",
@@ -58,13 +64,13 @@ def _distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
         )
     if not (isinstance(kde, ast.Constant) and kde.value is False):
         arguments += ["kde=True", "stat='density'"]
-    return (replaced(cell, call, f"{start}histplot({', '.join(arguments)})"),)
+    return (replace_node_edit(cell, call, f"{start}histplot({', '.join(arguments)})"),)
 
 
 @replacement(r"seaborn\.factorplot")
-def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """catplot, which draws strips where factorplot drew points."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     words = [source_text(cell, w) if w.arg != "size" else f"height={source_text(cell, w.value)}" for w in call.keywords]
@@ -79,8 +85,8 @@ def _factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"seaborn\.tsplot")
-def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or len(call.args) != 1 or call.keywords:
         return ()
     return replace_call(
@@ -89,12 +95,12 @@ def _tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"matplotlib\.pyplot\.(hold|plot_date)")
-def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     if call.func.attr == "hold":
-        return (replaced(cell, call, "None"),)
+        return (replace_node_edit(cell, call, "None"),)
     marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
     parts = (
         [source_text(cell, argument) for argument in call.args]
@@ -105,6 +111,6 @@ def _pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"matplotlib\.figure\.Figure\.gca\|projection")
-def _projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     return replace_call(cell, call, f"{receiver(cell, call)}.add_subplot", argument_texts(cell, call)) if call else ()

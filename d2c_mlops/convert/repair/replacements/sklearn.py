@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 
 from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.repair.fix_registry import parent_of, replaced, source_text
+from d2c_mlops.convert.repair.fix_registry import parent_node, replace_node_edit, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
-    call_of,
+    attribute_call,
     is_value,
     keyword_with_name,
     receiver,
@@ -22,7 +22,7 @@ from d2c_mlops.convert.source.notebook import Cell
 @replacement(r"sklearn\.preprocessing\.OneHotEncoder\|categorical_features")
 def _some_columns(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """The encoded columns come first and the others after them, as in a ColumnTransformer."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     argument = keyword(call, "categorical_features") if call is not None else None
     if call is None or argument is None:
         return ()
@@ -33,32 +33,32 @@ def _some_columns(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
 
 
 @replacement(r"sklearn\.metrics\.mean_squared(_log)?_error\|squared")
-def _squared(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_squared(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`squared=False` is the root: `mean_squared_error(a, b) ** 0.5`, which needs no new import."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not is_value(keyword_with_name(call, "squared"), False):
         return ()
     arguments = ", ".join(argument_texts(cell, call, "squared"))
     text = f"{source_text(cell, call.func)}({arguments}) ** 0.5"
-    above = parent_of(cell, call)
+    above = parent_node(cell, call)
     bare = isinstance(above, ast.Assign | ast.Call | ast.keyword | ast.Expr | ast.Return | ast.Tuple | ast.List)
-    return (replaced(cell, call, text if bare else f"({text})"),)
+    return (replace_node_edit(cell, call, text if bare else f"({text})"),)
 
 
 @replacement(r"sklearn\..*\.get_feature_names")
 def _feature_names(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """The old method gave a list."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     arguments = ", ".join(argument_texts(cell, call))
-    return (replaced(cell, call, f"list({receiver(cell, call)}.get_feature_names_out({arguments}))"),)
+    return (replace_node_edit(cell, call, f"list({receiver(cell, call)}.get_feature_names_out({arguments}))"),)
 
 
 @replacement(r"sklearn\.linear_model\.LogisticRegression(CV)?\|multi_class")
 def _multi_class(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """'multinomial' and 'auto' are the default; 'ovr' is the default of liblinear, and of any solver for two classes."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     word = keyword_with_name(call, "multi_class") if call is not None else None
     if call is None or word is None or not isinstance(word.value, ast.Constant):
         return ()
@@ -66,9 +66,9 @@ def _multi_class(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]
 
 
 @replacement(r"sklearn\..*\|(n_values|eps|presort|iid|min_impurity_split|n_jobs|precompute_distances)")
-def _dropped(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_dropped(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Removed arguments that affected only the speed."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None:
         return ()
     gone = ("presort", "iid", "min_impurity_split", "n_jobs", "precompute_distances", "eps")
@@ -78,33 +78,39 @@ def _dropped(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
 
 
 @replacement(r"sklearn\.linear_model\.\w+\|normalize")
-def _normalize(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+def _replace_normalize(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Least squares do not change with the scale of their features; penalised models do and stay as they are."""
-    call = call_of(cell, node)
+    call = attribute_call(cell, node)
     if call is None or source_text(cell, call.func).rpartition(".")[2] != "LinearRegression":
         return ()
     return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "normalize"))
 
 
 @replacement(r"sklearn\.linear_model\.LogisticRegression")
-def _no_penalty(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_penalty_none(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     argument = keyword(call, "penalty") if call is not None else None
     return (
-        (replaced(cell, argument, "None"),) if isinstance(argument, ast.Constant) and argument.value == "none" else ()
+        (replace_node_edit(cell, argument, "None"),)
+        if isinstance(argument, ast.Constant) and argument.value == "none"
+        else ()
     )
 
 
 @replacement(r"sklearn\.ensemble\.(RandomForest|ExtraTrees)Regressor")
-def _all_features(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_max_features_auto(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     argument = keyword(call, "max_features") if call is not None else None
-    return (replaced(cell, argument, "1.0"),) if isinstance(argument, ast.Constant) and argument.value == "auto" else ()
+    return (
+        (replace_node_edit(cell, argument, "1.0"),)
+        if isinstance(argument, ast.Constant) and argument.value == "auto"
+        else ()
+    )
 
 
 @replacement(r"sklearn\.ensemble\.AdaBoostClassifier\|algorithm")
-def _boost(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
-    call = call_of(cell, node)
+def _replace_boost(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+    call = attribute_call(cell, node)
     return (
         replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "algorithm")) if call else ()
     )

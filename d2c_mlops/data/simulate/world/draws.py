@@ -76,12 +76,14 @@ def weighted_choice(shares: Floats, draws: Floats) -> Ints:
     return np.minimum(index, len(cumulated) - 1)
 
 # %% ../../../../nbs/data/simulate/world/draws.ipynb #27782ff7
-def autoregressive_levels(seed: int, stream: str, things: int, period: int, memory: float, spread: float) -> Floats:
-    """Return the logarithm of the level of each thing in a period: AR(1) with coefficient `memory`, standard deviation `spread`."""
+def autoregressive_levels(
+    seed: int, stream: str, things: int, period: int, memory: float, standard_deviation: float
+) -> Floats:
+    """Return the logarithm of the level of each thing in a period: AR(1) with coefficient `memory`, standard deviation `standard_deviation`."""
     depth = int(np.ceil(np.log(1e-3) / (2 * np.log(memory))))
     ids = np.arange(things, dtype=np.int64) * 1_000_003
     level = np.zeros(things)
     for lag in range(depth):
         level += memory**lag * normals(seed, stream, ids + period - lag)
-    scaled: Floats = level * (spread * np.sqrt(1 - memory**2))
+    scaled: Floats = level * (standard_deviation * np.sqrt(1 - memory**2))
     return scaled

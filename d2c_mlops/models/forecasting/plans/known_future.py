@@ -98,11 +98,13 @@ def public_holidays(country: str, region: str, steps: PanelSteps) -> Small:
     return flags
 
 # %% ../../../../nbs/models/forecasting/plans/known_future.ipynb #6fc4d9c2
-def group_codes(who: SeriesKeys, series: int) -> NDArray[np.int64]:
+def group_codes(keys_by_series: SeriesKeys, series: int) -> NDArray[np.int64]:
     """Return codes [levels, series] of the groups by each column that is known of the series, from coarse to fine."""
-    if len(who.columns) < 2:
+    if len(keys_by_series.columns) < 2:
         return np.empty((0, series), np.int64)
-    coded = {column: pd.factorize(pd.Series(values, dtype=object))[0] for column, values in who.columns.items()}
+    coded = {
+        column: pd.factorize(pd.Series(values, dtype=object))[0] for column, values in keys_by_series.columns.items()
+    }
     rank = {column: (codes.max(initial=0), column not in PRODUCT, column) for column, codes in coded.items()}
     useful = [column for column in coded if 0 < rank[column][0] + (coded[column] < 0).any() < series - 1]
     levels: list[NDArray[np.int64]] = []

@@ -33,7 +33,7 @@ def leaking_flags(future: KnownFuture, panel: Panel) -> list[Failure]:
     return [
         Failure(reason, name)
         for name, value in future.values.items()
-        for reason in _reasons(future.kinds[name], np.asarray(value), units, panel.period)
+        for reason in _leak_reasons(future.kinds[name], np.asarray(value), units, panel.period)
     ]
 
 
@@ -54,7 +54,7 @@ def plan_notes(future: KnownFuture, panel: Panel, refused: Sequence[Failure]) ->
     return (*future.notes, *left_out)
 
 
-def _reasons(kind: str, value: Array, units: Array, period: int) -> Iterator[str]:
+def _leak_reasons(kind: str, value: Array, units: Array, period: int) -> Iterator[str]:
     """Yield the first reason against a column."""
     past, ahead = value[: len(units)], value[len(units) :]
     sales, zero = units > 0, units == 0
@@ -68,7 +68,7 @@ def _reasons(kind: str, value: Array, units: Array, period: int) -> Iterator[str
             f"is set only where something was sold: {count[0]:,} zeros under it, about {count[1]:,.0f} expected; "
             "it tells the answer: take it from the plan, not from receipts"
         )
-    elif kind == "number" and len(np.unique(past[~empty])) > FEW and (r := _correlation(past, units)) > TELLING:
+    elif kind == "number" and len(np.unique(past[~empty])) > FEW and (r := _sales_correlation(past, units)) > TELLING:
         yield f"moves with the sales of the same step (correlation {r:.2f}), which no plan does: leave it out"
 
 
@@ -98,7 +98,7 @@ def _zeros_of_poisson(units: Array, sold: Mask) -> Array:
     return np.asarray(count * none / (1 - none))
 
 
-def _correlation(past: Array, units: Array) -> float:
+def _sales_correlation(past: Array, units: Array) -> float:
     """Return the correlation of a column with the sales of the same step within series; 0 where it does not vary."""
     valid = ~np.isnan(past) & ~np.isnan(units)
     count = np.maximum(valid.sum(axis=0), 1)

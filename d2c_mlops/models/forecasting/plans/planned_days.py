@@ -71,39 +71,39 @@ class KeyGroup:
         return len(self.size)
 
 
-def key_groups(texts: Sequence[str], who: SeriesKeys) -> list[KeyGroup]:
+def key_groups(texts: Sequence[str], keys_by_series: SeriesKeys) -> list[KeyGroup]:
     """Return the distinct keys of a plan in groups with the same columns, from the general to the special."""
     objects = [orjson.loads(text) for text in texts]
     by_columns: dict[tuple[str, ...], list[int]] = {}
     for number, key_values in enumerate(objects):
         by_columns.setdefault(tuple(sorted(key_values)), []).append(number)
     ordered = sorted(by_columns.items(), key=lambda item: (len(item[0]), item[0]))
-    return [_key_group(columns, numbers, [objects[n] for n in numbers], who) for columns, numbers in ordered]
+    return [_key_group(columns, numbers, [objects[n] for n in numbers], keys_by_series) for columns, numbers in ordered]
 
 # %% ../../../../nbs/models/forecasting/plans/planned_days.ipynb #d558100f
 def _key_group(
-    columns: tuple[str, ...], numbers: Sequence[int], objects: Sequence[Mapping[str, Any]], who: SeriesKeys
+    columns: tuple[str, ...], numbers: Sequence[int], objects: Sequence[Mapping[str, Any]], keys_by_series: SeriesKeys
 ) -> KeyGroup:
     values = pd.DataFrame([{c: str(key_values[c]) for c in columns} for key_values in objects], columns=list(columns))
-    shared = [c for c in columns if c in who.columns]
-    added_up = [c for c in columns if c not in who.columns]
-    count = len(next(iter(who.columns.values()), ()))
+    shared = [c for c in columns if c in keys_by_series.columns]
+    added_up = [c for c in columns if c not in keys_by_series.columns]
+    count = len(next(iter(keys_by_series.columns.values()), ()))
     if "product_id" in added_up:  # by its product a key is known to be in a category
-        rows = who.products.reindex(values["product_id"])
-        through = [c for c in PRODUCT if c in who.columns and c not in columns]
+        rows = keys_by_series.products.reindex(values["product_id"])
+        through = [c for c in PRODUCT if c in keys_by_series.columns and c not in columns]
         values = values.assign(**{c: rows[c].to_numpy(object) for c in through})
         shared += through
     if not shared:
         cells, key_cell, series_cell = 1, np.zeros(len(values), np.int64), np.zeros(count, np.int64)
     else:
-        sides = [values[shared], pd.DataFrame({c: who.columns[c] for c in shared})]
+        sides = [values[shared], pd.DataFrame({c: keys_by_series.columns[c] for c in shared})]
         both = pd.concat(sides, ignore_index=True)
         numbered = both.groupby(shared, sort=False, dropna=False).ngroup().to_numpy()
         codes: Ints = np.where(both.isna().any(axis=1), -1, numbered).astype(np.int64)
         key_cell, series_cell, cells = _shared_codes(codes[: len(values)], codes[len(values) :])
     size = np.bincount(key_cell[key_cell >= 0], minlength=cells).astype(np.int64)
     if added_up == ["product_id"] and shared and set(shared) <= set(PRODUCT):
-        size = np.maximum(size, _products_of(who, shared, key_cell, values, cells))
+        size = np.maximum(size, _products_of(keys_by_series, shared, key_cell, values, cells))
     return KeyGroup(columns, np.array(numbers), key_cell, series_cell, bool(added_up), size)
 
 
@@ -115,10 +115,12 @@ def _shared_codes(keys: Ints, series: Ints) -> tuple[Ints, Ints, int]:
     return new[keys], new[series], len(common)
 
 
-def _products_of(who: SeriesKeys, shared: list[str], key_cell: Ints, values: pd.DataFrame, cells: int) -> Ints:
+def _products_of(
+    keys_by_series: SeriesKeys, shared: list[str], key_cell: Ints, values: pd.DataFrame, cells: int
+) -> Ints:
     """Return how many products each cell of categories has."""
     first = values[shared].assign(cell=key_cell)[key_cell >= 0].drop_duplicates("cell")
-    counts = who.products.groupby(shared, dropna=False).size().rename("count").reset_index()
+    counts = keys_by_series.products.groupby(shared, dropna=False).size().rename("count").reset_index()
     found_counts = first.merge(counts, on=shared, how="left").set_index("cell")["count"]
     return found_counts.reindex(range(cells)).fillna(0).to_numpy(np.int64)
 
@@ -139,7 +141,7 @@ def day_values(key: Ints, first: Ints, last: Ints, values: NDArray[Any], shape: 
     key, start, values = key[inside], start[inside], values[inside].astype(np.float32)
     length = stop[inside] - start
     flat = cells.reshape(-1)
-    for begin, end in _blocks(np.cumsum(length)):
+    for begin, end in _day_blocks(np.cumsum(length)):
         lengths = length[begin:end]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         day = np.repeat(start[begin:end], lengths) + within
@@ -147,7 +149,7 @@ def day_values(key: Ints, first: Ints, last: Ints, values: NDArray[Any], shape: 
     return cells
 
 
-def _blocks(total: Ints) -> Iterator[tuple[int, int]]:
+def _day_blocks(total: Ints) -> Iterator[tuple[int, int]]:
     """Yield the rows of each block, from their running number of days."""
     begin = 0
     while begin < len(total):
@@ -166,7 +168,7 @@ def over_series(
     days: int,
     series: int,
     fill: Small,  # [days]; what a day means that no row names; NaN = not known
-    overlap: Overlap = "last",
+    combine_overlap: Overlap = "last",
 ) -> Small:
     """Return the values [days, series] of one name, or [days, 1] where they hold for all series; NaN = not known."""
     result: Small = fill[:, None]
@@ -183,25 +185,25 @@ def over_series(
         if not group.added_up:
             cells = day_values(group.cell[key], first, last, value, (days, group.cells))
         else:
-            cells = _means(day_values(key, first, last, value, (days, len(group.keys))), group, fill)
-        result = _on_top(result, cells, group.series, series, overlap)
+            cells = _cell_means(day_values(key, first, last, value, (days, len(group.keys))), group, fill)
+        result = _on_top(result, cells, group.series, series, combine_overlap)
     return result
 
 
-def _on_top(below: Small, cells: Small, series_cell: Ints, series: int, overlap: Overlap) -> Small:
+def _on_top(below: Small, cells: Small, series_cell: Ints, series: int, combine_overlap: Overlap) -> Small:
     if not series_cell.any() and cells.shape[1] == 1 and below.shape[1] == 1:
         above = cells
     else:
         below = below if below.shape[1] == series else np.repeat(below, series, axis=1)
         above = cells[:, np.maximum(series_cell, 0)] if cells.shape[1] else np.full_like(below, np.nan)
         above[:, series_cell < 0] = np.nan
-    if overlap == "max":
+    if combine_overlap == "max":
         return np.fmax(below, above)
     np.copyto(above, below, where=np.isnan(above))
     return above
 
 
-def _means(values: Small, group: KeyGroup, fill: Small) -> Small:
+def _cell_means(values: Small, group: KeyGroup, fill: Small) -> Small:
     """Return the mean [days, cells] of the keys of each cell; a key without a row counts as `fill`, or not where that is NaN."""
     order = np.argsort(group.cell, kind="stable")[(group.cell < 0).sum() :]
     if not len(order):

@@ -73,7 +73,7 @@ class PlanRows(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def plan_rows(name: str, past: Tables, who: SeriesKeys, steps: PanelSteps) -> PlanRows | None:
+def plan_rows(name: str, past: Tables, keys_by_series: SeriesKeys, steps: PanelSteps) -> PlanRows | None:
     """Return the rows of a plan; None where the dataset has no such table, or no row of it."""
     if name not in past or past[name].empty:
         return None
@@ -81,8 +81,8 @@ def plan_rows(name: str, past: Tables, who: SeriesKeys, steps: PanelSteps) -> Pl
     rows = past[name].sort_values(order, kind="stable", na_position="first", ignore_index=True)
     key, texts = pd.factorize(rows["keys"])
     groups, notes = [], []
-    for group in key_groups(list(texts), who):
-        strange = [column for column in group.columns if column not in who.all_columns]
+    for group in key_groups(list(texts), keys_by_series):
+        strange = [column for column in group.columns if column not in keys_by_series.all_columns]
         if strange:
             notes.append(f"{name}: rows by {', '.join(strange)} left out, sales have no such column")
         elif not len(group.size):

@@ -40,26 +40,28 @@ class StockOuts:
         return (self.share > 0) | self.flagged
 
 
-def recovered_units(sold: Array, out: StockOuts, usual: Array, window: int) -> Array:
+def recovered_units(sold: Array, out_of_stock: StockOuts, usual: Array, window: int) -> Array:
     """Return the units that would have sold [time, series]: `sold` on steps with stock, an estimate of at least `sold` on others.
 
     `usual` is what a step sells beside others (weekday, plans) [time, series], `window` the steps around each that its level comes from.
     """
-    exposure = np.where(out.flagged, np.nan, 1.0 - out.share)
+    exposure = np.where(out_of_stock.flagged, np.nan, 1.0 - out_of_stock.share)
     rate = moving_level(np.where(np.isnan(exposure), np.nan, sold), np.nan_to_num(exposure) * usual, window) * usual
     units = sold
-    for _ in range(PASSES if out.flagged.any() else 1):
-        size = rate_size(sold, rate, ~out.censored)
-        missing = out.share * rate * (size + sold) / (size + rate * (1.0 - out.share))
-        units = np.where(out.flagged, mean_above(rate, size, sold), sold + missing)
-        if out.flagged.any():
+    for _ in range(PASSES if out_of_stock.flagged.any() else 1):
+        size = rate_size(sold, rate, ~out_of_stock.censored)
+        missing = out_of_stock.share * rate * (size + sold) / (size + rate * (1.0 - out_of_stock.share))
+        units = np.where(out_of_stock.flagged, mean_above(rate, size, sold), sold + missing)
+        if out_of_stock.flagged.any():
             rate = (
                 moving_level(
-                    np.where(out.flagged, units, sold), np.where(out.flagged, 1.0, 1.0 - out.share) * usual, window
+                    np.where(out_of_stock.flagged, units, sold),
+                    np.where(out_of_stock.flagged, 1.0, 1.0 - out_of_stock.share) * usual,
+                    window,
                 )
                 * usual
             )
-    return np.asarray(np.where(out.censored, np.maximum(units, sold), sold))
+    return np.asarray(np.where(out_of_stock.censored, np.maximum(units, sold), sold))
 
 # %% ../../../../nbs/models/forecasting/plans/stock_outs.ipynb #a99729a2
 def rate_size(sold: Array, rate: Array, with_stock: NDArray[np.bool_]) -> float:
@@ -105,28 +107,30 @@ def stock_outs(tables: Tables, panel: Panel, by: str) -> StockOuts | None:
 FEWEST_STEPS = 5  # steps around each that its level comes from at least
 
 
-def with_recovered(inputs: ForecastInputs, out: StockOuts | None) -> ForecastInputs:
+def with_recovered(inputs: ForecastInputs, out_of_stock: StockOuts | None) -> ForecastInputs:
     """Return inputs whose units on steps without stock are what would have sold."""
-    if out is None:
+    if out_of_stock is None:
         return inputs
-    in_stock = np.where(out.censored, np.nan, inputs.units)
+    in_stock = np.where(out_of_stock.censored, np.nan, inputs.units)
     usual = weekday_profile(in_stock, inputs.period)[inputs.weekday[: inputs.origin]]
-    return replace(inputs, units=recovered_units(inputs.units, out, usual, max(inputs.span(2), FEWEST_STEPS)))
+    return replace(inputs, units=recovered_units(inputs.units, out_of_stock, usual, max(inputs.span(2), FEWEST_STEPS)))
 
 
-def without_stock_outs(panel: Panel, out: StockOuts | None) -> Panel:
+def without_stock_outs(panel: Panel, out_of_stock: StockOuts | None) -> Panel:
     """Return a panel to measure forecasts by: steps without stock are not known."""
-    if out is None:
+    if out_of_stock is None:
         return panel
-    return replace(panel, sold=np.where(out.censored, np.nan, panel.observed_units(0, len(panel.dates))), gaps=True)
+    return replace(
+        panel, sold=np.where(out_of_stock.censored, np.nan, panel.observed_units(0, len(panel.dates))), gaps=True
+    )
 
 
-def stock_notes(inputs: ForecastInputs, recovered: ForecastInputs, out: StockOuts | None) -> tuple[str, ...]:
+def stock_notes(inputs: ForecastInputs, recovered: ForecastInputs, out_of_stock: StockOuts | None) -> tuple[str, ...]:
     """Return what a person must know of stock-outs: how many steps, and how many units are estimated."""
-    if out is None:
+    if out_of_stock is None:
         return ()
     added = float(np.nansum(recovered.units - inputs.units))
     return (
-        f"stock: sold out on {int(out.censored.sum()):,} of {out.censored.size:,} steps; "
+        f"stock: sold out on {int(out_of_stock.censored.sum()):,} of {out_of_stock.censored.size:,} steps; "
         f"{added:,.0f} units that would have sold are estimated, {added / max(float(np.nansum(inputs.units)), 1e-9):.1%} of the sales",
     )

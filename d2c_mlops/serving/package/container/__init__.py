@@ -17,8 +17,8 @@ from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.package.container.builders import Builder, find_builder
 from d2c_mlops.serving.package.container.containerfile import SBOM, containerfile
-from d2c_mlops.serving.package.container.packages import install_wheels
 from d2c_mlops.serving.package.container.sbom import bill_of_materials
+from d2c_mlops.serving.package.container.wheels import install_wheels
 from d2c_mlops.settings import Settings
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,7 +90,7 @@ def _write_context(
     log(f"downloading {len(pins.split())} pinned packages")
     install_wheels(context / "pins.txt", site, PYTHON)
     shutil.copytree(bento.folder, context / "bento", ignore=shutil.ignore_patterns(*OWN, "__pycache__"))
-    shutil.copy2(Path(__file__).with_name("prepare.py"), context)
+    shutil.copy2(Path(__file__).with_name("image_preparation.py"), context / "prepare.py")
     (context / "sbom.cdx.json").write_text(bill_of_materials(site, version, bento.tag, base), encoding="utf-8")
     (context / "Containerfile").write_text(
         containerfile(version, bento.tag, base, created, PYTHON, pins), encoding="utf-8"

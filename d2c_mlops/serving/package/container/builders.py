@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2c_mlops.errors import D2CError, Failure, Temporary, UsageError, child_error, child_reason
-from d2c_mlops.serving.package.container.prepare import REFUSED
+from d2c_mlops.serving.package.container.image_preparation import REFUSED
 
 BUILD_SECONDS = 3600
 INSTALL = "apt-get install buildah (or podman, or docker), then run the same command again"
@@ -60,26 +60,26 @@ class Builder:
     def read(self, tag: str, path: str) -> bytes:
         """Return a file of an image, without running it as a service."""
         if self.name == "buildah":
-            with self._container("from", "--pull-never", tag) as container:
-                return _run(self.program, "run", container, "--", "cat", path)
-        with self._container("create", tag) as container:
-            return _file_of_tar(_run(self.program, "cp", f"{container}:{path}", "-"))
+            with self._temporary_container("from", "--pull-never", tag) as container:
+                return _run_builder(self.program, "run", container, "--", "cat", path)
+        with self._temporary_container("create", tag) as container:
+            return _file_of_tar(_run_builder(self.program, "cp", f"{container}:{path}", "-"))
 
     def inspect(self, tag: str) -> tuple[str, int]:
         """Return the id of an image and its size in bytes; 0 where the builder does not report it."""
         if self.name == "buildah":
-            (details,) = json.loads(_run(self.program, "images", "--json", tag))
-            return str(details["id"]), bytes_of(str(details.get("size", "0")))
-        (details,) = json.loads(_run(self.program, "image", "inspect", tag))
+            (details,) = json.loads(_run_builder(self.program, "images", "--json", tag))
+            return str(details["id"]), parse_bytes(str(details.get("size", "0")))
+        (details,) = json.loads(_run_builder(self.program, "image", "inspect", tag))
         return str(details["Id"]), int(details.get("Size", 0))
 
     @contextmanager
-    def _container(self, *command: str) -> Iterator[str]:
-        container_id = _run(self.program, *command).decode().strip().splitlines()[-1]
+    def _temporary_container(self, *command: str) -> Iterator[str]:
+        container_id = _run_builder(self.program, *command).decode().strip().splitlines()[-1]
         try:
             yield container_id
         finally:
-            _run(self.program, "rm", container_id)
+            _run_builder(self.program, "rm", container_id)
 
 
 def find_builder(name: str = "") -> Builder:
@@ -128,13 +128,13 @@ def build_failure(name: str, base: str, lines: Sequence[str]) -> D2CError:
     return D2CError(f"{name} could not build: {last}", failures=[Failure(line) for line in lines[-8:-1] if line])
 
 
-def bytes_of(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """Return bytes of a size such as `812 MB`."""
     match = re.match(r"([\d.]+)\s*([kKMGT]?)", text)
     return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
 
 
-def _run(*command: str) -> bytes:
+def _run_builder(*command: str) -> bytes:
     process = subprocess.run(command, capture_output=True, timeout=600)
     if process.returncode:
         raise child_error(process.stderr.decode(errors="replace"), f"`{' '.join(command)}` failed")

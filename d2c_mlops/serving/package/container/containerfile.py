@@ -63,13 +63,13 @@ def containerfile(version: Version, bento: str, base: str, created: str, python:
         "USER 0:0",
         "ENV " + " ".join(f"{name}={json.dumps(value)}" for name, value in ENVIRONMENT.items()),
         f"COPY prepare.py {HOME}/",
-        _prepare("base", python, *FORBIDDEN),
+        _prepare_script("base", python, *FORBIDDEN),
         *libraries,
         f"COPY site/ {HOME}/site/",
-        _prepare("install", python),
+        _prepare_script("install", python),
         f"COPY pins.txt sbom.cdx.json {HOME}/",
         f"COPY bento/ {BENTO}/",
-        _prepare("check", python, *FORBIDDEN),
+        _prepare_script("check", python, *FORBIDDEN),
         "LABEL "
         + " ".join(f"{name}={json.dumps(text)}" for name, text in labels(version, bento, base, created).items()),
         f"EXPOSE {PORT}",
@@ -83,5 +83,5 @@ def containerfile(version: Version, bento: str, base: str, created: str, python:
     return "\n".join(lines) + "\n"
 
 
-def _prepare(step: str, python: str, *arguments: str) -> str:
+def _prepare_script(step: str, python: str, *arguments: str) -> str:
     return f"RUN {json.dumps(['python3', f'{HOME}/prepare.py', step, python, str(USER), *arguments])}"

@@ -46,7 +46,7 @@ def project_bill(name: str) -> str:
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
-    from d2c_mlops.serving.package.container.prepare import system_packages
+    from d2c_mlops.serving.package.container.image_preparation import system_packages
 
     bom = Bom(serial_number=uuid5(NAMESPACE_URL, name))
     image = Component(name=name, type=ComponentType.CONTAINER, bom_ref="image")
