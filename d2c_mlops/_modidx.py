@@ -533,6 +533,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'd2c_mlops/data/quality/date_lags.py'),
                                                   'd2c_mlops.data.quality.date_lags.line_lags': ( 'data/quality/date_lags.html#line_lags',
                                                                                                   'd2c_mlops/data/quality/date_lags.py'),
+                                                  'd2c_mlops.data.quality.date_lags.repeated_dates': ( 'data/quality/date_lags.html#repeated_dates',
+                                                                                                       'd2c_mlops/data/quality/date_lags.py'),
                                                   'd2c_mlops.data.quality.date_lags.weekly_shift': ( 'data/quality/date_lags.html#weekly_shift',
                                                                                                      'd2c_mlops/data/quality/date_lags.py')},
             'd2c_mlops.data.quality.duplicates': { 'd2c_mlops.data.quality.duplicates.duplicates': ( 'data/quality/duplicates.html#duplicates',

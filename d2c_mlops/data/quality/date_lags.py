@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .column_roles import words_of
 from .evidence import day_or_none
-from .inputs import Inputs, InputTable
+from .inputs import Inputs, InputTable, quoted, time_sql
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['WEEKS', 'LATER', 'weekly_shift', 'line_lags', 'later_lags', 'date_lags']
+__all__ = ['WEEKS', 'LATER', 'WEEKDAYS', 'PARTS', 'weekly_shift', 'line_lags', 'later_lags', 'repeated_dates', 'date_lags']
 
 # %% ../../../nbs/data/quality/date_lags.ipynb #a4db673f
 WEEKS = 8  # weeks over which the shift of demand is taken
@@ -128,6 +129,58 @@ def _basis(inputs: Inputs, table: InputTable, role: str, verb: str, lags: list[f
         )
     ]
 
+# %% ../../../nbs/data/quality/date_lags.ipynb #605634b0
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+PARTS = {
+    "weekday": WEEKDAYS,
+    "day_of_week": WEEKDAYS,
+    "dow": WEEKDAYS,
+    "week_day": WEEKDAYS,
+    "year": ("year",),
+    "month": ("month",),
+}
+
+
+def repeated_dates(inputs: Inputs, table: InputTable) -> list[Finding]:
+    """Return findings of columns with a weekday, month or year that is not that of the row's date."""
+    findings = []
+    for column in (
+        name for name in table.columns if words_of(name) in PARTS and table.has("at") and name != table.roles["at"]
+    ):
+        name, word = quoted(column), words_of(column)
+        day = f"CAST({time_sql(table, table.roles['at'])} AS DATE)"
+        if word in ("year", "month"):
+            if table.samples[column].kind != "number":
+                continue
+            wrong, whole = f"{word}({day}) <> {name} AND {name} BETWEEN 1 AND 9999", f"{name} IS NOT NULL"
+        else:
+            listed = "[" + ", ".join(f"'{label}'" for label in WEEKDAYS) + "]"
+            place = f"list_position({listed}, left(lower(CAST({name} AS VARCHAR)), 3))"
+            wrong, whole = f"{place} <> isodow({day})", f"{place} IS NOT NULL"
+        sql = f"SELECT count(*) FILTER ({wrong}) AS wrong, count(*) FILTER ({whole}) AS n, min({day}) FILTER ({wrong}) AS since FROM {table.view}"
+        answer = inputs.query(sql)
+        rows, whole_rows = int(answer["wrong"].iloc[0]), int(answer["n"].iloc[0])
+        if whole_rows and rows and rows / whole_rows >= 0.001:
+            share = rows / whole_rows
+            text = f"{rows:,} rows ({share:.0%}) have a {column!r} that is not that of {table.roles['at']!r}"
+            advice = f"find out which of the two is right, and take {word} from the date"
+            since = day_or_none(answer["since"].iloc[0])
+            findings.append(
+                Finding(
+                    "inconsistency",
+                    table.name,
+                    "repeated_date",
+                    score_of(share, 0.2),
+                    text,
+                    advice,
+                    column,
+                    rows,
+                    share,
+                    since=since,
+                )
+            )
+    return findings
+
 
 def date_lags(inputs: Inputs) -> list[Finding]:
     """Return findings of dates that disagree, between orders and lines and within each table."""
@@ -138,5 +191,5 @@ def date_lags(inputs: Inputs) -> list[Finding]:
         for orders in heads[:1]:
             findings += line_lags(inputs, orders, lines)
     for table in (table for table in inputs.tables if table.rows):
-        findings += later_lags(inputs, table)
+        findings += later_lags(inputs, table) + repeated_dates(inputs, table)
     return findings

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .daily import share_change
-from .inputs import Inputs, InputTable, quoted
+from .inputs import Inputs, InputTable, quoted, time_sql
 from .report import Finding, score_of
 from ..tables import LEARNED_LATER
 
@@ -29,12 +29,12 @@ def daily_gaps(inputs: Inputs, table: InputTable) -> tuple[pd.DatetimeIndex, pd.
     names = [name for name in table.columns if name not in later and table.samples[name].kind != "time"][:MOST_COLUMNS]
     parts = ", ".join(f"count({quoted(name)}) AS c{number}" for number, name in enumerate(names))
     limit = f"DATE '{inputs.as_of}'"
-    day = f"(SELECT day, b.* FROM (SELECT day FROM {table.lines}) AS a POSITIONAL JOIN {table.view} AS b)"
-    sql = f"SELECT day, count(*) AS rows, {parts} FROM {day} WHERE day <= {limit} AND day > {limit} - {PAST} GROUP BY 1 ORDER BY 1"
+    day = f"CAST({time_sql(table, table.roles['at'])} AS DATE)"
+    sql = f"SELECT {day} AS d, count(*) AS rows, {parts} FROM {table.view} WHERE {day} <= {limit} AND {day} > {limit} - {PAST} GROUP BY 1 ORDER BY 1"
     counts = inputs.query(sql)
     if counts.empty or not names:
         return pd.DatetimeIndex([]), pd.DataFrame()
-    frame = counts.set_index(pd.DatetimeIndex(counts["day"])).drop(columns="day")
+    frame = counts.set_index(pd.DatetimeIndex(counts["d"])).drop(columns="d")
     frame.columns = pd.Index(["rows", *names])
     frame = frame.reindex(pd.date_range(frame.index.min(), pd.Timestamp(inputs.as_of)), fill_value=0)
     return pd.DatetimeIndex(frame.index), frame

@@ -15,11 +15,13 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['LONGEST', 'RECENT', 'LEAST_EXPECTED', 'daily_counts', 'step_of', 'gaps', 'truncated_day', 'silence', 'missing_days']
+__all__ = ['LONGEST', 'RECENT', 'IMPROBABLE', 'LEAST_EXPECTED', 'daily_counts', 'step_of', 'gaps', 'truncated_day', 'silence',
+           'missing_days']
 
 # %% ../../../nbs/data/quality/missing_days.ipynb #fd82e4d2
 LONGEST = 1_500  # days of the past that are looked at
 RECENT = 28
+IMPROBABLE = 12.0  # rows expected in a silence that chance does not explain: exp(-12)
 LEAST_EXPECTED = 8.0
 
 
@@ -85,11 +87,12 @@ def truncated_day(inputs: Inputs, table: InputTable, counts: pd.Series[int]) -> 
 
 
 def silence(inputs: Inputs, counts: pd.Series[int]) -> int:
-    """Return for how many days before the assessment there are no rows, 0 where the past has seen as long a gap or longer."""
+    """Return for how many days before the assessment there are no rows, 0 where the past or chance explains it."""
     quiet = (inputs.as_of - counts.index[-1].date()).days
     distances = np.diff(np.flatnonzero(counts.to_numpy() > 0))
     longest = int(distances.max()) if len(distances) else 1
-    return quiet if quiet > max(longest, 1) and quiet >= 2 else 0
+    expected = quiet * float(counts.iloc[-56:].mean())
+    return quiet if quiet > max(longest, 1) and quiet >= 2 and expected >= IMPROBABLE else 0
 
 # %% ../../../nbs/data/quality/missing_days.ipynb #d76f4d31
 def missing_days(inputs: Inputs) -> list[Finding]:

@@ -42,7 +42,7 @@ WORDS: dict[str, str] = {  # kind: expression over lower-case words of name or c
     "gift_card": r"gift ?(card|voucher|certificate)s?|e-?gift|gutscheine?|geschenkgutschein|carte cadeau|cheque cadeau|tarjeta regalo|giftcard|voucher",
     "bad_debt": r"bad debts?|write ?-?offs?|forderungsausfall|uncollect\w*|creance\w*",
     "postage": r"post|postage|shipping|carriage|freight|delivery|versand\w*|porto|liefer\w*|livraison|frais de port|envio|gastos de envio|expedition",
-    "fee": r"\w*fees?|bank charges?|charges?|commissions?|surcharge|gebuehr\w*|gebühr\w*|frais|comision|handling|insurance|deposit|tips?|donations?",
+    "fee": r"fees?|(amazon|ebay|paypal|bank|service|handling|market\w*)fees?|bank charges?|charges?|commissions?|surcharge|gebuehr\w*|gebühr\w*|frais|comision|handling|insurance|deposit|tips?|donations?",
     "discount": r"discounts?|rabatt|remise|descuento|coupons?|promo code|price adjustment",
     "adjustment": r"adjust\w*|manual|manuell|corrections?|korrektur|ajuste|rounding|rundung|stock ?take|inventory",
     "sample": r"samples?|muster|echantillons?|muestras?|catalogues?",
@@ -191,7 +191,7 @@ def _words(check: str, evidence: RowEvidence, table: InputTable, conditions: dic
         what = {"price_not_positive": "a price of 0 or below", "price_negative": "a price below 0"}.get(
             check, "an amount below 0"
         )
-        return f"{rows} have {what}", ADVICE["price_not_positive"], 1.0 if check == "price_not_positive" else 0.45
+        return f"{rows} have {what}", ADVICE["price_not_positive"], 0.45
     if check in ("cancelled_flag", "returned_units"):
         what = "are marked as cancelled" if check == "cancelled_flag" else "have units that came back"
         return f"{rows} {what}", "count net of them: gross units are no demand", 0.19

@@ -104,7 +104,7 @@ def best_window(inputs: Inputs, table: InputTable) -> list[Finding]:
         return []
     best, longest = min(errors, key=lambda window: errors[window]), max(errors)
     gain = 1 - errors[best] / max(errors[longest], 1e-9)
-    if best == longest or gain < 0.1:
+    if best == longest or gain < 0.1 or errors[longest] - errors[best] < 0.02:
         return []
     text = (
         f"the last 28 days' mix of products is predicted best by the {best} days before ({errors[best]:.0%} on wrong products, "
