@@ -180,6 +180,18 @@ def test_forecasts_move_only_where_the_sums_knew_better(
     assert (share > 0) == moves
 
 
+def test_nothing_moves_where_series_got_worse_from_one_past_origin() -> None:
+    rng, levels = np.random.default_rng(5), levels_by({}, 8)
+    units = rng.poisson(40.0, (3, 8, 8)).astype(float)
+    factor = np.array([0.6, 0.6, 1.0])[
+        :, None, None
+    ]  # from the last origin the series were right and their sum was not
+    sums = levels.add_up(units) * np.array([1.0, 1.0, 1.2])[:, None, None]
+    all_origins = ladder_like(units * factor, units), ladder_like(sums, levels.add_up(units))
+    first_two = [ladder_like(part.past[:2], part.past_units[:2]) for part in all_origins]
+    assert share_that_pays(*first_two, levels) > 0 == share_that_pays(*all_origins, levels)
+
+
 def test_without_past_origins_nothing_moves() -> None:
     values = np.random.default_rng(1).poisson(9.0, (9, 4)).astype(float)
     forecast = forecast_panel(panel(values, "W"), from_panel(panel(values, "W"), 4), levels_by({}, 4))

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from d2c_mlops.models.forecasting.forecast_inputs import from_panel
 from d2c_mlops.models.forecasting.forecasts import learn, read, write
-from d2c_mlops.models.forecasting.hierarchy.life_cycle import ENDED, chance_of_silence, declining, life_notes, widened
+from d2c_mlops.models.forecasting.hierarchy.life_cycle import (
+    ENDED,
+    chance_of_silence,
+    declining,
+    has_ended,
+    life_notes,
+    widened,
+)
+from d2c_mlops.models.forecasting.ladder import ladder_forecast
+from d2c_mlops.models.forecasting.panel import is_selling
 from d2c_mlops.models.forecasting.reasons import forecast_reasons
 from support.panels import panel
 
@@ -72,6 +83,37 @@ def test_intervals_of_series_of_a_few_weeks_hold_about_as_often_as_those_of_old_
     answers = learn(replace(panel(history, "W"), gaps=True), 8, 8).answers
     inside = (actual >= answers[..., 3]) & (actual <= answers[..., 4])
     assert inside[:, :20].mean() > 0.7 and inside[:, 20:].mean() > 0.7
+
+
+@pytest.mark.slow
+def test_on_real_weeks_intervals_of_new_series_hold_as_often_as_those_of_old_ones(shared_data: Path) -> None:
+    raw = pd.read_csv(shared_data / "avocado.csv", parse_dates=["Date"])
+    weeks = raw.pivot_table(index="Date", columns=["region", "type"], values="Total Volume").to_numpy()
+    rng, origin = np.random.default_rng(7), len(weeks) - 16  # the last two horizons are left for other measurements
+    history, actual = weeks[:origin].copy(), weeks[origin : origin + 8]
+    new = rng.choice(weeks.shape[1], 30, replace=False)
+    for series in new:
+        history[: -int(rng.integers(1, 5)), series] = np.nan
+    answers = learn(replace(panel(history, "W"), gaps=True), 8, 8).answers
+    inside = (actual >= answers[..., 3]) & (actual <= answers[..., 4])
+    old = np.setdiff1d(np.arange(weeks.shape[1]), new)
+    assert inside[:, new].mean() > inside[:, old].mean() - 0.1
+
+
+@pytest.mark.slow
+def test_on_a_real_shop_the_error_of_ended_series_is_lower_than_that_of_the_ladder(shared_data: Path) -> None:
+    raw = pd.read_parquet(shared_data / "online_retail.parquet", columns=["StockCode", "Quantity", "InvoiceDate"])
+    raw["week"] = raw["InvoiceDate"].dt.normalize().dt.to_period("W").dt.start_time
+    weeks = raw[raw["Quantity"] > 0].pivot_table(index="week", columns="StockCode", values="Quantity", aggfunc="sum")
+    units = weeks.to_numpy()[:, weeks.count().to_numpy() > 12][1:-1]
+    history, actual = panel(units[:-8], "W"), np.nan_to_num(units[-8:])
+    selling = np.flatnonzero(is_selling(history, 1))
+    inputs = from_panel(history, 8).select_series(selling)
+    ended, answers = has_ended(inputs), ladder_forecast(inputs).answers
+    assert ended.sum() >= 5
+    before, after = answers[:, ended, 0], declining(answers, ended, 4)[:, ended, 0]
+    error = [np.abs(forecast - actual[:, selling[ended]]).sum() for forecast in (before, after)]
+    assert error[1] < error[0]
 
 
 def test_the_notes_name_new_and_ended_series() -> None:
