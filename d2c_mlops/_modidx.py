@@ -729,6 +729,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'd2c_mlops/data/quality/returns.py'),
                                                 'd2c_mlops.data.quality.returns.negative_rows': ( 'data/quality/returns.html#negative_rows',
                                                                                                   'd2c_mlops/data/quality/returns.py'),
+                                                'd2c_mlops.data.quality.returns.no_returns': ( 'data/quality/returns.html#no_returns',
+                                                                                               'd2c_mlops/data/quality/returns.py'),
                                                 'd2c_mlops.data.quality.returns.refunded_lines': ( 'data/quality/returns.html#refunded_lines',
                                                                                                    'd2c_mlops/data/quality/returns.py'),
                                                 'd2c_mlops.data.quality.returns.return_rate': ( 'data/quality/returns.html#return_rate',

@@ -24,7 +24,7 @@ __all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'BEFOR
 DIMENSIONS = ("channel", "store", "country", "currency", "category", "status")
 MOST_VALUES, LEAST_SHARE = 12, 0.01  # values of a column that are compared: the most frequent ones
 PAST = 150  # days of the past that are counted
-CERTAIN = 5.5  # standard deviations of a change of the mix
+CERTAIN = 5.0  # standard deviations of a change of the mix
 BEFORE = 28  # days before a change that counts are compared with
 
 

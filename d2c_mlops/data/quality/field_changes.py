@@ -19,7 +19,7 @@ __all__ = ['PAST', 'MOST_COLUMNS', 'CERTAIN', 'daily_gaps', 'field_changes']
 # %% ../../../nbs/data/quality/field_changes.ipynb #af9ac2d8
 PAST = 150
 MOST_COLUMNS = 60
-CERTAIN = 5.5  # standard deviations
+CERTAIN = 5.0  # standard deviations
 
 
 def daily_gaps(inputs: Inputs, table: InputTable) -> tuple[pd.DatetimeIndex, pd.DataFrame]:

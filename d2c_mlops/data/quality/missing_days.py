@@ -74,7 +74,11 @@ def truncated_day(inputs: Inputs, table: InputTable, counts: pd.Series[int]) -> 
     surprise = surprises(counts.to_numpy())
     past = surprise[21:-1][-365:]
     share = float(np.exp(surprise[-1]))
-    if not share < 0.7 or surprise[-1] >= np.nanquantile(past, 0.02):
+    if (
+        not np.nan_to_num(expected_counts(counts.to_numpy())[-1]) >= LEAST_EXPECTED
+        or not share < 0.7
+        or surprise[-1] >= np.nanquantile(past, 0.02)
+    ):
         return None
     sql = (
         f"SELECT day, max(date_diff('minute', CAST(day AS TIMESTAMP), \"at\")) / 60.0 AS last_hour FROM {table.lines} "

@@ -15,8 +15,8 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['LONGEST_LAG', 'PAST', 'MOST_REFUNDS', 'daily_returns', 'return_rate', 'lost_returns', 'match_returns',
-           'sales_and_returns', 'negative_rows', 'refunded_lines', 'returns']
+__all__ = ['LONGEST_LAG', 'PAST', 'MOST_REFUNDS', 'MOST_LINES', 'daily_returns', 'return_rate', 'lost_returns', 'match_returns',
+           'sales_and_returns', 'negative_rows', 'no_returns', 'refunded_lines', 'returns']
 
 # %% ../../../nbs/data/quality/returns.ipynb #53aa5571
 LONGEST_LAG = 60  # days from an order to its return
@@ -157,6 +157,53 @@ def negative_rows(inputs: Inputs, table: InputTable) -> list[Finding]:
                     rows / len(refunds), amount=money)]  # fmt: skip
 
 
+MOST_LINES = 500_000  # lines of a sample of customers in which replaced lines are looked for
+
+
+def no_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
+    """Return the finding of a table of customers' orders in which nothing ever came back, with a lower bound of what did."""
+    if (
+        not table.has("order_id", "product_id", "customer_id", "quantity", "at")
+        or table.has("status")
+        or table.rows < 2_000
+    ):
+        return []
+    known_rows = "customer_id IS NOT NULL AND product_id IS NOT NULL AND quantity IS NOT NULL"
+    counts = inputs.query(
+        f"SELECT count(*) AS n, count(*) FILTER (quantity < 0 OR amount < 0) AS back, count(DISTINCT day) AS days FROM {table.lines} WHERE {known_rows}"
+    ).iloc[0]
+    if int(counts["back"]) or int(counts["n"]) < 2_000 or int(counts["days"]) < 60:
+        return []
+    every = max(int(counts["n"]) // MOST_LINES, 1)
+    sql = (
+        f'WITH l AS (SELECT order_id, "at", lead("at") OVER w AS next_at, lead(order_id) OVER w AS next_order FROM {table.lines} WHERE {known_rows} '
+        f'AND hash(customer_id) % {every} = 0 WINDOW w AS (PARTITION BY customer_id, product_id ORDER BY "at", order_id)) '
+        f'SELECT count(*) AS n, count(*) FILTER (next_order <> order_id AND next_at - "at" <= INTERVAL 1 DAY) AS soon, '
+        f'count(*) FILTER (next_order <> order_id AND next_at - "at" > INTERVAL 7 DAY AND next_at - "at" <= INTERVAL 28 DAY) AS later FROM l'
+    )
+    answer = inputs.query(sql).iloc[0]
+    replaced = max(int(answer["soon"]) - int(answer["later"]) / 21, 0.0) / max(int(answer["n"]), 1)
+    text = (
+        f"nothing ever came back in {int(counts['n']):,} lines of customers: returns and cancellations are kept elsewhere, and these lines count as sold; "
+        f"at least {replaced:.1%} were replaced within a day"
+    )
+    advice = "get the refunds, and pass them as reference 'refunds'; shops take back 1 % (groceries) to 30 % (fashion) of their lines"
+    return [
+        Finding(
+            "mislabelling",
+            table.name,
+            "no_returns",
+            0.3,
+            text,
+            advice,
+            table.roles["quantity"],
+            round(replaced * table.rows),
+            replaced,
+            replaced,
+        )
+    ]
+
+
 def refunded_lines(inputs: Inputs, table: InputTable, refunds: pd.DataFrame) -> list[Finding]:
     """Return the finding of lines that a table of refunds names and that count as sold."""
     with_roles = Inputs.of(refunds, inputs.as_of, "refunds")
@@ -199,5 +246,7 @@ def returns(inputs: Inputs, reference: Mapping[str, pd.DataFrame] | None = None)
         if table.has("returned", "returned_at"):
             findings += lost_returns(inputs, table)
         else:
-            findings += negative_rows(inputs, table)
+            findings += negative_rows(inputs, table) + (
+                [] if isinstance(refunds, pd.DataFrame) else no_returns(inputs, table)
+            )
     return findings

@@ -134,8 +134,8 @@ def old_catalogue(inputs: Inputs) -> list[Finding]:
         words, mains = Counter(products["word"]), Counter(products["category"])
         home: dict[str, str] = {}
         for (word, category), count in pairs.items():
-            # A word that names a category: nearly all of its products are there, and it is the usual word of that category.
-            if word and count >= 3 and count >= 0.6 * words[word] and count >= 0.5 * mains[category]:
+            # A word that names a category: it is the usual word there, and many of its products are there.
+            if word and count >= 3 and count >= 0.25 * words[word] and count >= 0.5 * mains[category]:
                 home[word] = str(category)
         mapped = products["word"].map(home)
         wrong = products[mapped.notna() & (mapped != products["category"])]
