@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import date
+from getpass import getuser
 from typing import TYPE_CHECKING
 
 import click
@@ -83,7 +84,9 @@ def ingest(
     from datetime import UTC, datetime
 
     from d2c_mlops.data.ingestion.ingest import ingest as read
+    from d2c_mlops.data.manifest import read_manifest
     from d2c_mlops.data.sources.files import FileFormat
+    from d2c_mlops.quality.assessment import quarantine_by_settings
 
     config = settings()
     zone = zone or config.dataset_zone(name)
@@ -101,11 +104,13 @@ def ingest(
         planned=columns,
         created_at=now,
     )
-    manifest = result.manifest
+    moved = quarantine_by_settings(name, config, by=getuser(), now=now)
+    manifest = read_manifest(config.store, name) if moved else result.manifest
     if as_json:
         return show(
             {
                 "changed": result.changed,
+                "quarantined": [entry.to_dict() for entry in moved],
                 "notes": list(result.notes),
                 "unread": list(result.unread),
                 "rows": asdict(result.news),
@@ -114,6 +119,8 @@ def ingest(
         )
     for note in result.notes:
         click.echo(f"  {note}")
+    for entry in moved:
+        click.echo(f"  {entry.rows:,} rows of {entry.table} are in quarantine: d2c quarantine show {name} {entry.id}")
     rows = [(t, f"{about.rows:,}", about.min_date, about.max_date) for t, about in manifest.tables.items()]
     table(("table", "rows", "from", "to"), rows)
     click.echo(f"rows: {result.news}")
