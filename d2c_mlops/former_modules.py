@@ -2,6 +2,9 @@
 
 # Former name: present one, both below d2c_mlops.
 MODULES: dict[str, str] = {
+    "cli.schedule": "cli.schedules.schedule",
+    "cli.schedule_export": "cli.schedules.export",
+    "cli.schedule_why": "cli.schedules.why",
     "convert.agreement": "convert.run.feature_agreement",
     "convert.api_changes.libraries.deep": "convert.api_changes.libraries.renamed_packages",
     "convert.api_changes.libraries.scientific": "convert.api_changes.libraries.scipy_statsmodels",

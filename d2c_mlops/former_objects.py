@@ -9,7 +9,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "filters": "add_filter_options",
         "moment": "parse_time",
     },
-    "cli.schedule": {
+    "cli.schedules.schedule": {
         "day_of": "job_day_start",
         "job_here": "configured_job",
         "ledger_here": "configured_ledger",

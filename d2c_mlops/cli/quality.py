@@ -182,13 +182,13 @@ def _entry_row(entry: QuarantineEntry) -> tuple[str, ...]:
 @json_option
 def show_rows(dataset: str, entry_id: str, file: str | None, as_json: bool) -> None:
     """Show the rows of an entry with their reason, the first ten or all of them in a file."""
-    from d2c_mlops.formulas import no_formulas
+    from d2c_mlops.formulas import escape_formulas
     from d2c_mlops.quality.quarantine import find_entry, quarantined_rows
 
     store = settings().store
     rows = quarantined_rows(store, dataset, find_entry(store, dataset, entry_id))
     if file:
-        no_formulas(rows).to_csv(file, index=False)
+        escape_formulas(rows).to_csv(file, index=False)
         click.echo(f"{len(rows):,} rows in {file}")
         return None
     rows = rows[[rows.columns[-1], *rows.columns[:-1]]].dropna(axis=1, how="all")

@@ -38,9 +38,28 @@ def raw_tables(days: int = 60, orders_a_day: int = 8) -> dict[str, pd.DataFrame]
         np.repeat(np.arange(days), orders_a_day) * 24 + np.tile(np.arange(orders_a_day), days), unit="h"
     )
     ids = [f"O{n:05d}" for n in range(count)]
-    orders = pd.DataFrame({"order_id": ids, "customer_id": [f"C{n % 50:03d}" for n in range(count)], "ordered_at": ordered_at, "channel": "web", "currency": "EUR", "source": "test"})
-    goods = pd.DataFrame({"order_id": ids, "line_no": 1, "product_id": rng.choice(GOODS, count), "quantity": 1 + rng.integers(0, 3, count), "unit_price": 12.0})
-    postage = pd.DataFrame({"order_id": ids[::24], "line_no": 2, "product_id": "POSTAGE", "quantity": 1, "unit_price": 4.5})
+    orders = pd.DataFrame(
+        {
+            "order_id": ids,
+            "customer_id": [f"C{n % 50:03d}" for n in range(count)],
+            "ordered_at": ordered_at,
+            "channel": "web",
+            "currency": "EUR",
+            "source": "test",
+        }
+    )
+    goods = pd.DataFrame(
+        {
+            "order_id": ids,
+            "line_no": 1,
+            "product_id": rng.choice(GOODS, count),
+            "quantity": 1 + rng.integers(0, 3, count),
+            "unit_price": 12.0,
+        }
+    )
+    postage = pd.DataFrame(
+        {"order_id": ids[::24], "line_no": 2, "product_id": "POSTAGE", "quantity": 1, "unit_price": 4.5}
+    )
     lines = pd.concat([goods, postage], ignore_index=True).sort_values(["order_id", "line_no"], ignore_index=True)
     lines = lines.merge(orders[["order_id", "ordered_at"]], on="order_id").assign(
         currency="EUR", channel="web", cancelled=False, discount=0.0, returned_quantity=0
@@ -62,7 +81,17 @@ def rows_of(settings: Settings, table: str = "order_lines") -> pd.DataFrame:
 
 
 def finding(score: float, table: str = "order_lines", check: str = "product_postage") -> Finding:
-    return Finding("mislabelling", table, check, score, "120 rows are postage", "leave them out", rows=120, amount=540.0, currency="EUR")
+    return Finding(
+        "mislabelling",
+        table,
+        check,
+        score,
+        "120 rows are postage",
+        "leave them out",
+        rows=120,
+        amount=540.0,
+        currency="EUR",
+    )
 
 
 def report(*findings: Finding) -> QualityReport:
@@ -86,7 +115,9 @@ def test_released_rows_are_back_and_stay_there(settings: Settings) -> None:
     assert entry is not None
     released, manifest = release(settings.store, "shop", entry.id, by="ann", now=NOW + timedelta(hours=1))
     assert manifest.digest == digest and released.state == "released" and released.history[-1]["by"] == "ann"
-    again, unchanged = quarantine(settings.store, "shop", "order_lines", ["product_postage"], by="jo", now=NOW + timedelta(hours=2))
+    again, unchanged = quarantine(
+        settings.store, "shop", "order_lines", ["product_postage"], by="jo", now=NOW + timedelta(hours=2)
+    )
     assert again is None and unchanged.digest == digest
 
 
@@ -96,7 +127,10 @@ def test_a_row_that_was_ingested_again_is_not_released_twice(settings: Settings)
     write(settings.store, "shop", validate_all(raw_tables()), "test", layout="canonical", created_at=NOW)
     release(settings.store, "shop", entry.id, by="jo", now=NOW)
     lines = rows_of(settings)
-    assert len(lines) == len(validate_all(raw_tables())["order_lines"]) and not lines.duplicated(["order_id", "line_no"]).any()
+    assert (
+        len(lines) == len(validate_all(raw_tables())["order_lines"])
+        and not lines.duplicated(["order_id", "line_no"]).any()
+    )
 
 
 def test_lines_go_with_their_order(settings: Settings) -> None:
@@ -121,7 +155,9 @@ def test_dropped_rows_are_gone_and_the_record_stays(settings: Settings) -> None:
         release(settings.store, "shop", entry.id, by="jo", now=NOW)
 
 
-def test_a_failure_before_the_dataset_is_rewritten_loses_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_before_the_dataset_is_rewritten_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = read_manifest(settings.store, "shop").digest
     monkeypatch.setattr(room, "_rewrite", lambda *a: (_ for _ in ()).throw(Temporary("disk full")))
     with pytest.raises(Temporary):
@@ -130,7 +166,9 @@ def test_a_failure_before_the_dataset_is_rewritten_loses_nothing(settings: Setti
     assert not list((settings.store / "quarantine").rglob("*.parquet"))
 
 
-def test_a_kill_after_the_dataset_was_rewritten_leaves_the_rows_in_quarantine(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_after_the_dataset_was_rewritten_leaves_the_rows_in_quarantine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         """As a kill: nothing after it runs."""
 
@@ -189,7 +227,9 @@ def test_training_is_refused_with_the_finding_and_the_way_to_accept_it(settings:
     (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\nquality_refuse = 0.6\n")
     with pytest.raises(DataRefused, match="a price of 0 or below"):
         require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW)
-    (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\nquality_refuse = 0.6\nquality_ignore = mislabelling\n")
+    (settings.root / "settings.ini").write_text(
+        "[d2c]\nstore = d2c_store\nquality_refuse = 0.6\nquality_ignore = mislabelling\n"
+    )
     assert require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW).verdict.status != "refuse"
 
 
@@ -201,7 +241,9 @@ def test_reports_are_kept_and_compared(settings: Settings) -> None:
 
 
 def test_settings_move_rows_at_each_ingest(settings: Settings) -> None:
-    (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n[data:shop]\nquarantine = order_lines.product_postage, order_lines.product_fee\n")
+    (settings.root / "settings.ini").write_text(
+        "[d2c]\nstore = d2c_store\n[data:shop]\nquarantine = order_lines.product_postage, order_lines.product_fee\n"
+    )
     [entry] = quarantine_by_settings("shop", load(), by="source", now=NOW)
     assert entry.rows == 20
     assert quarantine_by_settings("shop", load(), by="source", now=NOW + timedelta(hours=1)) == []
@@ -215,7 +257,12 @@ def test_the_page_needs_nobody_else_and_runs_no_text_of_the_data(settings: Setti
     evil = Finding(**{**vars(evil), "message": "<script>alert(1)</script>", "keys": ("<img src=x onerror=alert(1)>",)})
     thresholds = Thresholds.of(settings, "shop")
     html = page("<b>shop</b>", report(evil), judge(report(evil), thresholds), thresholds, pd.DataFrame())
-    assert "<script" not in html and "<img" not in html and "<b>shop" not in html and "http" not in html.replace("http-equiv", "")
+    assert (
+        "<script" not in html
+        and "<img" not in html
+        and "<b>shop" not in html
+        and "http" not in html.replace("http-equiv", "")
+    )
     assert "540 EUR" in html and "leave them out" in html
 
 

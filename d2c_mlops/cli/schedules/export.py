@@ -11,7 +11,7 @@ import click
 
 from d2c_mlops import __version__
 from d2c_mlops.cli import example, here, json_option, settings, show
-from d2c_mlops.cli.schedule import schedule
+from d2c_mlops.cli.schedules.schedule import schedule
 from d2c_mlops.errors import UsageError
 
 LOCAL = ("cron", "systemd")  # targets on this machine: they have no PATH, so the full path of the command is written

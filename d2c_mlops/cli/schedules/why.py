@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from d2c_mlops.cli import example, json_option, settings, show
-from d2c_mlops.cli.schedule import configured_job, configured_ledger, job_day_start, next_day_start, schedule
+from d2c_mlops.cli.schedules.schedule import configured_job, configured_ledger, job_day_start, next_day_start, schedule
 from d2c_mlops.errors import UsageError
 
 if TYPE_CHECKING:
