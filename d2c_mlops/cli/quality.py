@@ -53,7 +53,9 @@ def quality(
     dates: str | None,
     as_json: bool,
 ) -> None:
-    """Find the faults of data that a model would learn: missing, contradicting, biased, stale, changed or mislabelled rows.
+    """Find missing, stale or mislabelled rows before a model does.
+
+    Six faults: incompleteness, inconsistency, bias, staleness, changed form, and mislabelling.
 
     DATASET is a name given to `d2c ingest … --as`. SOURCE is a file, a folder, an archive or a database that was not ingested; it
     is only read. Each finding says which rows, since when, how much money is in them, and what to do.
@@ -119,7 +121,7 @@ def quality(
 @section("Data")
 @main.group()
 def quarantine() -> None:
-    """Move rows that no model may learn out of a dataset, look at them, release or drop them.
+    """Move bad rows out of a dataset, look at them, release or drop them.
 
     No row is lost: what was in the dataset is in its next version or in quarantine, counted in the written files. Each change stays
     on record with its person and time.
@@ -135,7 +137,7 @@ def quarantine() -> None:
 @click.argument("checks", nargs=-1, required=True, metavar="CHECK…")
 @json_option
 def add(dataset: str, table_name: str, checks: tuple[str, ...], as_json: bool) -> None:
-    """Move the rows of TABLE that a CHECK of `d2c quality` names into quarantine."""
+    """Move the rows of a CHECK of `d2c quality` out of TABLE."""
     from getpass import getuser
 
     from d2c_mlops.quality.quarantine import quarantine as move
@@ -181,7 +183,7 @@ def _entry_row(entry: QuarantineEntry) -> tuple[str, ...]:
 @click.option("--to", "file", type=click.Path(dir_okay=False), help="Write all rows to this CSV file.")
 @json_option
 def show_rows(dataset: str, entry_id: str, file: str | None, as_json: bool) -> None:
-    """Show the rows of an entry with their reason, the first ten or all of them in a file."""
+    """Show the rows of an entry with their reasons."""
     from d2c_mlops.formulas import escape_formulas
     from d2c_mlops.quality.quarantine import find_entry, quarantined_rows
 
@@ -204,7 +206,10 @@ def show_rows(dataset: str, entry_id: str, file: str | None, as_json: bool) -> N
 @click.argument("entry_id", metavar="ID")
 @json_option
 def release(dataset: str, entry_id: str, as_json: bool) -> None:
-    """Put the rows of an entry back. The same checks do not take them out again."""
+    """Put the rows of an entry back.
+
+    The same checks do not take them out again.
+    """
     from getpass import getuser
 
     from d2c_mlops.quality.quarantine import release as put_back
