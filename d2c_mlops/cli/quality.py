@@ -53,7 +53,7 @@ def quality(
     dates: str | None,
     as_json: bool,
 ) -> None:
-    """Find missing, stale or mislabelled rows before a model does.
+    """Find missing, stale or mislabelled rows.
 
     Six faults: incompleteness, inconsistency, bias, staleness, changed form, and mislabelling.
 
@@ -121,7 +121,7 @@ def quality(
 @section("Data")
 @main.group()
 def quarantine() -> None:
-    """Move bad rows out of a dataset, look at them, release or drop them.
+    """Move bad rows out of a dataset, and back.
 
     No row is lost: what was in the dataset is in its next version or in quarantine, counted in the written files. Each change stays
     on record with its person and time.
