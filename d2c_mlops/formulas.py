@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 # Signs with their wide and small forms, which spreadsheets read alike; blanks and invisible marks before them are dropped by some.
 SIGNS = r"(?:[\t\r\n\x00]|[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])"
 FORMULA, ESCAPED = re.compile(f"'*{SIGNS}"), re.compile(f"'+{SIGNS}")
+SPLITTING = ";\t\r"
 NUMBER = re.compile(r" *[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)? *")
 
 
@@ -47,3 +49,15 @@ def _escape_frame(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataF
     texts = [name for name in frame.columns if not str(frame[name].dtype).startswith(numbers)]
     changed: pd.DataFrame = frame.assign(**{name: frame[name].astype(object).map(cell) for name in texts})
     return changed.rename(columns=cell)
+
+
+def csv_text(frame: pd.DataFrame, header: bool = True) -> str:
+    """Return a frame as CSV. All texts are quoted if one contains a sign at which some program ends a cell or a line.
+
+    Spreadsheets of many countries split at semicolons or tabs, so that a formula behind one would begin a cell of its own;
+    a carriage return ends a line.
+    """
+    text = frame.to_csv(header=header, index=False, lineterminator="\n")
+    if not any(sign in text for sign in SPLITTING):
+        return text
+    return frame.to_csv(header=header, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)

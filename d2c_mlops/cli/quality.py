@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -184,13 +185,14 @@ def _entry_row(entry: QuarantineEntry) -> tuple[str, ...]:
 @json_option
 def show_rows(dataset: str, entry_id: str, file: str | None, as_json: bool) -> None:
     """Show the rows of an entry with their reasons."""
-    from d2c_mlops.formulas import escape_formulas
+    from d2c_mlops.data.store import write_atomic
+    from d2c_mlops.formulas import csv_text, escape_formulas
     from d2c_mlops.quality.quarantine import find_entry, quarantined_rows
 
     store = settings().store
     rows = quarantined_rows(store, dataset, find_entry(store, dataset, entry_id))
     if file:
-        escape_formulas(rows).to_csv(file, index=False)
+        write_atomic(Path(file), csv_text(escape_formulas(rows)).encode("utf-8-sig"))
         click.echo(f"{len(rows):,} rows in {file}")
         return None
     rows = rows[[rows.columns[-1], *rows.columns[:-1]]].dropna(axis=1, how="all")

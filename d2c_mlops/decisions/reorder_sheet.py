@@ -16,7 +16,7 @@ import pandas as pd
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, Failure, UsageError
-from d2c_mlops.formulas import escape_formulas, unescape_formulas
+from d2c_mlops.formulas import csv_text, escape_formulas, unescape_formulas
 from d2c_mlops.ledger.schema import feedback
 from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
@@ -44,7 +44,7 @@ class ReorderSheet:
         """Write an Excel file (.xlsx) or a CSV file, as a whole or not at all. Raises UsageError for another kind of file."""
         if path.suffix == ".csv":
             content = (
-                escape_formulas(self.frame).to_csv(index=False).encode("utf-8-sig")
+                csv_text(escape_formulas(self.frame)).encode("utf-8-sig")
             )  # Excel reads UTF-8 by its mark
         elif path.suffix == ".xlsx":
             content = _workbook_bytes(self.frame, self.about)

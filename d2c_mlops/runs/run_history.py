@@ -183,7 +183,7 @@ def _export_columns(rows: list[dict[str, Any]]) -> list[str]:
 
 def _write_csv(rows: list[dict[str, Any]], file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
+        writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)  # some spreadsheets split at semicolons and tabs
         names = _export_columns(rows)
         lines: list[list[Any]] = [[*names], *([row.get(name) for name in names] for row in rows)]
         for line in lines:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import UsageError
-from d2c_mlops.formulas import escape_formulas
+from d2c_mlops.formulas import csv_text, escape_formulas
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.versions import Version, all_versions, load_version
 from d2c_mlops.settings import Settings
@@ -39,5 +39,5 @@ def write_movers(version: Version, settings: Settings, path: Path) -> tuple[Vers
     if path.suffix != ".csv":
         raise UsageError("top movers are written into a .csv file", where=str(path), next="name it movers.csv")
     former, moved = movers_since(version, settings)
-    write_atomic(path, escape_formulas(moved).to_csv(index=False).encode("utf-8-sig"))  # Excel reads UTF-8 by its mark
+    write_atomic(path, csv_text(escape_formulas(moved)).encode("utf-8-sig"))  # Excel reads UTF-8 by its mark
     return former, moved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +17,7 @@ from d2c_mlops import former_names
 from d2c_mlops.data.sources.fetch import URL, load_entry_points, without_password
 from d2c_mlops.data.store import translate_full_disk
 from d2c_mlops.errors import UsageError
-from d2c_mlops.formulas import escape_formulas
+from d2c_mlops.formulas import csv_text, escape_formulas
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import home_path
@@ -98,14 +97,6 @@ def find_sink(location: str, settings: Settings) -> Sink:
     )
 
 
-def _csv_text(frame: pd.DataFrame, header: bool) -> str:
-    """Return a frame as CSV; all texts are quoted if one contains a carriage return, which would end its line."""
-    text = frame.to_csv(header=header, index=False, lineterminator="\n")
-    if "\r" not in text:
-        return text
-    return frame.to_csv(header=header, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-
-
 @dataclass
 class _File:
     """A file under a temporary name until it is complete."""
@@ -122,7 +113,7 @@ class _File:
         with translate_full_disk(self.path.parent):
             if self.path.suffix.lower() == ".csv":
                 with self.draft.open("a", encoding="utf-8", newline="") as file:
-                    file.write(_csv_text(escape_formulas(frame), header=self.count == 0))
+                    file.write(csv_text(escape_formulas(frame), header=self.count == 0))
             else:
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 self.writer = self.writer or pq.ParquetWriter(self.draft, table.schema)

@@ -1,6 +1,7 @@
 """Files and addresses that mean harm: bombs, formulas, links out of a folder, passwords in addresses, an emptied file of keys."""
 
 import base64
+import csv
 import gzip
 import io
 import json
@@ -31,7 +32,7 @@ from d2c_mlops.data.sources.text_encoding import read_bytes
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.forgetting.file_scrubbing import scrub_content
 from d2c_mlops.forgetting.person import Person
-from d2c_mlops.formulas import escape_formula, escape_formulas, unescape_formula, unescape_formulas
+from d2c_mlops.formulas import csv_text, escape_formula, escape_formulas, unescape_formula, unescape_formulas
 from d2c_mlops.memory_limit import memory_limit
 from d2c_mlops.runs.run_history import _write_csv
 from d2c_mlops.serving.app.app import ServiceContext
@@ -335,6 +336,22 @@ def test_the_csv_sink_writes_no_formula_and_numbers_stay_numbers(tmp_path: Path,
     assert read["score"].tolist() == [-1.5] * len(FORMULAS) and read["count"].dtype == "int64"
     assert "\n-" not in (tmp_path / "scored.csv").read_text() and ",-1.5,-3," in (tmp_path / "scored.csv").read_text()
     assert list(escape_formulas(pd.DataFrame({"=a": [1], " @b": [2], "c": [3]}))) == ["'=a", "' @b", "c"]
+
+
+@pytest.mark.parametrize("text", ["x;=1+1", "x\t=1+1", 'x";=1+1', ";-2+3", "a\r=1"])
+def test_a_formula_behind_a_sign_that_splits_elsewhere_stays_inside_its_cell(tmp_path: Path, text: str) -> None:
+    frame = pd.DataFrame({"name": ["plain", text], "score": [-1.5, 2.0]})
+    content = csv_text(escape_formulas(frame))
+    for delimiter in (";", "\t"):
+        rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
+        assert not any(cell.startswith(("=", "-2")) for row in rows for cell in row)
+    out = _File(tmp_path / "scored.csv", tmp_path / "draft")
+    out.write(frame, 0)
+    out.finish()
+    assert (tmp_path / "scored.csv").read_bytes().decode() == content
+    assert unescape_formulas(pd.read_csv(tmp_path / "scored.csv"))["name"].tolist() == ["plain", text]
+    _write_csv([{"id": text}], tmp_path / "runs.csv")
+    assert f'"{escape_formula(text).replace(chr(34), chr(34) * 2)}"' in (tmp_path / "runs.csv").read_bytes().decode()
 
 
 def test_runs_that_are_exported_hold_no_formula(tmp_path: Path) -> None:
