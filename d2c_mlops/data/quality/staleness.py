@@ -16,8 +16,8 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['CERTAIN', 'RELEVANT', 'WINDOWS', 'PAST', 'category_sql', 'turned_categories', 'window_errors', 'best_window',
-           'first_word', 'old_catalogue', 'staleness']
+__all__ = ['CERTAIN', 'RELEVANT', 'WINDOWS', 'PAST', 'MOST_MOVES', 'category_sql', 'turned_categories', 'window_errors',
+           'best_window', 'first_word', 'old_catalogue', 'staleness']
 
 # %% ../../../nbs/data/quality/staleness.ipynb #3534d0f2
 CERTAIN, RELEVANT = 5.5, 0.25
@@ -121,6 +121,9 @@ def first_word(name: str) -> str:
     return words[0] if words else ""
 
 
+MOST_MOVES = 3  # moved groups of products that names can show; more of them mean that names overlap
+
+
 def old_catalogue(inputs: Inputs) -> list[Finding]:
     """Return findings of products whose name begins as those of another category do."""
     findings = []
@@ -142,7 +145,17 @@ def old_catalogue(inputs: Inputs) -> list[Finding]:
         wrong = wrong[
             wrong["category"].isin(set(home.values()))
         ]  # the category has a word of its own, which is not this one
-        for (word, category), part in wrong.groupby(["word", "category"]):
+        pairs_found = list(wrong.groupby(["word", "category"]))
+        if len(pairs_found) > MOST_MOVES:
+            text = (
+                f"{len(wrong):,} products begin with the word of another category, in {len(pairs_found)} pairs: "
+                "names do not tell the category in this catalogue"
+            )
+            findings.append(Finding("staleness", table.name, "old_category", score_of(len(wrong) / table.rows, 0.1, 0.19), text,
+                                    "nothing, unless the catalogue is known to be old", table.roles["category"], len(wrong),
+                                    len(wrong) / table.rows, keys=tuple(str(key) for key in wrong["product_id"].head(3))))  # fmt: skip
+            continue
+        for (word, category), part in pairs_found:
             whole = words[str(word)]
             share = len(part) / whole
             text = f"{len(part):,} of {whole:,} products called {word!r} stand in category {category!r}: an old catalogue, or a name that was kept"
