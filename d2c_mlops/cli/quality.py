@@ -155,6 +155,7 @@ def add(dataset: str, table_name: str, checks: tuple[str, ...], as_json: bool) -
     return None
 
 
+@example("d2c quarantine list shop")
 @quarantine.command("list")
 @click.argument("dataset")
 @json_option
@@ -162,13 +163,13 @@ def list_quarantine(dataset: str, as_json: bool) -> None:
     """List what was put into quarantine."""
     from d2c_mlops.quality.quarantine import entries
 
-    found = entries(settings().store, dataset)
+    listed = entries(settings().store, dataset)
     if as_json:
-        return show([entry.to_dict() for entry in found])
-    if not found:
+        return show([entry.to_dict() for entry in listed])
+    if not listed:
         click.echo("nothing is in quarantine")
         return None
-    table(("id", "table", "rows", "state", "by", "at", "checks"), [_entry_row(entry) for entry in found])
+    table(("id", "table", "rows", "state", "by", "at", "checks"), [_entry_row(entry) for entry in listed])
     return None
 
 
@@ -178,6 +179,7 @@ def _entry_row(entry: QuarantineEntry) -> tuple[str, ...]:
     return (entry.id, entry.table, f"{entry.rows:,}", entry.state, last["by"], last["at"][:16], checks)
 
 
+@example("d2c quarantine show shop 20261130T1416 --to rows.csv")
 @quarantine.command("show")
 @click.argument("dataset")
 @click.argument("entry_id", metavar="ID")
@@ -203,6 +205,7 @@ def show_rows(dataset: str, entry_id: str, file: str | None, as_json: bool) -> N
     return None
 
 
+@example("d2c quarantine release shop 20261130T1416")
 @quarantine.command()
 @click.argument("dataset")
 @click.argument("entry_id", metavar="ID")
@@ -223,6 +226,7 @@ def release(dataset: str, entry_id: str, as_json: bool) -> None:
     return None
 
 
+@example("d2c quarantine drop shop 20261130T1416")
 @quarantine.command()
 @click.argument("dataset")
 @click.argument("entry_id", metavar="ID")

@@ -43,9 +43,7 @@ class ReorderSheet:
     def write(self, path: Path) -> None:
         """Write an Excel file (.xlsx) or a CSV file, as a whole or not at all. Raises UsageError for another kind of file."""
         if path.suffix == ".csv":
-            content = (
-                csv_text(escape_formulas(self.frame)).encode("utf-8-sig")
-            )  # Excel reads UTF-8 by its mark
+            content = csv_text(escape_formulas(self.frame)).encode("utf-8-sig")  # Excel reads UTF-8 by its mark
         elif path.suffix == ".xlsx":
             content = _workbook_bytes(self.frame, self.about)
         else:

@@ -136,14 +136,14 @@ def quarantine_by_settings(name: str, settings: Settings, *, by: str, now: datet
         checks.setdefault(table, []).append(check)
     there = read_manifest(settings.store, name).tables
     moved = [
-        quarantine(settings.store, name, table, _possible(settings, name, table, named), by=by, now=now)[0]
-        for table, named in checks.items()
-        if table in there and _possible(settings, name, table, named)
+        quarantine(settings.store, name, table, _possible(settings, name, table, table_checks), by=by, now=now)[0]
+        for table, table_checks in checks.items()
+        if table in there and _possible(settings, name, table, table_checks)
     ]
     return [entry for entry in moved if entry is not None]
 
 
-def _possible(settings: Settings, name: str, table: str, named: list[str]) -> list[str]:
+def _possible(settings: Settings, name: str, table: str, table_checks: list[str]) -> list[str]:
     """Return the named checks that concern rows of this version of the dataset; kinds of products come and go."""
     possible = possible_checks(Tables.open(settings.store, name), table)
-    return [check for check in named if check in possible]
+    return [check for check in table_checks if check in possible]

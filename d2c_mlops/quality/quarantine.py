@@ -77,12 +77,12 @@ def _settle(store: Path, name: str, entry: QuarantineEntry) -> QuarantineEntry |
     folder = quarantine_folder(store, name)
     if entry.state not in UNSETTLED:
         return entry
-    done = read_manifest(store, name).digest != entry.history[-1]["digest"]
-    if entry.state == "moving" and not done:
+    is_rewritten = read_manifest(store, name).digest != entry.history[-1]["digest"]
+    if entry.state == "moving" and not is_rewritten:
         for file in [*_files(folder, entry), folder / f"{entry.id}.json"]:
             file.unlink(missing_ok=True)
         return None
-    state = "held" if entry.state == "moving" or not done else "released"
+    state = "held" if entry.state == "moving" or not is_rewritten else "released"
     settled = replace(entry, state=state, digest_after=entry.digest_after or read_manifest(store, name).digest)
     _write_entry(folder, settled)
     return settled
@@ -144,8 +144,10 @@ def quarantine(
     frame = moved.assign(**{REASON: reasons})
     checks_count = {check: int((reasons == check).sum()) for check in checks if (reasons == check).any()}
     checks_count |= {f"follows {table}: {follower}": len(rows) for follower, rows in followers.items()}
-    begun = {"state": "moving", "by": by, "at": now.isoformat(), "digest": manifest.digest}
-    entry = QuarantineEntry(entry_id, table, len(moved), checks_count, "moving", manifest.digest, "", (begun,))
+    unsettled_entry = {"state": "moving", "by": by, "at": now.isoformat(), "digest": manifest.digest}
+    entry = QuarantineEntry(
+        entry_id, table, len(moved), checks_count, "moving", manifest.digest, "", (unsettled_entry,)
+    )
     with lock(folder, "this quarantine", 30.0):
         try:
             _write_rows(folder / f"{entry_id}.parquet", frame)
@@ -179,13 +181,13 @@ def release(store: Path, name: str, entry_id: str, *, by: str, now: datetime) ->
             back = pd.MultiIndex.from_frame(frames[table][keys])
             rows = rows[~pd.MultiIndex.from_frame(rows[keys]).isin(back)]  # a later ingest may have brought them back
             frames[table] = pd.concat([frames[table], rows.astype(frames[table].dtypes.to_dict())], ignore_index=True)
-        begun = _change_state(folder, entry, "releasing", by, now, manifest.digest)
+        unsettled_entry = _change_state(folder, entry, "releasing", by, now, manifest.digest)
         try:
             changed = _rewrite(store, manifest, frames, now)
         except Exception:
-            _settle(store, name, begun)
+            _settle(store, name, unsettled_entry)
             raise
-        result = replace(begun, state="released")
+        result = replace(unsettled_entry, state="released")
         _write_entry(folder, result)
     return result, changed
 
@@ -214,8 +216,8 @@ def _without(
             if reference.target != target or reference.table not in stay:
                 continue
             column = reference.column
-            known = stay[target][column] if column in stay[target] else pd.Series([], dtype=object)
-            lost = stay[reference.table][column].notna() & ~stay[reference.table][column].isin(known)
+            identifiers = stay[target][column] if column in stay[target] else pd.Series([], dtype=object)
+            lost = stay[reference.table][column].notna() & ~stay[reference.table][column].isin(identifiers)
             if lost.any():
                 rows = stay[reference.table][lost]
                 followers[reference.table] = pd.concat([followers.get(reference.table, rows.iloc[:0]), rows])

@@ -29,12 +29,14 @@ class Thresholds:
     def of(cls, settings: Settings, dataset: str) -> Thresholds:
         """Return the thresholds of a dataset: [data:NAME] before [d2c]. Raises UsageError with what is wrong in them."""
         section = settings.datasets.get(dataset)
-        own = {name: getattr(section, name) for name in ("quality_warn", "quality_refuse", "quality_ignore") if section}
+        section_values = {
+            name: getattr(section, name) for name in ("quality_warn", "quality_refuse", "quality_ignore") if section
+        }
         place = f"settings.ini: [data:{dataset}]"
-        warn = own.get("quality_warn") or settings.quality_warn
-        refuse = own.get("quality_refuse") or settings.quality_refuse
+        warn = section_values.get("quality_warn") or settings.quality_warn
+        refuse = section_values.get("quality_refuse") or settings.quality_refuse
         general, tables = _parse_scores(refuse, f"{place} quality_refuse")
-        ignored = tuple(_words(own.get("quality_ignore") or settings.quality_ignore))
+        ignored = tuple(_words(section_values.get("quality_ignore") or settings.quality_ignore))
         return cls(_parse_score(warn, f"{place} quality_warn"), general, tables, ignored)
 
     def status(self, finding: Finding) -> str:
@@ -123,6 +125,6 @@ def lights(report: QualityReport, thresholds: Thresholds) -> dict[str, str]:
     """Return the worst status of each fault: pass, warn or refuse."""
     statuses: dict[str, str] = {}
     for fault in FAULTS:
-        found = [thresholds.status(finding) for finding in report.of_fault(fault)]
-        statuses[fault] = max(found, key=STATUSES.index, default="pass")
+        statuses_of_fault = [thresholds.status(finding) for finding in report.of_fault(fault)]
+        statuses[fault] = max(statuses_of_fault, key=STATUSES.index, default="pass")
     return statuses
