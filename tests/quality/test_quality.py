@@ -224,11 +224,11 @@ def test_training_is_refused_with_the_finding_and_the_way_to_accept_it(settings:
     frames = raw_tables()
     frames["order_lines"].loc[::2, "unit_price"] = 0.0
     write(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
-    (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\nquality_refuse = 0.6\n")
+    (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\nquality_refuse = 0.4\n")
     with pytest.raises(DataRefused, match="a price of 0 or below"):
         require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW)
     (settings.root / "settings.ini").write_text(
-        "[d2c]\nstore = d2c_store\nquality_refuse = 0.6\nquality_ignore = mislabelling\n"
+        "[d2c]\nstore = d2c_store\nquality_refuse = 0.4\nquality_ignore = mislabelling, incompleteness, inconsistency, schema_volume\n"
     )
     assert require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW).verdict.status != "refuse"
 
