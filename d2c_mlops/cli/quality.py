@@ -19,7 +19,7 @@ COLOURS = {"pass": "green", "warn": "yellow", "refuse": "red"}
 @example(
     "d2c quality shop",
     "d2c quality exports/orders.csv --html",
-    "d2c quality shop --reference ledger.csv --as-of 2026-11-29 --json",
+    "d2c quality shop --reference payments.csv --reference refunds.csv --json",
     "d2c quality shop --history",
 )
 @section("Data")
@@ -27,8 +27,10 @@ COLOURS = {"pass": "green", "warn": "yellow", "refuse": "red"}
 @click.argument("target", metavar="DATASET|SOURCE")
 @click.option(
     "--reference",
+    "references",
+    multiple=True,
     metavar="LOCATION",
-    help="Totals that others counted (payments, ledger, web analytics): a file or database with a day and an amount or count.",
+    help="Tables to compare with, by name: refunds.csv, population.csv (what is scored), any other for totals or payments that others counted. May be repeated.",
 )
 @click.option(
     "--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day at whose end the data are assessed; default: the last day."
@@ -45,7 +47,7 @@ COLOURS = {"pass": "green", "warn": "yellow", "refuse": "red"}
 @json_option
 def quality(
     target: str,
-    reference: str | None,
+    references: tuple[str, ...],
     as_of: datetime | None,
     html: bool,
     history: bool,
@@ -83,7 +85,7 @@ def quality(
         config,
         now=datetime.now().astimezone(),
         as_of=as_of.date() if as_of else None,
-        reference=reference,
+        references=references,
         file_format=FileFormat(encoding, decimal or "", dates or ""),
         write_page=html,
     )

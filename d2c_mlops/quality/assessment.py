@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from d2c_mlops.quality.history import earlier_reports, keep_report, kept_report,
 from d2c_mlops.quality.page import page
 from d2c_mlops.quality.quarantine import QuarantineEntry, quarantine
 from d2c_mlops.quality.row_conditions import possible_checks
-from d2c_mlops.quality.targets import QualityTarget, open_target
+from d2c_mlops.quality.targets import QualityTarget, open_target, table_name
 from d2c_mlops.quality.verdict import QualityVerdict, Thresholds, judge, lights
 from d2c_mlops.settings import Settings
 
@@ -59,7 +60,9 @@ def assess(
     *,
     now: datetime,  # with a time zone; it is recorded, nothing depends on it
     as_of: date | None = None,
-    reference: str | None = None,
+    references: Sequence[
+        str
+    ] = (),  # locations of tables to compare with, named by their files: refunds, population, others
     file_format: FileFormat | None = None,
     write_page: bool = False,
 ) -> Assessment:
@@ -68,11 +71,15 @@ def assess(
     Raises UsageError, DataRefused or Temporary where the data cannot be read.
     """
     opened = open_target(target, settings.store, as_of=as_of, file_format=file_format)
-    frames = read_location(reference, None, file_format).frames if reference else None
+    frames = {
+        table_name(name): frame
+        for location in references
+        for name, frame in read_location(location, None, file_format).frames.items()
+    }
     earlier = (
         [r for r in earlier_reports(settings.store, target) if r.as_of < opened.as_of] if opened.is_dataset else []
     )
-    report = assess_quality(opened.tables, opened.as_of, frames, earlier or None)
+    report = assess_quality(opened.tables, opened.as_of, frames or None, earlier or None)
     thresholds = Thresholds.of(settings, target)
     verdict = judge(report, thresholds)
     scores = pd.DataFrame()

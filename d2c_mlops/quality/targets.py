@@ -53,7 +53,7 @@ def open_target(
             raise DataRefused("the dataset has no rows with a time", where=target, next="ingest rows, or give --as-of")
         return QualityTarget(target, tables, day, manifest.digest)
     reading = read_location(target, None, file_format)
-    frames = {_table_name(name): frame for name, frame in reading.frames.items()}
+    frames = {table_name(name): frame for name, frame in reading.frames.items()}
     return QualityTarget(
         without_password(target), frames, as_of or last_day(frames, target), unread=tuple(reading.unread)
     )
@@ -74,5 +74,6 @@ def last_day(frames: Mapping[str, pd.DataFrame], where: str) -> date:
     return max(days)
 
 
-def _table_name(name: str) -> str:
+def table_name(name: str) -> str:
+    """Return the name of a raw table: that of its file without folder and suffix."""
     return Path(name).stem or name

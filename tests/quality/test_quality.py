@@ -288,3 +288,13 @@ def test_a_file_is_assessed_without_being_ingested_or_changed(settings: Settings
     result = CliRunner().invoke(main, ["quality", str(file), "--html"])
     assert result.exit_code == 0 and file.read_bytes() == content
     assert (settings.store / "quality" / "sources" / "orders-may.html").exists()
+
+
+def test_references_are_known_by_the_names_of_their_files(settings: Settings) -> None:
+    lines = validate_all(raw_tables())["order_lines"]
+    refunds = lines.head(40)[["order_id", "product_id", "quantity"]].assign(refunded_at="2026-02-20")
+    refunds.to_csv(settings.root / "refunds.csv", index=False)
+    before = assess("shop", settings, now=NOW)
+    after = assess("shop", settings, now=NOW, references=[str(settings.root / "refunds.csv")])
+    added = {finding.check for finding in after.report.findings} - {finding.check for finding in before.report.findings}
+    assert any("refund" in check or "return" in check for check in added), added
