@@ -14,8 +14,8 @@ from .inputs import Inputs, InputTable, literal
 from .report import MOST_KEYS, Finding, score_of
 
 # %% auto #0
-__all__ = ['SIGNED', 'WORDS', 'KIND_NAMES', 'CANCELLED_WORDS', 'TEST_WORDS', 'ADVICE', 'cancellation_prefixes', 'kind_of_product',
-           'shape_of', 'products_that_are_no_goods', 'conditions_of', 'not_sales']
+__all__ = ['SIGNED', 'WORDS', 'KIND_NAMES', 'PLAIN_CODES', 'CANCELLED_WORDS', 'TEST_WORDS', 'ADVICE', 'cancellation_prefixes',
+           'kind_of_product', 'shape_of', 'products_that_are_no_goods', 'conditions_of', 'not_sales']
 
 # %% ../../../nbs/data/quality/not_sales.ipynb #551f6cd7
 SIGNED = 0.9  # share of negative rows from which a prefix marks cancellations
@@ -54,12 +54,16 @@ KIND_NAMES = {
 }  # fmt: skip
 
 
+# A code that is nothing but such a word is no good even where a line of each order has it.
+PLAIN_CODES = ("postage", "gift_card", "bad_debt")
+
+
 def kind_of_product(code: str, name: str, usual: bool) -> str | None:
     """Return what a product is by its code and name if it is no good; `usual`: the code has the shape of most codes."""
     plain_code, plain_name = (re.sub(r"[^\w#£€$ ]+|_", " ", text.lower()).strip() for text in (code, name))
     for kind, words in WORDS.items():
         whole = re.compile(rf"(?:{words})")
-        if whole.fullmatch(plain_name) or (not usual and whole.fullmatch(plain_code)):
+        if whole.fullmatch(plain_name) or (whole.fullmatch(plain_code) and (not usual or kind in PLAIN_CODES)):
             return kind
         inside = re.search(rf"(?<!\w)(?:{words})(?!\w)", plain_name)
         if inside and not usual and len(plain_name.split()) - len(inside[0].split()) <= 3:
