@@ -521,6 +521,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'd2c_mlops/data/quality/daily_mix.py'),
                                                   'd2c_mlops.data.quality.daily_mix.daily_table': ( 'data/quality/daily_mix.html#daily_table',
                                                                                                     'd2c_mlops/data/quality/daily_mix.py'),
+                                                  'd2c_mlops.data.quality.daily_mix.silent_value': ( 'data/quality/daily_mix.html#silent_value',
+                                                                                                     'd2c_mlops/data/quality/daily_mix.py'),
                                                   'd2c_mlops.data.quality.daily_mix.stories': ( 'data/quality/daily_mix.html#stories',
                                                                                                 'd2c_mlops/data/quality/daily_mix.py'),
                                                   'd2c_mlops.data.quality.daily_mix.story_of': ( 'data/quality/daily_mix.html#story_of',

@@ -18,7 +18,7 @@ from .report import Finding, score_of
 
 # %% auto #0
 __all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'BEFORE', 'HALF', 'MOST', 'ADVICE', 'daily_table',
-           'before_and_after', 'Story', 'story_of', 'stories', 'daily_mix']
+           'before_and_after', 'Story', 'story_of', 'silent_value', 'stories', 'daily_mix']
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #84b76240
 DIMENSIONS = ("channel", "store", "country", "currency", "category", "status")
@@ -120,6 +120,25 @@ HALF = {"lost_rows": 0.06, "over_represented": 0.1, "changed_code": 0.05, "new_v
 MOST = {"new_value": 0.4, "mix_changed": 0.45}
 
 
+def silent_value(frame: pd.DataFrame, story: Story) -> Story | None:
+    """Return the story of the one other value without rows since the start of a story; None where several lack rows, or none."""
+    counts = {str(name): before_and_after(frame[name].to_numpy(float), story.start) for name in frame.columns}
+    expected, _ = counts.pop(story.value)
+    lost = {name: before - after for name, (before, after) in counts.items() if before > after}
+    value = max(lost, key=lambda name: lost[name], default="")
+    if not value or counts[value][1] > 0.1 * counts[value][0] or lost[value] < 0.9 * sum(lost.values()):
+        return None
+    size = 1 - counts[value][1] / counts[value][0]
+    return Story(
+        "lost_rows",
+        "incompleteness",
+        value,
+        story.start,
+        size,
+        lost[value] / (expected + sum(b for b, _ in counts.values())),
+    )
+
+
 def stories(frame: pd.DataFrame) -> list[tuple[Story, Change]]:
     """Return what happened to the values of a column within the last weeks, the most certain first."""
     total = frame.to_numpy(float).sum(axis=1)
@@ -139,10 +158,12 @@ def stories(frame: pd.DataFrame) -> list[tuple[Story, Change]]:
     result = []
     certain = sorted(changes, key=lambda name: -abs(changes[name].z))
     first = story_of(frame, certain[0], changes[certain[0]])
+    if first.check == "over_represented" and (silent := silent_value(frame, first)):
+        first = silent
     result.append((first, changes[certain[0]]))
     for name in certain[1:]:
         story = story_of(frame, name, changes[name])
-        if story.check == first.check == "lost_rows" and story.size > 0.15:
+        if story.check == first.check == "lost_rows" and story.size > 0.15 and story.value != first.value:
             result.append((story, changes[name]))
     return result
 

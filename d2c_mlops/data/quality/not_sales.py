@@ -208,4 +208,4 @@ def _words(check: str, evidence: RowEvidence, table: InputTable, conditions: dic
             1.0,
         )
     kind = KIND_NAMES[check.removeprefix("product_")]
-    return f"{rows} are {kind}, no products", ADVICE["no_product"], 1.0
+    return f"{rows} are {kind}, no products", ADVICE["no_product"], 0.8
