@@ -102,8 +102,8 @@ from d2c_mlops.convert.run import child_process
 private = child_process.load_private_modules
 def unwatched(*names):
     space = private(*names)
-    if "forbid" in space:
-        space["forbid"] = lambda: lambda event, arguments: None
+    if "forbidding_audit_hook" in space:
+        space["forbidding_audit_hook"] = lambda: lambda event, arguments: None
     return space
 child_process.load_private_modules = unwatched
 """
@@ -153,15 +153,15 @@ OTHERWISE = "\nshell.run_cell('total = 4; array = array + 6; print(total)')"
 # source before it, which lacks the defence against it.
 FORGERIES = {
     "the function that takes the snapshot": (LATE, """
-import d2c_mlops.convert.run.result_capture as capture
+from d2c_mlops.convert.run import result_capture
 real = result_capture.snapshot
 result_capture.snapshot = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
     "functions that the snapshot calls": (SHARED, """
-import d2c_mlops.convert.run.result_capture as capture
+from d2c_mlops.convert.run import result_capture
 """ + FALSE_VALUES.format("vars(result_capture)")),
     "the code object of a function": (SHARED, """
 import types
-import d2c_mlops.convert.run.result_capture as capture
+from d2c_mlops.convert.run import result_capture
 result_capture.real = types.FunctionType(result_capture.snapshot.__code__, vars(result_capture))
 def forged(values):
     return real({'total': 3, 'table': DataFrame({'a': [1.0, 2.0]}), 'array': numpy_array([1.0, 2.0])})
