@@ -74,6 +74,7 @@ def test_bounds_of_new_series_are_wider_and_nested_and_the_forecast_stays() -> N
     assert width[0] > width[1] > width[2] == 8
 
 
+@pytest.mark.slow
 def test_intervals_of_series_of_a_few_weeks_hold_about_as_often_as_those_of_old_ones() -> None:
     rng = np.random.default_rng(3)
     level = rng.gamma(4.0, 5.0, 60) * np.exp(np.cumsum(rng.normal(0, 0.08, (80, 60)), axis=0))

@@ -233,6 +233,7 @@ def test_training_is_refused_with_the_finding_and_the_way_to_accept_it(settings:
     assert require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW).verdict.status != "refuse"
 
 
+@pytest.mark.slow
 def test_reports_are_kept_and_compared(settings: Settings) -> None:
     for day in (date(2026, 2, 20), date(2026, 2, 28), date(2026, 2, 28)):
         assess("shop", settings, now=NOW, as_of=day)

@@ -50,6 +50,7 @@ def test_a_lost_customer_explains_the_mix_of_channels() -> None:
     assert severe == {("incompleteness", "missing_field_rose")}
 
 
+@pytest.mark.slow
 def test_history_of_reports_shows_a_renamed_column() -> None:
     orders = Shop(**SIZE).tables()["orders"]
     earlier = assess_quality({"orders": orders}, TODAY)
@@ -62,6 +63,7 @@ def test_history_of_reports_shows_a_renamed_column() -> None:
     assert "renamed_column" in {finding.check for finding in by_tables.findings}
 
 
+@pytest.mark.slow
 def test_a_reference_shows_what_was_never_tracked() -> None:
     orders = Shop(**SIZE).tables()["orders"]
     days = orders["ordered_at"].dt.tz_localize(None).dt.normalize().value_counts().sort_index()
@@ -71,6 +73,7 @@ def test_a_reference_shows_what_was_never_tracked() -> None:
     assert unseen.fault == "incompleteness" and abs(unseen.share - 0.35) < 0.02
 
 
+@pytest.mark.slow
 def test_the_population_to_be_scored_shows_bias() -> None:
     orders = Shop(**SIZE).tables()["orders"]
     french = pd.concat(
