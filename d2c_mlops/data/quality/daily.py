@@ -124,7 +124,7 @@ def expected_counts(counts: npt.ArrayLike) -> Floats:
     expected = np.full(len(count), np.nan)
     for day in range(21, len(count)):
         expected[day] = np.median(count[day - 7 * np.arange(1, min(day // 7, 6) + 1)])
-        if day >= 364 + 42:
+        if day >= 364 + 7 * 6 + 3:
             now = count[day - 364 - 7 : day - 364 + 8].mean()
             then = np.mean([count[day - 364 - 7 * week - 3 : day - 364 - 7 * week + 4].mean() for week in range(2, 7)])
             expected[day] *= np.sqrt(np.clip((now + 1) / (then + 1), 0.25, 4))
