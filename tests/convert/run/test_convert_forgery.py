@@ -224,8 +224,8 @@ space = next(value for value in gc.get_referrers(math.isfinite) if type(value) i
     "the frame of the thread that answers": (UNWATCHED, """
 import sys, threading
 frame = next(f for number, f in sys._current_frames().items() if number != threading.get_ident() and 'put_mail' in f.f_locals)
-space = frame.f_locals['look'].__closure__
-names = frame.f_locals['look'].__code__.co_freevars
+space = frame.f_locals['capture_values'].__closure__
+names = frame.f_locals['capture_values'].__code__.co_freevars
 space = space[names.index('snapshot')].cell_contents.__globals__
 """ + FALSE_VALUES.format("space")),
     "the pipe of the answers": ("", PIPE + """
