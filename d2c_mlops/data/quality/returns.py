@@ -159,7 +159,7 @@ def negative_rows(inputs: Inputs, table: InputTable) -> list[Finding]:
 
 MOST_LINES = 500_000  # lines of a sample of customers in which replaced lines are looked for
 
-
+# %% ../../../nbs/data/quality/returns.ipynb #74c62ac8
 def no_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
     """Return the finding of a table of customers' orders in which nothing ever came back, with a lower bound of what did."""
     if (
@@ -203,7 +203,7 @@ def no_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
         )
     ]
 
-
+# %% ../../../nbs/data/quality/returns.ipynb #60259006
 def refunded_lines(inputs: Inputs, table: InputTable, refunds: pd.DataFrame) -> list[Finding]:
     """Return the finding of lines that a table of refunds names and that count as sold."""
     with_roles = Inputs.of(refunds, inputs.as_of, "refunds")
@@ -234,7 +234,7 @@ def refunded_lines(inputs: Inputs, table: InputTable, refunds: pd.DataFrame) -> 
     return [Finding("mislabelling", table.name, "refunded_lines", score_of(share, 0.05), text, "net them of the refunds before a model is trained",
                     "", len(lines), share, share, since, until, keys, amount)]  # fmt: skip
 
-
+# %% ../../../nbs/data/quality/returns.ipynb #d8b509a5
 def returns(inputs: Inputs, reference: Mapping[str, pd.DataFrame] | None = None) -> list[Finding]:
     """Return findings of returns that are missing, and of lines that returns undo, or refunds of the reference."""
     findings: list[Finding] = []

@@ -166,7 +166,7 @@ def code_findings(name: str, now: Mapping[str, Any], past: Sequence[Mapping[str,
                 )
     return findings
 
-
+# %% ../../../nbs/data/quality/schema_history.ipynb #6a661580
 def row_findings(
     name: str, now: Mapping[str, Any], past: Sequence[tuple[date, Mapping[str, Any]]], as_of: date
 ) -> list[Finding]:
@@ -214,7 +214,7 @@ def row_findings(
         )
     ]
 
-
+# %% ../../../nbs/data/quality/schema_history.ipynb #1350a446
 def schema_changes(inputs: Inputs, history: Sequence[tuple[date, Mapping[str, Any]]]) -> list[Finding]:
     """Return findings of tables that differ from their profiles of earlier days: pairs of a day and profiles by table."""
     past = sorted((pair for pair in history if pair[0] < inputs.as_of), key=lambda pair: pair[0])[-365:]

@@ -167,7 +167,7 @@ def table_days(inputs: Inputs, measure: str) -> tuple[InputTable, pd.Series[floa
             return table, pd.Series(answer["v"].to_numpy(float), pd.DatetimeIndex(answer["day"])).sort_index()
     return None
 
-
+# %% ../../../nbs/data/quality/totals.ipynb #a35c7578
 def unseen_share(inputs: Inputs, reference: Mapping[str, pd.DataFrame]) -> list[Finding]:
     """Return findings of what references count and the tables do not."""
     findings = []
@@ -215,7 +215,7 @@ def _start_of_loss(theirs: np.ndarray, ours: np.ndarray) -> tuple[int, float]:
     before = 1 - float(ours[:best].sum() / weight[:best].sum()) if best else 0.0
     return best, before
 
-
+# %% ../../../nbs/data/quality/totals.ipynb #47876f9c
 def totals(inputs: Inputs, reference: Mapping[str, pd.DataFrame] | None = None) -> list[Finding]:
     """Return findings of totals that do not agree, mixed currencies and units, and what references count beyond."""
     findings: list[Finding] = []

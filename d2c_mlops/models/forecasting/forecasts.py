@@ -73,7 +73,7 @@ class LearnedDemand:
         """Return the index into BASES of the series and after them of the sums [series + sum]."""
         return np.append(self.basis, np.zeros(len(self.sums.names), np.int64))
 
-
+# %% ../../../nbs/models/forecasting/forecasts.ipynb #b5c26b30
 def plan_effects(inputs: ForecastInputs, effects: Effects) -> PlanEffects:
     """Return the effects of a regression, with what is planned for the horizon."""
     ahead = slice(inputs.origin, len(inputs.dates))
@@ -101,7 +101,7 @@ def use_learned(model: HasLearned, learned: LearnedDemand) -> None:
 
 KEPT_WEEKS = 26  # weeks of history kept for pictures
 
-
+# %% ../../../nbs/models/forecasting/forecasts.ipynb #2fc2eecc
 def learn(
     panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None = None, levels: Levels | None = None
 ) -> LearnedDemand:
