@@ -31,6 +31,7 @@ from d2c_mlops.models.forecasting.intervals import VALUES, forecast, past_errors
 from d2c_mlops.models.forecasting.panel import Freq, closed_days, panel_of, with_zero_sales
 from d2c_mlops.models.forecasting.seasonal import smoothed_level
 from d2c_mlops.models.forecasting.smoothing import Array
+from support.cpu import least_cpu_seconds
 from support.panels import panel
 
 matplotlib.use("Agg")
@@ -429,9 +430,8 @@ def test_look_ups_are_fast(fitted: DemandForecaster, example: tuple[Tables, date
 
 def test_smoothing_many_series_takes_less_than_a_millisecond_each() -> None:
     values = np.random.default_rng(7).poisson(4, (700, 300)).astype(float)
-    began = time.process_time()
-    smoothed_level(from_panel(panel(values), 28))
-    assert (time.process_time() - began) / 300 < 0.002  # twice the aim: a shared machine
+    seconds = least_cpu_seconds(lambda: smoothed_level(from_panel(panel(values), 28)), 0.6)
+    assert seconds / 300 < 0.002  # twice the aim: a shared machine
 
 
 @pytest.mark.slow
