@@ -80,7 +80,9 @@ bench-simulate: $(READY)  ## simulated shops: ten million lines in a minute, rea
 		.bench/download/bin/python -m zipfile -e .bench/cdnow/?ifetimes-*.whl .bench/cdnow; }
 	$(BIN)/python bench/simulate.py $(OPTIONS)
 
-bench-quality: $(READY)  ## data quality: clean shops watched daily, planted faults, a real file, ten million lines (FULL=1: full counts; OPTIONS="--only retail")
+bench-quality: $(READY)  ## data quality beside pandera, Pointblank, 3 sigma and learned bounds: clean shops daily, planted faults, real files, ten million lines (FULL=1: full counts; OPTIONS="--only retail")
+	@test -f .bench/quality/.ready || { $(PYTHON) -m venv .bench/quality && .bench/quality/bin/python -m pip install -q \
+		--disable-pip-version-check "pandas==3.1.*" pyarrow "pandera==0.35.*" "pointblank==1.1.*" && touch .bench/quality/.ready; }
 	$(BIN)/python -W ignore bench/quality.py $(OPTIONS)
 
 bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads

@@ -276,6 +276,13 @@ class Tables(Mapping[str, pd.DataFrame]):
         """
         return _footer_bounds(self, name, columns)
 
+    def file_query(self, name: str) -> str | None:
+        """Return the DuckDB query that reads table `name` from its files as known on the day; None where it has no files."""
+        if self.manifest is None or self._store is None:
+            return None
+        paths = [path for _, path in parts_before(self._store, self.manifest, name, self._end)]
+        return parts_sql(name, paths, self._end) if paths else None
+
     def sql(self, query: str, params: Sequence[Any] = ()) -> pd.DataFrame:
         """Return the answer to a DuckDB query over one view per table; `params` fill its question marks.
 
@@ -301,12 +308,8 @@ def _frame(tables: Tables, name: str) -> pd.DataFrame:
 
 
 def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> None:
-    paths: list[Path] = []
-    if tables.manifest is not None and tables._store is not None:
-        paths = [path for _, path in parts_before(tables._store, tables.manifest, name, tables._end)]
-    if paths:
-        query = parts_sql(name, paths, tables._end)
-    else:
+    query = tables.file_query(name)
+    if query is None:
         relation = f'"stored {name}"'
         session.register(relation.strip('"'), tables._given[name] if tables.manifest is None else tables[name])
         query = f"SELECT * FROM {relation}" if tables._end is None else as_known_before_sql(name, relation, tables._end)

@@ -23,6 +23,7 @@ class Thresholds:
     warn: float = 0.2
     refuse: float = NEVER
     refuse_tables: Mapping[str, float] = field(default_factory=dict)
+    warn_tables: Mapping[str, float] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # names of checks, of faults, or TABLE.CHECK
 
     @classmethod
@@ -37,15 +38,18 @@ class Thresholds:
         refuse = section_values.get("quality_refuse") or settings.quality_refuse
         general, tables = _parse_scores(refuse, f"{place} quality_refuse")
         ignored = tuple(_words(section_values.get("quality_ignore") or settings.quality_ignore))
-        return cls(_parse_score(warn, f"{place} quality_warn"), general, tables, ignored)
+        usual, _ = _parse_scores(settings.quality_warn, "settings.ini: [d2c] quality_warn", cls.warn)
+        general_warn, warn_tables = _parse_scores(warn, f"{place} quality_warn", usual)
+        return cls(general_warn, general, tables, warn_tables, ignored)
 
     def status(self, finding: Finding) -> str:
         """Return what a finding leads to: pass, warn or refuse."""
-        if {finding.check, finding.fault, f"{finding.table}.{finding.check}"} & set(self.ignored):
+        if {finding.check, finding.fault} & set(self.ignored):
             return "pass"
-        if finding.score >= self.refuse_tables.get(finding.table, self.refuse):
+        tables = [t for t in (finding.table, *finding.also) if f"{t}.{finding.check}" not in self.ignored]
+        if any(finding.score >= self.refuse_tables.get(table, self.refuse) for table in tables):
             return "refuse"
-        return "warn" if finding.score >= self.warn else "pass"
+        return "warn" if any(finding.score >= self.warn_tables.get(table, self.warn) for table in tables) else "pass"
 
 
 def _words(text: str) -> list[str]:
@@ -64,9 +68,9 @@ def _parse_score(text: str, place: str) -> float:
     return score
 
 
-def _parse_scores(text: str, place: str) -> tuple[float, dict[str, float]]:
+def _parse_scores(text: str, place: str, default: float = NEVER) -> tuple[float, dict[str, float]]:
     """Return the score for all tables, and those of single ones, of a text such as `0.6, order_lines 0.8`."""
-    general, tables = NEVER, {}
+    general, tables = default, {}
     for part in _words(text):
         name, _, score = part.rpartition(" ")
         if not name:

@@ -52,7 +52,8 @@ class DataSettings:
     zone: str = option("", "time zone in which its days are counted; default: [d2c] zone")
     planned: str = option("", "columns of a file of sales that are known ahead, separated by commas, as in promo,open")
     quality_warn: str = option(
-        "", "score (0..1) from which a finding of data quality warns; default: [d2c] quality_warn"
+        "",
+        "score (0..1) from which a finding of data quality warns, for single tables too, as in 0.2, customers 0.4; default: [d2c] quality_warn",
     )
     quality_refuse: str = option(
         "", "score from which a finding refuses the data, for single tables too, as in 0.8, order_lines 0.9; or never"
@@ -219,7 +220,10 @@ class Settings:
         "",
         "time zone in which days of datasets are counted, such as Europe/Berlin; default: derived from their timestamps",
     )
-    quality_warn: str = option("0.2", "score (0 clean, 1 the worst) from which a finding of data quality warns")
+    quality_warn: str = option(
+        "0.2",
+        "score (0 clean, 1 the worst) from which a finding of data quality warns, for single tables too, as in 0.2, customers 0.4",
+    )
     quality_refuse: str = option(
         "0.9",
         "score from which a finding of data quality refuses ingested data and training, for single tables too, as in 0.8, order_lines 0.9; or never",

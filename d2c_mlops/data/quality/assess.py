@@ -30,7 +30,8 @@ from .totals import totals
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'past_profiles', 'without_consequences', 'assess_quality']
+__all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'SHARED', 'UPSTREAM', 'past_profiles', 'without_consequences',
+           'one_for_all_tables', 'is_same_cause', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
 Detector = Callable[[Inputs], list[Finding]]
@@ -70,7 +71,45 @@ def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
         result.append(replace(finding, score=min(finding.score, 0.45)) if follows else finding)
     return result
 
+# %% ../../../nbs/data/quality/assess.ipynb #c4eebf32
+# Findings of one cause in several tables: a day, a channel or a column that all of them have.
+SHARED = (
+    "missing_days", "truncated_day", "silent_table", "future_rows", "missing_field_rose", "lost_rows", "over_represented", "changed_code", "new_value",
+    "mix_changed", "changed_type", "changed_unit", "dropped_column", "renamed_column", "new_column", "rows_lost", "row_count",
+)  # fmt: skip
+UPSTREAM = ("orders", "order_lines")  # tables that a finding is told of rather than of others
 
+
+def one_for_all_tables(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings with those merged that tell the same of several tables: the same check, column, value and day (or the next)."""
+    result: list[Finding] = []
+    ordered = sorted(findings, key=lambda f: (UPSTREAM.index(f.table) if f.table in UPSTREAM else len(UPSTREAM), -f.score))
+    for finding in ordered:
+        place = next((n for n, earlier in enumerate(result) if is_same_cause(earlier, finding)), None)
+        if place is None:
+            result.append(finding)
+            continue
+        earlier = result[place]
+        also = (*earlier.also, finding.table)
+        text = f"{earlier.message.removesuffix(_also_text(earlier.also))}{_also_text(also)}"
+        result[place] = replace(earlier, score=max(earlier.score, finding.score), message=text, also=also)
+    return result
+
+
+def is_same_cause(first: Finding, second: Finding) -> bool:
+    """Return whether two findings tell the same of two tables."""
+    if first.check not in SHARED or (first.fault, first.check, first.column) != (second.fault, second.check, second.column):
+        return False
+    if second.table == first.table or second.table in first.also or (first.column and first.keys != second.keys):
+        return False
+    days = [(first.since, second.since), (first.until, second.until)]
+    return all(a == b or (a and b and abs((a - b).days) <= 1) for a, b in days)
+
+
+def _also_text(tables: tuple[str, ...]) -> str:
+    return f" (also in {', '.join(tables)})" if tables else ""
+
+# %% ../../../nbs/data/quality/assess.ipynb #7c780e32
 def assess_quality(
     tables: Source,
     as_of: date,
@@ -103,4 +142,4 @@ def assess_quality(
     profiles = profiles_of(inputs)
     inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
-    return QualityReport.of(as_of, rows, without_consequences(findings), profiles, notes)
+    return QualityReport.of(as_of, rows, one_for_all_tables(without_consequences(findings)), profiles, notes)

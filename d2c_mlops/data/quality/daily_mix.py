@@ -17,14 +17,16 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'BEFORE', 'HALF', 'MOST', 'ADVICE', 'daily_table',
-           'before_and_after', 'Story', 'story_of', 'silent_value', 'stories', 'daily_mix']
+__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'BEFORE', 'HALF', 'MOST', 'ADVICE',
+           'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of', 'silent_value', 'is_confirmed',
+           'stories', 'daily_mix']
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #84b76240
 DIMENSIONS = ("channel", "store", "country", "currency", "category", "status")
 MOST_VALUES, LEAST_SHARE = 12, 0.01  # values of a column that are compared: the most frequent ones
 PAST = 150  # days of the past that are counted
-CERTAIN = 5.0  # standard deviations of a change of the mix
+CERTAIN, LIKELY = 5.0, 3.8  # standard deviations of a change of the mix: on its own, and where counts say the same
+FALLEN = 3.0  # standard deviations by which a count fell, as a second witness
 BEFORE = 28  # days before a change that counts are compared with
 
 
@@ -50,6 +52,23 @@ def before_and_after(counts: npt.NDArray[np.float64], start: int) -> tuple[float
     weekday = (np.arange(len(base)) + max(start - BEFORE, 0)) % 7
     level = np.bincount(weekday, base, 7) / np.maximum(np.bincount(weekday, minlength=7), 1)
     return float(level[np.arange(start, len(counts)) % 7].sum()), float(counts[start:].sum())
+
+# %% ../../../nbs/data/quality/daily_mix.ipynb #5ff5eaba
+def count_fall(counts: npt.NDArray[np.float64], start: int) -> float:
+    """Return by how many standard deviations the rows since a day are fewer than expected, 0 where they are not.
+
+    The spread is that of runs of as many days within the twelve weeks before, each against its own four weeks.
+    """
+    width = len(counts) - start
+    ends = range(start, max(start - 84, BEFORE + width), -width)
+    pairs = [before_and_after(counts[:end], end - width) for end in ends]
+    expected, came = before_and_after(counts, start)
+    if len(pairs) < 4 or came >= expected:
+        return 0.0
+    apart = np.array([np.log((after + 0.5) / (before + 0.5)) for before, after in pairs])
+    usual = float(np.sqrt(np.mean(np.sort(apart**2)[: max(len(apart) - 1, 3)])))
+    chance = float(np.sqrt(1 / (came + 0.5) + 1 / (expected + 0.5)))
+    return float(np.log((expected + 0.5) / (came + 0.5)) / max(usual, chance))
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #74adc92a
 @dataclass(frozen=True)
@@ -138,7 +157,19 @@ def silent_value(frame: pd.DataFrame, story: Story) -> Story | None:
         lost[value] / (expected + sum(b for b, _ in counts.values())),
     )
 
+# %% ../../../nbs/data/quality/daily_mix.ipynb #b829cd22
+def is_confirmed(frame: pd.DataFrame, value: str, change: Change) -> bool:
+    """Return whether rows are missing by their count too: those of the value, or those of all others while its own came."""
+    counts = frame.to_numpy(float)
+    place = list(frame.columns).index(value)
+    story = story_of(frame, value, change)
+    if story.check == "lost_rows":
+        return count_fall(counts[:, place], change.day) >= FALLEN
+    if story.check == "over_represented":
+        return count_fall(np.delete(counts, place, axis=1).sum(axis=1), change.day) >= FALLEN
+    return False
 
+# %% ../../../nbs/data/quality/daily_mix.ipynb #0a8dec5e
 def stories(frame: pd.DataFrame) -> list[tuple[Story, Change]]:
     """Return what happened to the values of a column within the last weeks, the most certain first."""
     total = frame.to_numpy(float).sum(axis=1)
@@ -148,10 +179,10 @@ def stories(frame: pd.DataFrame) -> list[tuple[Story, Change]]:
         recent = frame[name].iloc[-14:].sum() / max(total[-14:].sum(), 1)
         if max(share, recent) < LEAST_SHARE:
             continue
-        change = share_change(frame[name].to_numpy(float), total, CERTAIN)
-        if change is not None and abs(change.after - change.before) >= min(
-            0.02, 0.5 * max(change.before, change.after)
-        ):
+        change = share_change(frame[name].to_numpy(float), total, LIKELY)
+        if change is None or abs(change.after - change.before) < min(0.02, 0.5 * max(change.before, change.after)):
+            continue
+        if abs(change.z) >= CERTAIN or is_confirmed(frame, str(name), change):
             changes[str(name)] = change
     if not changes:
         return []

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,25 +21,34 @@ import pyarrow as pa
 from ..days import end_of, sql_zone
 from .column_roles import ColumnSample, column_samples, infer_roles
 from ..schemas import TIME_COLUMN
-from ..tables import Tables, parts_before, parts_sql, threads
+from ..tables import Tables, threads
 from ...errors import DataRefused, UsageError
 
 # %% auto #0
-__all__ = ['MEMORY', 'UNIX', 'TEXTS', 'NUMBERS', 'TIMES', 'FORMATS', 'Source', 'arrow_of', 'unique_names', 'quoted', 'literal',
-           'InputTable', 'number_sql', 'time_sql', 'lines_sql', 'Inputs']
+__all__ = ['MEMORY', 'UNIX', 'TEXTS', 'NUMBERS', 'TIMES', 'FORMATS', 'Source', 'without_deprecations', 'arrow_of', 'unique_names',
+           'quoted', 'literal', 'InputTable', 'number_sql', 'time_sql', 'lines_sql', 'Inputs']
 
 # %% ../../../nbs/data/quality/inputs.ipynb #faeefcd9
 MEMORY = 2_500  # megabytes that queries may take
 UNIX = "TIMESTAMP '1970-01-01'"
 
+# %% ../../../nbs/data/quality/inputs.ipynb #a175dcda
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Ignore what pandas 3 says of calls within DuckDB and Arrow: both convert columns of instants in a way that pandas 4 will not have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.Pandas4Warning)
+        yield
 
+# %% ../../../nbs/data/quality/inputs.ipynb #d0c88ac8
 def arrow_of(frame: pd.DataFrame) -> pa.Table:
     """Return any frame as an Arrow table with unique names; values that are no plain numbers, flags or times become text."""
     arrays, names = [], unique_names([str(name) for name in frame.columns])
     for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
         try:
-            array = pa.Array.from_pandas(column)
+            with without_deprecations():
+                array = pa.Array.from_pandas(column)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             array = pa.Array.from_pandas(column.map(_as_text).astype("object"), type=pa.string())
         kind = array.type
@@ -203,7 +214,8 @@ class Inputs:
     def query(self, sql: str) -> pd.DataFrame:
         """Return the answer to a query. Raises DataRefused with the reason where the data cannot be read."""
         try:
-            frame: pd.DataFrame = self.session.execute(sql).df()
+            with without_deprecations():
+                frame: pd.DataFrame = self.session.execute(sql).df()
         except duckdb.Error as error:
             what = f"the data cannot be read ({str(error).splitlines()[0][:300]})"
             raise DataRefused(
@@ -218,11 +230,11 @@ class Inputs:
     def add(self, name: str, source: pd.DataFrame | Path | Tables, label: Any) -> None:
         """Take a table: a frame, a Parquet file, or one of canonical tables."""
         number = len(self.tables)
-        if isinstance(source, Tables) and source.manifest is not None and source._store is not None:
-            paths = [path for _, path in parts_before(source._store, source.manifest, label, source._end)]
-            if not paths:
+        if isinstance(source, Tables) and source.manifest is not None:
+            query = source.file_query(label)
+            if query is None:
                 return
-            self.session.execute(f"CREATE VIEW table_{number} AS {parts_sql(label, paths, source._end)}")
+            self.session.execute(f"CREATE VIEW table_{number} AS {query}")
         elif isinstance(source, Path):
             self.query(f"CREATE VIEW table_{number} AS SELECT * FROM read_parquet({literal(str(source))})")
         else:

@@ -40,6 +40,7 @@ class QualityFinding:
 
     `share` is the share of the rows that the fault concerns, 0..1. `size` is the fault in its own unit (a factor, days, a
     share of what is missing). `since` and `until` are the first and last day concerned. `amount` is the money in the rows.
+    `also` are further tables in which the same was found.
     Raises UsageError for an unknown fault or a score outside of 0..1.
     """
 
@@ -58,6 +59,7 @@ class QualityFinding:
     keys: tuple[str, ...] = ()
     amount: float | None = None
     currency: str | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.fault not in FAULTS:
@@ -72,7 +74,7 @@ class QualityFinding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding with plain values: days as ISO dates, money rounded to cents."""
-        values = asdict(self) | {"severity": self.severity, "keys": list(self.keys), "score": round(self.score, 4)}
+        values = asdict(self) | {"severity": self.severity, "keys": list(self.keys), "also": list(self.also), "score": round(self.score, 4)}
         values |= {name: day.isoformat() for name in ("since", "until") if (day := values[name]) is not None}
         return values | {
             "share": round(self.share, 6),
@@ -167,4 +169,4 @@ class QualityReport:
 def _finding(values: Mapping[str, Any]) -> Finding:
     days = {name: date.fromisoformat(text) for name in ("since", "until") if (text := values.get(name))}
     fields = {name: value for name, value in values.items() if name != "severity"}
-    return Finding(**fields | {"keys": tuple(values["keys"])} | days)
+    return Finding(**fields | {"keys": tuple(values["keys"]), "also": tuple(values.get("also", ()))} | days)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from .csv_quotes import row_starts
+from .row_labels import are_row_labels, unique_label
 from ..origin import LINE
 from .text_encoding import decode, read_bytes
 from ...errors import DataRefused, Failure
@@ -113,8 +114,9 @@ def parse_csv(content: bytes, source_name: str, encoding: str = "") -> CsvFile:
     end = starts[above + 1] if len(starts) > above + 1 else len(data)
     names, blank = header_names(data[starts[above] : end].decode(), separator, source_name, int(lines[above]))
     body = (data[end:], separator, source_name, starts[above + 1 :] - end, lines[above + 1 :])
-    frame, ends = _without_ends(body, names)
-    frame, blank_notes = _name_columns(frame, blank)
+    indexed = _with_index(body, names)
+    frame, ends = _without_ends(body, names) if indexed is None else indexed
+    frame, blank_notes = _name_columns(frame, [place + (indexed is not None) for place in blank])
     frame, again = _without_headers(frame)
     frame, empty = _drop_empty_rows(frame)
     return CsvFile(frame, separator, text.encoding, tuple(notes + ends + blank_notes + again + empty))
@@ -202,7 +204,29 @@ def _without_ends(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]
         raise _ragged_refusal(data, names, separator, where, starts, lines)
     return frame, [f"each row ends with {extra_cells} more {separator!r} than the header, left out"]
 
+# %% ../../../nbs/data/sources/csv_files.ipynb #4c479aec
+def _with_index(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]] | None:
+    """Return the cells of rows that begin with a label for which the header has no name, as exports with row names do; None for others.
 
+    Labels count the rows, or are in quotation marks and different. A decimal comma makes rows longer too: without quotation
+    marks, whole numbers side by side under a comma as separator are refused later.
+    """
+    data, separator, where, starts, lines = body
+    end = int(starts[HEAD_RECORDS]) if len(starts) > HEAD_RECORDS else len(data)
+    if len(starts) < 2 or {len(row) for row in _first_rows(data[:end].decode(), separator)} != {len(names) + 1}:
+        return None
+    label = unique_label("index", names)
+    try:
+        frame = _parse_cells(data, [label, *names], separator, where, starts, lines)
+    except DataRefused:
+        return None
+    quoted = all(data[int(start) : int(start) + 1].strip() in (b'"', b"") for start in starts)
+    if not are_row_labels(frame[label], quoted) or (not quoted and separator == "," and _maybe_commas(frame.iloc[:, 1:])):
+        return None
+    note = f"the header has no name for the first column (first cell: {_first(frame[label])!r}); it is read as {label!r}"
+    return frame, [note]
+
+# %% ../../../nbs/data/sources/csv_files.ipynb #b0f36b0a
 def _maybe_commas(frame: pd.DataFrame) -> bool:
     """Return whether two neighbouring columns may be the halves of numbers with a decimal comma."""
     whole = [bool(frame.iloc[:, i].str.fullmatch(r"\s*[+-]?\d+\s*", na=False).all()) for i in range(len(frame.columns))]
@@ -268,7 +292,7 @@ def _ragged_refusal(
         f"{count:,} row{'s have' if count > 1 else ' has'} not as many cells as the header",
         where=source_name,
         failures=failures,
-        next="quote the cells that hold the separator (a decimal comma, a name with a comma), or export with another one",
+        next="quote the cells that hold the separator (a decimal comma, a name with a comma), export with another one, or name each column in the header",
     )
 
 # %% ../../../nbs/data/sources/csv_files.ipynb #2cebf79b
