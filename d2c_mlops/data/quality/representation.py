@@ -59,7 +59,7 @@ def raking_weights(
     for _ in range(25):
         for name, column in training.items():
             shares = pd.Series(weights).groupby(column.to_numpy()).sum() / weights.sum()
-            factor = (targets[name].reindex(shares.index).fillna(0.0) / shares).clip(upper=most)
+            factor = (targets[name].reindex(shares.index).fillna(0.0) / shares).clip(upper=most).fillna(0.0)
             weights = weights * factor.reindex(column).to_numpy(float)
         weights = np.clip(weights / max(weights.mean(), 1e-12), 0, most)
     return weights
