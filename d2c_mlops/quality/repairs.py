@@ -68,14 +68,14 @@ def repair_dataset(store: Path, tables: Tables, text: str, as_of: date, *, now: 
     if origin is None or not repairs:
         what = "tables in memory cannot be repaired by name" if origin is None else "no repair is named"
         raise UsageError(what, where="repairs", next=f"use a dataset of the store, and one of: {', '.join(REPAIRS)}")
-    known = tables.before(as_of)
-    frames = {name: known[name] for name in known}
+    past = tables.before(as_of)
+    frames = {name: past[name] for name in past}
     notes = list(origin.notes)
     for repair in repairs:
         frames, note = REPAIRS[repair.name](frames, repair.value, as_of, tables.zone)
         notes.append(f"repair {repair}: {note}")
     frames = without_orphans(frames)
-    if any(frames[name].empty and not known[name].empty for name in ("orders", "order_lines") if name in frames):
+    if any(frames[name].empty and not past[name].empty for name in ("orders", "order_lines") if name in frames):
         raise DataRefused(f"no rows stay after {', '.join(map(str, repairs))}", where=origin.name, next="repair less")
     source = f"repair of {origin.name} {origin.digest}: {', '.join(map(str, repairs))}"
     frames = {name: frame.reset_index(drop=True) for name, frame in frames.items()}
