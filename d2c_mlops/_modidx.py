@@ -467,6 +467,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'd2c_mlops.data.origin.label_of': ('data/origin.html#label_of', 'd2c_mlops/data/origin.py')},
             'd2c_mlops.data.quality.assess': { 'd2c_mlops.data.quality.assess._also_text': ( 'data/quality/assess.html#_also_text',
                                                                                              'd2c_mlops/data/quality/assess.py'),
+                                               'd2c_mlops.data.quality.assess.absent_inputs': ( 'data/quality/assess.html#absent_inputs',
+                                                                                                'd2c_mlops/data/quality/assess.py'),
                                                'd2c_mlops.data.quality.assess.assess_quality': ( 'data/quality/assess.html#assess_quality',
                                                                                                  'd2c_mlops/data/quality/assess.py'),
                                                'd2c_mlops.data.quality.assess.is_same_cause': ( 'data/quality/assess.html#is_same_cause',

@@ -107,6 +107,8 @@ def quality(
                 click.echo(f"  for example {', '.join(finding.keys)}")
         for note in result.report.notes:
             click.echo(f"  {note}")
+        for note in result.report.absent:
+            click.secho(f"  not checked: {note}", dim=True)
         hidden = len(result.report.findings) - len(result.shown())
         click.echo(f"\n{hidden} more below the threshold or ignored (--json lists all)" if hidden else "")
         click.secho(

@@ -20,8 +20,8 @@ TITLES = {
     "schema_volume": ("Changed form", "Columns, types, codes or row counts changed."),
     "mislabelling": ("Mislabelled", "Rows count as sales and are none."),
 }
-WORDS = {"pass": "good", "warn": "look at it", "refuse": "refused"}
-SIGNS = {"pass": "✓", "warn": "!", "refuse": "✕"}
+WORDS = {"pass": "good", "warn": "look at it", "refuse": "refused", "unchecked": "not checked"}
+SIGNS = {"pass": "✓", "warn": "!", "refuse": "✕", "unchecked": "–"}
 WIDTH, HEIGHT = 560, 90  # of the history, in pixels
 
 
@@ -56,7 +56,7 @@ def page(
         faults=faults,
         findings=[_finding_values(finding, thresholds) for finding in shown],
         passed=[_finding_values(finding, thresholds) for finding in report.findings if finding not in shown],
-        notes=report.notes,
+        notes=[*report.notes, *report.absent],
         history=_history_values(history),
     )
 

@@ -126,9 +126,10 @@ def judge(report: QualityReport, thresholds: Thresholds) -> QualityVerdict:
 
 
 def lights(report: QualityReport, thresholds: Thresholds) -> dict[str, str]:
-    """Return the worst status of each fault: pass, warn or refuse."""
+    """Return the worst status of each fault: pass, warn or refuse; unchecked where nothing could be looked for."""
     statuses: dict[str, str] = {}
     for fault in FAULTS:
         statuses_of_fault = [thresholds.status(finding) for finding in report.of_fault(fault)]
-        statuses[fault] = max(statuses_of_fault, key=STATUSES.index, default="pass")
+        usual = "unchecked" if fault in report.unchecked else "pass"
+        statuses[fault] = max(statuses_of_fault, key=STATUSES.index, default=usual)
     return statuses

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from .daily_mix import daily_mix
+from .daily_mix import DIMENSIONS, daily_mix
 from .date_lags import date_lags
 from .duplicates import duplicates
 from .field_changes import field_changes
@@ -20,7 +20,7 @@ from .inputs import Inputs, Source
 from .missing_days import missing_days
 from .missing_fields import missing_fields
 from .not_sales import not_sales
-from .report import Finding, QualityReport
+from .report import FAULTS, Finding, QualityReport
 from .representation import representation
 from .returns import returns
 from .scale_changes import scale_changes
@@ -31,7 +31,7 @@ from ...errors import DataRefused
 
 # %% auto #0
 __all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'SHARED', 'UPSTREAM', 'past_profiles', 'without_consequences',
-           'one_for_all_tables', 'is_same_cause', 'assess_quality']
+           'one_for_all_tables', 'is_same_cause', 'absent_inputs', 'assess_quality']
 
 # %% ../../../nbs/data/quality/assess.ipynb #8bc544fb
 Detector = Callable[[Inputs], list[Finding]]
@@ -109,7 +109,33 @@ def is_same_cause(first: Finding, second: Finding) -> bool:
 def _also_text(tables: tuple[str, ...]) -> str:
     return f" (also in {', '.join(tables)})" if tables else ""
 
-# %% ../../../nbs/data/quality/assess.ipynb #7c780e32
+# %% ../../../nbs/data/quality/assess.ipynb #d33dd1de
+def absent_inputs(inputs: Inputs, references: Sequence[str], has_history: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Return the faults of which nothing can be checked, and what is absent, with what is not checked for want of it."""
+    tables = [table for table in inputs.tables if table.rows]
+    dated = [table for table in tables if table.has("at")]
+    mixed = any(table.has(role) for table in dated for role in DIMENSIONS)
+    orders = any(table.has("order_id") for table in dated)
+    named = any(table.has("product_id", "product_name", "category") for table in tables)
+    can_be_checked = {
+        "incompleteness": bool(tables),
+        "inconsistency": bool(tables),
+        "bias": "population" in references or mixed or bool(inputs.sales()) or any(t.has("customer_id") for t in tables),
+        "staleness": bool(dated) or named,
+        "schema_volume": has_history or mixed,
+        "mislabelling": bool(inputs.sales()) or orders,
+    }
+    absent = {
+        "no column with the time of a row was found: days, changes and ages are not checked": bool(tables) and not dated,
+        "no table with a product, units or money, and a time was found: sales are not checked": bool(tables) and not inputs.sales(),
+        "no earlier report: columns, types and row counts are not compared": bool(tables) and not has_history,
+        "no reference 'population': rows are not compared with what a model will score": "population" not in references,
+        "no reference of totals (payments, ledger, web analytics): the share that is not seen is not known": not set(references) - {"population", "refunds"},
+        "no reference 'refunds': lines that were refunded elsewhere are not known": bool(inputs.sales()) and "refunds" not in references,
+    }  # fmt: skip
+    return tuple(f for f in FAULTS if not can_be_checked[f]), [note for note, is_absent in absent.items() if is_absent]
+
+# %% ../../../nbs/data/quality/assess.ipynb #33733108
 def assess_quality(
     tables: Source,
     as_of: date,
@@ -140,6 +166,8 @@ def assess_quality(
         except DataRefused as error:
             notes.append(f"{label} could not be checked: {str(error).splitlines()[0]}")
     profiles = profiles_of(inputs)
+    unchecked, absent = absent_inputs(inputs, list(reference or {}), bool(past))
     inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
-    return QualityReport.of(as_of, rows, one_for_all_tables(without_consequences(findings)), profiles, notes)
+    findings = one_for_all_tables(without_consequences(findings))
+    return QualityReport.of(as_of, rows, findings, profiles, notes, unchecked, absent)

@@ -94,6 +94,8 @@ class QualityReport:
     findings: tuple[Finding, ...] = ()
     profiles: Mapping[str, Any] = field(default_factory=dict)  # by table, for the next assessment
     notes: tuple[str, ...] = ()  # what could not be checked, and why
+    unchecked: tuple[str, ...] = ()  # faults of which nothing could be checked
+    absent: tuple[str, ...] = ()  # columns, references and history that are absent, with what is not checked for want of them
 
     def __post_init__(self) -> None:
         ordered = sorted(
@@ -110,10 +112,13 @@ class QualityReport:
         findings: Sequence[Finding],
         profiles: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
+        unchecked: Sequence[str] = (),
+        absent: Sequence[str] = (),
     ) -> QualityReport:
         """Return a report of findings in any order."""
         ordered = sorted(findings, key=lambda finding: (-finding.score, finding.fault, finding.table, finding.check))
-        return cls(as_of, dict(rows), tuple(ordered), profiles or {}, tuple(dict.fromkeys(notes)))
+        notes = tuple(dict.fromkeys(notes))
+        return cls(as_of, dict(rows), tuple(ordered), profiles or {}, notes, tuple(unchecked), tuple(absent))
 
     def of_fault(self, fault: str) -> tuple[Finding, ...]:
         """Return the findings of one fault, the worst first."""
@@ -151,6 +156,8 @@ class QualityReport:
             "rows": dict(self.rows),
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
+            "unchecked": list(self.unchecked),
+            "absent": list(self.absent),
             "profiles": dict(self.profiles),
         }
 
@@ -163,7 +170,8 @@ class QualityReport:
         """Return the report that `to_dict` made these values of."""
         findings = [_finding(finding) for finding in values["findings"]]
         day = date.fromisoformat(values["as_of"])
-        return cls.of(day, values["rows"], findings, values.get("profiles"), values.get("notes", ()))
+        notes, unchecked, absent = (values.get(name, ()) for name in ("notes", "unchecked", "absent"))
+        return cls.of(day, values["rows"], findings, values.get("profiles"), notes, unchecked, absent)
 
 
 def _finding(values: Mapping[str, Any]) -> Finding:
