@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -16,16 +16,28 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['MOST_CODES', 'FEW', 'profiles_of', 'column_findings', 'code_findings', 'row_findings', 'schema_changes']
+__all__ = ['MOST_CODES', 'DAYS_OF_ARRIVAL', 'FEW', 'LEAST_LATE', 'WHOLE', 'LEAST_REPORTS', 'profiles_of', 'column_findings',
+           'code_findings', 'row_findings', 'arrival_shares', 'late_rows', 'schema_changes']
 
 # %% ../../../nbs/data/quality/schema_history.ipynb #a660b32e
 MOST_CODES = 40
+DAYS_OF_ARRIVAL = 35
 FEW = 3  # profiles of the past from which something is "always" so
 
 
 def profiles_of(inputs: Inputs) -> dict[str, Any]:
     """Return the profile of each table, with plain values for JSON."""
     return {table.name: _profile(inputs, table) for table in inputs.tables}
+
+
+def _recent_days(inputs: Inputs, table: InputTable) -> dict[str, int]:
+    """Return the rows of each of the last days, for the next assessment to see how many came later."""
+    if not table.has("at") or not table.rows:
+        return {}
+    limit = f"DATE '{inputs.as_of}'"
+    sql = f"SELECT day, count(*) AS n FROM {table.lines} WHERE day > {limit} - {DAYS_OF_ARRIVAL} AND day <= {limit} GROUP BY 1 ORDER BY 1"
+    counts = inputs.query(sql)
+    return {str(day)[:10]: int(n) for day, n in zip(counts["day"], counts["n"], strict=True)}
 
 
 def _profile(inputs: Inputs, table: InputTable) -> dict[str, Any]:
@@ -53,6 +65,7 @@ def _profile(inputs: Inputs, table: InputTable) -> dict[str, Any]:
     )
     return {
         "rows": table.rows,
+        "days": _recent_days(inputs, table),
         "last_day": None if last is None or str(last) == "NaT" else str(last)[:10],
         "columns": columns,
     }
@@ -215,6 +228,52 @@ def row_findings(
     ]
 
 # %% ../../../nbs/data/quality/schema_history.ipynb #1350a446
+LEAST_LATE, WHOLE, LEAST_REPORTS = 0.02, 0.99, 5
+
+# %% ../../../nbs/data/quality/schema_history.ipynb #b8cf082d
+def arrival_shares(now: Mapping[str, Any], past: Sequence[tuple[date, Mapping[str, Any]]]) -> dict[int, float]:
+    """Return the median share of a day's rows that was there so many days after it, by the reports of these days."""
+    shares: dict[int, list[float]] = {}
+    for as_of, profile in [pair for pair in past if pair[1].get("days")][-28:]:
+        for age in range(8):
+            day = (as_of - timedelta(days=age)).isoformat()
+            came, whole = profile["days"].get(day, 0), now.get("days", {}).get(day, 0)
+            if whole:
+                shares.setdefault(age, []).append(min(came / whole, 1.0))
+    return {age: float(np.median(values)) for age, values in shares.items() if len(values) >= LEAST_REPORTS}
+
+# %% ../../../nbs/data/quality/schema_history.ipynb #3434feaf
+def late_rows(name: str, now: Mapping[str, Any], past: Sequence[tuple[date, Mapping[str, Any]]]) -> list[Finding]:
+    """Return the finding of rows that come after the end of their day, with the days until nearly all are there."""
+    shares = arrival_shares(now, past)
+    late = 1 - shares.get(0, 1.0)
+    if late < LEAST_LATE:
+        return []
+    age = next((age for age, share in sorted(shares.items()) if share >= WHOLE), None)
+    until = (
+        f"{WHOLE:.0%} are there after {age} day{'s' if age != 1 else ''}"
+        if age is not None
+        else "not all are there after a week"
+    )
+    text = f"{late:.0%} of a day's rows come after its end (median of {min(len(past), 28)} reports); {until}"
+    advice = f"leave the last {age or 7} day{'s' if age != 1 else ''} out of training and comparisons, or fetch late days again"
+    usual = int(np.median(list(now["days"].values())))
+    return [
+        Finding(
+            "incompleteness",
+            name,
+            "late_rows",
+            score_of(late, 0.2, 0.45),
+            text,
+            advice,
+            "",
+            round(late * usual),
+            late,
+            late,
+        )
+    ]
+
+# %% ../../../nbs/data/quality/schema_history.ipynb #f9671b68
 def schema_changes(inputs: Inputs, history: Sequence[tuple[date, Mapping[str, Any]]]) -> list[Finding]:
     """Return findings of tables that differ from their profiles of earlier days: pairs of a day and profiles by table."""
     past = sorted((pair for pair in history if pair[0] < inputs.as_of), key=lambda pair: pair[0])[-365:]
@@ -229,6 +288,7 @@ def schema_changes(inputs: Inputs, history: Sequence[tuple[date, Mapping[str, An
             findings += column_findings(name, now, recent, inputs.as_of) + code_findings(
                 name, now, recent, inputs.as_of
             )
+        findings += late_rows(name, now, earlier)
         findings += row_findings(
             name, now, [(day, profiles[name]) for day, profiles in past if name in profiles], inputs.as_of
         )
