@@ -737,6 +737,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'd2c_mlops/data/quality/representation.py')},
             'd2c_mlops.data.quality.returns': { 'd2c_mlops.data.quality.returns._latest_before': ( 'data/quality/returns.html#_latest_before',
                                                                                                    'd2c_mlops/data/quality/returns.py'),
+                                                'd2c_mlops.data.quality.returns.daily_cancellations': ( 'data/quality/returns.html#daily_cancellations',
+                                                                                                        'd2c_mlops/data/quality/returns.py'),
                                                 'd2c_mlops.data.quality.returns.daily_returns': ( 'data/quality/returns.html#daily_returns',
                                                                                                   'd2c_mlops/data/quality/returns.py'),
                                                 'd2c_mlops.data.quality.returns.lost_returns': ( 'data/quality/returns.html#lost_returns',

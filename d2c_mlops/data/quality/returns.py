@@ -15,8 +15,9 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['LONGEST_LAG', 'PAST', 'MOST_REFUNDS', 'MOST_LINES', 'daily_returns', 'return_rate', 'lost_returns', 'match_returns',
-           'sales_and_returns', 'negative_rows', 'no_returns', 'refunded_lines', 'returns']
+__all__ = ['LONGEST_LAG', 'PAST', 'MOST_REFUNDS', 'MOST_LINES', 'daily_returns', 'return_rate', 'daily_cancellations',
+           'lost_returns', 'match_returns', 'sales_and_returns', 'negative_rows', 'no_returns', 'refunded_lines',
+           'returns']
 
 # %% ../../../nbs/data/quality/returns.ipynb #53aa5571
 LONGEST_LAG = 60  # days from an order to its return
@@ -65,10 +66,30 @@ def return_rate(returned: np.ndarray, base: np.ndarray) -> float:
     )
     return float(np.median(weeks))
 
+# %% ../../../nbs/data/quality/returns.ipynb #722d7076
+def daily_cancellations(inputs: Inputs, table: InputTable) -> pd.DataFrame:
+    """Return by day the orders (or lines) with negative units as `returned`, and those expected from the sales of four weeks as `expected`."""
+    limit = f"DATE '{inputs.as_of}'"
+    counter = "count(DISTINCT order_id)" if table.has("order_id") else "count(*)"
+    sql = (
+        f"SELECT day, count(*) FILTER (quantity > 0) AS sold, {counter} FILTER (quantity < 0) AS back FROM {table.lines} "
+        f"WHERE day > {limit} - {PAST} AND day <= {limit} GROUP BY 1"
+    )
+    counts = inputs.query(sql)
+    if counts.empty:
+        return pd.DataFrame(columns=["returned", "expected"])
+    days = pd.date_range(pd.to_datetime(counts["day"]).min(), pd.Timestamp(inputs.as_of))
+    frame = counts.set_index(pd.DatetimeIndex(counts["day"]))[["sold", "back"]].astype(float).reindex(days).fillna(0.0)
+    weekday = frame["back"].groupby(np.arange(len(frame)) % 7).transform("mean") / max(frame["back"].mean(), 1e-9)
+    base = frame["sold"].rolling(28, min_periods=7).mean().bfill() * weekday
+    rate = return_rate(frame["back"].to_numpy(), base.to_numpy())
+    return pd.DataFrame({"returned": frame["back"], "expected": base * rate}, days)
 
+# %% ../../../nbs/data/quality/returns.ipynb #37a9d63d
 def lost_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
     """Return the finding of returns that are missing since a day."""
-    frame = daily_returns(inputs, table)
+    marked = table.has("returned", "returned_at")
+    frame = daily_returns(inputs, table) if marked else daily_cancellations(inputs, table)
     if len(frame) < LONGEST_LAG + 40 or frame["returned"].sum() < 60:
         return []
     part = frame.iloc[LONGEST_LAG // 2 :]
@@ -79,9 +100,10 @@ def lost_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
     missing = 1 - change.ratio
     since = part.index[change.day].date()
     rows = round(float(part["expected"].iloc[change.day :].sum() * missing))
-    text = f"{missing:.0%} of the returns are missing since {since}, about {rows:,} lines so far: they count as sold, or customers return less"
+    what = "lines" if marked else "orders that take something back"
+    text = f"{missing:.0%} of the returns are missing since {since}, about {rows:,} {what} so far: they count as sold, or customers return less"
     advice = "compare with refunds paid; until it is clear, train on days before, or on a return rate of before"
-    return [Finding("mislabelling", table.name, "returns_marked_sold", score_of(missing, 0.15), text, advice, table.roles["returned"],
+    return [Finding("mislabelling", table.name, "returns_marked_sold", score_of(missing, 0.15), text, advice, table.roles["returned" if marked else "quantity"],
                     rows, missing, missing, since)]  # fmt: skip
 
 # %% ../../../nbs/data/quality/returns.ipynb #b7a88b8b
@@ -185,7 +207,7 @@ def no_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
     replaced = max(int(answer["soon"]) - int(answer["later"]) / 21, 0.0) / max(int(answer["n"]), 1)
     text = (
         f"nothing ever came back in {int(counts['n']):,} lines of customers: returns and cancellations are kept elsewhere, and these lines count as sold; "
-        f"at least {replaced:.1%} were replaced within a day"
+        f"at least {replaced:.1%} were replaced within a day: a lower bound, what was returned without a new order leaves no trace in these rows"
     )
     advice = "get the refunds, and pass them as reference 'refunds'; shops take back 1 % (groceries) to 30 % (fashion) of their lines"
     return [
@@ -249,4 +271,5 @@ def returns(inputs: Inputs, reference: Mapping[str, pd.DataFrame] | None = None)
             findings += negative_rows(inputs, table) + (
                 [] if isinstance(refunds, pd.DataFrame) else no_returns(inputs, table)
             )
+            findings += lost_returns(inputs, table) if table.has("quantity") else []
     return findings
