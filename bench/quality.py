@@ -50,7 +50,7 @@ from d2c_mlops.data.simulate.script import event
 PEERS = Path(__file__).resolve().parents[1] / ".bench/quality/bin/python"
 WAYS = ("pandera", "Pointblank", "3 sigma", "learned bounds")
 FULL = os.environ.get("FULL") == "1"
-PROCESSES = 2
+PROCESSES = int(os.environ.get("PROCESSES", "2"))
 REGIMES = ("fashion", "gift", "grocer")
 START = date(2024, 1, 1)
 FIRST = 60  # days of a shop before it is assessed

@@ -306,7 +306,7 @@ def learned_bounds(statistics: pd.DataFrame, faults: dict[str, str], days: list[
                 )
                 if finds:
                     today = abs(matrix[place, column] - base - mean) > width * spread
-                    rate = erfc(width / sqrt(2)) if kinds[column] in MEANS else 1 / width**2
+                    rate = max(erfc(width / sqrt(2)), 1e-12) if kinds[column] in MEANS else 1 / width**2
                     candidates.append((finds, rate, today, label))
         left, found, chosen = BUDGET, frozenset(), set()
         while True:

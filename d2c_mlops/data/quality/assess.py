@@ -83,7 +83,9 @@ UPSTREAM = ("orders", "order_lines")  # tables that a finding is told of rather 
 def one_for_all_tables(findings: Sequence[Finding]) -> list[Finding]:
     """Return findings with those merged that tell the same of several tables: the same check, column, value and day (or the next)."""
     result: list[Finding] = []
-    ordered = sorted(findings, key=lambda f: (UPSTREAM.index(f.table) if f.table in UPSTREAM else len(UPSTREAM), -f.score))
+    ordered = sorted(
+        findings, key=lambda f: (UPSTREAM.index(f.table) if f.table in UPSTREAM else len(UPSTREAM), -f.score)
+    )
     for finding in ordered:
         place = next((n for n, earlier in enumerate(result) if is_same_cause(earlier, finding)), None)
         if place is None:
@@ -98,7 +100,11 @@ def one_for_all_tables(findings: Sequence[Finding]) -> list[Finding]:
 
 def is_same_cause(first: Finding, second: Finding) -> bool:
     """Return whether two findings tell the same of two tables."""
-    if first.check not in SHARED or (first.fault, first.check, first.column) != (second.fault, second.check, second.column):
+    if first.check not in SHARED or (first.fault, first.check, first.column) != (
+        second.fault,
+        second.check,
+        second.column,
+    ):
         return False
     if second.table == first.table or second.table in first.also or (first.column and first.keys != second.keys):
         return False
@@ -116,12 +122,15 @@ def absent_inputs(inputs: Inputs, references: Sequence[str], has_history: bool) 
     dated = [table for table in tables if table.has("at")]
     mixed = any(table.has(role) for table in dated for role in DIMENSIONS)
     orders = any(table.has("order_id") for table in dated)
-    named = any(table.has("product_id", "product_name", "category") for table in tables)
+    catalogue = any(table.has("product_id", "product_name", "category") for table in tables)
     can_be_checked = {
         "incompleteness": bool(tables),
         "inconsistency": bool(tables),
-        "bias": "population" in references or mixed or bool(inputs.sales()) or any(t.has("customer_id") for t in tables),
-        "staleness": bool(dated) or named,
+        "bias": "population" in references
+        or mixed
+        or bool(inputs.sales())
+        or any(t.has("customer_id") for t in tables),
+        "staleness": bool(dated) or catalogue,
         "schema_volume": has_history or mixed,
         "mislabelling": bool(inputs.sales()) or orders,
     }

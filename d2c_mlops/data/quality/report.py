@@ -74,7 +74,12 @@ class QualityFinding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding with plain values: days as ISO dates, money rounded to cents."""
-        values = asdict(self) | {"severity": self.severity, "keys": list(self.keys), "also": list(self.also), "score": round(self.score, 4)}
+        values = asdict(self) | {
+            "severity": self.severity,
+            "keys": list(self.keys),
+            "also": list(self.also),
+            "score": round(self.score, 4),
+        }
         values |= {name: day.isoformat() for name in ("since", "until") if (day := values[name]) is not None}
         return values | {
             "share": round(self.share, 6),
@@ -95,7 +100,9 @@ class QualityReport:
     profiles: Mapping[str, Any] = field(default_factory=dict)  # by table, for the next assessment
     notes: tuple[str, ...] = ()  # what could not be checked, and why
     unchecked: tuple[str, ...] = ()  # faults of which nothing could be checked
-    absent: tuple[str, ...] = ()  # columns, references and history that are absent, with what is not checked for want of them
+    absent: tuple[
+        str, ...
+    ] = ()  # columns, references and history that are absent, with what is not checked for want of them
 
     def __post_init__(self) -> None:
         ordered = sorted(

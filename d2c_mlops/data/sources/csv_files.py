@@ -221,9 +221,13 @@ def _with_index(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]] 
     except DataRefused:
         return None
     quoted = all(data[int(start) : int(start) + 1].strip() in (b'"', b"") for start in starts)
-    if not are_row_labels(frame[label], quoted) or (not quoted and separator == "," and _maybe_commas(frame.iloc[:, 1:])):
+    if not are_row_labels(frame[label], quoted) or (
+        not quoted and separator == "," and _maybe_commas(frame.iloc[:, 1:])
+    ):
         return None
-    note = f"the header has no name for the first column (first cell: {_first(frame[label])!r}); it is read as {label!r}"
+    note = (
+        f"the header has no name for the first column (first cell: {_first(frame[label])!r}); it is read as {label!r}"
+    )
     return frame, [note]
 
 # %% ../../../nbs/data/sources/csv_files.ipynb #b0f36b0a
