@@ -15,6 +15,7 @@ from d2c_mlops.errors import DataRefused
     "d2c score demand --horizon forecasts.csv",
     "d2c score demand --horizon --sums forecasts.csv",
     "d2c score demand --horizon forecasts.csv --movers movers.csv",
+    "d2c score demand --horizon forecasts.csv --pages pages",
     "d2c score demand asked.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
@@ -42,6 +43,12 @@ from d2c_mlops.errors import DataRefused
     metavar="FILE",
     help="Also write a CSV file of the series whose forecast changed most since the version before, and why.",
 )
+@click.option(
+    "--pages",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Also write a page for each series of a forecast, with a searchable list: open FOLDER/index.html.",
+)
 @click.option("--version", "number", type=int, help="The version; default: the champion.")
 @click.option("--reasons", is_flag=True, help="Also write the reasons of each prediction.")
 @click.option("--encoding", default="", metavar="NAME", help="Encoding of a text file, such as cp1252.")
@@ -54,6 +61,7 @@ def score(
     horizon: bool,
     sums: bool,
     movers: Path | None,
+    pages: Path | None,
     number: int | None,
     reasons: bool,
     encoding: str,
@@ -76,6 +84,7 @@ def score(
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
+    from d2c_mlops.serving.batch.forecast_pages import write_pages
     from d2c_mlops.serving.batch.movers import write_movers
     from d2c_mlops.serving.batch.parquet_folder import is_parts_sink, score_parts
     from d2c_mlops.serving.batch.score import score as answer
@@ -95,6 +104,7 @@ def score(
     ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
     moved = write_movers(version, config, movers) if movers is not None else None
+    drawn = write_pages(version, config, pages) if pages is not None else 0
     with click.progressbar(
         length=1, label="records", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as bar:
@@ -121,7 +131,8 @@ def score(
             )
         )
     if as_json:
-        show(report.to_dict() | ({"movers": str(movers), "since": moved[0].version} if moved else {}))
+        files = {"movers": str(movers), "since": moved[0].version} if moved else {}
+        show(report.to_dict() | files | ({"pages": str(pages)} if pages is not None else {}))
     else:
         counts = report.written
         news = f"{counts.inserted} new, {counts.updated} changed, {counts.unchanged} unchanged"
@@ -130,6 +141,8 @@ def score(
             click.echo(f"  {note}")
         if moved is not None and movers is not None:
             click.echo(f"{here(movers)}: {len(moved[1])} series changed most since version {moved[0].version}")
+        if pages is not None:
+            click.echo(f"{here(pages / 'index.html')}: pages of {drawn:,} series")
         if report.challenger is not None:
             failed = f"; it failed on {report.failed}, which the champion predicted" if report.failed else ""
             click.echo(f"version {report.challenger} predicted {report.challenged} of them, as in the rollout{failed}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -16,6 +18,7 @@ from d2c_mlops.data.store import write
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, load_version, new_model, register
+from d2c_mlops.serving.batch.forecast_pages import script_json, write_pages
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.settings import Settings
 from support.training import train
@@ -121,3 +124,58 @@ def test_movers_are_written_into_a_csv_file_alone(
     monkeypatch.chdir(settings.root)
     run = CliRunner().invoke(main, ["score", "demand", "--version", "1", "--horizon", "out.csv", "--movers", "m.pdf"])
     assert run.exit_code == 2 and ".csv" in run.output and not Path("m.pdf").exists()
+
+
+def chunk(path: Path) -> list[dict[str, Any]]:
+    """Return the series in a file of pages."""
+    call = path.read_text(encoding="utf-8").strip()
+    series: list[dict[str, Any]] = json.loads(call[call.index(",") + 1 : -1])
+    return series
+
+
+def test_each_series_has_a_page_with_its_forecast_parts_and_reasons(
+    settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    command = ["score", "demand", "--version", "1", "--horizon", "out.csv", "--pages", "pages"]
+    for _ in range(2):  # the second run replaces what the first wrote
+        run = CliRunner().invoke(main, command)
+        assert run.exit_code == 0 and "pages of 4 series" in run.output, run.output
+    learned = load_version(demand, settings).learned
+    series = {values["name"]: values for values in chunk(Path("pages/data/00000.js"))}
+    assert tuple(series) == learned.panel.series and sorted(p.name for p in Path("pages").iterdir()) == [
+        "data",
+        "index.html",
+    ]
+    for code, values in enumerate(series.values()):
+        assert values["forecast"] == pytest.approx(learned.answers[:, code, 0], abs=0.006)
+        assert len(values["low"]) == len(values["high"]) == 7 and len(values["sold"]) == len(learned.panel.dates)
+        parts = [sum(part[step] for part in values["parts"].values()) for step in range(7)]
+        assert parts == pytest.approx(values["forecast"], abs=0.05) and values["reasons"]
+    page = Path("pages/index.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "") and "Search 4 series" in page
+
+
+def test_pages_replace_no_folder_with_other_files(
+    settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(settings.root)
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine", encoding="utf-8")
+    command = ["score", "demand", "--version", "1", "--horizon", "out.csv", "--pages"]
+    for folder, why in (("mine", "notes.txt"), ("absent/pages", "mkdir -p"), ("mine/notes.txt", "a file of this name")):
+        run = CliRunner().invoke(main, [*command, folder])
+        assert run.exit_code == 2 and why in run.output, run.output
+    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"] and not Path("out.csv").exists()
+
+
+def test_names_of_series_cannot_end_the_script_of_the_page() -> None:
+    text = script_json({"names": ["</script><b>", "a\u2028b"], "sums": np.array([1.5, np.nan])})
+    assert "<" not in text and "\u2028" not in text
+    assert json.loads(text) == {"names": ["</script><b>", "a\u2028b"], "sums": [1.5, None]}
+
+
+def test_a_model_that_is_no_forecast_has_no_pages(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no demand forecast"):
+        write_pages(train(settings), settings, tmp_path / "pages")
+    assert not (tmp_path / "pages").exists()
