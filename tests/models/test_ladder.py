@@ -24,8 +24,10 @@ from d2c_mlops.models.forecasting.ladder import (
     LadderForecast,
     combine_weights,
     corrections,
+    inner_origins,
     ladder_forecast,
     prior_of,
+    sale_size,
     simple_forecasts,
 )
 from d2c_mlops.models.forecasting.panel import Freq, Panel
@@ -286,6 +288,41 @@ def test_a_closed_step_is_said_to_be_closed() -> None:
 
 def coverage(answer: LadderForecast, actual: Array) -> float:
     return float(((actual >= answer.answers[..., 3]) & (actual <= answer.answers[..., 4])).mean())
+
+
+@pytest.mark.parametrize("unit", [0.001, 0.05, 1.0, 40.0])
+def test_sales_in_tonnes_or_parts_have_intervals_as_narrow_as_in_pieces(unit: float) -> None:
+    rng = np.random.default_rng(7)
+    sold = rng.normal(1.0, 0.2, (55, 120)).clip(0.0) * unit
+    answer = ladder_forecast(from_panel(panel(sold[:48]), 7))
+    assert 0.72 <= coverage(answer, sold[48:]) <= 0.88
+
+
+@pytest.mark.parametrize("steps", [29, 34])  # too few for a past origin
+def test_fractional_sales_have_no_spread_of_whole_pieces_before_an_origin_was_tried(steps: int) -> None:
+    rng = np.random.default_rng(8)
+    sold = rng.normal(0.5, 0.1, (steps + 7, 150)).clip(0.0)
+    answer = ladder_forecast(from_panel(panel(sold[:steps]), 7))
+    assert not len(answer.past) and 0.68 <= coverage(answer, sold[steps:]) <= 0.92
+
+
+def test_the_size_of_a_sale_is_one_piece_or_what_the_sales_vary_by() -> None:
+    rng = np.random.default_rng(9)
+    pieces = rng.poisson(5.0, (60, 200)).astype(float)
+    assert sale_size(from_panel(panel(pieces), 7)) == 1.0
+    assert sale_size(from_panel(panel(np.full((60, 3), 4.0)), 7)) == 1.0
+    assert 0.09 < sale_size(from_panel(panel(pieces * 0.1), 7)) < 0.11  # a piece weighs 0.1
+    assert sale_size(from_panel(panel(pieces * 0.1 + 900 * (pieces > 9)), 7)) <= 1.0
+    assert (
+        sale_size(from_panel(panel(np.full((60, 3), 0.5)), 7)) > 0 < sale_size(from_panel(panel(np.zeros((60, 1))), 7))
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "origins"), [(34, []), (41, [34]), (48, [41, 34]), (62, [55, 48, 41]), (63, [56]), (80, [73, 66, 59])]
+)
+def test_past_origins_leave_eight_weeks_else_four(steps: int, origins: list[int]) -> None:
+    assert inner_origins(from_panel(panel(np.ones((steps, 1))), 7)) == origins
 
 
 @pytest.mark.slow

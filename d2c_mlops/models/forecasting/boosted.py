@@ -181,16 +181,13 @@ def fit_boosted(inputs: ForecastInputs, origins: Sequence[int], simple: Simple, 
     weight = weight / weight.mean()
     objectives: list[dict[str, object]] = [{"objective": "l1"}, {"objective": "tweedie", "tweedie_variance_power": 1.3}]
     objectives += [{"objective": "quantile", "alpha": float(q)} for q in quantiles]
-    with ThreadPoolExecutor(2) as pool:  # training releases the interpreter's lock
-        models = list(pool.map(lambda objective: _train(x, target, weight, objective), objectives))
-    return Boosted(models[:2], models[2:])
-
-
-def _train(x: NDArray[np.float32], target: Array, weight: Array, objective: dict[str, object]) -> object:
     import lightgbm  # it takes a second to import
 
-    data = lightgbm.Dataset(x, target, weight=weight, params={"max_bin": SETTINGS["max_bin"], "verbose": -1})
-    return lightgbm.train(SETTINGS | objective, data, ROUNDS)
+    # the bins of the features are the same for all objectives
+    data = lightgbm.Dataset(x, target, weight=weight, params=SETTINGS).construct()
+    with ThreadPoolExecutor(2) as pool:  # training releases the interpreter's lock
+        models = list(pool.map(lambda objective: lightgbm.train(SETTINGS | objective, data, ROUNDS), objectives))
+    return Boosted(models[:2], models[2:])
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #7ffdb883
 def predict_boosted(boosted: Boosted, inputs: ForecastInputs, simple: Array) -> tuple[Array, Array]:

@@ -22,8 +22,9 @@ from .smoothing import Array
 # %% auto #0
 __all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'NARROWEST_SPARE',
            'SPARE_MARGIN', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'QUANTILES', 'simple_forecasts',
-           'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds', 'miss_quantiles', 'volume_class',
-           'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins', 'ladder_forecast']
+           'combine_weights', 'prior_of', 'LadderForecast', 'sale_size', 'spread_of', 'raw_bounds', 'miss_quantiles',
+           'volume_class', 'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins',
+           'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -71,23 +72,40 @@ class LadderForecast:
     past: Array  # forecasts from past origins, latest first [origin, horizon, series]
     past_units: Array  # what came then [origin, horizon, series]
 
+# %% ../../../nbs/models/forecasting/ladder.ipynb #5a1e0002
+def sale_size(inputs: ForecastInputs) -> float:
+    """Return the units of a single sale: 1 where all are whole, else at most 1, the median variance over the level of the last 26 weeks.
+
+    Sales of that size that come by chance have a variance of `sale_size` times the level (compound Poisson).
+    """
+    recent = inputs.units[-inputs.span(26) :]
+    if (np.nan_to_num(recent) % 1 == 0).all():
+        return 1.0
+    level = level_of(inputs, 26)
+    ratio = mean_of((recent - mean_of(recent)) ** 2)[level > 0] / level[level > 0]
+    return float(np.clip(np.median(ratio), 1e-6, 1.0)) if len(ratio) else 1.0
+
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
 def spread_of(inputs: ForecastInputs, forecast: Array) -> Array:
     """Return tenth and ninetieth percentile [horizon, series, 2] as the spread of the last 26 weeks suggests."""
     recent = inputs.units[-inputs.span(26) :]
     level = np.maximum(level_of(inputs, 26), 1e-9)
     deviation = np.sqrt(mean_of((recent - mean_of(recent)) ** 2))
-    deviation = np.maximum(deviation, np.sqrt(level)) * np.sqrt(np.maximum(forecast, 0.0) / level)
+    least = np.sqrt(sale_size(inputs) * level)
+    deviation = np.maximum(deviation, least) * np.sqrt(np.maximum(forecast, 0.0) / level)
     return np.stack([np.maximum(forecast - 1.28 * deviation, 0.0), forecast + 1.28 * deviation], axis=-1)
 
 
 REACH = {0.5: 0.526, 0.8: 1.0, 0.95: 1.529}  # normal distribution: width of an interval over that of the 80 % interval
 
 
-def raw_bounds(forecast: Array, quantiles: Array) -> tuple[Array, Array]:
-    """Return lower and upper bounds in turn [horizon, series, 6], not calibrated yet, and the unit that misses are measured in."""
+def raw_bounds(forecast: Array, quantiles: Array, size: float = 1.0) -> tuple[Array, Array]:
+    """Return lower and upper bounds in turn [horizon, series, 6], not calibrated yet, and the unit that misses are measured in.
+
+    `size` are the units of a single sale.
+    """
     low, high = np.minimum(quantiles[..., 0], forecast), np.maximum(quantiles[..., -1], forecast)
-    unit = np.maximum((high - low) / 2, 0.25 * np.sqrt(np.maximum(forecast, 0.0)) + 1e-9)
+    unit = np.maximum((high - low) / 2, 0.25 * np.sqrt(size * np.maximum(forecast, 0.0)) + 1e-9)
     bounds = [
         b
         for level in LEVELS
@@ -191,9 +209,10 @@ QUANTILES = np.array([0.1, 0.9])
 
 
 def inner_origins(inputs: ForecastInputs) -> list[int]:
-    """Return the last origins, one horizon apart, that leave at least eight weeks of history; latest first."""
+    """Return the last origins, one horizon apart, that leave at least eight weeks of history, else four; latest first."""
     candidates = [inputs.origin - (number + 1) * inputs.horizon for number in range(INNER)]
-    return [origin for origin in candidates if origin >= inputs.span(8)]
+    long_enough = [origin for origin in candidates if origin >= inputs.span(8)]
+    return long_enough or [origin for origin in candidates if origin >= inputs.span(4)]
 
 
 def _all_rungs(inputs: ForecastInputs, boosted: Boosted | None) -> tuple[Array, Array | None, Effects]:
@@ -258,4 +277,5 @@ def _bounds(
 ) -> tuple[Array, Array, Array]:
     """Return the weighted forecast, its raw bounds and the unit of misses."""
     forecast = np.tensordot(weights, rungs, 1)
-    return forecast, *raw_bounds(forecast, spread_of(inputs, forecast) if quantiles is None else quantiles)
+    spread = spread_of(inputs, forecast) if quantiles is None else quantiles
+    return forecast, *raw_bounds(forecast, spread, sale_size(inputs))
