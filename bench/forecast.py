@@ -1,16 +1,20 @@
 """The demand forecast beside planners' methods and other libraries, out of time on real shops, and its cost on simulated ones.
 
-    python bench/forecast.py [--markdown] [--peers PYTHON] [--only TEXT]
+    python bench/forecast.py [--markdown] [--peers PYTHON] [--only TEXT] [--results FOLDER] [--last]
 
-Data: the embedded sample (The Complete Journey, a grocer) and, where they are found, shops in ../shared/data or $D2C_SHARED_DATA:
-online_retail.parquet (a gift web shop), and three whose future is partly known: bakery.parquet (daily; promotions, holidays, school holidays),
-gadget_raw.csv (weekly; main-page feature, price), avocado.csv (weekly, three years). Four cutoffs, horizon 28 days or 8 weeks. The last two horizons of
-the three are left out: they were never looked at while the methods were chosen.
+Data: the embedded sample (The Complete Journey, a grocer), also with its displays and mailers, and, where they are found, shops in ../shared/data or
+$D2C_SHARED_DATA: online_retail.parquet (a gift web shop), and five whose future is partly known: bakery.parquet (daily; promotions, holidays, school holidays),
+gadget_raw.csv (weekly; main-page feature, price), avocado.csv (weekly, three years), stallion.parquet (monthly; price, discount, holidays, events),
+freshretail_daily_1120.parquet (daily; stock-outs, discounts, 90 days). Four cutoffs, horizon 28 days (freshretail: 7), 8 weeks or 6 months. The last two
+horizons of the five are left out: they were never looked at while the methods were chosen. --last measures these two and nothing else of the five.
 
 Other libraries run in the environment of --peers (`make bench-forecast` makes it). The panels are given to them as Parquet in a temporary folder, with the
-same plan. They are compared on a sample of each panel, evenly from slow to fast sellers, the same each time; libraries that learn from all series get at
-most 200 series. FULL=1: larger samples, all series, and simulated shops of 5,000 and 20,000 products beside 100 and 1,000
-(bench/forecast_scale.py). Times are CPU time of one process. STRICT=1 makes a missed aim an exit code of 1.
+same plan, and without stock with the same estimate of what would have sold. They are compared on a sample of each panel, evenly from slow to fast sellers,
+the same each time; libraries that learn from all series get at most 200 series. FULL=1: larger samples, all series, and simulated shops of 5,000 and 20,000
+products beside 100 and 1,000 (bench/forecast_scale.py). Each panel is measured in a process of its own; --results keeps what was measured of a panel in a folder,
+and does not measure again what is there, so that a run may be made in pieces; forecasts of other libraries are kept there for the same panel, so that a
+panel whose file was deleted is measured anew without them. Times are CPU time of one process. STRICT=1 makes a missed aim an exit
+code of 1.
 """
 
 from __future__ import annotations
@@ -18,70 +22,52 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from aims import Aim, close, table
+from aims import close, table
+from forecast_aims import BASELINES, OURS, SMOOTHING, Result, all_aims
 from forecast_metrics import (
-    METRICS,
     Array,
-    best,
     coverage_by_class,
+    coverage_of,
     errors_of,
-    mean_ratios,
     quantiles_of,
+    season_cells,
     with_upper_quartile,
 )
-from forecast_panels import CASES, UNTOUCHED, Case, shops
+from forecast_panels import CASES, UNTOUCHED, Case, shop_of
 from forecast_scale import scale, usual_sizes
+from forecast_stock import stock_aims
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.forecasting.backtest import Backtest, align, backtest, backtests, cutoff_steps, summary, wape
 from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs
-from d2c_mlops.models.forecasting.forecasting import METHODS, DemandForecaster, inputs_for
+from d2c_mlops.models.forecasting.forecasting import METHODS, DemandForecaster, inputs_for, plan_for
 from d2c_mlops.models.forecasting.forecasts import learn
-from d2c_mlops.models.forecasting.ladder import ladder_forecast, volume_class
+from d2c_mlops.models.forecasting.hierarchy.levels import no_levels
+from d2c_mlops.models.forecasting.hierarchy.panel_forecast import forecast_panel
+from d2c_mlops.models.forecasting.ladder import volume_class
 from d2c_mlops.models.forecasting.panel import Panel
+from d2c_mlops.models.forecasting.plans.leaking_flags import leaking_flags
+from d2c_mlops.models.forecasting.plans.stock_outs import StockOuts, stock_outs, without_stock_outs
 from d2c_mlops.models.forecasting.seasonal import smoothed_level
 
 FULL = os.environ.get("FULL") == "1"
 SUBSET = 200 if FULL else 40  # series that libraries of single series are tried on, evenly from slow to fast sellers
 MOST_SERIES = 100_000 if FULL else 200  # that libraries learn from which learn from all series
-MOST_MS = 1.0  # of the smoothing rung
-OURS, SMOOTHING = "d2c", "d2c smoothing"
-NAIVES = ("naive of week", "naive of year")
-LIBRARIES = ("AutoETS", "AutoTheta", "CrostonSBA", "mlforecast", "LightGBM")
-CHEAPER = {"D": 100, "W": 30}  # times less CPU than AutoETS that the smoothing rung takes
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured on one case."""
-
-    case: Case
-    series: int
-    ours: dict[str, float]
-    classes: list[float]  # share inside of 80 % of slow, middle and fast sellers
-    baselines: dict[str, float]  # WAPE by name
-    ms: float  # of a fit, a series
-    backtest_seconds: float
-    scoring_seconds: float
-    smoothing_ms: float
-    subset: dict[str, float]  # WAPE of ours and of statsmodels on the subset, and the latter's ms a series
-    chosen: tuple[str, ...]  # names of the subset
-    by_method: dict[str, dict[str, float]]  # errors on the subset
-    actual: Array  # of the subset [cutoff, horizon, series]
-    scale: Array  # [cutoff, series]
-    quantiles: Array  # of ours [4, cutoff, horizon, series]
+HISTORY = {"M": 3650}  # days, of monthly panels
 
 
 def ets(panel: Panel, horizon: int) -> Array:
@@ -99,8 +85,10 @@ def ets(panel: Panel, horizon: int) -> Array:
     return out
 
 
-def replayed(model: DemandForecaster, tables: Tables, as_of: date, panel: Panel) -> dict[str, Backtest]:
-    """Return the backtests of the ladder, of its smoothing rung and of the baselines, from the same days."""
+def replayed(
+    model: DemandForecaster, tables: Tables, panel: Panel, out: StockOuts | None, telling: set[str]
+) -> dict[str, Backtest]:
+    """Return the backtests of the ladder, of its smoothing rung and of the baselines, from the same days, scored on steps with stock."""
     past: dict[date, Panel] = {}
 
     def known(day: date) -> Panel:
@@ -109,15 +97,20 @@ def replayed(model: DemandForecaster, tables: Tables, as_of: date, panel: Panel)
         return past[day]
 
     def inputs(panel: Panel, horizon: int) -> ForecastInputs:
-        at = inputs_for(model, tables, panel)
+        at = inputs_for(model, tables, panel, telling)
         return at.as_of_origin(at.origin, horizon)
 
+    def of_selling(panel: Panel, horizon: int) -> Array:
+        count = len(panel.series)
+        return forecast_panel(panel, inputs(panel, horizon), no_levels(count)).of_all(count)
+
     methods = {
-        "forecast": lambda panel, horizon: ladder_forecast(inputs(panel, horizon)).answers,
+        "forecast": of_selling,
         "smoothing": lambda panel, horizon: smoothed_level(inputs(panel, horizon)),
         **METHODS,
     }
-    return backtests(panel, methods, model.horizon, model.cutoffs, model.min_history, known)
+    scored = without_stock_outs(panel, out)
+    return backtests(scored, methods, model.horizon, model.cutoffs, model.min_history, known)
 
 
 def evenly(panel: Panel, result: Backtest) -> np.ndarray:
@@ -146,12 +139,20 @@ def statsmodels_loop(panel: Panel, names: tuple[str, ...], model: DemandForecast
     return {"statsmodels": float(wape(result)), "ms": spent}
 
 
-def measure(case: Case, tables: Tables, as_of: date, folder: Path | None) -> Result:
-    """Run one case; write its panel for the other libraries into a folder."""
-    model = DemandForecaster(freq=case.freq, by=case.by, top=case.top)
+def measure(case: Case, tables: Tables, as_of: date, peers: str, cutoffs: int, folder: Path) -> Result:
+    """Run one case, and the other libraries of the Python `peers` on its panel; their forecasts are kept in `folder`."""
+    model = DemandForecaster(
+        freq=case.freq,
+        by=case.by,
+        top=case.top,
+        horizon=case.horizon,
+        cutoffs=cutoffs,
+        history=HISTORY.get(case.freq, 1200),
+    )
     panel = model.panel(tables, as_of)
+    telling = {failure.where for failure in leaking_flags(plan_for(model, tables, panel), panel)}
     marks = [time.process_time()]
-    inputs = inputs_for(model, tables, panel)
+    inputs = inputs_for(model, tables, panel, telling)
     model.learned = learn(panel, model.horizon, model.min_history, inputs)
     marks.append(time.process_time())
     smoothed_level(inputs)
@@ -159,9 +160,12 @@ def measure(case: Case, tables: Tables, as_of: date, folder: Path | None) -> Res
     model.zone = tables.zone
     model.predict(model.records(tables, as_of))
     marks.append(time.process_time())
-    results = replayed(model, tables, as_of, panel)
+    out = stock_outs(tables, panel, model.by)
+    results = replayed(model, tables, panel, out, telling)
     marks.append(time.process_time())
     fit, smoothing, scoring, backtested = np.diff(marks)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    steps = cutoff_steps(panel, model.horizon, model.cutoffs, model.min_history)
     chosen = evenly(panel, results["forecast"])
     few = {name: of_series(result, chosen) for name, result in results.items()}
     names = tuple(panel.series[i] for i in chosen)
@@ -169,28 +173,50 @@ def measure(case: Case, tables: Tables, as_of: date, folder: Path | None) -> Res
         label: errors_of(few[name].actual, quantiles_of(few[name]), few[name].scale)
         for label, name in ((OURS, "forecast"), (SMOOTHING, "smoothing"))
     }
-    if folder is not None:
-        write_panel(
-            folder, case, panel, inputs, names, cutoff_steps(panel, model.horizon, model.cutoffs, model.min_history)
-        )
+    if peers:
+        units = panel.units if out is None else np.where(out.censored, inputs.units, panel.units)
+        with tempfile.TemporaryDirectory() as place:
+            write_panel(Path(place), case, panel, units, inputs, names, steps)
+            answers = answers_of_peers(case, Path(place), peers, folder / "peers")
+        errors |= of_libraries(case, names, few["forecast"], answers)
     level = np.nan_to_num(np.nanmean(np.where(np.isnan(panel.units), np.nan, panel.units), axis=0))
+    seasons = season_cells(inputs, steps, model.horizon)
     return Result(
-        case=case,
+        name=case.name,
+        freq=case.freq,
         series=len(panel.series),
+        sample=len(names),
+        left_out=sorted(telling),
         ours=summary(results["forecast"]) | errors_of_all(results["forecast"]),
         classes=coverage_by_class(results["forecast"], volume_class(level)),
+        seasons={name: coverage_of(results["forecast"], cells) for name, cells in seasons.items()},
+        scored=int((~np.isnan(results["forecast"].actual)).sum()),
         baselines={name: float(wape(results[name])) for name in METHODS},
         ms=fit * 1000 / len(panel.series),
         backtest_seconds=backtested,
         scoring_seconds=scoring,
         smoothing_ms=smoothing * 1000 / len(panel.series),
+        gb=peak,
         subset={"ours": errors[OURS]["WAPE"], **statsmodels_loop(panel, names, model)},
-        chosen=names,
         by_method=errors,
-        actual=few["forecast"].actual,
-        scale=few["forecast"].scale,
-        quantiles=quantiles_of(few["forecast"]),
     )
+
+
+def answers_of_peers(case: Case, panel: Path, peers: str, kept: Path) -> Path:
+    """Return the folder with the forecasts of other libraries for a panel in a folder; they are made once for the same panel."""
+    files = [panel / f"{case.slug}.{kind}" for kind in ("parquet", "json")]
+    digest = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    answers = kept / f"{case.slug}-{digest}"
+    if not answers.exists():
+        script = Path(__file__).with_name("forecast_peers.py")
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+        subprocess.run([peers, "-W", "ignore", str(script), str(panel)], check=True, env=environ)
+        draft = kept / f"{answers.name}.draft"
+        draft.mkdir(parents=True, exist_ok=True)
+        for kind in ("forecasts.parquet", "costs"):
+            shutil.copy(panel / f"{case.slug}.{kind}", draft)
+        draft.rename(answers)
+    return answers
 
 
 def errors_of_all(result: Backtest) -> dict[str, float]:
@@ -200,7 +226,13 @@ def errors_of_all(result: Backtest) -> dict[str, float]:
 
 
 def write_panel(
-    folder: Path, case: Case, panel: Panel, inputs: ForecastInputs, names: tuple[str, ...], cutoffs: list[int]
+    folder: Path,
+    case: Case,
+    panel: Panel,
+    units: Array,  # [time, series]; of steps without stock what would have sold
+    inputs: ForecastInputs,
+    names: tuple[str, ...],
+    cutoffs: list[int],
 ) -> None:
     """Write a panel with its plan for the other libraries: the sample, and the fastest sellers up to MOST_SERIES."""
     by_sales = np.argsort(-np.nansum(panel.sold, axis=0), kind="stable")
@@ -210,7 +242,7 @@ def write_panel(
     )
     steps, count = len(panel.dates), len(chosen)
     columns = {"series": np.tile(np.array(panel.series)[chosen], steps), "step": np.repeat(np.arange(steps), count)}
-    columns |= {"date": np.repeat(panel.dates, count), "units": panel.units[:, chosen].ravel()}
+    columns |= {"date": np.repeat(panel.dates, count), "units": units[:, chosen].ravel()}
     plans = [*inputs.flags.values(), *inputs.prices.values()]
     plans += [inputs.open_share] if (inputs.open_share != 1).any() else []
     plan = {f"plan{i}": np.asarray(values)[:steps, chosen].ravel() for i, values in enumerate(plans)}
@@ -218,45 +250,46 @@ def write_panel(
     pd.DataFrame(columns | plan | groups).to_parquet(folder / f"{case.slug}.parquet", index=False)
     about = {
         "sample": names, "cutoffs": cutoffs, "horizon": inputs.horizon, "period": inputs.period, "year": inputs.year, "plan": list(plan), "groups": list(groups),
-        "pandas_freq": "D" if case.freq == "D" else f"W-{pd.Timestamp(panel.dates[-1]).day_name()[:3].upper()}",
+        "pandas_freq": {"D": "D", "M": "ME"}.get(case.freq) or f"W-{pd.Timestamp(panel.dates[-1]).day_name()[:3].upper()}",
     }  # fmt: skip
     (folder / f"{case.slug}.json").write_text(json.dumps(about))
 
 
-def of_libraries(result: Result, folder: Path) -> dict[str, dict[str, float]]:
+def of_libraries(case: Case, names: tuple[str, ...], ours: Backtest, folder: Path) -> dict[str, dict[str, float]]:
     """Return by method the errors on the subset, the CPU milliseconds a series and cutoff, and the peak memory in GB."""
-    forecasts = pd.read_parquet(folder / f"{result.case.slug}.forecasts.parquet")
-    costs = json.loads((folder / f"{result.case.slug}.costs").read_text())
-    number = {name: i for i, name in enumerate(result.chosen)}
+    forecasts = pd.read_parquet(folder / f"{case.slug}.forecasts.parquet")
+    costs = json.loads((folder / f"{case.slug}.costs").read_text())
+    number = {name: i for i, name in enumerate(names)}
     by_method: dict[str, Array] = {}
     for method, rows in forecasts.groupby("method"):
-        cells = np.full((3, *result.actual.shape), np.nan)
+        cells = np.full((3, *ours.actual.shape), np.nan)
         place = rows["cutoff"].to_numpy(), rows["step"].to_numpy(), rows["series"].map(number).to_numpy()
         for i, quantile in enumerate(("q10", "q50", "q90")):
             cells[(i, *place)] = rows[quantile].to_numpy()
         by_method[str(method)] = cells
-    week, found = by_method["naive of week"], {}
+    week, quantiles = by_method["naive of week"], quantiles_of(ours)
+    errors: dict[str, dict[str, float]] = {}
     for method, cells in by_method.items():
         if method == "Prophet":  # on its own few series, beside ours there
             mine = ~np.isnan(cells).any(axis=(0, 1, 2))
             if mine.any():
-                actual, scale_ = result.actual[..., mine], result.scale[:, mine]
-                found[method] = errors_of(actual, with_upper_quartile(cells[..., mine]), scale_)
-                found[f"d2c on Prophet's {mine.sum()}"] = errors_of(actual, result.quantiles[..., mine], scale_)
+                actual, changes = ours.actual[..., mine], ours.scale[:, mine]
+                errors[method] = errors_of(actual, with_upper_quartile(cells[..., mine]), changes)
+                errors[f"d2c on Prophet's {mine.sum()}"] = errors_of(actual, quantiles[..., mine], changes)
         else:
             filled = np.where(np.isnan(cells), week, cells)
-            found[method] = errors_of(result.actual, with_upper_quartile(filled), result.scale)
-        if method in found:
+            errors[method] = errors_of(ours.actual, with_upper_quartile(filled), ours.scale)
+        if method in errors:
             cost = costs[method]
-            found[method] |= {"ms": 1000 * cost["cpu"] / (cost["series"] * len(result.actual)), "GB": cost["gb"]}
-    return found
+            errors[method] |= {"ms": 1000 * cost["cpu"] / (cost["series"] * len(ours.actual)), "GB": cost["gb"]}
+    return errors
 
 
 def row(result: Result) -> dict[str, str]:
     """Return a result as a row of text."""
     ours, few = result.ours, result.subset
     return {
-        "data": result.case.name,
+        "data": result.name,
         "series": f"{result.series:,}",
         "WAPE": f"{ours['wape']:.3f}",
         "WQL": f"{ours['WQL']:.3f}",
@@ -266,19 +299,21 @@ def row(result: Result) -> dict[str, str]:
         "cost 3:1": f"{ours['cost 3:1']:.3f}",
         "cost 9:1": f"{ours['cost 9:1']:.3f}",
         "in 80 %": f"{ours['coverage_80']:.3f}",
-        "slow, middle, fast": " ".join(f"{share:.2f}" for share in result.classes),
+        **{name: f"{share:.3f}" for name, share in zip(VOLUMES, result.classes, strict=False)},
+        **{name: "" if share is None else f"{share:.3f}" for name, share in result.seasons.items()},
         "in 95 %": f"{ours['coverage_95']:.3f}",
         "fit ms a series": f"{result.ms:.1f}",
         "backtest s": f"{result.backtest_seconds:.0f}",
         "scoring s": f"{result.scoring_seconds:.2f}",
         "smoothing ms": f"{result.smoothing_ms:.2f}",
+        "peak GB": f"{result.gb:.2f}",
         f"WAPE of {SUBSET}": f"{few['ours']:.3f}",
         "statsmodels": f"{few['statsmodels']:.3f}",
         "its ms a series": f"{few['ms']:.0f}",
     }
 
 
-BASELINES = {"weekday mean 8w": "weekday_mean_8w", "seasonal naive": "seasonal_naive", "last year": "last_year"}
+VOLUMES = ("slow", "middle", "fast")
 
 
 def library_rows(results: list[Result]) -> list[dict[str, str]]:
@@ -293,83 +328,28 @@ def library_rows(results: list[Result]) -> list[dict[str, str]]:
                 "CPU ms a series and cutoff": f"{errors['ms']:.1f}" if "ms" in errors else "",
                 "peak GB": f"{errors['GB']:.2f}" if "GB" in errors else "",
             }
-            rows.append(
-                {"data": result.case.name, "sample": f"{len(result.chosen)}", "method": method, **numbers, **cost}
-            )
+            rows.append({"data": result.name, "sample": f"{result.sample}", "method": method, **numbers, **cost})
     return rows
 
 
-def library_aims(results: list[Result]) -> list[Aim]:
-    """Return the aims beside other libraries."""
-    found = []
-    whole = {r.case.name: {m: e for m, e in r.by_method.items() if "Prophet" not in m} for r in results}
-    ratios = mean_ratios(whole, NAIVES)
-    for metric in METRICS:
-        order = sorted((values[metric], method) for method, values in ratios.items() if method != SMOOTHING)
-        text = ", ".join(f"{method} {value:.3f}" for value, method in order[:4])
-        found.append(
-            Aim(f"lowest mean ratio to the better naive over all real panels in {metric}", text, order[0][1] == OURS)
-        )
-    for r in results:
-        ours = r.by_method[OURS]
-        beside = {
-            m: min((errors[m], name) for name, errors in r.by_method.items() if name in LIBRARIES) for m in METRICS
-        }
-        shares = {m: ours[m] / beside[m][0] for m in METRICS}
-        text = ", ".join(f"{m} {shares[m]:.3f} times {beside[m][1]}" for m in METRICS)
-        found.append(Aim(f"at most 1.02 times the best library on {r.case.name}", text, max(shares.values()) <= 1.02))
-        naive = {m: ours[m] / best(r.by_method, NAIVES, m) for m in METRICS}
-        text = ", ".join(f"{m} {naive[m]:.3f} times" for m in METRICS)
-        found.append(Aim(f"never worse than the better naive on {r.case.name}", text, max(naive.values()) <= 1.0))
-    for r in results:
-        if "AutoETS" not in r.by_method:
-            continue
-        theirs, times = r.by_method["AutoETS"], r.by_method["AutoETS"]["ms"] / r.smoothing_ms
-        share = r.by_method[SMOOTHING]["WAPE"] / theirs["WAPE"]
-        what = f"the smoothing rung takes {CHEAPER[r.case.freq]} times less CPU than AutoETS at WAPE within 1 % on {r.case.name}"
-        found.append(
-            Aim(
-                what,
-                f"{times:,.0f} times less at {share:.3f} times its WAPE",
-                times >= CHEAPER[r.case.freq] and share <= 1.01,
-            )
-        )
-        what = f"the full ladder takes less CPU than AutoETS on {r.case.name}"
-        found.append(Aim(what, f"{r.ms:.1f} ms vs {theirs['ms']:.1f} ms a series", r.ms < theirs["ms"]))
-    return found
+def measured(case: Case, options: argparse.Namespace, folder: Path) -> Result | None:
+    """Return what was measured of a case, now in a process of its own or before; None where its data is not there."""
+    path = folder / f"{case.slug}{'-last' * options.last}.json"
+    if not path.exists():
+        command = [sys.executable, "-W", "ignore", __file__, "--case", case.slug, "--results", str(folder)]
+        command += ["--peers", options.peers] * bool(options.peers) + ["--last"] * options.last
+        subprocess.run(command, check=True)
+    return Result(**json.loads(path.read_text())) if path.exists() else None
 
 
-def aims(results: list[Result]) -> list[Aim]:
-    """Return what was aimed at beside what was measured."""
-    found = []
-    for r in results:
-        ours, others = r.ours["wape"], [r.baselines[name] for name in BASELINES.values()]
-        measured = f"{ours:.3f} vs {', '.join(f'{other:.3f}' for other in others)}"
-        found.append(Aim(f"WAPE below every baseline on {r.case.name}", measured, ours < min(others)))
-    first = results[0]
-    for level in (80, 95):
-        share = first.ours[f"coverage_{level}"]
-        met = abs(share - level / 100) <= 0.03
-        found.append(Aim(f"{level} % intervals hold within 3 points on {first.case.name}", f"{share:.3f}", met))
-    for r in results:
-        shares = [r.ours["coverage_80"], *r.classes]
-        met = all(0.74 <= share <= 0.86 for share in shares)
-        text = f"{shares[0]:.3f}; {', '.join(f'{share:.2f}' for share in shares[1:])}"
-        found.append(
-            Aim(f"80 % intervals hold 74 to 86 % of all, slow, middle and fast sellers on {r.case.name}", text, met)
-        )
-    pooled = float(np.mean([r.ours["coverage_80"] for r in results]))
-    found.append(Aim("80 % intervals hold 78 to 82 %, mean of all", f"{pooled:.3f}", 0.78 <= pooled <= 0.82))
-    slowest = max(results, key=lambda r: r.smoothing_ms)
-    text = f"{slowest.smoothing_ms:.2f} ms ({slowest.case.name})"
-    found.append(
-        Aim(f"the smoothing rung takes at most {MOST_MS:g} ms CPU a series", text, slowest.smoothing_ms <= MOST_MS)
-    )
-    worse = max(results, key=lambda r: r.subset["ours"] / r.subset["statsmodels"])
-    text = f"at worst {worse.subset['ours']:.3f} vs {worse.subset['statsmodels']:.3f} ({worse.case.name})"
-    met = worse.subset["ours"] <= 1.01 * worse.subset["statsmodels"]
-    found.append(Aim(f"WAPE at most 1 % above statsmodels' ETS on {SUBSET} series of each", text, met))
-    return found
+def measure_case(slug: str, options: argparse.Namespace) -> int:
+    """Measure a case and write it as JSON into the folder of results."""
+    case = next(case for case in CASES if case.slug == slug)
+    if shop := shop_of(case.dataset, 0 if options.last else UNTOUCHED):
+        result = measure(case, *shop, options.peers, UNTOUCHED if options.last else 4, Path(options.results))
+        text = json.dumps(vars(result), default=float).replace("NaN", "null")
+        (Path(options.results) / f"{slug}{'-last' * options.last}.json").write_text(text)
+    return 0
 
 
 def main() -> int:
@@ -378,30 +358,38 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--peers", default="", help="Python of the environment with the other libraries")
     parser.add_argument("--only", default="", help="cases whose name holds this text; then no simulated shops")
+    parser.add_argument("--results", default="", help="folder that keeps what was measured of each panel")
+    parser.add_argument(
+        "--last", action="store_true", help="the last two horizons of the sets that are left out otherwise"
+    )
+    parser.add_argument("--case", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    there = shops()
-    cases = [case for case in CASES if case.dataset in there and options.only in case.name]
+    if options.case:
+        return measure_case(options.case, options)
+    cases = [case for case in CASES if options.only in case.name and (not options.last or case.is_untouched)]
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) if options.peers else None
-        results = [measure(case, *there[case.dataset], folder) for case in cases]
-        print(
-            f"the last {UNTOUCHED} horizons of bakery, gadgets and avocado are left out; sample of each panel: {SUBSET} series"
-        )
-        print(table([row(result) for result in results], options.markdown))
-        reached = aims(results)
-        if folder is not None:
-            peers = Path(__file__).with_name("forecast_peers.py")
-            environ = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-            subprocess.run([options.peers, "-W", "ignore", str(peers), place], check=True, env=environ)
-            for result in results:
-                result.by_method.update(of_libraries(result, folder))
-            print("\nBeside other libraries, on the sample; cost of a unit sold, short:left 3:1 and 9:1\n")
-            print(table(library_rows(results), options.markdown))
-            reached += library_aims(results)
-    if not options.only:
+        folder = Path(options.results or place)
+        folder.mkdir(parents=True, exist_ok=True)
+        results = [result for case in cases if (result := measured(case, options, folder))]
+    if not results:
+        return close([])
+    which = "are all that is measured" if options.last else "are left out"
+    print(f"the last {UNTOUCHED} horizons of {', '.join(case.dataset for case in CASES if case.is_untouched)} {which}")
+    print(f"sample of each panel: {SUBSET} series")
+    print(table([row(result) for result in results], options.markdown))
+    for result in results:
+        if result.left_out:
+            print(f"{result.name}: left out, because they tell the answer: {', '.join(result.left_out)}")
+    if options.peers:
+        print("\nBeside other libraries, on the sample; cost of a unit sold, short:left 3:1 and 9:1\n")
+        print(table(library_rows(results), options.markdown))
+    aims = all_aims(results)
+    if not options.only and not options.last:
+        print("\nUnits that would have sold without stock-outs\n")
+        aims += stock_aims(options.markdown)
         print("\nSimulated shops\n")
-        reached += scale(usual_sizes(), options.markdown)
-    return close(reached)
+        aims += scale(usual_sizes(), options.markdown)
+    return close(aims)
 
 
 if __name__ == "__main__":

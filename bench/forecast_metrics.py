@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2c_mlops.models.forecasting.backtest import Backtest
+from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs
 from d2c_mlops.models.forecasting.intervals import LEVELS
+from d2c_mlops.models.forecasting.periods import LENGTH
 
 Array = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
@@ -67,9 +70,45 @@ def errors_of(actual: Array, quantiles: Array, scale: Array) -> dict[str, float]
 
 def coverage_by_class(result: Backtest, classes: NDArray[np.int64]) -> list[float]:
     """Return the share inside of the 80 % interval for slow, middle and fast sellers."""
+    return [coverage_of(result, classes == number) for number in np.unique(classes)]
+
+
+def coverage_of(result: Backtest, cells: NDArray[np.bool_]) -> float:
+    """Return the share of some cells [cutoff, horizon, series] inside of the 80 % interval; NaN where none of them was scored."""
     quantiles = quantiles_of(result)
-    inside, scored = (result.actual >= quantiles[0]) & (result.actual <= quantiles[3]), ~np.isnan(result.actual)
-    return [float(inside[..., classes == c][scored[..., classes == c]].mean()) for c in np.unique(classes)]
+    inside = (result.actual >= quantiles[0]) & (result.actual <= quantiles[3])
+    scored = ~np.isnan(result.actual) & cells
+    return float(inside[scored].mean()) if scored.any() else float("nan")
+
+
+def season_cells(inputs: ForecastInputs, cutoffs: list[int], horizon: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the cells [cutoff, horizon, series] of Christmas, of big promotions in other weeks, and of the rest.
+
+    Christmas is a step with a day from 15 to 31 December. A promotion is big from a discount or a price of BIG below the usual one; where no discount
+    is known, each promotion, feature or display is.
+    """
+    last = inputs.dates.astype("datetime64[D]")
+    days = [last - np.timedelta64(back, "D") for back in range(LENGTH[inputs.freq])]
+    in_december = np.stack([d.astype("datetime64[M]").astype(int) % 12 == 11 for d in days])
+    late = np.stack([(d - d.astype("datetime64[M]")).astype(int) >= 14 for d in days])
+    shape = (len(last), inputs.units.shape[1])
+    christmas = np.broadcast_to((in_december & late).any(axis=0)[:, None], shape)
+    flags = inputs.flags
+    depth = "discount" if "discount" in flags else ""
+    promoted = np.zeros(shape, bool)
+    for name in (depth,) if depth else [name for name in PROMOTED if name in flags]:
+        promoted |= np.asarray(flags[name]) >= (BIG if depth else 0.5)
+    for price in inputs.prices.values():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            promoted |= np.asarray(price) <= (1 - BIG) * np.nanmedian(price, axis=0)
+    steps = np.array(cutoffs)[:, None] + np.arange(horizon)
+    classes = {"Christmas": christmas, "promotions": promoted & ~christmas, "rest": ~promoted & ~christmas}
+    return {name: cells[steps] for name, cells in classes.items()}
+
+
+BIG = 0.2  # discount of a big promotion
+PROMOTED = ("promotion", "feature", "display", "mailer")
 
 
 def mean_ratios(
