@@ -18,6 +18,7 @@ from d2c_mlops.models.forecasting.forecast_inputs import (
     from_panel,
     from_plan,
     moving_level,
+    sale_size,
     without_absurd,
 )
 from d2c_mlops.models.forecasting.ladder import (
@@ -27,7 +28,6 @@ from d2c_mlops.models.forecasting.ladder import (
     inner_origins,
     ladder_forecast,
     prior_of,
-    sale_size,
     simple_forecasts,
 )
 from d2c_mlops.models.forecasting.panel import Freq, Panel
@@ -307,15 +307,11 @@ def test_fractional_sales_have_no_spread_of_whole_pieces_before_an_origin_was_tr
 
 
 def test_the_size_of_a_sale_is_one_piece_or_what_the_sales_vary_by() -> None:
-    rng = np.random.default_rng(9)
-    pieces = rng.poisson(5.0, (60, 200)).astype(float)
-    assert sale_size(from_panel(panel(pieces), 7)) == 1.0
-    assert sale_size(from_panel(panel(np.full((60, 3), 4.0)), 7)) == 1.0
-    assert 0.09 < sale_size(from_panel(panel(pieces * 0.1), 7)) < 0.11  # a piece weighs 0.1
-    assert sale_size(from_panel(panel(pieces * 0.1 + 900 * (pieces > 9)), 7)) <= 1.0
-    assert (
-        sale_size(from_panel(panel(np.full((60, 3), 0.5)), 7)) > 0 < sale_size(from_panel(panel(np.zeros((60, 1))), 7))
-    )
+    pieces = np.random.default_rng(9).poisson(5.0, (180, 200)).astype(float)
+    assert sale_size(pieces) == sale_size(np.full((60, 3), 4.0)) == sale_size(np.zeros((60, 1))) == 1.0
+    assert 0.09 < sale_size(pieces * 0.1) < 0.11  # a piece weighs 0.1
+    assert sale_size(pieces * 30.5) == 1.0 and sale_size(np.full((60, 3), 0.5)) > 0
+    assert sale_size(np.full((60, 3), NAN)) == 1.0
 
 
 @pytest.mark.parametrize(

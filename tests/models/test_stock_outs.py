@@ -59,6 +59,30 @@ def test_the_mean_of_demand_above_the_stock_is_that_of_draws(mean: float, size: 
         assert abs(float(mean_above(np.array([mean]), size, np.array([least]))[0]) / expected - 1) < 0.03
 
 
+@pytest.mark.parametrize("unit", [0.04, 1.0, 70.0])
+def test_demand_in_parts_of_a_piece_is_made_up_without_bias(unit: float) -> None:
+    wanted = RNG.gamma(8, 0.1, (120, 150)) * unit
+    stock = np.where(RNG.random(wanted.shape) < 0.3, RNG.uniform(0.4, 1.2, wanted.shape) * unit, np.inf)
+    sold, flagged = np.minimum(wanted, stock), wanted >= stock
+    units = recovered_units(sold, StockOuts(np.zeros_like(sold), flagged), np.ones_like(sold), 28)
+    assert (
+        abs(units[flagged].sum() / wanted[flagged].sum() - 1)
+        < 0.05
+        < 0.2
+        < 1 - sold[flagged].sum() / wanted[flagged].sum()
+    )
+    assert (units >= sold - 1e-12).all() and np.allclose(units[~flagged], sold[~flagged])
+
+
+@pytest.mark.parametrize(("mean", "size"), [(0.3, 0.5), (5.0, 2.0), (40.0, 30.0)])
+def test_the_mean_of_continuous_demand_above_the_stock_is_that_of_draws(mean: float, size: float) -> None:
+    shape = 1 / (1 / size + 1 / mean)
+    draws = np.random.default_rng(3).gamma(shape, mean / shape, 400_000)
+    for least in (0.0, 0.7, float(np.quantile(draws, 0.9))):
+        expected = draws[draws >= least].mean()
+        assert abs(float(mean_above(np.array([mean]), size, np.array([least]), False)[0]) / expected - 1) < 0.03
+
+
 def test_series_that_never_sold_and_stock_that_was_always_out_have_an_answer() -> None:
     sold, always = np.zeros((30, 2)), np.ones((30, 2))
     units = recovered_units(sold, StockOuts(always, always > 1), np.ones_like(sold), 14)

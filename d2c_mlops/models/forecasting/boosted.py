@@ -108,10 +108,10 @@ YEARS = 2.2  # years that origins go back
 LEAST_ROWS = 4_000  # rows below which a tree learns nothing that holds
 HIGHEST = 12.0  # times the level above which a target says no more
 SETTINGS = {
-    "num_leaves": 15, "learning_rate": 0.12, "min_child_samples": 20, "feature_fraction": 0.6, "bagging_fraction": 0.7,
+    "num_leaves": 15, "learning_rate": 0.2, "min_child_samples": 20, "feature_fraction": 0.6, "bagging_fraction": 0.7,
     "bagging_freq": 1, "lambda_l2": 1.0, "max_bin": 63, "seed": 1, "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
-ROUNDS = 80
+ROUNDS = 48
 PART = 5  # origins whose simple forecasts are one job
 Simple = Callable[[ForecastInputs], Array]  # other forecasts [forecast, horizon, series]
 

@@ -19,7 +19,7 @@ from .smoothing import Array
 
 # %% auto #0
 __all__ = ['SPANS', 'YEAR', 'ABSURD', 'FEWEST', 'ForecastInputs', 'without_absurd', 'from_panel', 'from_plan',
-           'usual_where_unknown', 'mean_of', 'level_of', 'moving_level', 'group_mean']
+           'usual_where_unknown', 'mean_of', 'level_of', 'moving_level', 'group_mean', 'sale_size']
 
 # %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #f8b31134
 SPANS = {"D": 7.0, "W": 1.0, "M": 0.45}  # steps in a week, for windows that are named in weeks
@@ -199,3 +199,15 @@ def group_mean(values: Array, weight: Array, group: NDArray[np.int64]) -> Array:
     totals = np.bincount(group, weight, count)
     means = np.stack([np.bincount(group, row * weight, count) / np.maximum(totals, 1e-9) for row in rows])
     return np.asarray(means[:, group].reshape(values.shape))
+
+# %% ../../../nbs/models/forecasting/forecast_inputs.ipynb #5a1e0002
+def sale_size(units: Array) -> float:
+    """Return the units of a single sale in units [time, series]: 1 where all are whole, else at most 1, the median variance over the level.
+
+    Sales of that size that come by chance have a variance of `sale_size` times the level (compound Poisson).
+    """
+    if (np.nan_to_num(units) % 1 == 0).all():
+        return 1.0
+    level = np.maximum(mean_of(units), 0.0)
+    ratio = mean_of((units - mean_of(units)) ** 2)[level > 0] / level[level > 0]
+    return float(np.clip(np.median(ratio), 1e-6, 1.0)) if len(ratio) else 1.0

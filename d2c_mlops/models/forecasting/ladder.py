@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .boosted import Boosted, fit_boosted, predict_boosted, training_origins
 from .cells import level_by_cells
 from .effects import Effects, effects_of, factors_of, promoted_level
-from .forecast_inputs import ForecastInputs, level_of, mean_of, without_absurd
+from .forecast_inputs import ForecastInputs, level_of, mean_of, sale_size, without_absurd
 from .intervals import LEVELS, VALUES
 from .periods import Freq
 from .seasonal import last_year_with_growth, smoothed_level
@@ -22,9 +22,8 @@ from .smoothing import Array
 # %% auto #0
 __all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'NARROWEST_SPARE',
            'SPARE_MARGIN', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'QUANTILES', 'simple_forecasts',
-           'combine_weights', 'prior_of', 'LadderForecast', 'sale_size', 'spread_of', 'raw_bounds', 'miss_quantiles',
-           'volume_class', 'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins',
-           'ladder_forecast']
+           'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds', 'miss_quantiles', 'volume_class',
+           'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins', 'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -72,26 +71,13 @@ class LadderForecast:
     past: Array  # forecasts from past origins, latest first [origin, horizon, series]
     past_units: Array  # what came then [origin, horizon, series]
 
-# %% ../../../nbs/models/forecasting/ladder.ipynb #5a1e0002
-def sale_size(inputs: ForecastInputs) -> float:
-    """Return the units of a single sale: 1 where all are whole, else at most 1, the median variance over the level of the last 26 weeks.
-
-    Sales of that size that come by chance have a variance of `sale_size` times the level (compound Poisson).
-    """
-    recent = inputs.units[-inputs.span(26) :]
-    if (np.nan_to_num(recent) % 1 == 0).all():
-        return 1.0
-    level = level_of(inputs, 26)
-    ratio = mean_of((recent - mean_of(recent)) ** 2)[level > 0] / level[level > 0]
-    return float(np.clip(np.median(ratio), 1e-6, 1.0)) if len(ratio) else 1.0
-
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
 def spread_of(inputs: ForecastInputs, forecast: Array) -> Array:
     """Return tenth and ninetieth percentile [horizon, series, 2] as the spread of the last 26 weeks suggests."""
     recent = inputs.units[-inputs.span(26) :]
     level = np.maximum(level_of(inputs, 26), 1e-9)
     deviation = np.sqrt(mean_of((recent - mean_of(recent)) ** 2))
-    least = np.sqrt(sale_size(inputs) * level)
+    least = np.sqrt(sale_size(recent) * level)  # what sales by chance vary by
     deviation = np.maximum(deviation, least) * np.sqrt(np.maximum(forecast, 0.0) / level)
     return np.stack([np.maximum(forecast - 1.28 * deviation, 0.0), forecast + 1.28 * deviation], axis=-1)
 
@@ -278,4 +264,4 @@ def _bounds(
     """Return the weighted forecast, its raw bounds and the unit of misses."""
     forecast = np.tensordot(weights, rungs, 1)
     spread = spread_of(inputs, forecast) if quantiles is None else quantiles
-    return forecast, *raw_bounds(forecast, spread, sale_size(inputs))
+    return forecast, *raw_bounds(forecast, spread, sale_size(inputs.units[-inputs.span(26) :]))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....data.tables import Tables
-from ..forecast_inputs import ForecastInputs, moving_level
+from ..forecast_inputs import ForecastInputs, moving_level, sale_size
 from ..baselines import weekday_profile
 from ..panel import Panel
 from .planned_days import over_series, series_keys
@@ -45,13 +45,18 @@ def recovered_units(sold: Array, out_of_stock: StockOuts, usual: Array, window: 
 
     `usual` is what a step sells beside others (weekday, plans) [time, series], `window` the steps around each that its level comes from.
     """
+    is_whole, piece = (
+        bool((np.nan_to_num(sold) % 1 == 0).all()),
+        sale_size(np.where(out_of_stock.censored, np.nan, sold)),
+    )
+    sold = sold / piece
     exposure = np.where(out_of_stock.flagged, np.nan, 1.0 - out_of_stock.share)
     rate = moving_level(np.where(np.isnan(exposure), np.nan, sold), np.nan_to_num(exposure) * usual, window) * usual
     units = sold
     for _ in range(PASSES if out_of_stock.flagged.any() else 1):
         size = rate_size(sold, rate, ~out_of_stock.censored)
         missing = out_of_stock.share * rate * (size + sold) / (size + rate * (1.0 - out_of_stock.share))
-        units = np.where(out_of_stock.flagged, mean_above(rate, size, sold), sold + missing)
+        units = np.where(out_of_stock.flagged, mean_above(rate, size, sold, is_whole), sold + missing)
         if out_of_stock.flagged.any():
             rate = (
                 moving_level(
@@ -61,7 +66,7 @@ def recovered_units(sold: Array, out_of_stock: StockOuts, usual: Array, window: 
                 )
                 * usual
             )
-    return np.asarray(np.where(out_of_stock.censored, np.maximum(units, sold), sold))
+    return np.asarray(piece * np.where(out_of_stock.censored, np.maximum(units, sold), sold))
 
 # %% ../../../../nbs/models/forecasting/plans/stock_outs.ipynb #a99729a2
 def rate_size(sold: Array, rate: Array, with_stock: NDArray[np.bool_]) -> float:
@@ -72,14 +77,19 @@ def rate_size(sold: Array, rate: Array, with_stock: NDArray[np.bool_]) -> float:
     return float(np.clip(square / excess, 0.05, LARGEST_SIZE)) if excess > 0 else LARGEST_SIZE
 
 
-def mean_above(rate: Array, size: float, least: Array) -> Array:
-    """Return the mean of a negative binomial distribution of mean `rate` above or at `least` [...]."""
-    from scipy.stats import nbinom
+def mean_above(rate: Array, size: float, least: Array, is_whole: bool = True) -> Array:
+    """Return the mean above or at `least` [...] of a negative binomial distribution of mean `rate`, or of a gamma distribution of that mean and variance."""
+    from scipy.stats import gamma, nbinom
 
-    floor = np.ceil(np.maximum(np.nan_to_num(least), 0.0))
-    share = size / (size + np.maximum(rate, 1e-9))
-    above = nbinom.sf(floor - 1, size, share)
-    mean = rate * nbinom.sf(floor - 2, size + 1, share) / np.where(above > 1e-12, above, 1.0)
+    floor = np.maximum(np.nan_to_num(least), 0.0)
+    if is_whole:
+        floor, share = np.ceil(floor), size / (size + np.maximum(rate, 1e-9))
+        above, share_of_mean = nbinom.sf(floor - 1, size, share), nbinom.sf(floor - 2, size + 1, share)
+    else:
+        shape = 1 / (1 / size + 1 / np.maximum(rate, 1e-9))
+        scale = np.maximum(rate, 1e-9) / shape
+        above, share_of_mean = gamma.sf(floor, shape, scale=scale), gamma.sf(floor, shape + 1, scale=scale)
+    mean = rate * share_of_mean / np.where(above > 1e-12, above, 1.0)
     return np.asarray(np.where(above > 1e-12, mean, np.maximum(floor, rate)))
 
 # %% ../../../../nbs/models/forecasting/plans/stock_outs.ipynb #d326e5a8
