@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from d2c_mlops.models.forecasting.backtest import Backtest
 from d2c_mlops.models.forecasting.forecast_inputs import ForecastInputs
+from d2c_mlops.models.forecasting.hierarchy.life_cycle import is_christmas
 from d2c_mlops.models.forecasting.intervals import LEVELS
-from d2c_mlops.models.forecasting.periods import LENGTH
 
 Array = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
@@ -87,12 +87,8 @@ def season_cells(inputs: ForecastInputs, cutoffs: list[int], horizon: int) -> di
     Christmas is a step with a day from 15 to 31 December. A promotion is big from a discount or a price of BIG below the usual one; where no discount
     is known, each promotion, feature or display is.
     """
-    last = inputs.dates.astype("datetime64[D]")
-    days = [last - np.timedelta64(back, "D") for back in range(LENGTH[inputs.freq])]
-    in_december = np.stack([d.astype("datetime64[M]").astype(int) % 12 == 11 for d in days])
-    late = np.stack([(d - d.astype("datetime64[M]")).astype(int) >= 14 for d in days])
-    shape = (len(last), inputs.units.shape[1])
-    christmas = np.broadcast_to((in_december & late).any(axis=0)[:, None], shape)
+    shape = (len(inputs.dates), inputs.units.shape[1])
+    christmas = np.broadcast_to(is_christmas(inputs.dates, inputs.freq)[:, None], shape)
     flags = inputs.flags
     depth = "discount" if "discount" in flags else ""
     promoted = np.zeros(shape, bool)

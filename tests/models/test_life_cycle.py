@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,21 @@ import pytest
 
 from d2c_mlops.models.forecasting.forecast_inputs import from_panel
 from d2c_mlops.models.forecasting.forecasts import learn, read, write
+from d2c_mlops.models.forecasting.hierarchy.levels import no_levels
 from d2c_mlops.models.forecasting.hierarchy.life_cycle import (
     ENDED,
     chance_of_silence,
     declining,
     has_ended,
+    is_christmas,
+    is_unseen_christmas,
     life_notes,
     widened,
 )
+from d2c_mlops.models.forecasting.hierarchy.panel_forecast import forecast_panel
 from d2c_mlops.models.forecasting.ladder import ladder_forecast
-from d2c_mlops.models.forecasting.panel import is_selling
+from d2c_mlops.models.forecasting.panel import Panel, is_selling
+from d2c_mlops.models.forecasting.periods import Freq, ends_after
 from d2c_mlops.models.forecasting.reasons import forecast_reasons
 from support.panels import panel
 
@@ -72,6 +78,28 @@ def test_bounds_of_new_series_are_wider_and_nested_and_the_forecast_stays() -> N
     assert (wide[..., 0] == 10).all() and (np.diff(wide[..., NESTED], axis=-1) >= 0).all()
     width = wide[0, :, 4] - wide[0, :, 3]
     assert width[0] > width[1] > width[2] == 8
+
+
+@pytest.mark.parametrize(("freq", "steps"), [("D", 17), ("W", 4), ("M", 1)])
+def test_christmas_is_the_second_half_of_december_by_days_weeks_and_months(freq: Freq, steps: int) -> None:
+    begin = {"D": date(2024, 11, 30), "W": date(2024, 12, 1), "M": date(2024, 10, 31)}[freq]
+    dates = ends_after(begin, {"D": 60, "W": 8, "M": 6}[freq], freq)
+    assert is_christmas(dates, freq).sum() == steps
+
+
+def test_only_a_christmas_that_a_series_has_not_had_widens_its_interval() -> None:
+    units = np.random.default_rng(4).poisson(20.0, (500, 12)).astype(float)
+    units[:400, 6:] = np.nan  # on sale since 100 days
+    days = np.datetime64("2024-12-10") - np.arange(500)[::-1]
+    history = Panel("D", days, tuple("abcdefghijkl"), units, gaps=True)
+    inputs = from_panel(history, 28)
+    unseen = is_unseen_christmas(inputs)
+    assert not unseen[:, :6].any() and (unseen[:, 6:].sum(axis=0) == 17).all() and not unseen[21:].any()
+    plain = ladder_forecast(inputs).answers
+    answers = forecast_panel(history, inputs, no_levels(12)).answers
+    wider = (answers[..., 4] - answers[..., 0]) / (plain[..., 4] - plain[..., 0])
+    assert np.allclose(wider[unseen], 1.25) and np.allclose(wider[~unseen], 1.0)
+    assert (np.diff(answers[..., NESTED], axis=-1) >= 0).all() and np.allclose(answers[..., 0], plain[..., 0])
 
 
 @pytest.mark.slow

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..forecast_inputs import ForecastInputs
+from ..periods import LENGTH, Days, Freq
 from ..smoothing import Array
 
 # %% auto #0
-__all__ = ['ENDED', 'NEW_WEEKS', 'WIDER', 'chance_of_silence', 'has_ended', 'declining', 'weeks_known', 'widened', 'life_notes']
+__all__ = ['ENDED', 'NEW_WEEKS', 'WIDER', 'CHRISTMAS', 'UNSEEN', 'chance_of_silence', 'has_ended', 'declining', 'weeks_known',
+           'widened', 'scaled_bounds', 'life_notes', 'is_christmas', 'is_unseen_christmas']
 
 # %% ../../../../nbs/models/forecasting/hierarchy/life_cycle.ipynb #95e59359
 ENDED = 1e-4  # probability of the last steps without a sale below which a series counts as ended
@@ -58,9 +60,13 @@ def weeks_known(inputs: ForecastInputs) -> Array:
 
 def widened(answers: Array, weeks: Array) -> Array:
     """Return answers [horizon, series, 7] whose bounds are further away where a series has few weeks [series] of history."""
-    factor = np.where(weeks < NEW_WEEKS, np.sqrt(1 + WIDER / np.maximum(weeks, 0.25)), 1.0)
+    return scaled_bounds(answers, np.where(weeks < NEW_WEEKS, np.sqrt(1 + WIDER / np.maximum(weeks, 0.25)), 1.0))
+
+
+def scaled_bounds(answers: Array, factor: Array) -> Array:
+    """Return answers [horizon, series, 7] whose bounds are `factor` [series] or [horizon, series] times as far from the forecast, at least 0."""
     forecast = answers[..., :1]
-    bounds = np.maximum(forecast + factor[None, :, None] * (answers[..., 1:] - forecast), 0.0)
+    bounds = np.maximum(forecast + factor[..., None] * (answers[..., 1:] - forecast), 0.0)
     return np.concatenate([forecast, bounds], axis=-1)
 
 
@@ -75,3 +81,25 @@ def life_notes(inputs: ForecastInputs, series: tuple[str, ...]) -> tuple[str, ..
             names = ", ".join(np.array(series, object)[chosen][:3])
             notes.append(f"{count:,} of {len(series):,} series {text} ({names}{', …' if count > 3 else ''})")
     return tuple(notes)
+
+# %% ../../../../nbs/models/forecasting/hierarchy/life_cycle.ipynb #c4715701
+CHRISTMAS = 15  # day of December from which, to the end of the year, sales are those of Christmas
+UNSEEN = 1.25  # times that bounds are as far away at a Christmas that a series has not had before
+
+
+def is_christmas(dates: Days, freq: Freq) -> NDArray[np.bool_]:
+    """Return which steps [time] have a day of Christmas; `dates` are their last days."""
+    last = dates.astype("datetime64[D]")
+    days = last - np.arange(LENGTH[freq])[:, None] * np.timedelta64(1, "D")
+    month = days.astype("datetime64[M]")
+    day_of_month = (days - month.astype("datetime64[D]")).astype(np.int64) + 1
+    return np.asarray(((month.astype(np.int64) % 12 == 11) & (day_of_month >= CHRISTMAS)).any(axis=0))
+
+
+def is_unseen_christmas(inputs: ForecastInputs) -> NDArray[np.bool_]:
+    """Return which steps ahead [horizon, series] are of a Christmas before which a series was not on sale for a year."""
+    observed = ~np.isnan(inputs.units)
+    first = np.where(observed.any(axis=0), observed.argmax(axis=0), len(observed))
+    then = np.arange(inputs.origin, len(inputs.dates)) - inputs.year
+    christmas = is_christmas(inputs.dates[inputs.origin :], inputs.freq)
+    return np.asarray(christmas[:, None] & (first > then[:, None]))

@@ -15,7 +15,15 @@ from ..backtest import Backtest
 from ..forecast_inputs import ForecastInputs
 from .coherence import SumForecasts, coherent_forecast
 from .levels import Levels
-from .life_cycle import declining, has_ended, weeks_known, widened
+from d2c_mlops.models.forecasting.hierarchy.life_cycle import (
+    UNSEEN,
+    declining,
+    has_ended,
+    is_unseen_christmas,
+    scaled_bounds,
+    weeks_known,
+    widened,
+)
 from ..ladder import LadderForecast, ladder_forecast
 from ..panel import Panel, is_selling
 from ..smoothing import Array
@@ -54,7 +62,9 @@ def forecast_panel(panel: Panel, inputs: ForecastInputs, levels: Levels) -> Pane
     selling = np.flatnonzero(is_selling(panel, 1))
     of_selling = inputs.select_series(selling)
     ladder, ended = ladder_forecast(of_selling), has_ended(of_selling)
-    answers = declining(widened(ladder.answers, weeks_known(of_selling)), ended, of_selling.span(4))
+    answers = widened(ladder.answers, weeks_known(of_selling))
+    answers = scaled_bounds(answers, np.where(is_unseen_christmas(of_selling), UNSEEN, 1.0))
+    answers = declining(answers, ended, of_selling.span(4))
     ladder = replace(ladder, answers=answers)
     coherent = coherent_forecast(ladder, of_selling, levels.select_series(selling))
     return PanelForecast(selling, of_selling, ladder, *coherent, ended)
