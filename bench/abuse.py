@@ -42,9 +42,9 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
 from d2c_mlops.registry.versions import register
 from d2c_mlops.serving.local.server import Server
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMATHESIS = ROOT / ".bench/abuse/bin/schemathesis"
@@ -65,7 +65,7 @@ class Bench:
     def make(cls, folder: Path) -> Bench:
         global KEY
         (folder / "settings.ini").write_text("[d2c]\n[service]\nmode = production\nread_seconds = 3\n")
-        held = load(folder)
+        held = load_settings(folder)
         tables, as_of = LeadScorer.example()
         model = LeadScorer().fit(tables, as_of)
         asked = model.records(tables, as_of)
@@ -318,7 +318,7 @@ def logged(bench: Bench) -> list[str]:
     """Collect what services logged and return the ids of all predictions."""
     ledger = Ledger.of(bench.settings)
     for folder in (bench.settings.store / "serving").glob("*/log"):
-        collect(ledger, folder)
+        collect_log_folder(ledger, folder)
     with ledger.read() as connection:
         return list(connection.execute(select(predictions.c.id)).scalars())
 

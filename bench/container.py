@@ -24,7 +24,7 @@ from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
 from d2c_mlops.serving.local.server import free_port
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.state_paths import service_environment
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 HERE = Path(__file__).resolve().parent
 MODEL, SLOW = "delayed", 0.8  # seconds, above the 0.5 that the alert rule allows
@@ -65,7 +65,7 @@ def project(folder: Path) -> list[str]:
     probe = json.loads(d2c("keys", "create", "check", "--model", MODEL, "--scope", "probe", "--json").stdout)["token"]
     os.environ["D2C_PROBE_KEY"] = probe
     hashes = [one["sha256"] for one in json.loads(Path("d2c_store/serving/keys.json").read_text())["keys"]]
-    secret = service_environment(MODEL, load())["D2C_SERVICE_LOG_SECRET"]
+    secret = service_environment(MODEL, load_settings())["D2C_SERVICE_LOG_SECRET"]
     assert secret == Path("d2c_store/serving/log.secret").read_text() and len(secret) > 30 and hashes
     return [os.environ["D2C_API_KEY"], probe, *hashes, secret]
 

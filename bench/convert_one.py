@@ -49,7 +49,7 @@ def main() -> None:
 def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: float, install: bool) -> None:
     """Fill in one stage after the other."""
     from d2c_mlops.convert.convert import convert
-    from d2c_mlops.settings import load
+    from d2c_mlops.settings import load_settings
 
     root.mkdir()
     (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
@@ -62,7 +62,7 @@ def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: 
             (root.parent / "measured.json").write_text(json.dumps(so_far), encoding="utf-8")
 
     done = convert(
-        notebook, settings=load(root, environ={}), data=data, install=install, timeout=timeout, progress=hear
+        notebook, settings=load_settings(root, environ={}), data=data, install=install, timeout=timeout, progress=hear
     )
     assert notebook.read_bytes() == before, "the original was changed"
     made = done.to_dict()
@@ -104,14 +104,14 @@ def measure(m: dict[str, Any], notebook: Path, data: Path, root: Path, timeout: 
 def changed(written: Any, root: Path, timeout: float) -> bool:
     """Run the notebook on record with another value for one parameter: a number where there is one, else the folder."""
     from d2c_mlops.runs.execution.execute import run
-    from d2c_mlops.settings import load
+    from d2c_mlops.settings import load_settings
 
     name, value = another(written.parameters, root)
     print("changed parameter", name, value)
     if not name:
         return False
     try:
-        ended = run(str(written.notebook), {name: value}, load(root, environ={}), timeout=timeout)
+        ended = run(str(written.notebook), {name: value}, load_settings(root, environ={}), timeout=timeout)
     except Exception:
         traceback.print_exc()
         return False
@@ -151,10 +151,10 @@ def served(name: str, written: Any, root: Path, timeout: float) -> bool:
     from d2c_mlops.registry.versions import load_version
     from d2c_mlops.runs.execution.execute import run
     from d2c_mlops.serving.rollout.promotion import promote
-    from d2c_mlops.settings import load
+    from d2c_mlops.settings import load_settings
     from d2c_mlops.verbs import serve
 
-    settings = load(root, environ={})
+    settings = load_settings(root, environ={})
     ended = run(str(written.notebook), {}, settings, timeout=timeout)
     if ended.status != "succeeded":
         print("the notebook does not run on record", getattr(ended, "error", ""))

@@ -37,7 +37,7 @@ EMPTY_JOBS = 20
 def prepare(place: Path) -> None:
     """Simulate a shop as a dataset, register a forecaster of it, and write the folder of records."""
     from d2c_mlops.data.simulate import Shop
-    from d2c_mlops.data.store import write
+    from d2c_mlops.data.store import write_dataset
     from d2c_mlops.data.tables import Tables
     from d2c_mlops.models.core.model import Evaluation
     from d2c_mlops.registry.versions import new_model, register
@@ -45,7 +45,7 @@ def prepare(place: Path) -> None:
     settings = settings_of(place)
     shop = Shop("grocer", 1, DAYS, date(2023, 1, 1), PRODUCTS / 18, PRODUCTS).tables()
     frames = {name: shop[name] for name in ("order_lines", "products")}
-    manifest, _ = write(
+    manifest, _ = write_dataset(
         settings.store, "shop", frames, source="simulated", layout="canonical", created_at=datetime.now(UTC)
     )
     model = new_model("demand", settings, {"freq": "W", "by": "product_id"})

@@ -37,7 +37,7 @@ DAYS, CHANNELS = 730, np.array(["web", "app", "marketplace", "store"], dtype=obj
 def generate(lines: int) -> None:
     """Write a shop of `lines` order lines as a dataset of the store, unless it is there."""
     from d2c_mlops.data.schemas import SCHEMAS, TIME
-    from d2c_mlops.data.store import write
+    from d2c_mlops.data.store import write_dataset
     from d2c_mlops.data.validation import validate
 
     if (STORE / "data" / f"lines_{lines}" / "manifest.json").exists():
@@ -78,7 +78,7 @@ def generate(lines: int) -> None:
         "order_lines": body[list(SCHEMAS["order_lines"].columns)],
         "products": validate("products", catalogue),
     }
-    write(STORE, f"lines_{lines}", frames, "bench", layout="bench", created_at=datetime.now(UTC))
+    write_dataset(STORE, f"lines_{lines}", frames, "bench", layout="bench", created_at=datetime.now(UTC))
 
 
 def parts(lines: int, name: str) -> list[Path]:

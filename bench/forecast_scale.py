@@ -34,22 +34,22 @@ LINEAR = 1.25  # CPU a series of the largest shop over that of 1,000 products, a
 def write_shop(products: int, store: Path) -> None:
     """Simulate a shop with its promotions and write it as the dataset `shop`."""
     from d2c_mlops.data.simulate import Shop
-    from d2c_mlops.data.store import write
+    from d2c_mlops.data.store import write_dataset
     from d2c_mlops.data.validation import validate
 
     shop = Shop("grocer", 1, DAYS, START, products * LINES / LINES_AN_ORDER, products)
     tables = shop.tables()
     frames = {name: tables[name] for name in ("order_lines", "products")}
     frames["promotions"] = validate("promotions", planned(shop, frames["products"]["product_id"].tolist()))
-    write(store, "shop", frames, source="simulated", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(store, "shop", frames, source="simulated", layout="canonical", created_at=datetime.now(UTC))
 
 
 def planned(shop: object, names: Sequence[str]) -> pd.DataFrame:
     """Return each promotion of a simulated shop up to the end of the horizon."""
-    from d2c_mlops.data.simulate.world.prices import promotions
+    from d2c_mlops.data.simulate.world.prices import promotion_depths
 
     world = shop.world  # type: ignore[attr-defined]
-    depth = np.stack([promotions(world.seed, world.regime, world.products, day) for day in range(DAYS + HORIZON)])
+    depth = np.stack([promotion_depths(world.seed, world.regime, world.products, day) for day in range(DAYS + HORIZON)])
     none = np.zeros((1, depth.shape[1]))
     column, begin = np.nonzero(((depth > 0) & (depth != np.concatenate([none, depth[:-1]]))).T)
     last = np.nonzero(((depth > 0) & (depth != np.concatenate([depth[1:], none]))).T)[1]

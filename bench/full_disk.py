@@ -28,7 +28,7 @@ from sqlalchemy import select
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 
 SIZE = 160  # MB of the disk
 FREE = (100.0, 0.0, 60.0, 100.0, 2.0)  # MB of it that a service starts with, in turn
@@ -169,9 +169,9 @@ def tortured(bench: Bench, disk: Path, kills: int, seen: Acknowledged) -> None:
                 each.join()
             last = random.sample(sorted(set(seen.kept) - known), min(60, len(seen.kept) - len(known)))
         if number % 3 == 2:
-            collect(ledger, log)  # as a schedule does it, from the outside
+            collect_log_folder(ledger, log)  # as a schedule does it, from the outside
         print(f"  kill {number + 1} of {kills}: {len(seen.logged):,} logged, {len(seen.kept):,} kept", file=sys.stderr, flush=True)  # fmt: skip
-    collect(ledger, log)
+    collect_log_folder(ledger, log)
 
 
 def judged(bench: Bench, seen: Acknowledged, kills: int) -> list[Aim]:

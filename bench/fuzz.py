@@ -44,7 +44,7 @@ from d2c_mlops.models.core.contract import Contract, column
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.serving.app.app import ServedModel, create_app
 from d2c_mlops.serving.http.uvicorn_protocol import FastHttpProtocol
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 SEED = 20_261_129
 OUT = Path(".bench/fuzz")
@@ -230,8 +230,10 @@ def settings_reader() -> Callable[[bytes], None]:
     def read(data: bytes, _folder: Any = folder) -> None:
         file.write_bytes(b"[d2c]\n" + data)
         with contextlib.suppress(D2CError):
-            load(file.parent, environ={})
-        load(file.parent, environ={"D2C_SERVICE_MAX_BODY": data[:40].decode("utf-8", "replace").replace("\0", "")})
+            load_settings(file.parent, environ={})
+        load_settings(
+            file.parent, environ={"D2C_SERVICE_MAX_BODY": data[:40].decode("utf-8", "replace").replace("\0", "")}
+        )
 
     return read
 

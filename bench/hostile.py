@@ -33,10 +33,10 @@ from aims import Aim, close, table
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
-from d2c_mlops.convert.run.isolation import TRUSTED, mode_works, modes
+from d2c_mlops.convert.run.isolation import TRUSTED, mode_works, system_modes
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.convert.verify.verify import Incomparable, Snapshot
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 SECRET = "geheim-4711"
 NUMBERS = count(
@@ -369,7 +369,10 @@ def converted(source: str, isolation: str) -> list[str]:
             text = done.stdout + done.stderr
         else:
             made = convert(
-                here / "hostile.ipynb", settings=load(shop, environ={}), isolation=isolation, stages=("revive",)
+                here / "hostile.ipynb",
+                settings=load_settings(shop, environ={}),
+                isolation=isolation,
+                stages=("revive",),
             )
             text = made.to_text() + "".join(
                 file.read_text(errors="replace") for file in shop.rglob("*") if file.is_file() and not file.is_symlink()
@@ -669,7 +672,7 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     plant_key()
     names = arguments or [
-        *(each.name for each in modes() if mode_works(each.name)),
+        *(each.name for each in system_modes() if mode_works(each.name)),
         *(["container"] if engine() else []),
     ]
     print(f"modes that work here: {', '.join(names) or 'none'}; uid {os.getuid()}", flush=True)

@@ -27,12 +27,12 @@ from d2c_mlops.data.layouts.leads import pack_lead_fields
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.lead_scoring.additive import LearningPace, probability
-from d2c_mlops.models.lead_scoring.answers import score
+from d2c_mlops.models.lead_scoring.answers import score_leads
 from d2c_mlops.models.lead_scoring.baselines import Logit
 from d2c_mlops.models.lead_scoring.evaluation import score_metrics
 from d2c_mlops.models.lead_scoring.fields import learn_fields
 from d2c_mlops.models.lead_scoring.lead_scoring import LEAD_CHARTER, LeadScorer
-from d2c_mlops.models.lead_scoring.learning import Money, Prepared, Recipe, learn, prepare
+from d2c_mlops.models.lead_scoring.learning import Money, Prepared, Recipe, learn_lead_score, prepare_leads
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2C_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -100,7 +100,7 @@ def scorer(recipe: Recipe) -> Contender:
 
     def fit_and_score(train: Frame, won: Any, asked: Frame) -> Any:
         prepared = prepared_of(recipe, train, won)
-        return probability(score(learn(recipe, prepared, MONEY).sheet, asked).margin)
+        return probability(score_leads(learn_lead_score(recipe, prepared, MONEY).sheet, asked).margin)
 
     return fit_and_score
 
@@ -108,12 +108,12 @@ def scorer(recipe: Recipe) -> Contender:
 def prepared_of(recipe: Recipe, train: Frame, won: Any) -> Prepared:
     leads = train.assign(outcome=np.where(won, "won", "lost"), lead_id=np.arange(len(train)).astype(str))
     packed = pack_lead_fields(leads.assign(scored_at=pd.to_datetime(train.index, utc=True)).reset_index(drop=True))
-    return prepare(recipe, validate("leads", packed))
+    return prepare_leads(recipe, validate("leads", packed))
 
 
 def chosen(recipe: Recipe, train: Frame, won: Any) -> Recipe:
     """Return the recipe with the paces that the training data choose."""
-    about = learn(recipe, prepared_of(recipe, train, won), MONEY).about
+    about = learn_lead_score(recipe, prepared_of(recipe, train, won), MONEY).about
     return replace(recipe, paces=tuple(LearningPace(*each) for each in about["paces"]))
 
 
@@ -180,14 +180,14 @@ def bank() -> tuple[Frame, Any]:
     """Return the calls in the order of time, `duration` refused by the guard; the index is the time."""
     leads = map_tables(str(SHARED / "bank_marketing.zip"))[0]["leads"]
     try:
-        prepare(Recipe(), leads)
+        prepare_leads(Recipe(), leads)
         raise SystemExit("the guard let `duration` through")
     except DataRefused as refused:
         print(refused)
         dropped = tuple(dict.fromkeys(failure.where for failure in refused.failures))
     if dropped != ("duration",):
         raise SystemExit(f"the guard refused {dropped}")
-    sample = prepare(Recipe(drop=dropped), leads).sample
+    sample = prepare_leads(Recipe(drop=dropped), leads).sample
     return sample.frame.drop(columns="lead_id").set_axis(sample.scored_at), sample.won
 
 
@@ -248,7 +248,7 @@ def speed() -> dict[str, float]:
     frame, won = bank()
     recipe = Recipe(lifetime=EVERY, paces=(LearningPace(100, 2000),))
     model = LeadScorer()
-    model.take(learn(recipe, prepared_of(recipe, frame, won), MONEY))
+    model.take(learn_lead_score(recipe, prepared_of(recipe, frame, won), MONEY))
     coded, _ = categories(frame, frame)
     ready = coded.apply(lambda c: c.cat.codes if c.dtype == "category" else c).to_numpy(np.float64)
     plain = LGBMClassifier(verbose=-1).fit(ready, won)

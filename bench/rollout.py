@@ -27,17 +27,17 @@ from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import new_model, register
 from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http.metrics import Metrics
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 from d2c_mlops.serving.predict.predictor import ServedModel
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.serving.rollout.rollout_commands import abort, promote_challenger, rollout
+from d2c_mlops.serving.rollout.rollout_commands import abort_rollout, promote_challenger, start_rollout
 from d2c_mlops.serving.rollout.rollout_history import state_file_of
-from d2c_mlops.serving.rollout.rollout_status import rollout_status, workers
+from d2c_mlops.serving.rollout.rollout_status import live_worker_reports, rollout_status
 from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.serving.rollout.variant_counters import RolloutCounters
 from d2c_mlops.serving.rollout.variants import ShareRollout
-from d2c_mlops.settings import RolloutSettings, Settings, load
+from d2c_mlops.settings import RolloutSettings, Settings, load_settings
 
 MODEL = "ranking"
 KEYS = [f"C-{i:06}" for i in range(100_000)]
@@ -114,7 +114,7 @@ class Hammer:
 
 def trained(folder: Path, name: str, add: float, **params: object) -> Settings:
     """Register a version and return the settings."""
-    settings = load(folder)
+    settings = load_settings(folder)
     model = new_model(name, settings, {"add": add, **params})
     example = model.records(Tables({}), date(2026, 1, 1))
     register(name, model, Evaluation("auc", 0.5 + add / 10, {"nothing": 0.1}, False), settings=settings,
@@ -127,7 +127,7 @@ def running(settings: Settings) -> Iterator[list[str]]:
     """Two replicas with the same state: one of two workers, one of one."""
     with verbs.serve(MODEL, settings=settings, workers=2) as one, verbs.serve(MODEL, settings=settings) as two:
         limit = time.monotonic() + 60
-        while len(workers(MODEL, settings)) < 3 and time.monotonic() < limit:
+        while len(live_worker_reports(MODEL, settings)) < 3 and time.monotonic() < limit:
             time.sleep(0.1)
         yield [one.url, two.url]
 
@@ -139,7 +139,7 @@ def by(rollout: Rollout) -> Callable[[str], int]:
 
 def shares(settings: Settings) -> Iterator[Aim]:
     """Ask all keys: the share, the same ones after a restart and in another replica, all of them still in when widened."""
-    ten = rollout(MODEL, settings, share=0.1).rollout
+    ten = start_rollout(MODEL, settings, share=0.1).rollout
     assert ten is not None
     with running(settings) as urls:
         first, other = (ask(url, KEYS) for url in urls)
@@ -151,7 +151,7 @@ def shares(settings: Settings) -> Iterator[Aim]:
         again = ask(urls[0], KEYS)
         differ = sum(first[key] != again[key] for key in KEYS)
         yield Aim("the same after a restart", f"{differ} of 100,000 keys differ", differ == 0)
-        rollout(MODEL, settings, share=0.25)
+        start_rollout(MODEL, settings, share=0.25)
         wider = ask(urls[1], KEYS)
         left = sum(first[key][0] == 2 and wider[key][0] != 2 for key in KEYS)
         grown = sum(version == 2 for version, _ in wider.values()) / len(KEYS)
@@ -176,16 +176,16 @@ def under_load(settings: Settings) -> Iterator[Aim]:
             return clients.until(begun, by(now))
 
         took = {
-            "narrow to 5 %": change(partial(rollout, MODEL, settings, share=0.05)),
-            "widen to 50 %": change(partial(rollout, MODEL, settings, share=0.5)),
-            "abort": change(partial(abort, MODEL, settings, reason="bench")),
+            "narrow to 5 %": change(partial(start_rollout, MODEL, settings, share=0.05)),
+            "widen to 50 %": change(partial(start_rollout, MODEL, settings, share=0.5)),
+            "abort": change(partial(abort_rollout, MODEL, settings, reason="bench")),
         }
         for what, seconds in took.items():
             yield Aim(
                 f"{what} holds in 3 workers under load in < 5 s", f"{seconds:.2f} s from the command on", seconds < 5.0
             )
         begun = time.monotonic()
-        rollout(MODEL, settings, shadow=True, number=2)  # it was aborted: not taken again by itself
+        start_rollout(MODEL, settings, shadow=True, number=2)  # it was aborted: not taken again by itself
         time.sleep(6.0)
         returned = sum(version == 2 for at, _, version, _ in clients.seen if at >= begun)
         asked = sum(at >= begun for at, *_ in clients.seen)
@@ -201,7 +201,7 @@ def under_load(settings: Settings) -> Iterator[Aim]:
             "no request under all of that failed", f"{len(clients.wrong)} of {len(clients.seen)}", not clients.wrong
         )
     folder = state_file_of(MODEL, settings)[1].parents[1] / "log"
-    found = collect(Ledger.of(settings), folder)
+    found = collect_log_folder(Ledger.of(settings), folder)
     logged = found.new_predictions
     yield Aim(
         "the ledger has the predictions of both",
@@ -233,7 +233,7 @@ def guarded(folder: Path, number: int, what: str, reason: str, **params: object)
 @contextmanager
 def running_after(settings: Settings) -> Iterator[list[str]]:
     """A rollout of the newest version to half of the keys, and what runs it."""
-    rollout(MODEL, settings, share=0.5)
+    start_rollout(MODEL, settings, share=0.5)
     with running(settings) as urls:
         yield urls
 

@@ -26,8 +26,13 @@ from aims import Aim, close, table
 from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.segmentation.lifetime_value import fit_bgnbd
-from d2c_mlops.models.segmentation.plots import plot_calibration, plot_choice, plot_moves, plot_plan
-from d2c_mlops.models.segmentation.segmentation import METHODS, Segmenter, calibration, replay
+from d2c_mlops.models.segmentation.plots import (
+    plot_calibration,
+    plot_migrations,
+    plot_planned_profit,
+    plot_segment_counts,
+)
+from d2c_mlops.models.segmentation.segmentation import METHODS, Segmenter, calibration_by_tenth, replay_cutoffs
 
 PUBLISHED = {"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}  # Fader, Hardie and Lee 2005, time in weeks
 CALIBRATED = pd.Timestamp("1997-09-30")  # the last day of the paper's 39 weeks
@@ -57,14 +62,14 @@ def cdnow(folder: Path) -> list[Aim]:
 
 def out_of_time(model: Segmenter, tables: Tables) -> list[Aim]:
     """Go back to several days and compare what was expected with what came."""
-    past, rows = replay(model, tables, AS_OF), []
+    past, rows = replay_cutoffs(model, tables, AS_OF), []
     for cutoff, part in past.groupby("cutoff"):
         mae = {name: (part[name] - part["came"]).abs().mean() for name in METHODS}
         ratio = part["model"].sum() / part["came"].sum()
         rows.append({"as of": str(cutoff), "customers": f"{len(part):,}", **{k: f"{v:.1f}" for k, v in mae.items()}, "expected / came": f"{ratio:.2f}"})  # fmt: skip
     print("\nMean absolute error of the next 90 days per customer, GBP\n")
     print(table(rows))
-    tenths = calibration(past)
+    tenths = calibration_by_tenth(past)
     print("\nExpected and come, by tenths of the customers, GBP\n")
     print(table([{"tenth": str(r.tenth), "expected": f"{r.expected:,.0f}", "came": f"{r.came:,.0f}"} for r in tenths.itertuples()]))  # fmt: skip
     plot_calibration(tenths, plt.subplots(figsize=(5, 4), layout="constrained")[1])
@@ -118,10 +123,10 @@ def plan(model: Segmenter, tables: Tables) -> list[Aim]:
 
 def draw(model: Segmenter) -> None:
     """Save the pictures of the plan, of the choice and of who moved."""
-    for name, draw_on in (("plan", plot_plan), ("choice", plot_choice)):
+    for name, draw_on in (("plan", plot_planned_profit), ("choice", plot_segment_counts)):
         draw_on(model.learned, plt.subplots(1, 2, figsize=(11, 4), layout="constrained")[1])
         plt.savefig(PICTURES / f"{name}.png", dpi=100)
-    plot_moves(model.learned, plt.subplots(figsize=(6, 4), layout="constrained")[1])
+    plot_migrations(model.learned, plt.subplots(figsize=(6, 4), layout="constrained")[1])
     plt.savefig(PICTURES / "moves.png", dpi=100)
     plt.close("all")
 

@@ -34,9 +34,9 @@ from aims import Aim, close, table
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, new_model, register, version_files
-from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.package.bento import package
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.serving.local.server import free_port, serve_bento
+from d2c_mlops.serving.package.bento import package_model_version
+from d2c_mlops.settings import Settings, load_settings
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".bench" / "serving" / "bin"
@@ -130,10 +130,10 @@ def measured(
 @contextmanager
 def ours(settings: Settings, version: Version) -> Iterator[Peer]:
     """Our service as `d2c serve` starts it."""
-    bento = package(version, settings)
+    bento = package_model_version(version, settings)
     os.environ |= QUIET
     port, start = free_port(), time.perf_counter()
-    with serving(bento, settings, port=port) as server:
+    with serve_bento(bento, settings, port=port) as server:
         took = time.perf_counter() - start
         yield Peer("d2c_mlops", port, psutil.Process(server.process.pid), took, "/explain", "/explain", "ours")
 
@@ -176,7 +176,7 @@ def trained(folder: Path) -> tuple[Settings, Version]:
     (folder / "settings.ini").write_text("[d2c]\npackages = additive\n")
     os.environ["PYTHONPATH"] = str(folder)
     os.chdir(folder)
-    settings = load(folder)
+    settings = load_settings(folder)
     model = new_model("additive", settings, {}).fit(Tables({}), date(2026, 1, 1))
     example, score = model.records(Tables({}), date(2026, 1, 1)), Evaluation("auc", 0.5, {}, False)
     version = register("additive", model, score, settings=settings, as_of=date(2026, 1, 1), example=example)

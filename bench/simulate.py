@@ -21,7 +21,7 @@ from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.simulate.realism import (
     STATISTICS,
     basket_statistics,
-    comparison,
+    compare_with_real,
     daily_panel,
     panel_statistics,
     real_statistics,
@@ -173,7 +173,7 @@ def realism(seeds: int) -> list[Aim]:
             for seed in range(seeds)
         ]
         middle = pd.DataFrame(each).median().to_dict()
-        result = comparison({name: middle})
+        result = compare_with_real({name: middle})
         inside = int(result[f"{name} inside"].sum())
         print(f"\n{name}, median of {seeds} seeds\n{result.round(3).to_string()}")
         aims.append(Aim(f"{name}: at least ten of twelve statistics within the real sets", f"{inside}", inside >= 10))

@@ -14,10 +14,10 @@ import pandas as pd
 from aims import Aim
 
 from d2c_mlops.data.simulate import Shop
-from d2c_mlops.data.simulate.baskets import prices_of
+from d2c_mlops.data.simulate.baskets import prices_on_day
 from d2c_mlops.data.simulate.buying import placed_orders
 from d2c_mlops.data.simulate.script import KINDS, event
-from d2c_mlops.data.simulate.world.world import lift_of
+from d2c_mlops.data.simulate.world.world import product_demand_lift
 
 START, FIRST = date(2024, 1, 1), date(2024, 1, 31)
 SIZE: dict[str, Any] = {"regime": "fashion", "days": 90, "orders": 120.0, "products": 120, "stock": False}
@@ -114,7 +114,7 @@ def price(seed: int) -> Estimate:
     for day in range(30, 90):
         plan = shop.world.plan(day)
         for side, script in enumerate((shop.history.script, calm.history.script)):
-            lifted = lift_of(shop.world, plan, prices_of(shop.world, script, day))
+            lifted = product_demand_lift(shop.world, plan, prices_on_day(shop.world, script, day))
             expected[side] += float(plan.lines @ lifted)
     return sold[0] / sold[1], expected[0] / expected[1]
 
@@ -213,8 +213,8 @@ def elasticity(seed: int) -> Estimate:
         for side, one in enumerate((shop, calm)):
             products = one.history.full_day(day).happened.lines["product"]
             counts[side] += dresses[products].sum()
-            prices = prices_of(shop.world, one.history.script, day)
-            expected[side] += float(plan.lines[dresses] @ lift_of(shop.world, plan, prices)[dresses])
+            prices = prices_on_day(shop.world, one.history.script, day)
+            expected[side] += float(plan.lines[dresses] @ product_demand_lift(shop.world, plan, prices)[dresses])
     return float(np.log(counts[0] / counts[1]) / np.log(1.3)), float(np.log(expected[0] / expected[1]) / np.log(1.3))
 
 

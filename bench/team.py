@@ -21,11 +21,11 @@ import yaml
 from aims import Aim
 from machine import BASE, HERE, Podman, get, run, wait
 
-from d2c_mlops.decisions.server import deployment
+from d2c_mlops.decisions.server import decision_service_plan
 from d2c_mlops.serving.deploy import DeployPlan, deploy
 from d2c_mlops.serving.local.server import check_port
 from d2c_mlops.serving.package.requirements import transitive_versions
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 NOBODY = getpwnam("nobody")  # PostgreSQL does not run as root, and wants a user that has a name
 IMAGE = "localhost/d2c-test-project"
@@ -48,7 +48,7 @@ def team(podman: Podman, plan: DeployPlan, train: str) -> Iterator[Aim]:
         project=("requirements.txt", "settings.ini", "nbs", "shop"),
         context="..",
         place="team",
-        deciding=deployment(load()),
+        deciding=decision_service_plan(load_settings()),
     )
     deploy(plan, "compose", folder)
     text = (folder / "compose.yaml").read_text()
@@ -60,7 +60,7 @@ def team(podman: Podman, plan: DeployPlan, train: str) -> Iterator[Aim]:
     build(folder)
     yield Aim("the image of the project is built from its Containerfile", f"{time.monotonic() - start:.0f} s", True)
     inner = (5000, 5432)  # of MLflow and PostgreSQL, inside compose's network, which is the machine here
-    for port in (plan.port, load().decisions.port, *inner):
+    for port in (plan.port, load_settings().decisions.port, *inner):
         check_port("127.0.0.1", port)
     with ExitStack() as stack:
         address = stack.enter_context(postgres(folder))

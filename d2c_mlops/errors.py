@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 
@@ -18,6 +19,12 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
+
+
+def did_you_mean(name: str, known_names: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "; did you mean 'x'?" with the known name that is most alike; "" if none has a ratio of `cutoff` (0..1, difflib)."""
+    near = get_close_matches(name, list(known_names), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class D2CError(Exception):

@@ -5,7 +5,8 @@ What moved is written with its present module, as in `models.core.charter:Charte
 
 OBJECTS: dict[str, dict[str, str]] = {
     "cli.runs": {
-        "chosen": "filter_of",
+        "chosen": "run_filter_from_options",
+        "filter_of": "run_filter_from_options",
         "filters": "add_filter_options",
         "moment": "parse_time",
     },
@@ -16,11 +17,16 @@ OBJECTS: dict[str, dict[str, str]] = {
         "next_day": "next_day_start",
     },
     "convert.api_changes.change": {
+        "at_least": "is_version_at_least",
+        "every_change": "discover_api_changes",
         "installed": "installed_version",
         "live_changes": "applicable_changes",
     },
     "convert.api_changes.library_versions": {
         "python_of": "notebook_python_version",
+    },
+    "convert.check.apply_fixes": {
+        "edited": "apply_edits",
     },
     "convert.check.check": {
         "examine": "apply_all_rules",
@@ -28,30 +34,40 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.check.linter": {
         "findings": "read_ruff_findings",
         "ruff": "find_ruff",
+        "start": "start_ruff",
     },
     "convert.check.magic_commands": {
+        "d2c": "run_d2c_magic",
         "notebook_in_hand": "current_notebook",
     },
     "convert.check.notebook_urls": {
+        "base_name": "url_file_name",
         "shown": "without_secrets",
         "sources": "find_url_sources",
         "text_of": "constant_text",
     },
     "convert.check.rule": {
+        "example": "make_rule_example",
+        "hit": "make_hit",
         "subject_of": "read_subject",
     },
     "convert.check.rules.hidden_state": {
         "is_silent": "is_prompt_name",
+    },
+    "convert.check.rules.library_changes": {
+        "changes": "affected_places",
     },
     "convert.check.rules.secrets": {
         "texts_of": "output_texts",
     },
     "convert.check.secret_scan": {
         "luhn": "has_valid_luhn_digit",
+        "masked": "mask_secret",
         "personal_in": "find_personal_data",
         "secrets_in": "find_secrets",
     },
     "convert.conversion_report": {
+        "page": "report_html",
         "served_text": "feature_agreement_text",
     },
     "convert.meaning.api_signatures": {
@@ -64,13 +80,18 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "convert.meaning.inference": {
         "Thing": "InferredObject",
+        "infer": "infer_types",
     },
     "convert.meaning.roles": {
+        "calls": "calls_in_cell",
         "construction": "constructor_call",
+        "keyword": "keyword_value",
+        "structure": "infer_structure",
     },
     "convert.plan.author_functions": {
         "Authored": "AuthorFunction",
         "authored": "author_functions_in",
+        "mentions": "function_reads",
     },
     "convert.plan.block": {
         "in_order": "in_binding_order",
@@ -85,7 +106,10 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Evaluated": "AuthorEvaluation",
         "asked_for": "predicted_rows",
         "evaluated": "author_evaluation",
+        "fitted_by_function": "fits_at_call_sites",
+        "names_of": "names_in_code",
         "trained_on": "training_arguments",
+        "with_aliases": "lines_with_aliases",
     },
     "convert.plan.model_plan": {
         "Chosen": "ModelChoice",
@@ -93,17 +117,20 @@ OBJECTS: dict[str, dict[str, str]] = {
         "choose": "model_choices",
         "find_ways": "find_record_entries",
         "kept_as": "saved_form",
+        "learned_before_entry": "learning_before_entry",
         "saved_form": "serialization_format",
         "settle": "limit_outputs",
-        "skipped": "learned_before_entry",
+        "skipped": "learning_before_entry",
     },
     "convert.plan.naming": {
         "apart": "distinguishing_words",
         "command": "name_from_command",
         "snake": "snake_case",
         "topic": "first_descriptive_name",
+        "unique": "unique_name",
     },
     "convert.plan.plan": {
+        "plots": "draws_plot",
         "read": "plan_notebook",
         "visible": "exported_names",
     },
@@ -111,7 +138,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "learned_column": "row_dependent_column",
     },
     "convert.plan.recorded_functions": {
-        "functions_of": "replayed_functions",
+        "functions_of": "plan_function_replay",
+        "replayed_functions": "plan_function_replay",
         "served_sources": "replay_function_sources",
     },
     "convert.plan.recorded_transforms": {
@@ -137,6 +165,9 @@ OBJECTS: dict[str, dict[str, str]] = {
         "table_of_rows": "table_of_row_selection",
         "takes": "take_if_needed",
     },
+    "convert.plan.steps": {
+        "blocks": "plan_blocks",
+    },
     "convert.plan.training_replay": {
         "Manner": "ReplayOptions",
         "replayed": "plan_replay",
@@ -147,15 +178,23 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.repair.data_files": {
         "base_of": "file_base_name",
         "encoding_of": "detect_encoding",
+        "header": "table_column_names",
+        "kind_of_file": "detect_file_kind",
         "separator_of": "detect_separator",
     },
     "convert.repair.downloads": {
         "advice": "download_advice",
         "fetch": "download_urls",
         "offers": "download_fixes",
+        "safe_name": "safe_file_name",
     },
     "convert.repair.fix_registry": {
+        "after": "fix_after_failure",
         "apply": "apply_notebook_edits",
+        "argument_added": "add_argument_edit",
+        "before": "fix_before_run",
+        "edited": "cell_source_with_edits",
+        "insertion": "insert_text_edit",
         "line_before": "insert_line_edit",
         "parent_of": "parent_node",
         "replaced": "replace_node_edit",
@@ -205,6 +244,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "convert.repair.fixes.paths": {
         "address": "unreachable_address",
+        "addresses": "addresses_near_failure",
         "laid": "use_file",
         "path": "missing_file",
         "uploaded": "uploaded_file",
@@ -235,13 +275,21 @@ OBJECTS: dict[str, dict[str, str]] = {
         "absent": "missing_module_refusal",
         "failed": "failed_cell_refusal",
     },
+    "convert.repair.repair_state": {
+        "workplace": "make_workplace",
+    },
     "convert.repair.repairing": {
         "copy_folder_of": "copy_notebook_folder",
+        "fetch_sources": "download_notebook_urls",
+        "repair": "repair_until_clean",
     },
     "convert.repair.replacement_registry": {
         "call_of": "attribute_call",
         "inner": "argument_texts",
+        "is_value": "is_constant_keyword",
         "recalled": "replace_call",
+        "receiver": "receiver_text",
+        "replacement": "register_replacement",
         "word_of": "keyword_with_name",
     },
     "convert.repair.run_and_fix": {
@@ -250,19 +298,25 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "convert.repair.save_repaired": {
         "keep_reference": "save_original_outputs",
+        "save": "save_notebook",
     },
     "convert.run.child_control": {
         "forbid": "forbidding_audit_hook",
+        "start": "start_request_thread",
     },
     "convert.run.child_process": {
         "cell_of": "cell_index_of_file",
+        "kind_of": "dotted_class_name",
         "private": "load_private_modules",
+        "serve": "serve_parent",
     },
     "convert.run.container_init": {
         "executed": "run_to_end",
     },
     "convert.run.container_pool": {
         "borrow": "borrow_container",
+        "close_all": "close_waiting_containers",
+        "start": "start_command",
     },
     "convert.run.containers": {
         "prepared_image": "isolating_image",
@@ -271,15 +325,48 @@ OBJECTS: dict[str, dict[str, str]] = {
         "dense": "as_dense_array",
         "rare_first": "rare_rows_first",
     },
+    "convert.run.first_process.limits": {
+        "environment": "command_environment",
+        "limit": "limit_resources",
+        "protect": "protect_own_process",
+    },
+    "convert.run.first_process.state": {
+        "facts": "inherited_process_state",
+        "listed": "mount_point_entries",
+        "places": "writable_mount_points",
+        "queues": "system_v_ids",
+        "remove": "remove_path",
+        "sockets": "kernel_connections",
+    },
     "convert.run.folder_copies": {
+        "add_file": "add_missing_file",
         "lies_below": "is_visible_below",
+        "summary": "left_out_summary",
     },
     "convert.run.inferred_contract": {
-        "field_of": "contract_field",
+        "contract_field": "infer_field",
+        "contract_of": "infer_contract",
+        "field_of": "infer_field",
+        "kind_of": "column_kind",
         "output_of": "output_fields",
+        "with_key": "add_key_column",
     },
     "convert.run.isolated_run": {
+        "environment": "child_environment",
         "marked": "processes_with_mark",
+    },
+    "convert.run.isolation": {
+        "libraries": "library_folders",
+        "mode": "find_mode",
+        "modes": "system_modes",
+    },
+    "convert.run.isolation_launcher": {
+        "allow": "add_path_rule",
+        "bind": "bind_mount",
+        "call": "call_libc",
+        "mount": "mount_file_system",
+        "octal": "unescape_octal_byte",
+        "reap": "reap_until_command_ends",
     },
     "convert.run.local_packages": {
         "imported": "imported_modules",
@@ -287,16 +374,31 @@ OBJECTS: dict[str, dict[str, str]] = {
         "on_index": "distribution_on_index",
     },
     "convert.run.memory_reads": {
+        "elements": "elements_in_memory",
+        "exactly": "has_exact_class",
         "field": "read_c_attribute",
+        "flat": "flatten_nested_list",
         "has": "class_defines",
+        "is_a": "is_real_instance",
+        "length": "index_length",
         "other": "uncompared_form",
         "real": "number_as_plain",
         "refuse": "refuse_encoding",
+        "scalar": "scalar_form",
         "state": "instance_dictionary",
+        "text": "scalar_text",
+    },
+    "convert.run.model_probe": {
+        "annotation": "annotation_text",
+    },
+    "convert.run.result_capture": {
+        "snapshot": "capture_values",
     },
     "convert.run.tampering": {
         "elements_of": "list_elements",
         "is_of_cell": "is_defined_in_cell",
+        "replaced": "replaced_object_labels",
+        "watched": "protected_objects",
     },
     "convert.source.comments": {
         "commented": "move_import_comments",
@@ -315,9 +417,20 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.source.finding": {
         "rekeying": "keyword_name_replacement",
         "renaming": "last_name_replacement",
+        "replacing": "node_replacement",
+    },
+    "convert.source.imports": {
+        "collect": "collect_imports",
+    },
+    "convert.source.notebook": {
+        "decoded": "decode_notebook",
+    },
+    "convert.source.path_exists": {
+        "exists": "path_exists_and_readable",
     },
     "convert.source.scopes": {
         "dotted": "dotted_name",
+        "words": "split_words",
     },
     "convert.source.sections": {
         "sectioned": "split_section_titles",
@@ -326,31 +439,47 @@ OBJECTS: dict[str, dict[str, str]] = {
     "convert.source.source_edits": {
         "calling": "add_keyword_arguments",
         "changed": "apply_changes",
-        "returning": "with_return",
+        "replacing": "node_text_change",
+        "returning": "append_return",
         "with_extras": "with_keyword_parameters",
+        "with_return": "append_return",
     },
     "convert.source.star_imports": {
         "source_of": "module_source_file",
+    },
+    "convert.source.statements": {
+        "facts": "statement_names",
+        "normalised": "normalise_notebook",
+        "statements": "cell_statements",
     },
     "convert.verify.verify": {
         "Item": "ComparedName",
         "data_elsewhere": "uncopied_data_folder",
     },
+    "convert.write.metric_source": {
+        "score_source": "metric_and_source",
+    },
     "convert.write.model_source": {
         "candidates": "model_sources",
     },
     "convert.write.model_text": {
+        "check_cells": "assertion_cells",
         "judged_by": "metric_and_baseline",
         "prose": "model_texts",
     },
     "convert.write.notebook_document": {
+        "exported": "export_cell",
         "joined": "join_short_cells",
         "lay_out": "notebook_cells",
+        "with_guard": "add_folder_guard",
     },
     "convert.write.parameters": {
         "extract": "extract_parameters",
     },
     "convert.write.project": {
+        "attachments": "pasted_pictures",
+        "export": "export_module",
+        "find_or_make": "find_or_create_project",
         "take_local": "copy_local_modules",
     },
     "convert.write.shared_steps": {
@@ -358,38 +487,60 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "convert.write.step_functions": {
         "adapted": "author_call_changes",
+        "own_parameters": "step_parameters",
     },
     "convert.write.write_conversion": {
+        "default_name": "default_module_name",
         "probe": "run_model_probe",
+        "write": "write_notebook_and_module",
     },
     "data.days": {
+        "end_of": "day_end",
         "is_constant": "has_fixed_offset",
+        "offset_name": "zone_of_offset",
+        "sql_zone": "duckdb_zone",
+        "start_of": "day_start",
+        "zone_of": "parse_zone",
     },
     "data.ingestion.cells": {
         "Shown": "FormatEvidence",
         "decided": "decided_format",
+        "decimal_marks_of": "decimal_marks_in_part",
         "identifiers_of": "refuse_damaged_identifiers",
+        "numbers_in": "number_columns",
         "unreadable": "refuse_unreadable",
+        "without_signs": "strip_currency_signs",
     },
     "data.ingestion.increment": {
         "Memory": "SourceState",
         "same_source": "must_read_all",
     },
     "data.ingestion.ingest": {
+        "join_stored": "join_stored_rows",
+        "map_reading": "map_raw_tables",
         "may_stay": "may_keep_rows",
         "news_of": "dataset_changes",
+        "with_plans": "split_planned_columns",
+        "without_forgotten": "remove_forgotten_people",
     },
     "data.ingestion.joining": {
-        "aligned": "concatenated",
+        "aligned": "concatenate_parts",
+        "concatenated": "concatenate_parts",
+        "join": "join_parts",
         "labelled": "with_unique_labels",
-        "once": "without_repeats",
+        "once": "remove_repeated_rows",
         "period_of": "file_period",
+        "plain_stem": "bare_file_stem",
         "same_columns": "column_differences",
+        "sort_key": "part_sort_key",
         "split_keys": "keys_cut_between_parts",
         "table_of": "matching_table",
+        "without_repeats": "remove_repeated_rows",
     },
     "data.ingestion.overlap": {
         "News": "RowChanges",
+        "compare": "count_row_changes",
+        "merge": "merge_rows",
         "period": "covered_period",
         "put_in": "replace_period",
         "staying": "rows_to_keep",
@@ -401,11 +552,14 @@ OBJECTS: dict[str, dict[str, str]] = {
         "times": "reconstruct_times",
     },
     "data.layouts.discovery": {
+        "layouts": "installed_layouts",
         "likely": "has_most_columns",
         "require": "require_columns",
         "required": "required_columns",
     },
     "data.layouts.leads": {
+        "as_column": "json_values_to_column",
+        "campaign": "simulate_campaign",
         "pack": "pack_lead_fields",
         "plain": "json_values",
         "typed": "as_numbers",
@@ -414,6 +568,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "data.layouts.money": {
         "major": "to_major_units",
         "minor": "to_minor_units",
+        "needed_places": "needed_decimals",
         "places_of": "currency_decimals",
         "spread": "allocate_by_weight",
     },
@@ -425,8 +580,17 @@ OBJECTS: dict[str, dict[str, str]] = {
         "intervals": "constant_value_intervals",
         "meanings": "column_meanings",
     },
+    "data.layouts.sales_totals": {
+        "periods": "period_columns",
+    },
+    "data.layouts.shopify": {
+        "pseudonyms": "email_digests",
+    },
     "data.layouts.shopify_money": {
+        "discounts_of": "discount_by_line",
+        "head_numbers": "order_amounts",
         "net_of": "net_line_values",
+        "reconcile": "order_differences",
         "tips_of": "is_tip",
     },
     "data.layouts.shopify_notes": {
@@ -445,8 +609,12 @@ OBJECTS: dict[str, dict[str, str]] = {
         "kinds_of": "order_kinds",
         "newest": "newest_version",
         "one_order": "repeated_order_lines",
+        "records_of": "rows_as_records",
         "status_of": "financial_status",
         "tip_like": "looks_like_tip",
+    },
+    "data.origin": {
+        "label_of": "row_label",
     },
     "data.schemas": {
         "amount": "amount_column",
@@ -454,33 +622,90 @@ OBJECTS: dict[str, dict[str, str]] = {
         "moment": "time_column",
         "text": "text_column",
     },
+    "data.simulate.arrivals": {
+        "arrive": "arrivals_on_day",
+    },
+    "data.simulate.baskets": {
+        "demand_of": "demand_on_day",
+        "geometric": "geometric_draws",
+        "other_orders": "test_and_internal_orders",
+        "prices_of": "prices_on_day",
+        "quantities": "line_quantities",
+        "without_empty": "drop_empty_orders",
+    },
     "data.simulate.buying": {
+        "audience_of": "campaign_audience",
         "first_summer": "first_summer_loss",
         "segment_of": "is_in_segment",
+    },
+    "data.simulate.canonical": {
+        "shown_runs": "exported_day_runs",
     },
     "data.simulate.faults": {
         "days_apart": "date_shifts",
         "exported": "apply_faults",
+        "recoded": "change_codes",
+        "renamed": "rename_columns",
         "some_orders": "select_orders",
+    },
+    "data.simulate.fulfilment": {
+        "with_fates": "add_fates",
     },
     "data.simulate.labels": {
         "coded": "dictionary_array",
+        "joined": "join_demands",
         "labelled": "add_label_codes",
         "moments": "timestamp_array",
         "money": "money_array",
         "padded": "padded_identifiers",
     },
+    "data.simulate.leads": {
+        "drawn_fields": "draw_lead_fields",
+        "win_odds": "win_log_odds",
+    },
     "data.simulate.planning": {
         "overridden": "is_overridden",
     },
+    "data.simulate.realism": {
+        "comparison": "compare_with_real",
+    },
+    "data.simulate.small": {
+        "choose": "choose_products",
+    },
     "data.simulate.stock": {
         "replenished": "opening_stock",
+        "sell": "serve_from_stock",
+    },
+    "data.simulate.truth": {
+        "newsvendor": "newsvendor_quantity",
+        "square_units": "expected_squared_units",
+        "totals": "history_totals",
+    },
+    "data.simulate.world.customers": {
+        "arrivals": "customers_arriving_by_day",
+    },
+    "data.simulate.world.draws": {
+        "normals": "normal_draws",
+        "poisson": "poisson_counts",
+        "uniforms": "uniform_draws",
+    },
+    "data.simulate.world.prices": {
+        "lift": "demand_lift",
+        "promotions": "promotion_depths",
+    },
+    "data.simulate.world.products": {
+        "weights": "product_weights",
+    },
+    "data.simulate.world.world": {
+        "lift_of": "product_demand_lift",
     },
     "data.simulate.writing": {
+        "cents": "cents_text",
         "plain": "decode_dictionary",
     },
     "data.sources.calendar_dates": {
         "is_open": "is_ambiguous",
+        "other_dates": "non_iso_dates",
     },
     "data.sources.csv_files": {
         "preamble": "rows_above_header",
@@ -490,16 +715,22 @@ OBJECTS: dict[str, dict[str, str]] = {
         "swallowed": "holds_following_rows",
     },
     "data.sources.fetch": {
+        "engine_of": "create_engine_for",
         "extensions": "load_entry_points",
         "shown": "without_password",
+        "sources": "installed_sources",
         "sql_trouble": "translate_sql_errors",
     },
     "data.sources.files": {
         "existing": "existing_path",
         "hidden": "is_system_file",
+        "kind_of": "file_kind",
+        "stem_of": "file_stem",
     },
     "data.sources.frames": {
         "column_of": "database_column",
+        "decimals": "exact_decimals",
+        "integers": "exact_integers",
         "needs_care": "may_lose_values",
         "rows_frame": "frame_of_rows",
     },
@@ -509,28 +740,37 @@ OBJECTS: dict[str, dict[str, str]] = {
         "texts_of": "distinct_texts",
     },
     "data.sources.text_encoding": {
+        "decode": "decode_to_utf8",
+        "excerpt": "excerpt_around_byte",
         "place_of": "line_and_column",
     },
     "data.store": {
         "disk_trouble": "translate_full_disk",
         "months_of": "month_numbers",
         "sweep": "remove_unreferenced",
+        "write": "write_dataset",
     },
     "data.tables": {
+        "bounds_of": "column_bounds",
         "footer_of": "part_footer",
         "is_as_it_was": "is_unchanged_since",
+        "require_time": "require_utc_times",
         "rewind": "as_known_before",
         "rewind_sql": "as_known_before_sql",
+        "threads": "query_thread_count",
     },
     "data.validation": {
         "coerce": "coerce_table",
         "outside_years": "is_implausible_year",
+        "refusal": "refusal_of_failures",
+        "rows_of": "row_namer",
         "told": "failure_with_rows",
     },
     "data.zones": {
         "places": "zones_of_places",
         "same_days": "move_days_to_zone",
         "same_days_ahead": "zones_with_same_days",
+        "zone_change": "zone_change_note",
         "zones_with": "zones_with_offsets",
     },
     "decisions.app": {
@@ -539,6 +779,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "decisions.apply": {
         "Applied": "ApplyCounts",
+        "retry": "apply_again",
     },
     "decisions.apply_targets": {
         "Hook": "WebHookTarget",
@@ -551,6 +792,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "decisions.cycle": {
         "Turn": "CycleReport",
         "collected": "collect_and_propose",
+        "policies": "configured_policies",
         "quiet": "ignore_message",
         "turn": "run_cycle",
     },
@@ -558,10 +800,13 @@ OBJECTS: dict[str, dict[str, str]] = {
         "alone": "lock_name",
         "bases": "predictions_of",
         "basis": "prediction_of",
+        "events": "events_of_decision",
         "find": "find_decision",
         "heard": "add_feedback",
+        "id_of": "decision_id_of",
         "listed": "list_decisions",
         "note": "add_events",
+        "subject_of": "prediction_subject",
     },
     "decisions.decision_statistics": {
         "Stats": "DecisionStats",
@@ -580,11 +825,13 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "decisions.notifications": {
         "Say": "LogMessage",
-        "message": "notification",
+        "message": "notification_text",
+        "notification": "notification_text",
         "tell": "notify_deciders",
     },
     "decisions.openapi": {
         "MEANT": "DESCRIPTIONS",
+        "document": "openapi_document",
     },
     "decisions.policy": {
         "Judged": "PolicyVerdict",
@@ -601,8 +848,10 @@ OBJECTS: dict[str, dict[str, str]] = {
     "decisions.server": {
         "Turns": "CycleThread",
         "dependencies_of": "application_dependencies",
-        "deployed": "deployment",
+        "deployed": "decision_service_plan",
+        "deployment": "decision_service_plan",
         "desk": "application_dependencies",
+        "serve": "serve_decisions",
     },
     "decisions.signed_links": {
         "BadLink": "LinkRefused",
@@ -644,6 +893,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "write": "write_report",
     },
     "forgetting.databases": {
+        "compact": "compact_database",
         "copied": "temporary_copy",
         "count": "count_rows",
         "scrub": "scrub_database",
@@ -651,7 +901,8 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "forgetting.datasets": {
         "SEARCHED": "SEARCHED_COLUMNS",
-        "find": "find_person",
+        "find": "find_in_dataset",
+        "find_person": "find_in_dataset",
         "read": "read_manifest_file",
         "rewrite": "rewrite_dataset",
     },
@@ -698,6 +949,10 @@ OBJECTS: dict[str, dict[str, str]] = {
         "with_formula": "unescape_formula",
         "with_formulas": "unescape_formulas",
     },
+    "ledger.migrate": {
+        "config": "alembic_config",
+        "upgrade": "upgrade_ledger",
+    },
     "ledger.store": {
         "temporary": "error_of_os_error",
     },
@@ -717,11 +972,17 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "models.core.contract": {
         "annotated": "pydantic_type",
+        "fields": "schema_fields",
         "in_calendar": "clamp_to_calendar",
+    },
+    "models.core.contract_changes": {
+        "changes": "contract_differences",
     },
     "models.core.model": {
         "build": "build_model",
         "confine": "refuse_foreign_class",
+        "discover": "discover_models",
+        "parameters": "init_parameters",
         "resolve": "model_class_at",
         "same_zone": "require_same_zone",
     },
@@ -756,7 +1017,9 @@ OBJECTS: dict[str, dict[str, str]] = {
         "ages": "age_weights",
         "average": "mean_model",
         "levels": "base_rates",
-        "recalibrated": "recalibrate",
+        "read_tables": "tables_of_booster",
+        "recalibrate": "recalibrate_score",
+        "recalibrated": "recalibrate_score",
         "share": "probability",
         "terms_of": "additive_terms",
     },
@@ -764,6 +1027,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "difference": "needed_change_text",
         "insert": "insert_largest",
         "marked": "tag_with_term",
+        "score": "score_leads",
+        "shortfalls": "code_shortfalls",
         "term_in": "tagged_term",
         "too_little": "too_few_fields_text",
     },
@@ -771,76 +1036,128 @@ OBJECTS: dict[str, dict[str, str]] = {
         "ratios_of": "odds_ratio_table",
     },
     "models.lead_scoring.evaluation": {
+        "calibration": "calibration_table",
         "called": "leads_to_call",
         "judge": "score_metrics",
+        "lift": "lift_table",
+        "profit": "calls_profit",
     },
     "models.lead_scoring.lead_scoring": {
         "fitted": "require_fitted",
         "in_range": "check_minimums",
         "judged": "evaluate_profit",
+        "leads_in": "known_leads",
         "named": "comma_separated",
+        "open_leads": "leads_without_outcome",
         "paired": "field_pairs",
         "recipe_of": "score_parameters",
     },
     "models.lead_scoring.leakage_guard": {
         "Beat": "TimeAssociation",
         "beat": "time_association",
-        "clocks": "time_fields",
+        "clocks": "time_proxy_fields",
+        "filled_afterwards": "fields_filled_afterwards",
         "late_times": "fields_with_late_times",
+        "leaks": "leaking_fields",
+        "time_fields": "time_proxy_fields",
     },
     "models.lead_scoring.learning": {
         "asked_for": "leads_with_contract_fields",
+        "learn": "learn_lead_score",
+        "prepare": "prepare_leads",
+    },
+    "models.lead_scoring.outputs": {
+        "answers": "answers_frame",
+        "chances": "score_and_certainty",
     },
     "models.lead_scoring.replay": {
         "beside": "baseline_scores",
+        "replay": "replay_past_leads",
         "unrestricted": "unrestricted_scores",
     },
     "models.lead_scoring.training": {
         "correction": "calibration_correction",
         "sample_of": "learning_sample",
         "slope_of": "calibration_slope",
+        "train": "fit_score_tables",
         "trial": "run_trial",
+        "variances": "score_variances",
     },
     "models.lead_scoring.wording": {
+        "phrases": "code_phrases",
         "spoken": "range_text",
         "stretch": "value_range",
     },
     "models.segmentation.answers": {
+        "answers": "segment_answers",
+        "confidence": "segment_confidence",
+        "contributions": "feature_contributions",
         "movers": "moves_to_other_segments",
+        "reasons": "segment_reasons",
     },
     "models.segmentation.choice": {
+        "assign": "nearest_segments",
+        "candidate": "assess_candidate",
+        "choose": "choose_candidate",
+        "cluster": "kmeans_centroids",
         "match": "match_centroids",
+        "migrations": "migration_counts",
         "numbers": "feature_numbers",
+        "stability": "segment_stability",
         "table": "candidate_table",
     },
     "models.segmentation.customer_features": {
+        "age_in_days": "age_in_days_sql",
         "counted_where": "counted_lines_sql",
         "spend_of": "spend_in_window",
     },
     "models.segmentation.lifetime_value": {
         "alive": "probability_alive",
         "history": "purchase_history",
+        "maximize": "maximize_likelihood",
+    },
+    "models.segmentation.plots": {
+        "plot_choice": "plot_segment_counts",
+        "plot_moves": "plot_migrations",
+        "plot_plan": "plot_planned_profit",
+    },
+    "models.segmentation.rfm": {
+        "money_of": "add_money_column",
     },
     "models.segmentation.segmentation": {
+        "calibration": "calibration_by_tenth",
         "check": "check_parameters",
         "judge": "evaluate_segmentation",
+        "replay": "replay_cutoffs",
     },
     "models.segmentation.segments": {
+        "describe": "describe_segment",
         "divide": "choose_segments",
         "labelled": "segment_labels",
+        "learn": "learn_segments",
+        "margins": "margin_shares",
+        "medians": "feature_medians",
         "names": "segment_names",
+        "read": "read_segments",
         "renewed": "reuse_centroids",
         "standing": "describe_medians",
+        "write": "write_segments",
     },
     "models.segmentation.treatments": {
         "best": "best_treatment",
+        "catalogue": "treatment_catalogue",
+        "effect": "treatment_effect",
         "gain_of": "planned_gain_total",
+    },
+    "parallel": {
+        "cores": "usable_cores",
     },
     "private_files": {
         "tighten": "make_private",
     },
     "registry.artifacts": {
         "aliased": "version_of_alias",
+        "client": "mlflow_client",
         "keep": "store_document",
         "local": "local_folder",
         "store": "log_model_files",
@@ -852,7 +1169,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "ASKED": "MOST_RECORDS",
         "answers": "check_predictions",
         "disguise": "measure_disguised",
-        "observe": "measure",
+        "measure": "measure_at_cutoffs",
+        "observe": "measure_at_cutoffs",
         "outside_its_interval": "invalid_intervals",
         "perform": "run_task",
         "perform_apart": "run_task_in_fork",
@@ -882,14 +1200,16 @@ OBJECTS: dict[str, dict[str, str]] = {
         "whole_of": "full_series_of",
     },
     "registry.evaluators.outcome_column": {
-        "in_form": "transformed",
+        "in_form": "transform_column",
         "outcome_of": "target_column",
+        "transformed": "transform_column",
     },
     "registry.evaluators.step_recording": {
         "Seen": "RecordedTraining",
         "dates_of": "row_dates",
+        "rows_at": "select_rows_at",
         "rows_of": "number_of_rows",
-        "taken": "rows_at",
+        "taken": "select_rows_at",
         "unchanged": "keep_step_value",
     },
     "registry.evaluators.training_rows": {
@@ -898,12 +1218,16 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "registry.evidence": {
         "Checked": "CheckReport",
+        "check": "check_version",
+        "evaluator": "find_evaluator",
+        "evidence": "collect_evidence",
     },
     "registry.gate": {
         "ALIKE": "REPORT_TOLERANCE",
         "FLATTERED": "MOST_OPTIMISM",
         "KNOWING": "LEAKAGE_LIMIT",
         "it_pays": "break_even_is_reached",
+        "judge": "judge_clauses",
         "model_keeps_its_promises": "model_rules_hold",
     },
     "registry.gate_candidate": {
@@ -911,6 +1235,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "other_units": "unit_difference",
     },
     "registry.promotion_history": {
+        "champion": "champion_at_time",
+        "history": "promotions_until",
         "live": "live_version",
     },
     "registry.promotions": {
@@ -920,6 +1246,7 @@ OBJECTS: dict[str, dict[str, str]] = {
         "same": "is_same_version",
     },
     "registry.versions": {
+        "code_of": "code_digest_of_version",
         "copied": "copy_verified_files",
         "files_of": "version_files",
         "params_of": "version_params",
@@ -934,15 +1261,20 @@ OBJECTS: dict[str, dict[str, str]] = {
         "failure_of": "run_failure",
         "limits_of": "run_limits",
         "prepare": "prepare_job",
+        "runbooks": "available_runbooks",
         "user": "current_user",
     },
     "runs.execution.failures": {
+        "classify": "classify_failure",
         "of_code": "error_of_exit_code",
     },
     "runs.execution.kernel_client": {
         "Client": "NotebookClient",
         "readable": "error_message",
         "without_machinery": "user_frames",
+    },
+    "runs.execution.kernel_setup": {
+        "setup": "setup_kernel",
     },
     "runs.execution.kernels": {
         "choose": "choose_kernel",
@@ -1030,10 +1362,13 @@ OBJECTS: dict[str, dict[str, str]] = {
         "execute": "execute_notebook",
         "restrict": "set_resource_limits",
         "say": "send_event",
-        "written": "written_output",
+        "written": "papermill_parameter",
+        "written_output": "papermill_parameter",
     },
     "runs.exports.airflow": {
-        "understood": "is_supported",
+        "expression": "airflow_cron_expression",
+        "is_supported": "is_airflow_supported",
+        "understood": "is_airflow_supported",
     },
     "runs.exports.export_parts": {
         "Place": "ExportContext",
@@ -1043,12 +1378,23 @@ OBJECTS: dict[str, dict[str, str]] = {
         "longest": "longest_seconds",
         "together": "dependent_groups",
     },
+    "runs.exports.github": {
+        "workflow": "workflow_of_jobs",
+    },
+    "runs.exports.kubernetes": {
+        "manifest": "cronjob_manifest",
+        "slug": "kubernetes_name",
+    },
     "runs.exports.start_times": {
         "expression": "cron_expression",
         "fields": "cron_fields",
+        "merge_lines": "merge_cron_lines",
         "text": "fields_text",
-        "union": "merge_lines",
+        "union": "merge_cron_lines",
         "wakes": "start_times",
+    },
+    "runs.exports.systemd": {
+        "calendars": "calendar_events",
     },
     "runs.lab.job_manager": {
         "without_blanks": "drop_blank_fields",
@@ -1057,6 +1403,10 @@ OBJECTS: dict[str, dict[str, str]] = {
         "check": "check_values",
         "parameters_of": "declared_parameters",
         "untyped": "untyped_notes",
+    },
+    "runs.parameters.types": {
+        "convert": "convert_value",
+        "literal": "literal_value",
     },
     "runs.recording": {
         "tell": "append_event",
@@ -1090,19 +1440,22 @@ OBJECTS: dict[str, dict[str, str]] = {
     "runs.schedule.jobs": {
         "due": "due_slots",
         "fill": "fill_placeholders",
-        "in_a_line": "one_line",
+        "in_a_line": "one_line_error",
         "job_of": "scheduled_job",
         "jobs_of": "scheduled_jobs",
+        "one_line": "one_line_error",
         "readable": "readable_jobs",
         "refusal": "refusal_error",
     },
     "runs.schedule.notify": {
+        "notify": "notify_channels",
         "send": "send_notification",
     },
     "runs.schedule.reload_settings": {
         "reread": "reload_jobs",
     },
     "runs.schedule.slot_parameters": {
+        "declared_by": "notebook_parameters",
         "troubles": "notebook_failures",
     },
     "runs.schedule.slot_run": {
@@ -1114,6 +1467,8 @@ OBJECTS: dict[str, dict[str, str]] = {
         "forms": "encoded_forms",
     },
     "runs.secrets.secrets": {
+        "references": "secret_names_in",
+        "resolve": "resolve_reference",
         "resolved": "looked_up_secrets",
         "source": "resolving_source",
         "values": "values_to_redact",
@@ -1126,25 +1481,33 @@ OBJECTS: dict[str, dict[str, str]] = {
         "from_here": "is_local",
         "once": "answer_once",
         "token_of": "request_api_key",
-        "unwelcome": "unauthorized",
+        "unauthorized": "unauthorized_answer",
+        "unwelcome": "unauthorized_answer",
     },
     "serving.app.bentoml_internals": {
         "Deferred": "DeferredApp",
         "direct": "mount_application",
+        "private": "private_name",
     },
     "serving.app.ndjson": {
         "Streamed": "NdjsonAnswer",
     },
     "serving.app.service": {
         "Inner": "ModelService",
+        "application": "create_application",
         "checked_files": "verify_files",
         "give_back": "trim_memory",
         "loading": "load_served_model",
         "quiet_collector": "freeze_garbage_collector",
+        "served": "loaded_model",
+        "versions": "load_versions",
         "watching": "start_watcher",
     },
     "serving.batch.contract_coercion": {
         "checked": "coerce_inputs",
+    },
+    "serving.batch.parquet_folder": {
+        "parts_of": "parquet_files_below",
     },
     "serving.batch.record_source": {
         "cells_of": "cell_formats",
@@ -1153,6 +1516,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "serving.batch.score": {
         "Both": "SplitScorer",
         "answers": "predict_chunk",
+        "explains": "has_reasons",
         "identity_of": "identity_columns",
         "repeated": "repeated_keys",
     },
@@ -1166,28 +1530,50 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Said": "HookResponse",
         "Sent": "DeliveryLog",
         "check_line": "check_encrypted",
+        "post": "post_once",
+        "shown_hook": "masked_url",
         "with_password": "split_credentials",
     },
     "serving.bento_files": {
         "check": "check_bento_files",
         "digest": "file_list_digest",
         "listing": "file_digests",
-        "packed": "packed_digests",
+        "packed": "digests_as_bytes",
+        "packed_digests": "digests_as_bytes",
+    },
+    "serving.deploy.alerts": {
+        "rules": "alert_rules",
     },
     "serving.deploy.compose": {
+        "alertmanager": "alertmanager_configuration",
         "called": "image_name",
+        "compose": "compose_document",
+        "decisions": "decision_service",
+        "prometheus": "prometheus_configuration",
         "published": "published_port",
         "said": "head_comment",
+        "service": "model_service",
     },
     "serving.deploy.github": {
         "image": "image_build_job",
         "reach": "rollout_start_commands",
+        "registry": "image_registry",
+        "repository": "image_repository",
+        "stage": "deployment_job",
+        "workflow": "deployment_workflow",
     },
     "serving.deploy.kubernetes": {
+        "autoscaler": "horizontal_autoscaler",
         "disruption": "disruption_budget",
         "followed": "rollout_volume",
+        "labels": "replica_labels",
         "meta": "object_metadata",
+        "network": "network_policy",
+        "pod": "pod_template",
+        "probe": "health_probe",
         "rollout": "rollout_config_map",
+        "selector": "model_selector_labels",
+        "service": "model_services",
         "stateful": "stateful_set",
         "traces": "trace_egress_rules",
     },
@@ -1198,11 +1584,18 @@ OBJECTS: dict[str, dict[str, str]] = {
         "recipe": "project_containerfile",
     },
     "serving.http.api_keys": {
+        "create": "create_key",
         "read": "read_keys",
         "refused": "refusal_reason",
+        "revoke": "revoke_key",
+        "rotate": "rotate_key",
     },
     "serving.http.idempotency": {
         "Kept": "IdempotencyStore",
+        "identity": "request_identity",
+    },
+    "serving.http.json_logging": {
+        "start": "start_json_logging",
     },
     "serving.http.latency": {
         "Timed": "TimedCall",
@@ -1211,12 +1604,16 @@ OBJECTS: dict[str, dict[str, str]] = {
         "Answer": "HttpAnswer",
         "Gone": "ClientDisconnected",
         "in_a_task": "is_in_task",
+        "problem": "problem_answer",
         "resumed": "resume_coroutine",
+        "too_large": "too_large_answer",
     },
     "serving.http.metrics": {
         "exposition": "metrics_text",
     },
     "serving.http.origins": {
+        "known_host": "is_own_host",
+        "known_origin": "is_allowed_origin",
         "own_names": "local_host_names",
     },
     "serving.http.thread_pool": {
@@ -1224,6 +1621,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "serving.http.uvicorn_protocol": {
         "Wire": "FastHttpProtocol",
+        "install": "install_protocol",
         "missing": "missing_uvicorn_name",
     },
     "serving.local.contract_check": {
@@ -1238,11 +1636,17 @@ OBJECTS: dict[str, dict[str, str]] = {
         "measured": "measured_load",
         "peak": "peak_memory",
     },
+    "serving.local.server": {
+        "ready": "is_service_ready",
+        "serving": "serve_bento",
+        "stop": "stop_service",
+    },
     "serving.log.aborted": {
         "marks": "abort_markers",
     },
     "serving.log.log_collection": {
         "Collected": "CollectCounts",
+        "collect": "collect_log_folder",
         "folders": "log_folders",
         "followed_up": "feedback_with_predictions",
     },
@@ -1250,6 +1654,11 @@ OBJECTS: dict[str, dict[str, str]] = {
         "intact": "intact_lines",
         "private": "open_private",
         "recover": "seal_abandoned_segments",
+    },
+    "serving.package.bento": {
+        "environment": "bentoml_environment",
+        "image_files": "image_files_digest",
+        "package": "package_model_version",
     },
     "serving.package.container.builders": {
         "bytes_of": "parse_bytes",
@@ -1281,12 +1690,19 @@ OBJECTS: dict[str, dict[str, str]] = {
         "closure": "transitive_versions",
         "pins": "pinned_requirements",
     },
+    "serving.predict.decode": {
+        "decoders": "build_decoders",
+        "kind_of": "msgspec_type",
+    },
     "serving.predict.feedback": {
+        "id_of": "feedback_id",
         "read": "parse_feedback",
+        "schema": "feedback_schema",
     },
     "serving.predict.older_contracts": {
         "Older": "OlderContract",
         "breach": "contract_breach",
+        "document": "older_openapi_document",
         "loaded": "load_model",
         "of_major": "path_without_major",
         "older": "older_contracts",
@@ -1295,6 +1711,8 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "serving.predict.openapi": {
         "closed": "closed_object",
+        "document": "openapi_document",
+        "errors": "error_responses",
         "page": "contract_page",
         "problem": "problem_schema",
         "property_of": "field_schema",
@@ -1312,13 +1730,18 @@ OBJECTS: dict[str, dict[str, str]] = {
         "refused": "validation_problem",
     },
     "serving.predict.privacy": {
-        "sealed": "encrypted",
-        "unsealed": "decrypted",
-        "veiled": "masked_reasons",
+        "decrypted": "decrypt_answer",
+        "encrypted": "encrypt_answer",
+        "masked_reasons": "mask_reason_texts",
+        "pseudonym": "keyed_pseudonym",
+        "sealed": "encrypt_answer",
+        "unsealed": "decrypt_answer",
+        "veiled": "mask_reason_texts",
     },
     "serving.predict.sunsets": {
         "promised": "supported_older_contracts",
         "said": "sunset_texts",
+        "sunset": "sunset_time",
     },
     "serving.predict.synthetic": {
         "key_of": "synthetic_key",
@@ -1328,16 +1751,20 @@ OBJECTS: dict[str, dict[str, str]] = {
     },
     "serving.rollout.rollout_commands": {
         "NothingNew": "NoNewVersion",
+        "abort": "abort_rollout",
         "challenger": "challenger_to_package",
         "check": "check_compatible",
         "finish": "promote_challenger",
-        "left": "why_ended",
+        "left": "abort_or_rollback_reason",
+        "rollout": "start_rollout",
+        "why_ended": "abort_or_rollback_reason",
     },
     "serving.rollout.rollout_history": {
         "Event": "RolloutEvent",
         "beside": "share_rollout",
         "carry": "record_aborts",
         "current": "current_rollout",
+        "history": "rollout_events",
         "place_of": "state_file_of",
         "settle": "record_all_aborts",
         "state": "current_event",
@@ -1345,6 +1772,7 @@ OBJECTS: dict[str, dict[str, str]] = {
     "serving.rollout.rollout_status": {
         "Standing": "RolloutStatus",
         "standing": "rollout_status",
+        "workers": "live_worker_reports",
     },
     "serving.rollout.rollout_watcher": {
         "Watcher": "RolloutWatcher",
@@ -1378,16 +1806,27 @@ OBJECTS: dict[str, dict[str, str]] = {
         "computed": "computed_answerers",
         "logged": "logged_answerers",
         "moments": "time_range",
+        "served": "versions_of_key",
         "who": "version_and_variant",
     },
+    "settings.loading": {
+        "find": "find_settings_file",
+        "load": "load_settings",
+    },
     "settings.parsing": {
+        "age": "parse_age",
         "backend_of": "parse_backend",
         "hints": "field_types",
+        "size": "parse_size",
         "typed": "convert_options",
     },
     "suppression": {
         "canonical": "canonical_identifier",
         "fields_of": "cell_object",
+        "forgotten": "load_forgotten",
+        "identifier": "canonical_id",
+        "leave_out": "remove_forgotten_rows",
         "members": "json_leaves",
+        "pseudonym": "identifier_pseudonym",
     },
 }

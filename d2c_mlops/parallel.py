@@ -123,7 +123,7 @@ def run_job(number: int, function: Callable[..., Any], job: tuple[Any, ...]) -> 
         _LOCAL.backend = before
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -133,7 +133,7 @@ def _start_backend(backend: Backend) -> None:
     connect = {"dask": _start_dask, "ray": _start_ray, "spark": _start_spark}.get(backend.name)
     try:
         if connect is not None:
-            connect(backend.workers or cores(), backend.address)
+            connect(backend.workers or usable_cores(), backend.address)
     except Exception as error:
         raise Temporary(
             f"no cluster of the backend {backend.name} can be reached or started ({_first_line(error)})",

@@ -41,7 +41,7 @@ def canonical_identifier(value: str) -> str:
     return text.casefold() if "@" in text else text
 
 
-def identifier(value: Any, name: str = "") -> str | None:
+def canonical_id(value: Any, name: str = "") -> str | None:
     """Return a JSON value as a canonical identifier; None if it cannot be the identifier of a person.
 
     A number, also one written as text, is one only under a name such as customer_id, key or subject: a count or another
@@ -62,7 +62,7 @@ def keyed_hash(key: bytes, text: str) -> str:
     return hmac.new(key, canonical_identifier(text).encode("utf-8", "surrogatepass"), sha256).hexdigest()
 
 
-def pseudonym(key: bytes, text: str) -> str:
+def identifier_pseudonym(key: bytes, text: str) -> str:
     """Return the pseudonym of an identifier: always the same, and not computable without the key."""
     return PREFIX + keyed_hash(key, f"pseudonym {canonical_identifier(text)}")[:20]
 
@@ -79,7 +79,7 @@ class Forgotten:
 
     def mode(self, value: Any, name: str = "customer_id") -> str | None:
         """Return the mode for a value; None if it does not identify a forgotten person."""
-        text = identifier(value, name)
+        text = canonical_id(value, name)
         if text is None:
             return None
         if text not in self.forgotten_modes:
@@ -88,7 +88,7 @@ class Forgotten:
 
     def pseudonym(self, value: str) -> str:
         """Return the replacement of an identifier."""
-        return pseudonym(self.key, value)
+        return identifier_pseudonym(self.key, value)
 
     def is_gone(self, order: str) -> bool:
         """Return whether an order was erased before."""
@@ -133,7 +133,7 @@ def read_key(store: Path) -> bytes:
         ) from None
 
 
-def forgotten(store: Path, dataset: str) -> Forgotten | None:
+def load_forgotten(store: Path, dataset: str) -> Forgotten | None:
     """Return the forgotten people of a dataset; None if there are none. Raises UsageError without the list's key."""
     entries = [e for e in read_entries(store) if not e.get("datasets") or dataset in e["datasets"]]
     if not entries:
@@ -264,14 +264,14 @@ KEYED = ("sales_totals", "calendar", "promotions", "prices", "stock")
 ORDER = ("customers", "orders", "order_lines", "leads", *KEYED)  # orders before their lines
 
 
-def leave_out(
+def remove_forgotten_rows(
     frames: Mapping[str, pd.DataFrame], store: Path, dataset: str
 ) -> tuple[dict[str, pd.DataFrame], Sequence[str]]:
     """Return validated tables without the forgotten people of a dataset, and notes with the numbers of rows.
 
     Raises UsageError without the key of the list.
     """
-    who = forgotten(store, dataset)
+    who = load_forgotten(store, dataset)
     if who is None:
         return dict(frames), ()
     gone: set[str] = set()

@@ -14,7 +14,7 @@ from d2c_mlops.data.ingestion.ingest import IngestResult
 from d2c_mlops.data.ingestion.ingest import ingest as _ingest
 from d2c_mlops.data.sources.files import FileFormat
 from d2c_mlops.decisions.apply import now_utc
-from d2c_mlops.decisions.cycle import CycleReport, policies, run_cycle
+from d2c_mlops.decisions.cycle import CycleReport, configured_policies, run_cycle
 from d2c_mlops.decisions.decision_rows import Decision, find_decision
 from d2c_mlops.decisions.decision_rows import list_decisions as _list_decisions
 from d2c_mlops.decisions.decision_statistics import DecisionStats
@@ -35,23 +35,23 @@ from d2c_mlops.serving.batch.score import BatchResult
 from d2c_mlops.serving.batch.score import score as _score
 from d2c_mlops.serving.local.loadtest import LoadResult
 from d2c_mlops.serving.local.loadtest import loadtest as _loadtest
-from d2c_mlops.serving.local.server import Server, free_port, serving
+from d2c_mlops.serving.local.server import Server, free_port, serve_bento
 from d2c_mlops.serving.package.bento import Bento
-from d2c_mlops.serving.package.bento import package as _package
+from d2c_mlops.serving.package.bento import package_model_version as _package
 from d2c_mlops.serving.package.container import Image
 from d2c_mlops.serving.package.container import containerize as _containerize
 from d2c_mlops.serving.rollout.promotion import promote as _promote
 from d2c_mlops.serving.rollout.promotion import rollback as _rollback
-from d2c_mlops.serving.rollout.rollout_commands import abort as _abort
+from d2c_mlops.serving.rollout.rollout_commands import abort_rollout as _abort
 from d2c_mlops.serving.rollout.rollout_commands import challenger_to_package as _challenger
 from d2c_mlops.serving.rollout.rollout_commands import promote_challenger as _finish
-from d2c_mlops.serving.rollout.rollout_commands import rollout as _rollout
+from d2c_mlops.serving.rollout.rollout_commands import start_rollout as _rollout
 from d2c_mlops.serving.rollout.rollout_history import share_rollout
 from d2c_mlops.serving.rollout.rollout_status import RolloutStatus
 from d2c_mlops.serving.rollout.rollout_status import rollout_status as _standing
 from d2c_mlops.serving.rollout.version_lookup import Answerer, time_range
-from d2c_mlops.serving.rollout.version_lookup import served as _served
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.serving.rollout.version_lookup import versions_of_key as _served
+from d2c_mlops.settings import Settings, load_settings
 
 __all__ = [
     "check",
@@ -88,7 +88,7 @@ def ingest(
     settings: Settings | None = None,
 ) -> IngestResult:
     """Read a source into the canonical tables of dataset `name`; see `d2c ingest`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     zone, planned = zone or resolved.dataset_zone(name), planned or resolved.planned_columns(name)
     form = FileFormat(encoding, decimal, dates)
     now = datetime.now(UTC)
@@ -116,14 +116,14 @@ def forget(
     settings: Settings | None = None,
 ) -> ForgetReport:
     """Erase or pseudonymise the data of a customer in the store; see `d2c forget`."""
-    return _forget(customer, settings or load(), also=also, dataset=dataset, erase=erase, yes=yes, by=by)
+    return _forget(customer, settings or load_settings(), also=also, dataset=dataset, erase=erase, yes=yes, by=by)
 
 
 def run(
     notebook: str | Path, *, timeout: float | None = None, settings: Settings | None = None, **parameters: Any
 ) -> Run:
     """Run a runbook or a notebook with `parameters` and record the run; see `d2c run`."""
-    return _run(str(notebook), parameters, settings or load(), timeout=timeout)
+    return _run(str(notebook), parameters, settings or load_settings(), timeout=timeout)
 
 
 def promote(
@@ -136,14 +136,14 @@ def promote(
     settings: Settings | None = None,
 ) -> tuple[Promotion | None, list[Clause]]:
     """Make a version champion if it passes the gate; see `d2c promote`."""
-    return _promote(model, settings or load(), number=version, override=override, by=by, reason=reason)
+    return _promote(model, settings or load_settings(), number=version, override=override, by=by, reason=reason)
 
 
 def rollback(
     model: str, *, to: int | None = None, by: str | None = None, reason: str = "", settings: Settings | None = None
 ) -> Promotion:
     """Roll back to a former champion; see `d2c rollback`."""
-    return _rollback(model, settings or load(), number=to, by=by, reason=reason)
+    return _rollback(model, settings or load_settings(), number=to, by=by, reason=reason)
 
 
 def rollout(
@@ -161,7 +161,7 @@ def rollout(
     settings: Settings | None = None,
 ) -> RolloutStatus:
     """Route a share of the keys to a challenger, promote or end it, or return the status of the rollout; see `d2c rollout`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     if sum((percent is not None, shadow, promote, abort)) > 1:
         raise UsageError("use only one of percent, shadow, promote and abort", where="rollout")
     if begin and not (shadow or percent is not None):
@@ -178,7 +178,7 @@ def rollout(
 
 def served(model: str, key: str, *, at: str | None = None, settings: Settings | None = None) -> list[Answerer]:
     """Return which versions answered a key on a day (default: today): logged, or computed from the history; see `d2c served`."""
-    return _served(model, key, settings or load(), *time_range(at, datetime.now(UTC)))
+    return _served(model, key, settings or load_settings(), *time_range(at, datetime.now(UTC)))
 
 
 def package(
@@ -189,7 +189,7 @@ def package(
     settings: Settings | None = None,
 ) -> Bento:
     """Build the Bento of the champion or of a version, with the challenger of a rollout; see `d2c package`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     return _package(
         _find_version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
     )
@@ -205,7 +205,7 @@ def containerize(
     settings: Settings | None = None,
 ) -> Image:
     """Build a container image of the champion's Bento or of a version's; see `d2c package --containerize`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     version_ = _find_version(model, version, resolved)
     return _containerize(
         package(model, version=version, settings=resolved), version_, resolved, tag=tag, backend=backend, base=base
@@ -221,7 +221,7 @@ def loadtest(
     settings: Settings | None = None,
 ) -> LoadResult:
     """Measure the throughput and memory of the champion's service or of a version's; see `d2c loadtest`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     version_ = _find_version(model, version, resolved)
     return _loadtest(
         package(model, version=version, settings=resolved), version_, resolved, seconds=seconds, connections=connections
@@ -238,11 +238,11 @@ def serve(
     settings: Settings | None = None,
 ) -> AbstractContextManager[Server]:
     """Serve the champion or a version during the `with` block; default: on a free port."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     bento = _package(
         _find_version(model, version, resolved), resolved, _packaged_challenger(model, version, challenger, resolved)
     )
-    return serving(bento, resolved, port=port or free_port(), workers=workers)
+    return serve_bento(bento, resolved, port=port or free_port(), workers=workers)
 
 
 def score(
@@ -258,7 +258,7 @@ def score(
     settings: Settings | None = None,
 ) -> BatchResult:
     """Predict every record of `source` and write the predictions to `sink`; see `d2c score`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     both = share_rollout(Ledger.of(resolved), model, resolved) if version is None else None
     form, registered = FileFormat(encoding, decimal, dates), _find_version(model, version, resolved)
     if source is not None and is_parts_sink(sink):
@@ -276,7 +276,7 @@ def score(
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[CycleReport]:
     """Create decisions from predictions, apply deadlines and apply due decisions; see `d2c decisions run`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     return run_cycle(Ledger.of(resolved), resolved, model)
 
 
@@ -285,7 +285,7 @@ def list_decisions(
 ) -> list[Decision]:
     """Return decisions, newest first; of any status if `status` is None; see `d2c decisions list`."""
     statuses = None if status is None else [status]
-    return _list_decisions(Ledger.of(settings or load()), None if model is None else [model], statuses, limit)
+    return _list_decisions(Ledger.of(settings or load_settings()), None if model is None else [model], statuses, limit)
 
 
 def decide(
@@ -298,7 +298,7 @@ def decide(
     settings: Settings | None = None,
 ) -> Decision:
     """Approve, reject or edit a decision; see `d2c decisions approve`, `reject` and `edit`."""
-    resolved = settings or load()
+    resolved = settings or load_settings()
     ledger = Ledger.of(resolved)
     policy = Policy.of(find_decision(ledger, id).model, resolved)
     who = by or getpass.getuser()
@@ -309,8 +309,8 @@ def decide(
 
 def decision_stats(model: str, *, days: float = 30.0, settings: Settings | None = None) -> DecisionStats:
     """Return the time from prediction to action and the share applied automatically; see `d2c decisions stats`."""
-    resolved = settings or load()
-    policies(resolved, model)
+    resolved = settings or load_settings()
+    configured_policies(resolved, model)
     return _decision_stats(Ledger.of(resolved), model, now_utc(), timedelta(days=days))
 
 

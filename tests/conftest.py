@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import load as load_model
-from d2c_mlops.registry.artifacts import client
+from d2c_mlops.registry.artifacts import mlflow_client
 from d2c_mlops.registry.clean_process import run_task
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 # The same examples each time, so that a run can be repeated; HYPOTHESIS_PROFILE=explore looks for new ones.
 hypothesis_settings.register_profile("repeat", derandomize=True, deadline=None)
@@ -46,8 +46,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, migrated once: its migrations take seconds."""
-    held = load(tmp_path_factory.mktemp("mlflow"), environ={})
-    with client(held) as mlflow:
+    held = load_settings(tmp_path_factory.mktemp("mlflow"), environ={})
+    with mlflow_client(held) as mlflow:
         mlflow.search_registered_models()
     return held.store / "mlflow.db"
 
@@ -96,7 +96,7 @@ def settings(
     project: Path, _mlflow_database: Path, _ledger_database: Path, _gate_evidence: Path, gate_in_process: None
 ) -> Settings:
     """The settings of the project."""
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     held.store.mkdir()
     (held.store / "gate").symlink_to(_gate_evidence)
     shutil.copy(_mlflow_database, held.store)

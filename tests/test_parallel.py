@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, SettingsError, Temporary, UsageError
 from d2c_mlops.models.forecasting import boosted
@@ -20,7 +20,7 @@ from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, we
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
 from d2c_mlops.models.forecasting.ladder import simple_forecasts
 from d2c_mlops.parallel import Backend, current_backend, parse_backend, run_jobs, use_backend
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.panels import panel, promoted
 
 
@@ -77,13 +77,13 @@ def test_a_backend_is_a_name_with_workers_or_an_address(text: str, backend: Back
 def test_a_text_that_names_no_backend_is_refused_with_its_key(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.ini").write_text(f"[d2c]\nbackend = {text}\n")
     with pytest.raises(SettingsError, match=r"\[d2c\] backend"):
-        load(tmp_path, environ={})
+        load_settings(tmp_path, environ={})
 
 
 def test_the_environment_chooses_the_backend_of_a_command(tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[d2c]\nbackend = loky\n")
-    assert load(tmp_path, environ={}).backend == "loky"
-    assert load(tmp_path, environ={"D2C_BACKEND": "dask:4"}).backend == "dask:4"
+    assert load_settings(tmp_path, environ={}).backend == "loky"
+    assert load_settings(tmp_path, environ={"D2C_BACKEND": "dask:4"}).backend == "dask:4"
 
 
 def test_a_backend_whose_package_is_absent_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_tables_of_the_store_are_sent_without_the_rows_that_were_read(tmp_path: 
     from datetime import UTC, datetime
 
     frames = dict(shop(days=30, customers=40))
-    write(tmp_path, "shop", frames, source="simulated", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(tmp_path, "shop", frames, source="simulated", layout="canonical", created_at=datetime.now(UTC))
     tables = Tables.open(tmp_path, "shop")
     rows = len(tables["order_lines"])
     unread = Tables.open(tmp_path, "shop")
@@ -209,7 +209,7 @@ def test_an_evaluation_in_worker_processes_has_the_same_numbers(tmp_path: Path) 
     from datetime import UTC, datetime
 
     tables, as_of = DemandForecaster.example()
-    write(tmp_path, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(tmp_path, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC))
     stored, model = Tables.open(tmp_path, "shop"), DemandForecaster(by="product_id", cutoffs=2)
     alone = replay(model, stored, as_of)
     with use_backend("loky:2"):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write, write_atomic
+from d2c_mlops.data.store import write_atomic, write_dataset
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.private_files import make_private, private_file, private_folder, tighten_store
@@ -41,7 +41,9 @@ def open_to_others(folder: Path) -> list[str]:
 
 def test_a_dataset_a_ledger_and_a_lock_are_closed_to_others(umask: int, tmp_path: Path) -> None:
     store = tmp_path / "deep" / "store"
-    write(store, "shop", shop(customers=20, days=60), "sample", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(
+        store, "shop", shop(customers=20, days=60), "sample", layout="canonical", created_at=datetime.now(UTC)
+    )
     with lock(store / "models", "models", 1.0):
         pass
     settings = Settings(root=tmp_path, store=store)
@@ -97,7 +99,9 @@ def test_a_store_that_a_group_shares_stays_the_groups(umask: int, tmp_path: Path
     store = tmp_path / "store"
     store.mkdir()
     store.chmod(0o2777)
-    write(store, "shop", shop(customers=20, days=60), "sample", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(
+        store, "shop", shop(customers=20, days=60), "sample", layout="canonical", created_at=datetime.now(UTC)
+    )
     private_file(store / "ledger.db")
     tighten_store(store, tmp_path)
     assert mode(store) == 0o2770 and mode(store / "ledger.db") == 0o660

@@ -119,9 +119,9 @@ def section(title: str) -> Callable[[C], C]:
 def settings(**overrides: Any) -> Settings:
     """Return the effective settings of the current folder."""
     from ..private_files import tighten_store
-    from ..settings import load
+    from ..settings import load_settings
 
-    config = load(overrides=overrides)
+    config = load_settings(overrides=overrides)
     tighten_store(config.store, config.root)
     return config
 

@@ -36,7 +36,7 @@ def collect(folder: Path | None, sheet: Path | None, as_json: bool) -> None:
     if sheet is not None:
         return _collect_sheet(sheet, as_json)
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.serving.log.log_collection import collect as load
+    from d2c_mlops.serving.log.log_collection import collect_log_folder as load
     from d2c_mlops.serving.log.log_collection import log_folders
     from d2c_mlops.serving.rollout.rollout_history import record_all_aborts
 

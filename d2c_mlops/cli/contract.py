@@ -64,17 +64,17 @@ def diff(model: str, number: int | None, as_json: bool) -> None:
     the code and the ledger, no training.
     """
     from d2c_mlops.ledger.store import Ledger
-    from d2c_mlops.models.core.contract_changes import broken_clauses, changes
-    from d2c_mlops.registry.promotion_history import champion
+    from d2c_mlops.models.core.contract_changes import broken_clauses, contract_differences
+    from d2c_mlops.registry.promotion_history import champion_at_time
 
-    new, live = _load_contract(model, number), champion(Ledger.of(settings()), model)
+    new, live = _load_contract(model, number), champion_at_time(Ledger.of(settings()), model)
     if live is None:
         return (
             show({"champion": None, "changes": []})
             if as_json
             else click.echo(f"{model} has no champion: there is no contract to compare with")
         )
-    differences, broken = changes(live.schema, new), broken_clauses(live.schema, new)
+    differences, broken = contract_differences(live.schema, new), broken_clauses(live.schema, new)
     if as_json:
         rows = [{"what": change.what, "where": change.where, "breaking": change.breaking} for change in differences]
         show(

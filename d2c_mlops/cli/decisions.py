@@ -65,13 +65,13 @@ def list_decisions(model: str | None, statuses: tuple[str, ...], every: bool, li
 @json_option
 def show_decision(id: str, as_json: bool) -> None:
     """Show a decision: its prediction, its policy and its history. ID may be the start of the id."""
-    from d2c_mlops.decisions.decision_rows import events, find_decision, prediction_of
+    from d2c_mlops.decisions.decision_rows import events_of_decision, find_decision, prediction_of
     from d2c_mlops.decisions.html_pages import reason_text
     from d2c_mlops.decisions.wording import display_value
 
     ledger = _open_ledger()
     decision = find_decision(ledger, id)
-    base, happened = prediction_of(ledger, decision), events(ledger, decision)
+    base, happened = prediction_of(ledger, decision), events_of_decision(ledger, decision)
     if as_json:
         return show(decision.to_dict() | base | {"events": happened})
     words = _wordings_by_model(ledger, [decision])[decision.model, decision.version]
@@ -136,17 +136,18 @@ def edit(id: str, value: str, reason: str, by: str | None, as_json: bool) -> Non
 @json_option
 def apply(id: str | None, as_json: bool) -> None:
     """Apply decision ID now, even if it failed before. Without ID, apply all decisions that are due."""
-    from d2c_mlops.decisions.apply import apply_due, retry
-    from d2c_mlops.decisions.cycle import CycleReport, policies
+    from d2c_mlops.decisions.apply import apply_again, apply_due
+    from d2c_mlops.decisions.cycle import CycleReport, configured_policies
     from d2c_mlops.decisions.decision_rows import find_decision
     from d2c_mlops.decisions.policy import Policy
 
     config, ledger = settings(), _open_ledger()
     if id is None:
         return _show_reports(
-            [CycleReport(policy.model, applied=apply_due(ledger, policy)) for policy in policies(config)], as_json
+            [CycleReport(policy.model, applied=apply_due(ledger, policy)) for policy in configured_policies(config)],
+            as_json,
         )
-    decision = retry(ledger, Policy.of(find_decision(ledger, id).model, config), id)
+    decision = apply_again(ledger, Policy.of(find_decision(ledger, id).model, config), id)
     if as_json:
         show(decision.to_dict())
     else:
@@ -213,16 +214,16 @@ def stats(model: str | None, since: str, as_json: bool) -> None:
     from datetime import timedelta
 
     from d2c_mlops.decisions.apply import now_utc
-    from d2c_mlops.decisions.cycle import policies
+    from d2c_mlops.decisions.cycle import configured_policies
     from d2c_mlops.decisions.decision_statistics import decision_stats as figures
-    from d2c_mlops.settings.parsing import age
+    from d2c_mlops.settings.parsing import parse_age
 
     try:
-        span = timedelta(seconds=age(since))
+        span = timedelta(seconds=parse_age(since))
     except ValueError as err:
         raise UsageError(str(err), where="--since") from None
     figures_by_model = [
-        figures(_open_ledger(), policy.model, now_utc(), span) for policy in policies(settings(), model)
+        figures(_open_ledger(), policy.model, now_utc(), span) for policy in configured_policies(settings(), model)
     ]
     if as_json:
         return show([stats_row.to_dict() for stats_row in figures_by_model])
@@ -288,7 +289,7 @@ def serve(port: int | None, host: str, every: float | None, as_json: bool) -> No
     scope `decide` for the decision's model. /openapi.json describes the API. Signed links open a page with a button; only the
     button decides, and only once.
     """
-    from d2c_mlops.decisions.server import serve as run_server
+    from d2c_mlops.decisions.server import serve_decisions as run_server
 
     config = settings()
     chosen = port if port is not None else config.decisions.port

@@ -42,12 +42,12 @@ def loadtest(model: str, number: int | None, seconds: float, connections: int, p
     from d2c_mlops.registry.versions import find_version
     from d2c_mlops.serving.local.loadtest import FILE
     from d2c_mlops.serving.local.loadtest import loadtest as measure
-    from d2c_mlops.serving.package.bento import package
+    from d2c_mlops.serving.package.bento import package_model_version
 
     config = settings()
     ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)
-    bento = package(version, config)
+    bento = package_model_version(version, config)
     log = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
     load = measure(bento, version, config, seconds=seconds, connections=connections, path=path or "", log=log)
     if as_json:
@@ -113,7 +113,7 @@ def deploy(
     They contain probes, resource limits, a non-root user, network policies, alert rules and secret references. Resource limits come from `d2c loadtest`; if there was no load test, the output and the files say so.
     github-actions writes a workflow from push to production: tests, Bento, image, staging, contract check, rollout.
     """
-    from d2c_mlops.decisions.server import deployment
+    from d2c_mlops.decisions.server import decision_service_plan
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.registry.promotion_history import live_version
     from d2c_mlops.registry.versions import find_version
@@ -121,7 +121,7 @@ def deploy(
     from d2c_mlops.serving.deploy import deploy as write
     from d2c_mlops.serving.deploy.project import project_parts, service_variables
     from d2c_mlops.serving.local.loadtest import measured_load
-    from d2c_mlops.serving.package.bento import image_files
+    from d2c_mlops.serving.package.bento import image_files_digest
     from d2c_mlops.serving.state_paths import keys_file
 
     config = settings()
@@ -137,10 +137,10 @@ def deploy(
         raise UsageError(
             f"{files!r} is not a SHA-256 digest", where="--files", next="use the digest that `d2c package` prints"
         )
-    files = files or image_files(version, image, config)
+    files = files or image_files_digest(version, image, config)
     plan = DeployPlan(
         model, version.version, image, size, files=files, sized=sized, project=project_parts(config),
-        context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=deployment(config),
+        context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=decision_service_plan(config),
         environment=service_variables(config), secrets=_secret_names(config), keys=os.path.relpath(keys_file(config), config.root),
     )  # fmt: skip
     paths = write(plan, target, folder)
@@ -161,9 +161,11 @@ def deploy(
 
 def _secret_names(config: Settings) -> tuple[str, ...]:
     """Return the names of the secrets that jobs and models refer to."""
-    from d2c_mlops.runs.secrets.secrets import references
+    from d2c_mlops.runs.secrets.secrets import secret_names_in
     from d2c_mlops.serving.deploy.project import parameter_values
 
     return tuple(
-        sorted(references([*parameter_values(config), *(url for job in config.jobs.values() for url in job.notify)]))
+        sorted(
+            secret_names_in([*parameter_values(config), *(url for job in config.jobs.values() for url in job.notify)])
+        )
     )

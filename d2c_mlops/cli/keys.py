@@ -9,7 +9,7 @@ import click
 
 from d2c_mlops.cli import example, here, json_option, main, section, settings, show, table
 from d2c_mlops.errors import D2CError, UsageError
-from d2c_mlops.settings.parsing import age
+from d2c_mlops.settings.parsing import parse_age
 
 
 @example("d2c keys", "d2c keys create crm --model lead_scoring --expires 90d", "d2c keys revoke 1f2e3d4c5b6a")
@@ -53,7 +53,7 @@ def create(name: str, scopes: tuple[str, ...], models: tuple[str, ...], expires:
     Running services accept it within a second.
     """
     from d2c_mlops.serving.http.api_keys import EVERY
-    from d2c_mlops.serving.http.api_keys import create as make
+    from d2c_mlops.serving.http.api_keys import create_key as make
 
     lasts = _parse_lifetime(expires)
     for unknown in _models_without_versions(models):
@@ -82,7 +82,7 @@ def list_keys(as_json: bool) -> None:
 @json_option
 def revoke(id: str, as_json: bool) -> None:
     """Revoke the key ID. Services refuse it within a second."""
-    from d2c_mlops.serving.http.api_keys import revoke as end
+    from d2c_mlops.serving.http.api_keys import revoke_key as end
 
     key = end(_keys_path(), id, now=datetime.now(UTC))
     return show(key.to_dict()) if as_json else click.echo(f"key {key.id} of {key.name} is revoked")
@@ -96,7 +96,7 @@ def revoke(id: str, as_json: bool) -> None:
 @json_option
 def rotate(id: str, grace: str, expires: str | None, as_json: bool) -> None:
     """Create a new key that replaces the key ID, and print it. Both are valid until the end of --grace."""
-    from d2c_mlops.serving.http.api_keys import rotate as renew
+    from d2c_mlops.serving.http.api_keys import rotate_key as renew
 
     remaining = _parse_age(grace, "--grace") or timedelta(0)
     lasts = _parse_lifetime(expires)
@@ -154,6 +154,6 @@ def _parse_age(text: str | None, where: str) -> timedelta | None:
     if text is None:
         return None
     try:
-        return timedelta(seconds=age(text))
+        return timedelta(seconds=parse_age(text))
     except ValueError as err:
         raise UsageError(str(err), where=where) from None

@@ -20,12 +20,12 @@ def models(context: click.Context, as_json: bool) -> None:
     """List the versions of all models; champions are marked."""
     if context.invoked_subcommand:
         return None
-    from d2c_mlops.registry.promotion_history import champion
+    from d2c_mlops.registry.promotion_history import champion_at_time
     from d2c_mlops.registry.versions import all_versions
 
     ledger = _open_ledger()
     versions = all_versions(ledger)
-    live = {name: champion(ledger, name) for name in {v.model for v in versions}}
+    live = {name: champion_at_time(ledger, name) for name in {v.model for v in versions}}
     champions = {name: version.version for name, version in live.items() if version}
     if as_json:
         return show([{**v.to_dict(), "champion": champions.get(v.model) == v.version} for v in versions])
@@ -50,9 +50,9 @@ def models(context: click.Context, as_json: bool) -> None:
 @json_option
 def history(model: str, at: str | None, as_json: bool) -> None:
     """Show which version of MODEL became champion, when, why and by whom."""
-    from d2c_mlops.registry.promotion_history import history
+    from d2c_mlops.registry.promotion_history import promotions_until
 
-    promotions = history(_open_ledger(), model, _parse_time(at) if at else None)
+    promotions = promotions_until(_open_ledger(), model, _parse_time(at) if at else None)
     if at:
         promotions = promotions[-1:]
     if as_json:
@@ -119,9 +119,9 @@ def check_model(model: str, number: int | None, as_json: bool) -> None:
     The rules find predictions in the wrong order, changed inputs, use of future data, pickle files, and an evaluation that does not
     depend on the data. The class is checked with its own example, a version also with its training data. The check runs in a clean process. The gate runs the same checks.
     """
-    from d2c_mlops.registry.evidence import check
+    from d2c_mlops.registry.evidence import check_version
 
-    report = check(model, settings(), number)
+    report = check_version(model, settings(), number)
     if as_json and not report.failures:
         return show(report.to_dict())
     for rule in () if as_json else report.rules:

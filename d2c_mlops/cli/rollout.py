@@ -83,10 +83,10 @@ def rollout(
     if promote:
         status = rollouts.promote_challenger(model, config, by=by, reason=reason, override=override)
     elif abort:
-        status = rollouts.abort(model, config, by=by, reason=reason)
+        status = rollouts.abort_rollout(model, config, by=by, reason=reason)
     elif shadow or percent is not None:
         share = None if percent is None else percent / 100
-        status = rollouts.rollout(
+        status = rollouts.start_rollout(
             model, config, share=share, shadow=shadow, number=number, by=by, reason=reason, begin=begin
         )
     else:
@@ -195,8 +195,8 @@ def served(model: str, key: str, at: str | None, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from d2c_mlops.serving.rollout.version_lookup import served as look
     from d2c_mlops.serving.rollout.version_lookup import time_range
+    from d2c_mlops.serving.rollout.version_lookup import versions_of_key as look
 
     served_versions = look(model, key, settings(), *time_range(at, datetime.now(UTC)))
     if as_json:

@@ -119,7 +119,7 @@ def add_filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def filter_of(options: dict[str, Any]) -> RunFilter:
+def run_filter_from_options(options: dict[str, Any]) -> RunFilter:
     """Return the filter that the options describe."""
     from d2c_mlops.runs.run_history import RunFilter
 
@@ -153,7 +153,7 @@ def runs(context: click.Context, /, limit: int, as_json: bool, **options: Any) -
         return None
     from d2c_mlops.runs.run_history import find_runs as find
 
-    records = find(_open_ledger(), filter_of(options), limit)
+    records = find(_open_ledger(), run_filter_from_options(options), limit)
     if as_json:
         return show([record.to_dict() for record in records])
     if not records:
@@ -199,12 +199,12 @@ def runbook() -> None:
 @json_option
 def list_runbooks(as_json: bool) -> None:
     """List the runbooks with their parameters."""
-    from d2c_mlops.runs.execution.execute import runbooks
+    from d2c_mlops.runs.execution.execute import available_runbooks
     from d2c_mlops.runs.parameters.parameters import declared_parameters, load_notebook
 
     parameters_by_name = {
         name: [f"{p.name}: {p.annotation} = {p.default}" for p in declared_parameters(load_notebook(path), str(path))]
-        for name, path in runbooks(settings()).items()
+        for name, path in available_runbooks(settings()).items()
     }
     if as_json:
         return show(parameters_by_name)
@@ -218,10 +218,10 @@ def list_runbooks(as_json: bool) -> None:
 @json_option
 def pull(name: str, as_json: bool) -> None:
     """Copy a runbook into the project's folder runbooks/. The copy replaces the included runbook."""
-    from d2c_mlops.runs.execution.execute import runbooks
+    from d2c_mlops.runs.execution.execute import available_runbooks
 
     config = settings()
-    available = runbooks(config)
+    available = available_runbooks(config)
     if name not in available:
         raise UsageError(f"there is no runbook {name!r}", next=f"use one of: {', '.join(available)}")
     target = config.root / "runbooks" / f"{name}.ipynb"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from d2c_mlops.cli import example, json_option, settings, show, table
-from d2c_mlops.cli.runs import add_filter_options, filter_of, runs
+from d2c_mlops.cli.runs import add_filter_options, run_filter_from_options, runs
 from d2c_mlops.errors import UsageError
 
 SPAN = {"d": "days", "w": "weeks", "h": "hours"}
@@ -57,7 +57,7 @@ def export(file: Path, as_json: bool, **options: Any) -> None:
     from d2c_mlops.runs.run_history import export_runs as write
     from d2c_mlops.runs.run_history import find_runs
 
-    count = write(find_runs(Ledger.of(settings()), filter_of(options)), file)
+    count = write(find_runs(Ledger.of(settings()), run_filter_from_options(options)), file)
     return show({"file": str(file), "runs": count}) if as_json else click.echo(f"{count} runs are in {file}")
 
 

@@ -50,7 +50,7 @@ def package(
     /readyz. The image contains a bill of materials (CycloneDX), which is also written to the Bento's folder. The build fails if nbdev,
     papermill, mlflow or JupyterLab can be imported in the image, or if a package differs from its pin.
     """
-    from d2c_mlops.serving.package.bento import package as build
+    from d2c_mlops.serving.package.bento import package_model_version as build
 
     if not containerize and (backend or tag or base or options):
         raise click.UsageError("--backend, --tag, --base-image and --opt require --containerize")
@@ -110,8 +110,8 @@ def serve(
     import signal
     import threading
 
-    from d2c_mlops.serving.local.server import check_port, serving
-    from d2c_mlops.serving.package.bento import package as build
+    from d2c_mlops.serving.local.server import check_port, serve_bento
+    from d2c_mlops.serving.package.bento import package_model_version as build
 
     config = settings()
     port = port if port is not None else config.model(model).service_port
@@ -122,7 +122,7 @@ def serve(
     stopped = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopped.set())
-    with serving(bento, config, port=port, host=host, workers=workers) as server:
+    with serve_bento(bento, config, port=port, host=host, workers=workers) as server:
         if as_json:
             show({"url": server.url, "tag": bento.tag, "pid": server.process.pid, "log": str(server.log)})
         else:

@@ -41,7 +41,7 @@ def write_report(record: ConversionRecord, work: Path) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     for file, text in (
         ("report.json", json.dumps(record, indent=1, ensure_ascii=False)),
-        ("report.html", page(record)),
+        ("report.html", report_html(record)),
     ):
         draft = work / f".{file}.tmp"
         draft.write_text(text, encoding="utf-8")
@@ -49,19 +49,19 @@ def write_report(record: ConversionRecord, work: Path) -> Path:
     return work / "report.html"
 
 
-def page(record: ConversionRecord) -> str:
+def report_html(record: ConversionRecord) -> str:
     """Return the page."""
     name = escape(Path(record["notebook"]).name)
     parts = [
         f"<h1>{name}</h1><p class=soft>converted as <code>{escape(record['name'])}</code></p>",
         _verdict_section(record),
-        _next_section(record),
+        _next_command_section(record),
         _structure_section(record.get("written")),
         _model_section(record.get("written")),
         _data_flow_section(record.get("read")),
         _fetched_section(record.get("revived")),
         _fixes_section(record.get("revived")),
-        _compared_section(record.get("verdict")),
+        _compared_values_section(record.get("verdict")),
         _unconverted_cells_section(record.get("written")),
         _findings_section(record["findings"]),
         _isolation_section(record),
@@ -88,7 +88,7 @@ def _verdict_section(record: ConversionRecord) -> str:
 _DOING = {"revive": "repair and run", "read": "read", "write": "write", "verify": "verify"}
 
 
-def _next_section(record: ConversionRecord) -> str:
+def _next_command_section(record: ConversionRecord) -> str:
     return f"<div class=next>Next: <pre>{escape(record['next'])}</pre></div>"
 
 
@@ -190,7 +190,7 @@ def _fetched_section(repair: RepairFacts | None) -> str:
     return f"<h2>Downloaded data</h2><p>{summary}</p>{_table_section(('cell', 'address', 'file', 'bytes', 'SHA-256'), rows)}"
 
 
-def _compared_section(verdict: VerdictFacts | None) -> str:
+def _compared_values_section(verdict: VerdictFacts | None) -> str:
     if verdict is None:
         return ""
     items, saved = verdict["items"], _saved_figures(verdict["saved"])

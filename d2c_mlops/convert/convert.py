@@ -18,11 +18,11 @@ from d2c_mlops.convert.plan.plan import Plan, plan_notebook
 from d2c_mlops.convert.run import container_pool
 from d2c_mlops.convert.run.containers import PREFIX
 from d2c_mlops.convert.run.isolated_run import ChildLimits
-from d2c_mlops.convert.run.isolation import best_mode, mode
+from d2c_mlops.convert.run.isolation import best_mode, find_mode
 from d2c_mlops.convert.source.finding import Finding, FindingFacts
 from d2c_mlops.convert.source.notebook import read_notebook
-from d2c_mlops.convert.write.project import find_or_make
-from d2c_mlops.convert.write.write_conversion import WrittenNotebook, default_name, write
+from d2c_mlops.convert.write.project import find_or_create_project
+from d2c_mlops.convert.write.write_conversion import WrittenNotebook, default_module_name, write_notebook_and_module
 from d2c_mlops.errors import D2CError, DataRefused, Failure, UsageError
 from d2c_mlops.settings import Settings
 
@@ -123,7 +123,7 @@ class Conversion:
                     lines.append(f"saved     {same} of {saved} cells reproduce the numbers in their saved outputs")
         lines += [f"fetched   {source.text}" for source in (self.repair.fetched if self.repair else ())]
         if self.isolation:
-            lines.append(f"isolation {mode(self.isolation).summary}")
+            lines.append(f"isolation {find_mode(self.isolation).summary}")
         if self.runs:
             stages = ", ".join(f"{count} {stage}" for stage, count in self.runs.items())
             lines.append(f"runs      {sum(self.runs.values())} in copies of the notebook's folder: {stages}")
@@ -151,7 +151,7 @@ class Conversion:
             "local": self.local,
             "findings": self.findings,
             "isolation": self.isolation or "nothing was run",
-            "isolated_by": mode(self.isolation).summary if self.isolation else "",
+            "isolated_by": find_mode(self.isolation).summary if self.isolation else "",
             "runs": self.runs,
             "seconds": self.seconds,
             "report": None if self.report is None else str(self.report),
@@ -222,7 +222,7 @@ def convert(
     conversion = Conversion(path, name, work, fetch=fetch and run, fetch_from=tuple(fetch_from))
     folder = Path(data) if data is not None else path.parent
     if run and any(stage in stages for stage in ("revive", "write", "verify")):
-        isolation = (mode(isolation) if isolation else best_mode()).name  # first, because it may raise
+        isolation = (find_mode(isolation) if isolation else best_mode()).name  # first, because it may raise
     limits = ChildLimits(timeout, memory, isolation)
     conversion.isolation = isolation if run else ""
     options = StageOptions(folder, settings, install, run, limits, progress)
@@ -241,7 +241,7 @@ def convert(
     except UsageError:
         raise
     except D2CError as error:
-        conversion.refusal = _refusal(stage, error)
+        conversion.refusal = _refusal_from_error(stage, error)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # no notebook may crash the converter: any error becomes a refusal
@@ -251,7 +251,7 @@ def convert(
         )
     finally:
         if isolation.startswith(PREFIX):
-            container_pool.close_all()
+            container_pool.close_waiting_containers()
     conversion.findings = [finding.to_dict() for finding in _check_findings(path)]
     if "report" in stages:
         conversion.report = work / "report.html"
@@ -318,12 +318,12 @@ def _write_project(conversion: Conversion, options: StageOptions) -> None:
     if conversion.plan is None:
         _read_notebook(conversion, options)
     assert conversion.plan is not None
-    project = find_or_make(options.settings.root)
+    project = find_or_create_project(options.settings.root)
     folder = _notebook_to_convert(conversion).parent if conversion.repair is not None else options.data
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     days = [date.fromtimestamp(path.stat().st_mtime) for path in files if path.suffix != ".ipynb"]
     small = sum(path.stat().st_size for path in files) <= LARGEST_COPY
-    conversion.written = write(
+    conversion.written = write_notebook_and_module(
         conversion.plan,
         project,
         conversion.name,
@@ -371,7 +371,7 @@ def _notebook_to_convert(conversion: Conversion) -> Path:
     return conversion.notebook if repaired is None else repaired
 
 
-def _refusal(stage: str, error: D2CError) -> ConversionRefused:
+def _refusal_from_error(stage: str, error: D2CError) -> ConversionRefused:
     why = "; ".join([error.what, *(str(failure) for failure in error.failures)])
     return ConversionRefused(stage, error.cell, why, error.next or "d2c check lists what is wrong with the notebook")
 
@@ -383,4 +383,4 @@ def _check_findings(path: Path) -> Sequence[Finding]:
         return ()
 
 
-__all__ = ["STAGES", "Conversion", "ConversionRefused", "convert", "default_name"]
+__all__ = ["STAGES", "Conversion", "ConversionRefused", "convert", "default_module_name"]

@@ -67,7 +67,7 @@ def eject(project: Path, out: Path, *, check: bool = True) -> Ejected:
     shutil.copytree(project, out, ignore=shutil.ignore_patterns(*NOT_COPIED, nbs), dirs_exist_ok=True, symlinks=True)
     modules = [str(path.relative_to(out)) for path in sorted((out / lib).rglob("*.py")) if _remove_nbdev_markers(path)]
     pyproject = out / "pyproject.toml"
-    pyproject.write_text(_without_nbdev(pyproject.read_text(encoding="utf-8")), encoding="utf-8")
+    pyproject.write_text(_remove_nbdev_from_text(pyproject.read_text(encoding="utf-8")), encoding="utf-8")
     tests = []
     for notebook in sorted((project / nbs).rglob("*.ipynb")):
         if ".ipynb_checkpoints" in notebook.parts:
@@ -98,7 +98,7 @@ def _remove_nbdev_markers(file: Path) -> bool:
     return True
 
 
-def _without_nbdev(text: str) -> str:
+def _remove_nbdev_from_text(text: str) -> str:
     code_lines, inside = [], False
     for line in text.split("\n"):
         if line.startswith("["):

@@ -16,10 +16,11 @@ from ..errors import UsageError
 from ..settings.parsing import time_zone
 
 # %% auto #0
-__all__ = ['zone_of', 'offset_name', 'local_days', 'last_complete_day', 'start_of', 'end_of', 'sql_zone', 'has_fixed_offset']
+__all__ = ['parse_zone', 'zone_of_offset', 'local_days', 'last_complete_day', 'day_start', 'day_end', 'duckdb_zone',
+           'has_fixed_offset']
 
 # %% ../../nbs/data/days.ipynb #fc9482f4
-def zone_of(name: str) -> tzinfo:
+def parse_zone(name: str) -> tzinfo:
     """Return the time zone of an IANA name or a fixed offset such as UTC-08:00; raises UsageError with the nearest name."""
     try:
         return time_zone(name)
@@ -29,7 +30,7 @@ def zone_of(name: str) -> tzinfo:
         ) from None
 
 
-def offset_name(offset: timedelta) -> str:
+def zone_of_offset(offset: timedelta) -> str:
     """Return the name of the zone that has this UTC offset all year round; UTC for no offset."""
     return str(timezone(offset)) if offset else "UTC"
 
@@ -39,7 +40,7 @@ def local_days(
     zone: str,
 ) -> NDArray[np.datetime64]:
     """Return the day of each instant in the zone, as datetime64[D]."""
-    local = timestamps.dt.tz_convert(zone_of(zone)).dt.tz_localize(None)
+    local = timestamps.dt.tz_convert(parse_zone(zone)).dt.tz_localize(None)
     days: NDArray[np.datetime64] = local.to_numpy().astype("datetime64[D]")
     return days
 
@@ -48,31 +49,31 @@ def last_complete_day(now: datetime, zone: str) -> date:
     """Return the last day that is over in the zone at the instant `now`; raises UsageError for one without a time zone."""
     if now.tzinfo is None:
         raise UsageError(f"{now} has no time zone", next="pass datetime.now(UTC)")
-    return now.astimezone(zone_of(zone)).date() - timedelta(days=1)
+    return now.astimezone(parse_zone(zone)).date() - timedelta(days=1)
 
 # %% ../../nbs/data/days.ipynb #5eac8712
-def start_of(day: date, zone: str = "UTC") -> pd.Timestamp:
+def day_start(day: date, zone: str = "UTC") -> pd.Timestamp:
     """Return the first instant (UTC, microseconds) of a day in the zone."""
-    begin = pd.Timestamp(day).tz_localize(zone_of(zone), ambiguous=True, nonexistent="shift_forward")
+    begin = pd.Timestamp(day).tz_localize(parse_zone(zone), ambiguous=True, nonexistent="shift_forward")
     return begin.tz_convert("UTC").as_unit("us")
 
 
-def end_of(as_of: date, zone: str = "UTC") -> pd.Timestamp:
+def day_end(as_of: date, zone: str = "UTC") -> pd.Timestamp:
     """Return the first instant (UTC) that may not be seen as of a day in the zone; raises UsageError for what is no plain date."""
     if isinstance(as_of, datetime) or not isinstance(as_of, date):
         raise UsageError(
             f"as_of must be a datetime.date, got {as_of!r}",
             next="pass the last day whose data may be seen, such as date(2024, 3, 31)",
         )
-    return start_of(as_of + timedelta(days=1), zone)
+    return day_start(as_of + timedelta(days=1), zone)
 
 # %% ../../nbs/data/days.ipynb #75580152
-def sql_zone(zone: str) -> str:
+def duckdb_zone(zone: str) -> str:
     """Return the zone as DuckDB's setting TimeZone takes it."""
-    fixed = zone_of(zone)
+    fixed = parse_zone(zone)
     return str(fixed).replace("UTC", "GMT") if isinstance(fixed, timezone) and fixed is not UTC else zone
 
 
 def has_fixed_offset(zone: str) -> bool:
     """Return whether the zone is a fixed offset, so that every day has 24 hours."""
-    return isinstance(zone_of(zone), timezone)
+    return isinstance(parse_zone(zone), timezone)

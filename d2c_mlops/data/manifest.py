@@ -77,11 +77,11 @@ class Manifest:
         """Return the manifest that `to_json` wrote."""
         raw = json.loads(text)
         raw["created_at"] = datetime.fromisoformat(raw["created_at"])
-        raw["tables"] = {name: _table(table) for name, table in raw["tables"].items()}
+        raw["tables"] = {name: _parse_table_parts(table) for name, table in raw["tables"].items()}
         return cls(**raw | {"notes": tuple(raw["notes"])})
 
 
-def _table(raw: dict[str, Any]) -> TableParts:
+def _parse_table_parts(raw: dict[str, Any]) -> TableParts:
     days = {key: date.fromisoformat(raw[key]) if raw[key] else None for key in ("min_date", "max_date")}
     parts = tuple(TablePart(**part) for part in raw["parts"])
     return TableParts(rows=raw["rows"], columns=tuple(raw["columns"]), parts=parts, **days)
@@ -112,7 +112,7 @@ def read_manifest(store: Path, name: str, digest: str | None = None) -> Manifest
     Raises UsageError for an unknown name or digest, DataRefused for a manifest that cannot be read.
     """
     folder = dataset_folder(store, name)
-    path = folder / "manifest.json" if digest is None else _by_digest(folder, digest)
+    path = folder / "manifest.json" if digest is None else _manifest_file_of_digest(folder, digest)
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def read_manifest(store: Path, name: str, digest: str | None = None) -> Manifest
         ) from error
 
 
-def _by_digest(folder: Path, digest: str) -> Path:
+def _manifest_file_of_digest(folder: Path, digest: str) -> Path:
     hits: Sequence[Path] = []
     if DIGEST.fullmatch(digest):
         hits = sorted((folder / "manifests").glob(f"{digest}*.json"))

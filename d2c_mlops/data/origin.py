@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 # %% auto #0
-__all__ = ['LINE', 'FILE_BITS', 'SHOWN', 'Ints', 'label_of', 'Origin', 'Rows']
+__all__ = ['LINE', 'FILE_BITS', 'SHOWN', 'Ints', 'row_label', 'Origin', 'Rows']
 
 # %% ../../nbs/data/origin.ipynb #3c0a4a96
 LINE = "line"  # the name of an index that holds the origin of each row
@@ -22,7 +22,7 @@ SHOWN = 5
 Ints = npt.NDArray[np.int64]
 
 
-def label_of(file: int, line: Ints) -> Ints:
+def row_label(file: int, line: Ints) -> Ints:
     """Return the label of lines of a file."""
     return line + (file << FILE_BITS)
 

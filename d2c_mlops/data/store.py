@@ -28,14 +28,14 @@ from .schemas import DAYS, KEYS, SCHEMAS, TIME_COLUMN
 from ..errors import DataRefused, Temporary, UsageError
 from ..file_lock import lock
 from ..private_files import private_file
-from ..suppression import leave_out
+from ..suppression import remove_forgotten_rows
 
 _all_ = ["Manifest", "list_datasets", "read_manifest"]
 
 # %% auto #0
 __all__ = ['ARROW', 'Ints', 'TEMPORARY', 'ROWS_A_GROUP', 'arrow_schema', 'content_digest', 'month_numbers', 'split_months',
-           'translate_full_disk', 'write_atomic', 'remove_unreferenced', 'write_table', 'write', 'dataset_digest',
-           'Manifest', 'list_datasets', 'read_manifest']
+           'translate_full_disk', 'write_atomic', 'remove_unreferenced', 'write_table', 'write_dataset',
+           'dataset_digest', 'Manifest', 'list_datasets', 'read_manifest']
 
 # %% ../../nbs/data/store.ipynb #c553ad43
 ARROW = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
@@ -198,7 +198,7 @@ def _first_and_last_day(table: str, frame: pd.DataFrame, zone: str) -> tuple[dat
     return first, last
 
 # %% ../../nbs/data/store.ipynb #078c75fe
-def write(
+def write_dataset(
     store: Path,
     name: str,
     frames: Mapping[str, pd.DataFrame],
@@ -224,7 +224,7 @@ def write(
         raise UsageError(f"no canonical table: {', '.join(unknown)}", next=f"use {', '.join(SCHEMAS)}")
     with translate_full_disk(folder), lock(folder, "this dataset", timeout):
         remove_unreferenced(folder)
-        stay, left_out = leave_out(frames, store, name)
+        stay, left_out = remove_forgotten_rows(frames, store, name)
         tables = {table: write_table(folder, table, stay[table], zone) for table in SCHEMAS if table in stay}
         digest = dataset_digest(tables, zone)
         current = _current_manifest(store, name)

@@ -17,19 +17,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .days import end_of, sql_zone, zone_of
+from .days import day_end, duckdb_zone, parse_zone
 from .sources.frames import EXACT, exact_series
 from .manifest import Manifest, dataset_folder, read_manifest
 from .schemas import SCHEMAS, TIME, TIME_COLUMN
 from .validation import validate
 from ..errors import DataRefused, UsageError
 
-_all_ = ["SCHEMAS", "TIME_COLUMN", "end_of", "validate"]
+_all_ = ["SCHEMAS", "TIME_COLUMN", "day_end", "validate"]
 
 # %% auto #0
 __all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'as_known_before', 'as_known_before_sql', 'parts_before',
-           'read_parts', 'threads', 'part_footer', 'is_unchanged_since', 'bounds_of', 'parts_sql', 'require_time',
-           'Tables', 'SCHEMAS', 'TIME_COLUMN', 'end_of', 'validate']
+           'read_parts', 'query_thread_count', 'part_footer', 'is_unchanged_since', 'column_bounds', 'parts_sql',
+           'require_utc_times', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'day_end', 'validate']
 
 # %% ../../nbs/data/tables.ipynb #40f7cbf5
 LEARNED_LATER: dict[str, dict[str, tuple[str, Any] | None]] = {
@@ -95,7 +95,7 @@ def read_parts(manifest: Manifest, table: str, paths: Sequence[Path]) -> pd.Data
 SQL_MEMORY, MEMORY_A_THREAD = 700, 128  # megabytes: in all, and at least so many for each thread
 
 
-def threads() -> int:
+def query_thread_count() -> int:
     """Return how many threads a query takes: as many as there are cores, OMP_NUM_THREADS at most where it is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     thread_limit = os.environ.get("OMP_NUM_THREADS", "")
@@ -104,11 +104,11 @@ def threads() -> int:
 
 def _duckdb_session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
-    session.execute(f"SET TimeZone = '{_quoted_identifier(sql_zone(zone))}'")
+    session.execute(f"SET TimeZone = '{_quoted_identifier(duckdb_zone(zone))}'")
     session.execute("SET preserve_insertion_order = false")
-    limit = max(SQL_MEMORY, MEMORY_A_THREAD * threads())
+    limit = max(SQL_MEMORY, MEMORY_A_THREAD * query_thread_count())
     session.execute(f"SET memory_limit = '{limit}MB'")
-    session.execute(f"SET threads = {threads()}")
+    session.execute(f"SET threads = {query_thread_count()}")
     session.execute(f"SET temp_directory = '{_quoted_identifier(tempfile.gettempdir())}/d2c-duckdb'")
     return session
 
@@ -169,7 +169,7 @@ def is_unchanged_since(path: Path, table: str, end: pd.Timestamp) -> bool:
     return all(s is not None and (s.null_count == n or (s.has_min_max and s.max < end)) for _, n, s in statistics)
 
 
-def bounds_of(paths: Sequence[Path], names: Collection[str]) -> dict[str, tuple[Any, Any]]:
+def column_bounds(paths: Sequence[Path], names: Collection[str]) -> dict[str, tuple[Any, Any]]:
     """Return the least and the greatest value of those columns that miss none, as the footers of all parts tell it."""
     statistics = [
         statistic for path in paths for statistic in part_footer(path, names) or [(name, 0, None) for name in names]
@@ -196,7 +196,7 @@ def _parquet_list(paths: Sequence[Path]) -> str:
     return f"read_parquet([{listed}], hive_partitioning = false)"
 
 # %% ../../nbs/data/tables.ipynb #c07b5029
-def require_time(name: str, frame: pd.DataFrame) -> None:
+def require_utc_times(name: str, frame: pd.DataFrame) -> None:
     """Raise DataRefused where the time column of table `name` is not in microseconds of UTC."""
     time = TIME_COLUMN.get(name)
     if time is not None and frame.dtypes.get(time) != TIME:
@@ -211,9 +211,9 @@ class Tables(Mapping[str, pd.DataFrame]):
     """The canonical tables of one shop, read-only: frames in memory as they are, or Parquet read when needed."""
 
     def __init__(self, frames: Mapping[str, pd.DataFrame], zone: str = "UTC") -> None:
-        zone_of(zone)
+        parse_zone(zone)
         for name, frame in frames.items():
-            require_time(name, frame)
+            require_utc_times(name, frame)
         self.manifest: Manifest | None = None
         self.zone = zone  # in which days are counted
         self._names = tuple(frames)
@@ -234,7 +234,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def before(self, as_of: date) -> Tables:
         """Return the same tables as they were known at the end of the day `as_of` in their zone; nothing is read yet."""
-        end = end_of(as_of, self.zone)
+        end = day_end(as_of, self.zone)
         earlier = Tables({}, self.zone)
         earlier.manifest, earlier._names, earlier._store = self.manifest, self._names, self._store
         earlier._given = self._given
@@ -243,7 +243,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._seen:
-            self._seen[name] = _frame(self, name)
+            self._seen[name] = _table_as_frame(self, name)
         return self._seen[name].copy(deep=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -261,12 +261,14 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __repr__(self) -> str:
         origin = f"{self.manifest.name} {self.manifest.digest[:12]}" if self.manifest else "in memory"
-        known_before = "" if self._end is None else f", known before {self._end.tz_convert(zone_of(self.zone)).date()}"
+        known_before = (
+            "" if self._end is None else f", known before {self._end.tz_convert(parse_zone(self.zone)).date()}"
+        )
         return f"Tables({origin}: {', '.join(self._names)}{known_before})"
 
     def years(self, *names: str) -> list[str]:
         """Return the years (YYYY) that all the named tables hold; none where one is not kept by time, or they differ."""
-        by_table = [_by_year(self, name) for name in names]
+        by_table = [_files_by_year(self, name) for name in names]
         return sorted(by_table[0]) if by_table and all(set(years) == set(by_table[0]) for years in by_table) else []
 
     def bounds(self, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
@@ -296,7 +298,7 @@ class Tables(Mapping[str, pd.DataFrame]):
             return _query_result(session, query, params)
 
 # %% ../../nbs/data/tables.ipynb #0b2abaf7
-def _frame(tables: Tables, name: str) -> pd.DataFrame:
+def _table_as_frame(tables: Tables, name: str) -> pd.DataFrame:
     if name not in tables._names:
         raise KeyError(f"{name!r}; known: {', '.join(tables._names)}")
     if tables.manifest is None or tables._store is None:
@@ -316,7 +318,7 @@ def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) 
     session.execute(f'CREATE VIEW "{name}" AS {query}')
 
 
-def _by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
+def _files_by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
     """Return the files of a table by year; empty where it is not kept by time."""
     if tables.manifest is None or tables._store is None or name not in tables.manifest.tables:
         return {}
@@ -327,7 +329,7 @@ def _by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
 
 
 def _footer_bounds(tables: Tables, name: str, columns: Collection[str]) -> dict[str, tuple[Any, Any]]:
-    bounds = bounds_of([path for paths in _by_year(tables, name).values() for path in paths], columns)
+    bounds = column_bounds([path for paths in _files_by_year(tables, name).values() for path in paths], columns)
     for effect in LEARNED_LATER.get(name, {}).values():
         if tables._end is not None and effect is not None and effect[0] in bounds:
             low, high = bounds.pop(effect[0])
@@ -339,6 +341,6 @@ def _footer_bounds(tables: Tables, name: str, columns: Collection[str]) -> dict[
 def _create_years(session: duckdb.DuckDBPyConnection, tables: Tables, name: str, query: str) -> None:
     if f'"{name} ' not in query:
         return
-    for year, paths in _by_year(tables, name).items():
+    for year, paths in _files_by_year(tables, name).items():
         if (view := f'"{name} {year}"') in query:
             session.execute(f"CREATE VIEW {view} AS {parts_sql(name, paths, tables._end)}")

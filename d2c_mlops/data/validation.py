@@ -24,8 +24,8 @@ from ..errors import DataRefused, Failure
 # %% auto #0
 __all__ = ['Mask', 'BLANK', 'NO_DAY', 'WHOLE', 'WORDS', 'Reader', 'READERS', 'FIRST_YEAR', 'LAST_YEAR', 'YEARS', 'REFERENCES',
            'read_text', 'read_time', 'read_number', 'read_whole', 'read_flag', 'failure_with_rows',
-           'is_implausible_year', 'rows_of', 'coerce_table', 'broken_rules', 'check_table', 'validate', 'refusal',
-           'Reference', 'check_references', 'validate_all']
+           'is_implausible_year', 'row_namer', 'coerce_table', 'broken_rules', 'check_table', 'validate',
+           'refusal_of_failures', 'Reference', 'check_references', 'validate_all']
 
 # %% ../../nbs/data/validation.ipynb #31ea4884
 Mask = npt.NDArray[np.bool_]
@@ -168,7 +168,7 @@ def _column_type_name(column: pa.Column) -> str:
     return str(column.dtype).split("[")[0] if str(column.dtype).startswith("str") else str(column.dtype)
 
 
-def _missing(name: str, column: str, frame: pd.DataFrame, source_name: str) -> Failure:
+def _missing_column_failure(name: str, column: str, frame: pd.DataFrame, source_name: str) -> Failure:
     plain = {re.sub(r"[\W_]+", "_", str(c)).strip("_").lower(): str(c) for c in frame.columns}
     near = get_close_matches(column, list(plain), n=1, cutoff=0.5)
     hint = f"; the nearest column there is {plain[near[0]]!r}" if near else ""
@@ -185,7 +185,7 @@ def is_implausible_year(times: pd.Series[Any]) -> Mask:
     return np.asarray((years < FIRST_YEAR) | (years > LAST_YEAR), dtype=bool)
 
 
-def rows_of(name: str, frame: pd.DataFrame, origin: Origin | None = None) -> Rows:
+def row_namer(name: str, frame: pd.DataFrame, origin: Origin | None = None) -> Rows:
     """Return how the rows of a frame of table `name` are named in messages."""
     key = KEYS[name][0]
     return Rows(frame.index, key, frame.get(key), origin or Origin())
@@ -200,11 +200,11 @@ def coerce_table(
     """
     columns: dict[str, pd.Series[Any]] = {}
     failures: list[Failure] = []
-    rows = rows_of(name, frame, origin)
+    rows = row_namer(name, frame, origin)
     frame = frame.reset_index(drop=True)
     for label, column in SCHEMAS[name].columns.items():
         if label not in frame.columns and not column.nullable:
-            failures.append(_missing(name, label, frame, source_name))
+            failures.append(_missing_column_failure(name, label, frame, source_name))
             continue
         source_column = frame[label] if label in frame.columns else pd.Series([None] * len(frame), dtype=object)
         kind = "string" if _column_type_name(column) in ("string", "str") else _column_type_name(column)
@@ -253,7 +253,7 @@ def check_table(
     """Return the coerced `frame` and every failure found in it."""
     prefix = f"{source_name}: " if source_name else ""
     coerced, failures = coerce_table(name, frame, prefix, origin)
-    return coerced, failures + broken_rules(name, coerced, prefix, rows_of(name, frame, origin))
+    return coerced, failures + broken_rules(name, coerced, prefix, row_namer(name, frame, origin))
 
 
 def validate(name: str, frame: pd.DataFrame, source_name: str = "", origin: Origin | None = None) -> pd.DataFrame:
@@ -263,11 +263,11 @@ def validate(name: str, frame: pd.DataFrame, source_name: str = "", origin: Orig
     """
     coerced, failures = check_table(name, frame, source_name, origin)
     if failures:
-        raise refusal(failures, source_name or name)
+        raise refusal_of_failures(failures, source_name or name)
     return coerced
 
 
-def refusal(failures: list[Failure], source_name: str) -> DataRefused:
+def refusal_of_failures(failures: list[Failure], source_name: str) -> DataRefused:
     """Return the error that lists `failures`."""
     count = f"{len(failures)} failure{'s' if len(failures) > 1 else ''}"
     return DataRefused(
@@ -328,7 +328,9 @@ def validate_all(
     for name in (n for n in SCHEMAS if n in frames):
         checked[name], table_failures = check_table(name, frames[name], source_name, origin)
         failures += table_failures
-    failures += check_references(checked, source_name, {name: rows_of(name, frames[name], origin) for name in checked})
+    failures += check_references(
+        checked, source_name, {name: row_namer(name, frames[name], origin) for name in checked}
+    )
     if failures:
-        raise refusal(failures, source_name)
+        raise refusal_of_failures(failures, source_name)
     return checked

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .days import local_days, offset_name, zone_of
+from .days import local_days, zone_of_offset, parse_zone
 from .schemas import INTERVALS, SCHEMAS, TIME, TIME_COLUMN
 from .validation import read_time
 from ..errors import DataRefused, Failure
@@ -25,7 +25,7 @@ from ..errors import DataRefused, Failure
 # %% auto #0
 __all__ = ['OFFSET', 'HOURS', 'FARTHEST', 'NO_PLACES', 'WELL_KNOWN', 'AHEAD', 'offsets_of', 'zones_of_places',
            'zones_with_offsets', 'zones_with_same_days', 'ZoneChoice', 'clock_columns', 'choose_zone', 'localize',
-           'localize_all', 'continue_zone', 'move_days_to_zone', 'zone_change']
+           'localize_all', 'continue_zone', 'move_days_to_zone', 'zone_change_note']
 
 # %% ../../nbs/data/zones.ipynb #ac0c120a
 OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)$")
@@ -33,7 +33,7 @@ HOURS = r":\d\d(?:\.\d+)?[+-]\d\d$"  # an offset of whole hours behind a time of
 FARTHEST = 14 * 3600  # seconds that any place on earth may be from UTC
 
 
-def _seconds(text: Any) -> float:
+def _offset_seconds_of_text(text: Any) -> float:
     if not isinstance(text, str):
         return np.nan
     if text[-1:] in ("Z", "z") or text[-3:] in ("UTC", "GMT"):
@@ -56,9 +56,9 @@ def offsets_of(column: pd.Series[Any]) -> NDArray[np.float64]:
     if column.dtype == "str":
         ends = column.str.strip().str[-20:]  # a time with microseconds and an offset
         codes, texts = pd.factorize(ends.str[-6:])
-        offsets = np.array([_seconds(text) for text in texts] + [np.nan])[codes]
+        offsets = np.array([_offset_seconds_of_text(text) for text in texts] + [np.nan])[codes]
         short = np.isnan(offsets) & ends.str.contains(HOURS, regex=True, na=False).to_numpy(bool)
-        offsets[short] = [_seconds(text) for text in ends[short]]
+        offsets[short] = [_offset_seconds_of_text(text) for text in ends[short]]
         return np.asarray(offsets)
     if column.dtype != object:
         return np.full(len(column), np.nan)
@@ -69,7 +69,7 @@ def _own_offset(value: Any) -> float:
     if isinstance(value, datetime) and value is not pd.NaT:
         offset = value.utcoffset()
         return np.nan if offset is None else offset.total_seconds()
-    return _seconds(value.strip()) if isinstance(value, str) else np.nan
+    return _offset_seconds_of_text(value.strip()) if isinstance(value, str) else np.nan
 
 # %% ../../nbs/data/zones.ipynb #2d781042
 NO_PLACES = ("Etc/", "SystemV/", "US/", "Canada/", "Mexico/", "Brazil/", "Chile/", "posix/", "right/")
@@ -105,18 +105,18 @@ def zones_with_offsets(instants: NDArray[np.datetime64], offsets: NDArray[np.flo
 
 
 def _zone_had_offsets(name: str, pairs: Sequence[tuple[datetime, float]]) -> bool:
-    zone = zone_of(name)
-    return all(_offset(instant.astimezone(zone)) == offset for instant, offset in pairs)
+    zone = parse_zone(name)
+    return all(_utc_offset_seconds(instant.astimezone(zone)) == offset for instant, offset in pairs)
 
 
-def _offset(local: datetime) -> float:
+def _utc_offset_seconds(local: datetime) -> float:
     return (local.utcoffset() or timedelta()).total_seconds()
 
 
 def zones_with_same_days(names: Sequence[str], after: datetime) -> list[str]:
     """Return which of the zones keep the clocks of the first one in the two years after an instant."""
     coming = [after + timedelta(days=day) for day in range(0, AHEAD, 5)]
-    first = [(instant, _offset(instant.astimezone(zone_of(names[0])))) for instant in coming]
+    first = [(instant, _utc_offset_seconds(instant.astimezone(parse_zone(names[0])))) for instant in coming]
     return [name for name in names if _zone_had_offsets(name, first)]
 
 # %% ../../nbs/data/zones.ipynb #c63c20fc
@@ -146,7 +146,7 @@ def choose_zone(
     """Return the zone in which the days of these tables are counted; raises DataRefused where it must be asked for."""
     columns = clock_columns(frames)
     if set_zone:
-        zone_of(set_zone)
+        parse_zone(set_zone)
         return ZoneChoice(set_zone, "set", (f"days are those of {set_zone}, as set",))
     if not columns:
         return ZoneChoice("UTC", "")
@@ -155,13 +155,13 @@ def choose_zone(
     instants, offsets = _observed_offsets(columns)
     different = np.unique(offsets)
     if len(different) > 1:
-        return _of_several(instants, offsets, source_name)
+        return _choose_zone_from_offsets(instants, offsets, source_name)
     if not len(different):
         what = "no time carries a UTC offset: times and days are taken as UTC"
         return ZoneChoice(
             "UTC", "", (f"{what}; where the shop is elsewhere, set its zone: --zone America/Los_Angeles",)
         )
-    zone = offset_name(timedelta(seconds=float(different[0])))
+    zone = zone_of_offset(timedelta(seconds=float(different[0])))
     what = f"days are those of {zone}, the only UTC offset of the times"
     return ZoneChoice(zone, "offsets", (f"{what}; where clocks change with the season, set the zone",))
 
@@ -183,13 +183,15 @@ def _observed_offsets(columns: Mapping[str, pd.Series[Any]]) -> tuple[NDArray[np
     return np.concatenate(instants), np.concatenate(offsets)
 
 
-def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], source_name: str) -> ZoneChoice:
+def _choose_zone_from_offsets(
+    instants: NDArray[np.datetime64], offsets: NDArray[np.float64], source_name: str
+) -> ZoneChoice:
     fitting = zones_with_offsets(instants, offsets)
     latest = pd.Timestamp(instants.max(), tz="UTC").to_pydatetime()
     same = zones_with_same_days(fitting, latest) if fitting else []
     if not fitting or (fitting[0] not in WELL_KNOWN and len(same) < len(fitting)):
-        raise _unclear(instants, offsets, fitting, source_name)
-    names = " and ".join(offset_name(timedelta(seconds=float(o))) for o in np.unique(offsets))
+        raise _unclear_zone_error(instants, offsets, fitting, source_name)
+    names = " and ".join(zone_of_offset(timedelta(seconds=float(o))) for o in np.unique(offsets))
     what = f"days are those of {fitting[0]}, whose clocks have the offsets of the times ({names})"
     others = ", ".join(same[1:6]) + ", …" * (len(same) > 6)
     notes = [what + (f"; the same clocks: {others}" if others else "")]
@@ -198,12 +200,12 @@ def _of_several(instants: NDArray[np.datetime64], offsets: NDArray[np.float64], 
     return ZoneChoice(fitting[0], "offsets", tuple(notes))
 
 
-def _unclear(
+def _unclear_zone_error(
     instants: NDArray[np.datetime64], offsets: NDArray[np.float64], fitting: Sequence[str], source_name: str
 ) -> DataRefused:
     by_offset = pd.DataFrame({"offset": offsets, "instant": instants}).groupby("offset")["instant"]
     ranges = by_offset.agg(count="size", first="min", last="max").reset_index()
-    names = [offset_name(timedelta(seconds=float(offset))) for offset in ranges["offset"]]
+    names = [zone_of_offset(timedelta(seconds=float(offset))) for offset in ranges["offset"]]
     spans = [
         f"{n:,} times, {a:%Y-%m-%d} to {b:%Y-%m-%d}"
         for n, a, b in zip(ranges["count"], ranges["first"], ranges["last"], strict=True)
@@ -229,9 +231,9 @@ def localize(column: pd.Series[Any], zone: str, label: str = "") -> tuple[pd.Ser
         return column, []
     wall = instants[naive].dt.tz_localize(None)
     later = np.zeros(len(wall), bool)  # the second of two equal times is not summer time
-    local = wall.dt.tz_localize(zone_of(zone), ambiguous=later, nonexistent="shift_forward")
+    local = wall.dt.tz_localize(parse_zone(zone), ambiguous=later, nonexistent="shift_forward")
     missing = (local.dt.tz_localize(None) != wall).sum()
-    first = wall.dt.tz_localize(zone_of(zone), ambiguous=~later, nonexistent="shift_forward")
+    first = wall.dt.tz_localize(parse_zone(zone), ambiguous=~later, nonexistent="shift_forward")
     notes = [f"{label}: {len(wall):,} times without a UTC offset, read as local times of {zone}"]
     if missing:
         notes.append(
@@ -248,7 +250,7 @@ def _time_column_names(table: str, frame: pd.DataFrame) -> list[str]:
     return [label for label, column in columns.items() if str(column.dtype) == str(TIME) and label in frame]
 
 
-def _beside_offsets(frames: Mapping[str, pd.DataFrame]) -> list[str]:
+def _assumed_utc_notes(frames: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return notes about times without a UTC offset that are taken as UTC, where other times have one."""
     bare: dict[str, int] = {}
     offsets = 0
@@ -263,7 +265,7 @@ def _beside_offsets(frames: Mapping[str, pd.DataFrame]) -> list[str]:
 def localize_all(frames: Mapping[str, pd.DataFrame], zone: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Return canonical frames with all times that carry no offset read in the zone, and the notes."""
     localized: dict[str, pd.DataFrame] = {}
-    notes = _beside_offsets(frames) if zone == "UTC" else []
+    notes = _assumed_utc_notes(frames) if zone == "UTC" else []
     for table, frame in frames.items():
         moments = _time_column_names(table, frame)
         read = {label: localize(frame[label], zone, f"{table}.{label}") for label in moments}
@@ -285,13 +287,14 @@ def continue_zone(
     if not (columns := clock_columns(frames)):
         return former  # plans and stock are by days, which carry no offset
     instants, offsets = _observed_offsets(columns)
-    local = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(zone_of(former.zone))
+    local = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(parse_zone(former.zone))
     if np.array_equal(offsets_of(local), offsets):
         return former
     before = {
-        f"stored {name}": column.dt.tz_convert(zone_of(former.zone)) for name, column in clock_columns(stored).items()
+        f"stored {name}": column.dt.tz_convert(parse_zone(former.zone))
+        for name, column in clock_columns(stored).items()
     }
-    return _of_several(*_observed_offsets({**columns, **before}), source_name)
+    return _choose_zone_from_offsets(*_observed_offsets({**columns, **before}), source_name)
 
 
 def move_days_to_zone(table: str, frame: pd.DataFrame, former: str, zone: str) -> pd.DataFrame:
@@ -303,7 +306,7 @@ def move_days_to_zone(table: str, frame: pd.DataFrame, former: str, zone: str) -
     return frame.assign(**{c: read_time(localize(column, zone)[0])[0] for c, column in days.items()})
 
 
-def zone_change(former: str, zone: str) -> tuple[str, ...]:
+def zone_change_note(former: str, zone: str) -> tuple[str, ...]:
     """Return the note about another zone than before; nothing where it is the same."""
     if former == zone:
         return ()

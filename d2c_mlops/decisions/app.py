@@ -19,19 +19,19 @@ from sqlalchemy import select
 
 from d2c_mlops.decisions import html_pages
 from d2c_mlops.decisions.apply import now_utc
-from d2c_mlops.decisions.cycle import policies
+from d2c_mlops.decisions.cycle import configured_policies
 from d2c_mlops.decisions.decision_rows import (
     STATUSES,
     Decision,
     contract_of,
-    events,
+    events_of_decision,
     find_decision,
     list_decisions,
     prediction_of,
     predictions_of,
 )
 from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text
-from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, document
+from d2c_mlops.decisions.openapi import LISTED, LONGEST, MOST, openapi_document
 from d2c_mlops.decisions.policy import Policy, parse_value
 from d2c_mlops.decisions.request_metrics import RequestMetrics
 from d2c_mlops.decisions.request_metrics import metrics_text as counted
@@ -41,7 +41,7 @@ from d2c_mlops.errors import D2CError, DataRefused, Temporary, UsageError
 from d2c_mlops.ledger.schema import decision_links
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.serving.app.auth import request_api_key, unauthorized
+from d2c_mlops.serving.app.auth import request_api_key, unauthorized_answer
 from d2c_mlops.serving.http.api_keys import DECIDE, Key, Keyring, refusal_reason
 from d2c_mlops.serving.http.messages import (
     TEXT,
@@ -54,7 +54,7 @@ from d2c_mlops.serving.http.messages import (
     Send,
     check_json,
     lifespan,
-    problem,
+    problem_answer,
 )
 from d2c_mlops.settings import Settings
 
@@ -120,7 +120,10 @@ class DecisionApp:
                 re.compile(f"/d/(?P<id>[0-9a-f]{{24}})/(?P<action>{ACTIONS})"),
                 {"GET": self.show_link, "POST": self.decide_by_link},
             ),
-            (re.compile(r"/openapi\.json"), {"GET": lambda decision_request: HttpAnswer(orjson.dumps(document()))}),
+            (
+                re.compile(r"/openapi\.json"),
+                {"GET": lambda decision_request: HttpAnswer(orjson.dumps(openapi_document()))},
+            ),
             (re.compile("/metrics"), {"GET": self.metrics}),
             (re.compile("/livez"), {"GET": lambda decision_request: HttpAnswer(b"ok\n", media=TEXT)}),
             (re.compile("/readyz"), {"GET": self.ready}),
@@ -143,7 +146,7 @@ class DecisionApp:
             LOG.error(
                 "failed", exc_info=err, extra={"facts": {"request_id": request.id, "path": decision_request.path}}
             )
-            answer = problem(500, "Internal server error", "the error is in the service's log")
+            answer = problem_answer(500, "Internal server error", "the error is in the service's log")
         answer.headers = SAFE | answer.headers
         await request.reply(answer)
         seconds = perf_counter() - start
@@ -165,14 +168,16 @@ class DecisionApp:
             decision_request.path = scope["path"].replace(decision_request.path_params.get("id", "\0"), "ID")
             if method not in handlers:
                 allow = ", ".join(handlers)
-                return problem(405, "Method not allowed", f"allowed: {allow}", {"allow": allow})
+                return problem_answer(405, "Method not allowed", f"allowed: {allow}", {"allow": allow})
             query_fields = _form_fields(scope["query_string"].decode("latin-1"), "query")
             decision_request.query = {name: values[0] for name, values in query_fields.items()}
             if method == "POST":
                 decision_request.body = await decision_request.request.body(LARGEST, SECONDS)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, partial(self._handle_request, handlers[method], decision_request))
-        return problem(404, "Not found", "the interface is /decisions, described by /openapi.json; the web page is /")
+        return problem_answer(
+            404, "Not found", "the interface is /decisions, described by /openapi.json; the web page is /"
+        )
 
     def _handle_request(self, handler: Handler, decision_request: DecisionRequest) -> HttpAnswer:
         try:
@@ -189,7 +194,7 @@ class DecisionApp:
 
     def _problem_answer(self, decision_request: DecisionRequest, status: int, title: str, detail: str) -> HttpAnswer:
         page = decision_request.path.startswith("/d/") and decision_request.wants_page
-        return html_pages.error_page(status, title, detail) if page else problem(status, title, detail)
+        return html_pages.error_page(status, title, detail) if page else problem_answer(status, title, detail)
 
     def _count_refused(self, decision_request: DecisionRequest, reason: str, model: str) -> None:
         """Log and count a refused caller."""
@@ -210,7 +215,7 @@ class DecisionApp:
             reason = refusal_reason(key, model or (key.models[0] if key.models else ""), DECIDE)
         if reason is not None or key is None:
             self._count_refused(decision_request, reason or "no key", model or "")
-            raise HttpRefused(unauthorized(reason or "no key", model or "decisions"))
+            raise HttpRefused(unauthorized_answer(reason or "no key", model or "decisions"))
         return key
 
     def list(self, decision_request: DecisionRequest) -> HttpAnswer:
@@ -218,12 +223,14 @@ class DecisionApp:
         key = self._authenticated_key(decision_request)
         statuses = [status for status in decision_request.query.get("status", "").split(" ") if status] or None
         if unknown := set(statuses or ()) - set(STATUSES):
-            return problem(400, "Unknown status", f"{', '.join(sorted(unknown))}: use one of {', '.join(STATUSES)}")
+            return problem_answer(
+                400, "Unknown status", f"{', '.join(sorted(unknown))}: use one of {', '.join(STATUSES)}"
+            )
         limit = _parse_limit(decision_request.query.get("limit", str(LISTED)))
         models = [decision_request.query["model"]] if "model" in decision_request.query else None
         if models and not key.permits(models[0]):
             self._count_refused(decision_request, "key of another model", models[0])
-            return unauthorized("key of another model", models[0])
+            return unauthorized_answer("key of another model", models[0])
         if models is None and not key.permits("*"):
             models = [*key.models]
         decisions = list_decisions(self.dependencies.ledger, models, statuses, limit=limit)
@@ -253,7 +260,7 @@ class DecisionApp:
         try:
             decision = find_decision(self.dependencies.ledger, decision_request.path_params["id"])
         except UsageError as err:
-            raise HttpRefused(problem(404, "Decision not found", err.what)) from None
+            raise HttpRefused(problem_answer(404, "Decision not found", err.what)) from None
         decision_request.model = decision.model
         return decision
 
@@ -269,7 +276,7 @@ class DecisionApp:
             check_json(decision_request.request)
         body = Body.model_validate_json(decision_request.body or b"{}", strict=True)
         if decision_request.path_params["action"] != "edit" and body.value is not None:
-            return problem(400, "Only edit accepts a value", f"use POST /decisions/{decision.id}/edit")
+            return problem_answer(400, "Only edit accepts a value", f"use POST /decisions/{decision.id}/edit")
         changed, new = self._record_verdict(decision_request, decision, key.name, body, "api")
         answer = HttpAnswer(orjson.dumps(changed.to_dict()))
         answer.headers |= {} if new else {"idempotency_replayed": "true"}
@@ -369,7 +376,7 @@ class DecisionApp:
         now = self.dependencies.clock()
         model_stats = [
             decision_stats(self.dependencies.ledger, policy.model, now, SPAN)
-            for policy in policies(self.dependencies.settings)
+            for policy in configured_policies(self.dependencies.settings)
         ]
         return HttpAnswer(body + metrics_text(model_stats), media=media)
 
@@ -383,7 +390,7 @@ class DecisionApp:
 def _decision_with_events(ledger: Ledger, decision: Decision) -> dict[str, Any]:
     base = prediction_of(ledger, decision)
     texts = html_pages.decision_texts(decision, base, _contract_of_decision(ledger, decision))
-    return decision.to_dict() | base | {"shown": texts, "events": events(ledger, decision)}
+    return decision.to_dict() | base | {"shown": texts, "events": events_of_decision(ledger, decision)}
 
 
 def _contract_of_decision(ledger: Ledger, decision: Decision) -> Contract | None:
@@ -399,14 +406,14 @@ def _form_fields(text: str, where: str) -> dict[str, list[str]]:
     try:
         return parse_qs(text, max_num_fields=FIELDS)
     except ValueError:
-        raise HttpRefused(problem(400, f"The {where} has too many fields", f"at most {FIELDS}")) from None
+        raise HttpRefused(problem_answer(400, f"The {where} has too many fields", f"at most {FIELDS}")) from None
 
 
 def _parse_limit(text: str) -> int:
     """Return how many decisions are wanted. Raises HttpRefused."""
     if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST:
         return int(text)
-    raise HttpRefused(problem(400, "Limit is not valid", f"limit is a number from 0 to {MOST}"))
+    raise HttpRefused(problem_answer(400, "Limit is not valid", f"limit is a number from 0 to {MOST}"))
 
 
 def _problem_fields(err: D2CError | ValidationError) -> tuple[int, str, str]:

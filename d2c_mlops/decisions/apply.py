@@ -90,7 +90,7 @@ def apply_due(
     return counts
 
 
-def retry(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) -> Decision:
+def apply_again(ledger: Ledger, policy: Policy, id: str, *, clock: Clock = now_utc) -> Decision:
     """Apply one decision now: one that waits for its next attempt, or a dead letter. Raises UsageError, Temporary."""
     decision = find_decision(ledger, id)
     if decision.status == "failed":

@@ -20,9 +20,9 @@ from d2c_mlops.decisions.decision_rows import Decision
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.contract import Contract
-from d2c_mlops.runs.secrets.secrets import resolve, secret
+from d2c_mlops.runs.secrets.secrets import resolve_reference, secret
 from d2c_mlops.serving.batch.sql_sink import KEY_LENGTH, TYPES
-from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_encrypted, post
+from d2c_mlops.serving.batch.webhook_sink import TOKEN, check_encrypted, post_once
 
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,1999}")  # an integer whose text is its only spelling: not 007, -0 or +7
 FRACTION = re.compile(r"-?(?:0|[1-9][0-9]{0,1999})\.[0-9]{0,1999}[1-9]")  # likewise: not 7.0, 7e0 or .5
@@ -59,7 +59,7 @@ class DecisionTarget(Protocol):
 def open_target(policy: Policy) -> DecisionTarget:
     """Return the target of a policy. Raises UsageError where `apply` is not a supported location."""
     written = policy.options.apply
-    location = resolve(written)
+    location = resolve_reference(written)
     if location.lower().startswith(("http://", "https://")):
         check_encrypted(location, f"{policy.where} apply")
         name = policy.options.sign.removeprefix("secret:")
@@ -107,7 +107,7 @@ class WebHookTarget:
             moment = int(now.timestamp())
             headers |= {"webhook-timestamp": str(moment)}
             headers |= {"webhook-signature": webhook_signature(self.key, decision.id, moment, body)}
-        response = post(self.url, body, headers)
+        response = post_once(self.url, body, headers)
         return ApplyOutcome(response.what, response.away, response.retry_after)
 
     def close(self) -> None:

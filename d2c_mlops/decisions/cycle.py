@@ -14,7 +14,7 @@ from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.decisions.verdicts import ProposalCounts, apply_deadlines, create_decisions
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.log_collection import collect, log_folders
+from d2c_mlops.serving.log.log_collection import collect_log_folder, log_folders
 from d2c_mlops.serving.rollout.rollout_history import record_all_aborts as settle_rollouts
 from d2c_mlops.settings import Settings
 
@@ -42,7 +42,7 @@ def ignore_message(text: str) -> None:
     """Ignore a progress message."""
 
 
-def policies(settings: Settings, model: str | None = None) -> list[Policy]:
+def configured_policies(settings: Settings, model: str | None = None) -> list[Policy]:
     """Return the policy of one model, or of all that have one. Raises UsageError."""
     if model is None and not settings.policies:
         raise UsageError(
@@ -55,7 +55,7 @@ def policies(settings: Settings, model: str | None = None) -> list[Policy]:
 
 def collect_all(ledger: Ledger, settings: Settings) -> int:
     """Load the prediction logs of the store's services; return how many predictions were new."""
-    collected_logs = [collect(ledger, folder) for folder in log_folders(settings)]
+    collected_logs = [collect_log_folder(ledger, folder) for folder in log_folders(settings)]
     if any(log.new_aborts for log in collected_logs):
         settle_rollouts(ledger, settings)
     return sum(log.new_predictions for log in collected_logs)
@@ -65,7 +65,7 @@ def collect_and_propose(
     ledger: Ledger, settings: Settings, model: str | None, now: datetime, write: bool = True
 ) -> list[CycleReport]:
     """Collect prediction logs and propose decisions; apply nothing."""
-    chosen = policies(settings, model)
+    chosen = configured_policies(settings, model)
     collect_all(ledger, settings)
     return [CycleReport(policy.model, create_decisions(ledger, policy, now, write=write)) for policy in chosen]
 
@@ -80,7 +80,7 @@ def run_cycle(
     continue_on_error: bool = False,  # a failure of one model does not stop the others
 ) -> list[CycleReport]:
     """Run the decision cycle for one model or for all with a policy; safe when several processes run it at once."""
-    chosen = policies(settings, model)
+    chosen = configured_policies(settings, model)
     collect_all(ledger, settings)
     turns = []
     for policy in chosen:

@@ -81,12 +81,12 @@ class Decision:
         return plain | {"about": self.about, "value": self.value}
 
 
-def id_of(prediction_id: str) -> str:
+def decision_id_of(prediction_id: str) -> str:
     """Return the id of a prediction's decision; deterministic."""
     return blake2b(prediction_id.encode(), digest_size=12).hexdigest()
 
 
-def subject_of(identity: Sequence[str], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
+def prediction_subject(identity: Sequence[str], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
     """Return the subject of a prediction as JSON: the key, and the date where a key has several."""
     return json.dumps({name: outputs.get(name, inputs.get(name)) for name in identity}, ensure_ascii=False)
 
@@ -130,7 +130,7 @@ def predictions_of(ledger: Ledger, decisions_: Sequence[Decision]) -> dict[str, 
     return {decision.id: rows.get(decision.prediction_id, empty) for decision in decisions_}
 
 
-def events(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
+def events_of_decision(ledger: Ledger, decision: Decision) -> list[dict[str, Any]]:
     """Return the events of a decision, oldest first."""
     query = select(decision_events).where(decision_events.c.decision_id == decision.id).order_by(decision_events.c.id)
     names = ("at", "status", "by", "how", "reason")

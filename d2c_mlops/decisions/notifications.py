@@ -40,7 +40,7 @@ def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: dat
         sent = [
             send_notification(
                 channel,
-                *notification(policy, settings, notified, by, len(waiting) > MOST, words),
+                *notification_text(policy, settings, notified, by, len(waiting) > MOST, words),
                 print_line,
                 f"decisions about {policy.model}",
             )
@@ -57,7 +57,7 @@ def notify_deciders(ledger: Ledger, policy: Policy, settings: Settings, now: dat
     return len(notified)
 
 
-def notification(
+def notification_text(
     policy: Policy,
     settings: Settings,
     pending_decisions: Sequence[Decision],

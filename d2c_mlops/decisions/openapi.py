@@ -8,7 +8,7 @@ from typing import Any
 
 from d2c_mlops.decisions.decision_rows import STATUSES, Decision
 from d2c_mlops.decisions.verdicts import VERDICTS
-from d2c_mlops.serving.predict.openapi import SECURITY, closed_object, errors, problem_schema
+from d2c_mlops.serving.predict.openapi import SECURITY, closed_object, error_responses, problem_schema
 
 ERRORS = {
     "400": "Malformed body or query",
@@ -60,7 +60,7 @@ ACTION: dict[str, Any] = {
 STATUS = f"(?:{'|'.join(STATUSES)})"
 
 
-def document() -> dict[str, Any]:
+def openapi_document() -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of `d2c decisions serve`."""
     return {
         "openapi": "3.0.3",
@@ -74,7 +74,7 @@ def document() -> dict[str, Any]:
             "/decisions": {"get": _list_operation()},
             "/decisions/{id}": {"get": _show_operation()},
             **{f"/decisions/{{id}}/{action}": {"post": _decide_operation(action)} for action in VERDICTS},
-            "/d/{id}/{action}": {"get": _link_page(), "post": _link_decision()},
+            "/d/{id}/{action}": {"get": _link_page_operation(), "post": _link_decision_operation()},
         },
         "components": {
             "securitySchemes": SECURITY,
@@ -174,7 +174,7 @@ def _list_operation() -> dict[str, Any]:
         "summary": "Decisions about the models of the API key, newest prediction first",
         "parameters": parameters,
         "responses": {"200": _answer_schema("Decisions", "Decisions with the predictions that they are about"),
-                      **errors("400", "401", "403", "503", texts=ERRORS)},
+                      **error_responses("400", "401", "403", "503", texts=ERRORS)},
     }  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def _show_operation() -> dict[str, Any]:
         "parameters": [ID],
         "responses": {
             "200": _answer_schema("Whole", "The decision with its prediction and events"),
-            **errors("401", "403", "404", "503", texts=ERRORS),
+            **error_responses("401", "403", "404", "503", texts=ERRORS),
         },
     }
 
@@ -201,23 +201,23 @@ def _decide_operation(action: str) -> dict[str, Any]:
         "requestBody": {"required": edits, "content": {"application/json": {"schema": schema}}},
         "responses": {
             "200": {**_answer_schema("Decision", NOW), "headers": headers},
-            **errors(*sorted(set(ERRORS) - {"410"}), texts=ERRORS),
+            **error_responses(*sorted(set(ERRORS) - {"410"}), texts=ERRORS),
         },
     }
 
 
-def _link_page() -> dict[str, Any]:
+def _link_page_operation() -> dict[str, Any]:
     return {
         "operationId": "look",
         "summary": "The confirmation page of a signed link; opening it decides nothing",
         "security": [],
         "parameters": [ID, ACTION, *_link_parameters()],
         "responses": {"200": {"description": "A page", "content": {"text/html": {"schema": TEXT}}},
-                      **errors("403", "404", "409", "410", "503", texts=ERRORS)},
+                      **error_responses("403", "404", "409", "410", "503", texts=ERRORS)},
     }  # fmt: skip
 
 
-def _link_decision() -> dict[str, Any]:
+def _link_decision_operation() -> dict[str, Any]:
     form = {"type": "object", "properties": {"reason": TEXT, "value": TEXT}}
     return {
         "operationId": "click",
@@ -226,7 +226,7 @@ def _link_decision() -> dict[str, Any]:
         "parameters": [ID, ACTION, *_link_parameters()],
         "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": form}}},
         "responses": {"200": _answer_schema("Decision", NOW, {"text/html": {"schema": TEXT}}),
-                      **errors("403", "404", "408", "409", "410", "413", "422", "503", texts=ERRORS)},
+                      **error_responses("403", "404", "408", "409", "410", "413", "422", "503", texts=ERRORS)},
     }  # fmt: skip
 
 

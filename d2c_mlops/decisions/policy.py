@@ -19,7 +19,7 @@ from d2c_mlops.models.core.contract import Contract, Field, record_model
 from d2c_mlops.serving.batch.score import identity_columns
 from d2c_mlops.serving.state_paths import keys_file
 from d2c_mlops.settings import PolicySettings, Settings
-from d2c_mlops.settings.parsing import age
+from d2c_mlops.settings.parsing import parse_age
 
 Values = Mapping[str, Any]
 SHOWN = 60  # characters of a wrong value that an error repeats
@@ -60,7 +60,7 @@ class Policy:
             DecisionRule.of(text, f"[decisions:{model}] {name}") if text else None
             for name, text in (("auto", options.auto), ("allow", options.allow))
         )
-        deadline, max_age = (timedelta(seconds=age(text)) for text in (options.deadline, options.max_age))
+        deadline, max_age = (timedelta(seconds=parse_age(text)) for text in (options.deadline, options.max_age))
         return cls(model, options, auto, allow, deadline, max_age, keys_file(settings))
 
     def callers(self, now: datetime) -> Callers:

@@ -22,7 +22,7 @@ from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.ordering import OrderRules, order_quantities
 from d2c_mlops.registry.versions import Version, load_version
-from d2c_mlops.serving.http.idempotency import identity
+from d2c_mlops.serving.http.idempotency import request_identity
 from d2c_mlops.settings import Settings
 
 UNITS = ("demand", "lower_80", "upper_80", "safety_stock", "order_up_to", "on_hand", "on_order", "order")
@@ -177,7 +177,7 @@ def _feedback_row(entry: Mapping[Any, Any], override: float, time: datetime) -> 
     reason = entry["reason"] if isinstance(entry["reason"], str) and entry["reason"].strip() else None
     is_other = not pd.isna(override)
     return {
-        "id": identity(CALLER, model, version, as_of, series),
+        "id": request_identity(CALLER, model, version, as_of, series),
         "model": model,
         "prediction_id": None,
         "key": series[:200],

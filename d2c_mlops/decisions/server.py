@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from d2c_mlops.decisions.app import LOG, DecisionApp, Dependencies
-from d2c_mlops.decisions.cycle import policies, run_cycle
+from d2c_mlops.decisions.cycle import configured_policies, run_cycle
 from d2c_mlops.decisions.signed_links import link_secrets
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.runs.secrets.secrets import references
+from d2c_mlops.runs.secrets.secrets import secret_names_in
 from d2c_mlops.serving.deploy import DecisionServicePlan
 from d2c_mlops.serving.http import json_logging as journal
 from d2c_mlops.serving.http.api_keys import DECIDE, Keyring
@@ -59,7 +59,7 @@ def application_dependencies(
     settings: Settings, ledger: Ledger, wake_cycle: Callable[[], None] = lambda: None
 ) -> Dependencies:
     """Return the dependencies of the application. Raises UsageError when nobody can decide: no policy, no API key, no secret for links."""
-    policies(settings)
+    configured_policies(settings)
     ring, secrets = Keyring(keys_file(settings)), link_secrets(settings)
     if not secrets and not any(DECIDE in key.scopes for key in ring.keys.values()):
         raise UsageError(
@@ -70,18 +70,18 @@ def application_dependencies(
     return Dependencies(settings, ledger, ring, secrets, wake_cycle)
 
 
-def deployment(settings: Settings) -> DecisionServicePlan | None:
+def decision_service_plan(settings: Settings) -> DecisionServicePlan | None:
     """Return what a deployment of the decision service needs; None where the project has no policy."""
     if not settings.policies:
         return None
     texts = [
         text for policy in settings.policies.values() for text in (policy.apply, policy.sign, *policy.notify.values())
     ]
-    links, others = references(list(settings.decisions.links)), references(texts)
+    links, others = secret_names_in(list(settings.decisions.links)), secret_names_in(texts)
     return DecisionServicePlan(settings.decisions.port, tuple(sorted(links)), tuple(sorted(others - links)))
 
 
-def serve(settings: Settings, on_ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
+def serve_decisions(settings: Settings, on_ready: Callable[[], None], *, host: str, port: int, every: float) -> None:
     """Serve until the process is stopped; `on_ready` is called once it listens."""
     import uvicorn
 
@@ -89,7 +89,7 @@ def serve(settings: Settings, on_ready: Callable[[], None], *, host: str, port: 
     ledger = Ledger.of(settings)
     turns = CycleThread(ledger, settings, every)
     app = DecisionApp(application_dependencies(settings, ledger, turns.wake if every else lambda: None))
-    listener = journal.start("d2c.decisions")
+    listener = journal.start_json_logging("d2c.decisions")
 
     class Told(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:

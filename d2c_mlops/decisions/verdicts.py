@@ -15,12 +15,12 @@ from d2c_mlops.decisions.decision_rows import (
     add_events,
     add_feedback,
     contract_of,
+    decision_id_of,
     find_decision,
-    id_of,
     is_caused_by,
     lock_name,
     prediction_of,
-    subject_of,
+    prediction_subject,
 )
 from d2c_mlops.decisions.policy import Policy, PolicyVerdict, check_value
 from d2c_mlops.decisions.wording import Wording, display_value
@@ -196,8 +196,8 @@ def _new_decision(
     mismatch_reason = mismatch_reason or (f"the prediction has no {missing[0]}" if missing else "")
     judged = PolicyVerdict("rejected", mismatch_reason) if mismatch_reason else policy.judge(inputs, outputs, wording)
     return {
-        "id": id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
-        "key": row["key"], "subject": subject_of(identity, inputs, outputs), "field": policy.options.field,
+        "id": decision_id_of(row["id"]), "prediction_id": row["id"], "model": policy.model, "version": row["version"],
+        "key": row["key"], "subject": prediction_subject(identity, inputs, outputs), "field": policy.options.field,
         "proposed": value, "status": judged.status, "verdict": None, "reason": judged.reason, "by": None,
         "predicted_at": row["at"], "proposed_at": now, "deadline_at": now + policy.deadline, "decided_at": None,
         "dry_run": policy.options.dry_run, "policy": policy.snapshot(), "attempts": 0,

@@ -25,8 +25,8 @@ from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import Version, load_version
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.local.server import free_port, serve_bento
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 
@@ -68,7 +68,7 @@ def demo(settings: Settings, print_line: StepDone, progress: Progress) -> DemoRe
         version = live_version(Ledger.of(settings), MODEL)
         notes += [f"version {version.version} is champion", score_text(version)]
     with story.step("package", print_line) as notes:
-        bento = package(version, settings)
+        bento = package_model_version(version, settings)
         notes.append(bento.tag + ("" if bento.made else ", exists already"))
     model = load_version(version, settings)
     assert isinstance(model, DemandForecaster)
@@ -77,7 +77,7 @@ def demo(settings: Settings, print_line: StepDone, progress: Progress) -> DemoRe
     records = sample_records(model, frame)
     with ExitStack() as stack:
         with story.step("serve", print_line) as notes:
-            server = stack.enter_context(serving(bento, settings, port=free_port()))
+            server = stack.enter_context(serve_bento(bento, settings, port=free_port()))
             notes.append(server.url)
         with story.step("ask", print_line) as notes:
             answer = request_predictions(server.url, records)

@@ -21,10 +21,10 @@ from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.local.server import free_port, serve_bento
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 NOTEBOOK = Path(__file__).parent / "churn_2019.ipynb"
 NAME = "churn_2019"
@@ -59,17 +59,17 @@ def _run_steps(root: Path, step: Step, progress: Progress) -> dict[str, Any]:
         notes.append(f"{copy.name}: {errors} errors with current libraries, {len(findings) - errors} other findings")
     with step("convert") as notes:
         converted = _convert_or_reuse(copy, root, notes)
-    project = load(root, environ={})
+    project = load_settings(root, environ={})
     with _project_importable(root), step("package") as notes:
         ran = run(converted["written"]["notebook"], {}, project, progress=progress)
         promote(NAME, project, by="demo", reason="demo: the owner still has to complete the charter", override=True)
         version = live_version(Ledger.of(project), NAME)
-        bento = package(version, project)
+        bento = package_model_version(version, project)
         notes.append(f"version {version.version} from run {ran.id}, {bento.tag}")
         model = load_version(version, project)
         module = importlib.import_module(converted["written"]["module"])
         trained = module.train(**version.params)
-    with step("ask") as notes, serving(bento, project, port=free_port()) as server:
+    with step("ask") as notes, serve_bento(bento, project, port=free_port()) as server:
         rows = trained["records"].loc[trained["features"].index] if _rows_match_records(trained) else trained["records"]
         key = model.contract.key
         frame = rows.head(100).assign(**{key: [str(number + 1) for number in range(len(rows.head(100)))]})
@@ -89,7 +89,7 @@ def _convert_or_reuse(copy: Path, root: Path, notes: list[str]) -> dict[str, Any
     """Convert, or reuse the conversion of an earlier demo of the same version. Raises D2CError unless it is equivalent."""
     from d2c_mlops.convert.convert import convert
 
-    project = load(root, environ={})
+    project = load_settings(root, environ={})
     stamp = root / "old" / ".converted.json"
     mark = sha256(copy.read_bytes() + __version__.encode()).hexdigest()
     cached = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}

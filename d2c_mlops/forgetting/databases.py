@@ -50,7 +50,7 @@ def scrub_database(path: Path, person: Person) -> int:
             database.execute("BEGIN IMMEDIATE")
             rows = _scrub_tables(database, person, write=True)
             database.execute("COMMIT")
-            compact(database, path)
+            compact_database(database, path)
         return rows
     except sqlite3.OperationalError as error:
         raise Temporary(
@@ -60,7 +60,7 @@ def scrub_database(path: Path, person: Person) -> int:
         ) from error
 
 
-def compact(database: sqlite3.Connection, path: Path, wait: float = WAIT) -> None:
+def compact_database(database: sqlite3.Connection, path: Path, wait: float = WAIT) -> None:
     """Rewrite a database without free pages and empty its log. Raises Temporary while other processes read it."""
     deadline = time.monotonic() + wait
     while True:

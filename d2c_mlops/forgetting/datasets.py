@@ -61,7 +61,7 @@ def read_manifest_file(path: Path) -> Manifest:
     return Manifest.from_json(path.read_text(encoding="utf-8"))
 
 
-def find_person(store: Path, name: str, person: Person) -> DatasetHits:
+def find_in_dataset(store: Path, name: str, person: Person) -> DatasetHits:
     """Return the occurrences of the person in all versions of a dataset."""
     folder, hits = store / "data" / name, DatasetHits()
     current = {p.path for t in read_manifest_file(folder / "manifest.json").tables.values() for p in t.parts} \
@@ -117,7 +117,7 @@ def rewrite_dataset(store: Path, name: str, person: Person, timeout: float) -> d
     """
     folder = store / "data" / name
     changed: dict[str, str] = {}
-    if person.erased and (orders := find_person(store, name, person).orders):
+    if person.erased and (orders := find_in_dataset(store, name, person).orders):
         add_orders(store, person.key, name, orders)
     with translate_full_disk(folder), lock(folder, "this dataset", timeout):
         for file in manifest_files(folder):

@@ -18,7 +18,7 @@ from d2c_mlops.file_lock import lock
 from d2c_mlops.forgetting import databases, datasets, forgetting_rows, ledger_rows, personal_data_places
 from d2c_mlops.forgetting.person import MARKER, Person
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotion_history import champion
+from d2c_mlops.registry.promotion_history import champion_at_time
 from d2c_mlops.registry.versions import Version, all_versions
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.recording import run_id
@@ -163,10 +163,10 @@ def _find_customer(
         [*names, *_log_hashes({*names, *map(canonical_identifier, names)}, settings)], key, erase, only_datasets
     )
     chosen = list(only_datasets) or datasets.dataset_names(settings.store)
-    data = {name: datasets.find_person(settings.store, name, person) for name in chosen}
+    data = {name: datasets.find_in_dataset(settings.store, name, person) for name in chosen}
     if further := {name for hits in data.values() for name in hits.names} - person.spellings:
         person = person.with_names([*further, *_log_hashes(further, settings)])
-        data = {name: datasets.find_person(settings.store, name, person) for name in chosen}
+        data = {name: datasets.find_in_dataset(settings.store, name, person) for name in chosen}
     versions = all_versions(ledger) if ledger else []
     models, runs = _models_and_runs(only_datasets, versions, ledger)
     rows = Counter[str]()
@@ -208,7 +208,7 @@ def _datasets_with_person(version: Version, data: dict[str, datasets.DatasetHits
 
 
 def _affected_version(version: Version, data: dict[str, datasets.DatasetHits], ledger: Ledger | None) -> dict[str, Any]:
-    live = champion(ledger, version.model) if ledger else None
+    live = champion_at_time(ledger, version.model) if ledger else None
     return {
         "model": version.model,
         "version": version.version,
@@ -268,7 +268,7 @@ def _remaining_hits(plan: _ForgetPlan, ledger: Ledger, settings: Settings) -> di
     with ledger.read() as connection:
         rows = ledger_rows.count_rows(ledger_rows.find_rows(connection, plan.person, models))
     chosen = sorted(plan.person.datasets) or datasets.dataset_names(settings.store)
-    data = {name: hits for name in chosen if (hits := datasets.find_person(settings.store, name, plan.person))}
+    data = {name: hits for name in chosen if (hits := datasets.find_in_dataset(settings.store, name, plan.person))}
     return _ForgetPlan(
         plan.person, data, rows, personal_data_places.find_in_files(settings, plan.person, runs, models), [], plan.scope
     ).found

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from d2c_mlops.errors import Temporary
-from d2c_mlops.forgetting.databases import compact
+from d2c_mlops.forgetting.databases import compact_database
 from d2c_mlops.forgetting.person import REMOVED, Person
 from d2c_mlops.ledger.schema import (
     Scalar,
@@ -170,7 +170,7 @@ def vacuum(ledger: Ledger) -> None:
         try:
             raw: Any = connection.driver_connection
             raw.commit()
-            compact(raw, Path(url.database or ""), ledger.lock_wait)
+            compact_database(raw, Path(url.database or ""), ledger.lock_wait)
         finally:
             connection.close()
         return

@@ -18,10 +18,10 @@ from ..suppression import (
     PERSONAL,
     PSEUDONYMISE,
     Forgotten,
+    canonical_id,
     canonical_identifier,
-    identifier,
+    identifier_pseudonym,
     keyed_hash,
-    pseudonym,
 )
 
 MARKER = "[erased]"  # replacement of an identifier
@@ -47,7 +47,7 @@ class Person:
     def of(cls, names: Collection[str], key: bytes, erased: bool, datasets: Iterable[str] = ()) -> Person:
         """Return the person with these identifiers; for erasure, earlier pseudonyms are searched, too."""
         canonical_names = {canonical_identifier(name) for name in names}
-        every = canonical_names | ({pseudonym(key, n) for n in canonical_names} if erased else set())
+        every = canonical_names | ({identifier_pseudonym(key, n) for n in canonical_names} if erased else set())
         return cls(frozenset(every), key, erased, frozenset(datasets), frozenset(names))
 
     def with_names(self, names: Collection[str]) -> Person:
@@ -64,13 +64,13 @@ class Person:
 
     def is_value(self, value: Any, name: str = "") -> bool:
         """Return whether a cell or a JSON value is an identifier of the person."""
-        return identifier(value, name) in self.names
+        return canonical_id(value, name) in self.names
 
     def replacement(self, value: Any) -> Any:
         """Return the replacement of an identifier; a number becomes another number, or None."""
         if not isinstance(value, str):
             return None if self.erased else int(keyed_hash(self.key, f"number {value}")[:12], 16)
-        return MARKER if self.erased else pseudonym(self.key, value)
+        return MARKER if self.erased else identifier_pseudonym(self.key, value)
 
     @cached_property
     def text_forms(self) -> dict[str, str]:

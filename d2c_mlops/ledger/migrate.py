@@ -11,20 +11,20 @@ from sqlalchemy import Engine, text
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def config() -> Config:
+def alembic_config() -> Config:
     """Return Alembic's configuration for the migrations of this package."""
     configuration = Config()
     configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return configuration
 
 
-def upgrade(engine: Engine) -> None:
+def upgrade_ledger(engine: Engine) -> None:
     """Migrate in one transaction; other processes wait for it."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         elif engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(5023061)"))
-        configuration = config()
+        configuration = alembic_config()
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, "head")

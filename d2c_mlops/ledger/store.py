@@ -107,9 +107,9 @@ class Ledger:
             now = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if is_versioned else None
         if now == HEAD:
             return
-        from .migrate import upgrade
+        from .migrate import upgrade_ledger
 
-        upgrade(self.engine)
+        upgrade_ledger(self.engine)
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from d2c_mlops.data.manifest import Manifest, dataset_folder, read_manifest
 from d2c_mlops.data.schemas import KEYS, SCHEMAS
-from d2c_mlops.data.store import write, write_atomic
+from d2c_mlops.data.store import write_atomic, write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import REFERENCES
 from d2c_mlops.errors import DataRefused, UsageError
@@ -228,7 +228,7 @@ def _without(
 
 def _rewrite(store: Path, manifest: Manifest, frames: dict[str, pd.DataFrame], now: datetime) -> Manifest:
     ordered = {table: frames[table].reset_index(drop=True) for table in SCHEMAS if table in frames}
-    changed, _ = write(
+    changed, _ = write_dataset(
         store, manifest.name, ordered, manifest.source, layout=manifest.layout, created_at=now, notes=manifest.notes,
         zone=manifest.zone, zone_from=manifest.zone_from,
     )  # fmt: skip

@@ -15,8 +15,8 @@ from d2c_mlops.data.ingestion.reading import read_location
 from d2c_mlops.data.manifest import Manifest
 from d2c_mlops.data.quality.representation import binned, effective_size, raking_weights
 from d2c_mlops.data.schemas import KEYS, TIME_COLUMN
-from d2c_mlops.data.store import write
-from d2c_mlops.data.tables import Tables, end_of
+from d2c_mlops.data.store import write_dataset
+from d2c_mlops.data.tables import Tables, day_end
 from d2c_mlops.data.validation import REFERENCES
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -80,7 +80,7 @@ def repair_dataset(store: Path, tables: Tables, text: str, as_of: date, *, now: 
     source = f"repair of {origin.name} {origin.digest}: {', '.join(map(str, repairs))}"
     frames = {name: frame.reset_index(drop=True) for name, frame in frames.items()}
     name = origin.name.removesuffix(SUFFIX) + SUFFIX
-    manifest, _ = write(
+    manifest, _ = write_dataset(
         store, name, frames, source, layout=origin.layout, created_at=now, notes=notes, zone=origin.zone, zone_from=origin.zone_from
     )  # fmt: skip
     return manifest
@@ -146,7 +146,7 @@ def choose_window(frames: Frames, value: str, as_of: date, zone: str) -> tuple[F
     """Leave out orders and lines before the last days."""
     if not value.isdigit() or not int(value):
         raise UsageError(f"window {value!r} is no number of days", where="repairs", next="write window 180")
-    start = end_of(as_of - timedelta(days=min(int(value), as_of.toordinal() - 2)), zone)
+    start = day_end(as_of - timedelta(days=min(int(value), as_of.toordinal() - 2)), zone)
     result, rows = dict(frames), 0
     for name in ("orders", "order_lines"):
         if name in frames:

@@ -29,7 +29,7 @@ LOCK_WAIT = 120.0  # seconds; a first use migrates MLflow's database
 
 
 @contextmanager
-def client(settings: Settings) -> Iterator[MlflowClient]:
+def mlflow_client(settings: Settings) -> Iterator[MlflowClient]:
     """An MLflow client for the settings' tracking store, without MLflow's log messages."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
     warnings.filterwarnings("ignore", message="IProgress not found")
@@ -64,7 +64,7 @@ def log_model_files(
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
 
-    with client(settings) as mlflow:
+    with mlflow_client(settings) as mlflow:
         experiment = mlflow.get_experiment_by_name(name)
         place = (settings.store / "mlartifacts").as_uri() if _is_local(settings) else None
         id = experiment.experiment_id if experiment else mlflow.create_experiment(name, artifact_location=place)
@@ -98,7 +98,7 @@ def store_document(settings: Settings, uri: str, name: str, content: Any) -> Non
     if parts.scheme in ("", "file"):
         write_atomic(Path(parts.path, name), json.dumps(content, ensure_ascii=False, indent=1).encode(), private=True)
         return
-    with client(settings), TemporaryDirectory() as folder:
+    with mlflow_client(settings), TemporaryDirectory() as folder:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         file = Path(folder, name)
@@ -113,19 +113,19 @@ def _is_local(settings: Settings) -> bool:
 
 def set_alias(settings: Settings, name: str, alias: str, version: int) -> None:
     """Point an alias of a registered model at a version."""
-    with client(settings) as mlflow:
+    with mlflow_client(settings) as mlflow:
         mlflow.set_registered_model_alias(name, alias, str(version))
 
 
 def drop_alias(settings: Settings, name: str, alias: str) -> None:
     """Delete an alias, if it exists."""
-    with client(settings) as mlflow:
+    with mlflow_client(settings) as mlflow:
         mlflow.delete_registered_model_alias(name, alias)
 
 
 def version_of_alias(settings: Settings, name: str, alias: str) -> int | None:
     """Return the version of an alias; None if the alias does not exist."""
-    with client(settings) as mlflow:
+    with mlflow_client(settings) as mlflow:
         version = mlflow.get_registered_model(name).aliases.get(alias)
     return int(version) if version is not None else None
 
@@ -135,7 +135,7 @@ def local_folder(settings: Settings, uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return Path(parts.path)
-    with client(settings):
+    with mlflow_client(settings):
         from mlflow.artifacts import download_artifacts
 
         return Path(download_artifacts(artifact_uri=uri, tracking_uri=settings.tracking))

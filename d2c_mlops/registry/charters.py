@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from d2c_mlops.errors import D2CError
 from d2c_mlops.models.core.charter import Charter
-from d2c_mlops.models.core.model import Model, discover, model_class_at
+from d2c_mlops.models.core.model import Model, discover_models, model_class_at
 from d2c_mlops.registry.versions import Version, model_class
 from d2c_mlops.settings import Settings
 
@@ -67,7 +67,7 @@ def _example_charter(cls: type[Model]) -> tuple[Charter | None, str]:
         return None, ""
     if owner.__module__.startswith(SHIPPED):
         return owner.charter, owner.__module__  # type: ignore[attr-defined]
-    for model in discover().values():
+    for model in discover_models().values():
         if model.charter == cls.charter:
             return model.charter, model.__module__
     return None, ""

@@ -68,7 +68,7 @@ def invalid_intervals(answers: pd.DataFrame) -> Iterator[str]:
             yield f"{middle} lies outside {lower}..{upper} in {int(out.sum())} of {len(answers)} predictions, as in row {int(out.argmax())}"
 
 
-def measure(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
+def measure_at_cutoffs(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) -> dict[str, Any]:
     """Fit at past cutoffs, predict the following periods, and write predictions with actual outcomes."""
     day = date.fromisoformat(task["as_of"])
     trial = EvaluationTrial(cls, task["params"], task["charter"], _open_tables(task), day, task["spacing"], disguised)
@@ -89,10 +89,15 @@ def measure(task: Mapping[str, Any], cls: type[Model], disguised: bool = False) 
 
 def measure_disguised(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
     """Measure on changed data, which exist nowhere but in the tables passed to the model."""
-    return measure(task, cls, disguised=True)
+    return measure_at_cutoffs(task, cls, disguised=True)
 
 
-TASKS = {"rules": check_class, "answers": check_predictions, "observe": measure, "disguise": measure_disguised}
+TASKS = {
+    "rules": check_class,
+    "answers": check_predictions,
+    "observe": measure_at_cutoffs,
+    "disguise": measure_disguised,
+}
 
 
 def _open_tables(task: Mapping[str, Any]) -> Tables:

@@ -55,7 +55,7 @@ class EvidenceRequest:
     data_version: Version
 
 
-def evidence(requests: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
+def collect_evidence(requests: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
     """Return the evidence for each request; missing evidence is computed in one clean process."""
     tasks = [_task_of(request, settings) for request in requests]
     missing = [task for task in tasks if "error" not in task and not Path(task["file"]).exists()]
@@ -77,13 +77,13 @@ class CheckReport:
         return {"model": self.name, "rules": self.rules, "failures": [vars(failure) for failure in self.failures]}
 
 
-def check(model: str, settings: Settings, number: int | None = None) -> CheckReport:
+def check_version(model: str, settings: Settings, number: int | None = None) -> CheckReport:
     """Check a version in a clean process, by default the newest; only the class if there is no version."""
     ledger = Ledger.of(settings)
     if number is None and not all_versions(ledger, model):
         return _check_class(model, settings)
     version = find_version(ledger, model, number)
-    results = evidence(
+    results = collect_evidence(
         [EvidenceRequest("rules", version, version), EvidenceRequest("answers", version, version)], settings
     )
     failures = [Failure(result.error.strip(), "clean process") for result in results if result.error]
@@ -108,7 +108,7 @@ def _check_class(model: str, settings: Settings) -> CheckReport:
     return CheckReport(f"{model} ({class_path(cls)})", list(result.result.get("rules", [])), failures)
 
 
-def evaluator(version: Version, settings: Settings) -> Evaluator | None:
+def find_evaluator(version: Version, settings: Settings) -> Evaluator | None:
     """Return the evaluator for a version; None if there is none for its kind of model."""
     model_class(version.model, settings)  # makes the project's packages importable
     return evaluator_of(version.schema, settings.packages)
@@ -134,7 +134,7 @@ def _task_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     if request.kind == "answers":
         of |= {"files": version.sha256}
     if request.kind in ("observe", "disguise"):
-        measuring = evaluator(version, settings)
+        measuring = find_evaluator(version, settings)
         ground = request.data_version.schema
         of |= {
             "spacing": measuring.horizon(ground) if measuring is not None else ground.horizon,
@@ -161,7 +161,7 @@ def _params_with_files_of(request: EvidenceRequest, settings: Settings) -> dict[
 
 def _evaluators_digest(version: Version, settings: Settings) -> str:
     """Return the SHA-256 of the Python files in the folder of a version's evaluator."""
-    file = getattr(sys.modules.get(type(evaluator(version, settings)).__module__), "__file__", None)
+    file = getattr(sys.modules.get(type(find_evaluator(version, settings)).__module__), "__file__", None)
     files = sorted(Path(file).parent.glob("*.py")) if file else []
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 

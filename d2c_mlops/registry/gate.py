@@ -17,7 +17,7 @@ from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.compared_metrics import FigurePair, MeasuredModel, reported_metric, reported_pairs
 from d2c_mlops.registry.evaluators import Metric
 from d2c_mlops.registry.gate_candidate import ANSWERS, CHECK, OTHER, OURS, THEIRS, PromotionCandidate, judging_metric
-from d2c_mlops.registry.promotion_history import former_champions, history
+from d2c_mlops.registry.promotion_history import former_champions, promotions_until
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
 
@@ -330,7 +330,7 @@ CLAUSES: tuple[Callable[[PromotionCandidate], Iterator[Clause]], ...] = (
 )
 
 
-def judge(version: Version, champion: Version | None, settings: Settings) -> list[Clause]:
+def judge_clauses(version: Version, champion: Version | None, settings: Settings) -> list[Clause]:
     """Return the result of every clause of the gate for a version that is to replace the champion."""
     candidate = PromotionCandidate(version, champion, settings)
     return [clause for check in CLAUSES for clause in check(candidate)]
@@ -368,7 +368,7 @@ def _why_other_metric(candidate: PromotionCandidate) -> str:
 def _compatible_former_champion(candidate: PromotionCandidate) -> int | None:
     """Return the last former champion whose contract the version is compatible with."""
     ledger = Ledger.of(candidate.settings)
-    for number in reversed(former_champions(history(ledger, candidate.version.model))):
+    for number in reversed(former_champions(promotions_until(ledger, candidate.version.model))):
         if not broken_clauses(find_version(ledger, candidate.version.model, number).schema, candidate.version.schema):
             return number
     return None

@@ -10,7 +10,7 @@ from d2c_mlops.models.core.contract import PERIODS
 from d2c_mlops.registry.charters import CharterExample, example_answers
 from d2c_mlops.registry.compared_metrics import MeasuredModel
 from d2c_mlops.registry.evaluators import Evaluator, Metric
-from d2c_mlops.registry.evidence import Evidence, EvidenceRequest, evaluator, evidence
+from d2c_mlops.registry.evidence import Evidence, EvidenceRequest, collect_evidence, find_evaluator
 from d2c_mlops.registry.versions import Version
 from d2c_mlops.settings import Settings
 
@@ -37,7 +37,7 @@ class PromotionCandidate:
     @cached_property
     def evaluator(self) -> Evaluator | None:
         """The evaluator for this kind of model; None if there is none."""
-        return evaluator(self.version, self.settings)
+        return find_evaluator(self.version, self.settings)
 
     @cached_property
     def evidence(self) -> dict[str, Evidence]:
@@ -53,7 +53,7 @@ class PromotionCandidate:
                 requests[OTHER] = EvidenceRequest("disguise", version, version)
             if champion is not None and self.incomparable == "":
                 requests[THEIRS] = EvidenceRequest("observe", champion, version)
-        return dict(zip(requests, evidence(list(requests.values()), self.settings), strict=True))
+        return dict(zip(requests, collect_evidence(list(requests.values()), self.settings), strict=True))
 
     @cached_property
     def metric(self) -> Metric | None:

@@ -33,7 +33,7 @@ class Promotion:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
 
 
-def history(ledger: Ledger, model: str | None = None, at: datetime | None = None) -> list[Promotion]:
+def promotions_until(ledger: Ledger, model: str | None = None, at: datetime | None = None) -> list[Promotion]:
     """Return the promotions, oldest first; up to and including the moment `at`."""
     query = select(promotions).order_by(promotions.c.id)
     if model:
@@ -44,15 +44,15 @@ def history(ledger: Ledger, model: str | None = None, at: datetime | None = None
         return [Promotion(**row._mapping) for row in connection.execute(query)]
 
 
-def champion(ledger: Ledger, model: str, at: datetime | None = None) -> Version | None:
+def champion_at_time(ledger: Ledger, model: str, at: datetime | None = None) -> Version | None:
     """Return the version that is live, or was live at a time; None if there was none."""
-    records = history(ledger, model, at)
+    records = promotions_until(ledger, model, at)
     return find_version(ledger, model, records[-1].version) if records else None
 
 
 def live_version(ledger: Ledger, model: str) -> Version:
     """Return the champion. Raises UsageError if the model has none."""
-    version = champion(ledger, model)
+    version = champion_at_time(ledger, model)
     if version is None:
         find_version(ledger, model)
         raise UsageError(f"{model} has versions, but no champion", next=f"`d2c promote {model}`")

@@ -10,7 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from d2c_mlops.registry.promotion_history import Promotion, champion, former_champions, history, live_version
+from d2c_mlops.registry.promotion_history import (
+    Promotion,
+    champion_at_time,
+    former_champions,
+    live_version,
+    promotions_until,
+)
 
 from ..errors import Failure, GateRefused, Temporary, UsageError
 from ..ledger.schema import promotions
@@ -19,8 +25,8 @@ from ..settings import Settings
 from . import artifacts
 from .charters import example_answers
 from .compared_metrics import TOLERANCE
-from .gate import Clause, judge
-from .versions import Version, code_of, find_version, version_params
+from .gate import Clause, judge_clauses
+from .versions import Version, code_digest_of_version, find_version, version_params
 
 OnPromotion = Callable[[Promotion], None]
 
@@ -43,13 +49,13 @@ def judge_and_promote(
     if override and not (by and reason.strip()):
         raise UsageError("an override requires a name and a reason", next="add --by NAME --reason TEXT")
     ledger = Ledger.of(settings)
-    version, current = find_version(ledger, model, number), champion(ledger, model)
+    version, current = find_version(ledger, model, number), champion_at_time(ledger, model)
     if current and current.version == version.version:
         return None, []
     if current and not override and is_same_version(version, current, settings):
         text = f"version {version.version} is version {current.version}, the champion: same data, parameters, code and metrics"
         return None, [Clause("no change", True, text)]
-    clauses = judge(version, current, settings)
+    clauses = judge_clauses(version, current, settings)
     store_clauses(version, clauses, settings)
     broken = [clause for clause in clauses if not clause.holds]
     if broken and not override:
@@ -78,7 +84,7 @@ def is_same_version(version: Version, champion: Version, settings: Settings) -> 
         return False
     if version.sha256 == champion.sha256:
         return True
-    codes = {code_of(version_side, settings) for version_side in (version, champion)}
+    codes = {code_digest_of_version(version_side, settings) for version_side in (version, champion)}
     mine, theirs = version.score, champion.score
     names = mine.baselines.keys() | theirs.baselines.keys()
     figures = [(mine.value, theirs.value), *((mine.baselines.get(n), theirs.baselines.get(n)) for n in names)]
@@ -103,7 +109,7 @@ def revert_promotion(
 ) -> Promotion:
     """Roll back to a former champion. Raises UsageError if there is none, or the version never was champion."""
     ledger = Ledger.of(settings)
-    current, before = live_version(ledger, model), former_champions(history(ledger, model))
+    current, before = live_version(ledger, model), former_champions(promotions_until(ledger, model))
     target = number if number is not None else (before[-1] if before else None)
     if target is None or (target not in before and number is not None):
         listed = ", ".join(map(str, before)) or "none"

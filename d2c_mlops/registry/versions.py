@@ -33,7 +33,7 @@ from d2c_mlops.models.core.model import (
     Model,
     build_model,
     class_path,
-    discover,
+    discover_models,
     load,
     model_class_at,
 )
@@ -90,7 +90,7 @@ def model_class(name: str, settings: Settings) -> type[Model]:
     if settings.packages and root not in sys.path:
         sys.path.insert(0, root)
         importlib.invalidate_caches()
-    models = discover(("d2c_mlops.models", *settings.packages))
+    models = discover_models(("d2c_mlops.models", *settings.packages))
     contract_name = settings.model(name).contract
     if contract_name not in models:
         raise UsageError(
@@ -310,7 +310,7 @@ def version_params(version: Version, settings: Settings) -> dict[str, Any]:
         return version.params
 
 
-def code_of(version: Version, settings: Settings) -> str:
+def code_digest_of_version(version: Version, settings: Settings) -> str:
     """Return the digest of the code with which a version was saved; empty if it was not recorded."""
     described = json.loads((version_files(version, settings) / MODEL_FILE).read_text(encoding="utf-8"))
     return str(described.get("code", ""))

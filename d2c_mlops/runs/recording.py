@@ -11,7 +11,7 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.runs.run_events import RUN_ID, SLOT_KEY, append_event
 from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
 from d2c_mlops.runs.secrets.secrets import looked_up_secrets
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 if TYPE_CHECKING:
     from d2c_mlops.data.tables import Tables
@@ -30,7 +30,7 @@ def open_tables(name: str, digest: str | None = None) -> Tables:
     """Open a dataset that `d2c ingest` wrote and record its content hash with the run."""
     from d2c_mlops.data.tables import Tables
 
-    tables = Tables.open(load().store, name, digest)
+    tables = Tables.open(load_settings().store, name, digest)
     if tables.manifest is not None:
         append_event("input", {"name": name, "digest": tables.manifest.digest})
     return tables

@@ -25,7 +25,7 @@ def file_digests(root: Path) -> dict[str, str]:
     return {name: value for name, value in digests.items() if name not in (LIST, BUILT)}
 
 
-def packed_digests(digests: dict[str, str]) -> bytes:
+def digests_as_bytes(digests: dict[str, str]) -> bytes:
     """Return a list of files as bytes."""
     return json.dumps(digests, indent=0, sort_keys=True).encode()
 

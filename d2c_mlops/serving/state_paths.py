@@ -20,7 +20,7 @@ def service_environment(model: str, settings: Settings) -> dict[str, str]:
         state=str(state_folder(model, settings)),
         keys=str(keys_file(settings)),
         rollout=str(settings.root / service_settings.rollout) if service_settings.rollout else "",
-        log_secret=service_settings.log_secret or _secret(home / "log.secret"),
+        log_secret=service_settings.log_secret or _read_or_create_secret(home / "log.secret"),
     )
     return local_settings.environment()
 
@@ -43,7 +43,7 @@ def log_secret(settings: Settings) -> str:
     return settings.service.log_secret or (file.read_text(encoding="utf-8") if file.exists() else "")
 
 
-def _secret(file: Path) -> str:
+def _read_or_create_secret(file: Path) -> str:
     """Return the store's own secret, created on first use."""
     private_folder(file.parent)
     with lock(file.parent, "the log's secret", 10.0):

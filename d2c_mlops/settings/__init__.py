@@ -1,6 +1,13 @@
 """Typed settings from settings.ini and the environment; all errors are reported at once."""
 
-from d2c_mlops.settings.loading import FILE, Settings, find, has_own_section, load, service_settings
+from d2c_mlops.settings.loading import (
+    FILE,
+    Settings,
+    find_settings_file,
+    has_own_section,
+    load_settings,
+    service_settings,
+)
 from d2c_mlops.settings.schema import (
     MODEL_OPTIONS,
     OPTIONS,
@@ -23,8 +30,8 @@ __all__ = [
     "RolloutSettings",
     "ServiceSettings",
     "Settings",
-    "find",
+    "find_settings_file",
     "has_own_section",
-    "load",
+    "load_settings",
     "service_settings",
 ]

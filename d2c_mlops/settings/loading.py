@@ -15,7 +15,15 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.errors import Failure, SettingsError
-from d2c_mlops.settings.parsing import age, convert_options, field_types, home_path, is_size, parse_backend, time_zone
+from d2c_mlops.settings.parsing import (
+    convert_options,
+    field_types,
+    home_path,
+    is_size,
+    parse_age,
+    parse_backend,
+    time_zone,
+)
 from d2c_mlops.settings.schema import (
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
@@ -50,8 +58,8 @@ __all__ = [
     "RolloutSettings",
     "ServiceSettings",
     "Settings",
-    "find",
-    "load",
+    "find_settings_file",
+    "load_settings",
     "service_settings",
 ]
 FILE = "settings.ini"
@@ -60,14 +68,14 @@ OURS = re.compile(
 )  # nbdev has a file of this name too
 
 
-def load(
+def load_settings(
     start: Path | None = None,  # folder to look from, upwards; D2C_ROOT, else the current one, when None
     overrides: Mapping[str, Any] = MappingProxyType({}),  # from the command line, the strongest
     environ: Mapping[str, str] | None = None,  # os.environ when None
 ) -> Settings:
     """Return the effective settings of a folder. Raises SettingsError with all errors."""
     environ = os.environ if environ is None else environ
-    file = find(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
+    file = find_settings_file(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
     root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
     failures: list[Failure] = []
     sections = _parse_sections(file, failures) if file else {}
@@ -150,7 +158,7 @@ def service_settings(environ: Mapping[str, str]) -> ServiceSettings:
     return ServiceSettings(**values)
 
 
-def find(start: Path) -> Path | None:
+def find_settings_file(start: Path) -> Path | None:
     """Return the nearest settings.ini with a section of this package, from `start` upwards.
 
     Raises SettingsError if a file cannot be read.
@@ -320,7 +328,7 @@ def _policy_failures(policy: PolicySettings, section: str) -> list[Failure]:
     failures = [Failure("is needed", f"[{section}] field")] if not policy.field else []
     for name in ("deadline", "max_age"):
         try:
-            age(getattr(policy, name))
+            parse_age(getattr(policy, name))
         except ValueError as err:
             failures.append(Failure(str(err), f"[{section}] {name}"))
     if policy.at_deadline not in ("expire", "apply", "reject"):

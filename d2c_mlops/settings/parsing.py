@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, NamedTuple, get_args, get_type_hints
 from zoneinfo import ZoneInfo, available_timezones
 
-from d2c_mlops.errors import Failure
+from d2c_mlops.errors import Failure, did_you_mean
 
 TEXTS = {
     "true": True,
@@ -81,12 +81,12 @@ LONGEST = 36_525 * 86_400  # seconds: times that far away are no times of a cale
 def is_size(text: str) -> bool:
     """Return whether a text is a size above 0."""
     try:
-        return size(text) > 0
+        return parse_size(text) > 0
     except ValueError:
         return False
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Return a size such as 512MB, 2GB or 1.5GiB in bytes. Raises ValueError."""
     match = re.fullmatch(r"([\d.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if not match:
@@ -98,7 +98,7 @@ def size(text: str) -> int:
     return int(number_of_bytes)
 
 
-def age(text: str) -> float:
+def parse_age(text: str) -> float:
     """Return an age such as 90d, 12h, 30m or 45s in seconds. Raises ValueError."""
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if unit not in UNITS or not number.isdigit():
@@ -158,8 +158,7 @@ def time_zone(name: str) -> tzinfo:
             return timezone(-ahead if sign == "-" else ahead) if ahead else UTC
     if name in available_timezones():
         return ZoneInfo(name)
-    near = get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
-    raise ValueError(f"{name!r} is not a time zone" + (f"; did you mean {near[0]!r}?" if near else ""))
+    raise ValueError(f"{name!r} is not a time zone{did_you_mean(name, available_timezones())}")
 
 
 def _type_name(kind: Any) -> str:
@@ -167,5 +166,4 @@ def _type_name(kind: Any) -> str:
 
 
 def _nearest_name(name: str, known_names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known_names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known_names)}"
+    return did_you_mean(name, known_names, cutoff=0.5) or f"; known: {', '.join(known_names)}"

@@ -13,7 +13,7 @@ from d2c_mlops.data.ingestion.ingest import MappedTables, map_tables
 from d2c_mlops.data.layouts.leads import unpack_lead_fields
 from d2c_mlops.data.sources.csv_files import parse_csv
 from d2c_mlops.data.sources.files import FileFormat
-from d2c_mlops.data.sources.text_encoding import decode
+from d2c_mlops.data.sources.text_encoding import decode_to_utf8
 from d2c_mlops.errors import DataRefused
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -127,14 +127,14 @@ def test_a_title_above_the_header_is_passed_over_and_told(title: str) -> None:
 @pytest.mark.parametrize("where", [b"Gr\xf6\xdfe", b"caf\xe9", b"\x80 5"])
 def test_one_foreign_byte_in_a_utf8_file_is_refused_with_line_and_column(where: bytes) -> None:
     with pytest.raises(DataRefused, match="line 3, column"):
-        decode("n,town\n1,Köln\n".encode() + b"2," + where + b"\n", "x.csv")
+        decode_to_utf8("n,town\n1,Köln\n".encode() + b"2," + where + b"\n", "x.csv")
 
 
 @pytest.mark.parametrize("text", ["Größe", "5 €", "don’t", "Žižek"])
 def test_windows_1252_throughout_is_read_and_told(text: str) -> None:
-    read = decode(f"n\n{text}\n".encode("cp1252"), "x.csv")
+    read = decode_to_utf8(f"n\n{text}\n".encode("cp1252"), "x.csv")
     assert read.data.decode() == f"n\n{text}\n" and "Windows-1252" in read.notes[0]
-    assert decode(f"n\n{text}\n".encode("cp1252"), "x.csv", "cp1252").data == read.data
+    assert decode_to_utf8(f"n\n{text}\n".encode("cp1252"), "x.csv", "cp1252").data == read.data
 
 
 @pytest.mark.parametrize("encoding", ["cp850", "cp437", "mac_roman"])
@@ -142,8 +142,8 @@ def test_another_code_page_is_refused_until_it_is_declared(encoding: str) -> Non
     data = "town\nZürich\nBüro\n".encode(encoding)
     if encoding != "mac_roman":
         with pytest.raises(DataRefused, match="line 2, column 2"):
-            decode(data, "x.csv")
-    assert decode(data, "x.csv", encoding).data.decode() == "town\nZürich\nBüro\n"
+            decode_to_utf8(data, "x.csv")
+    assert decode_to_utf8(data, "x.csv", encoding).data.decode() == "town\nZürich\nBüro\n"
 
 
 @pytest.mark.parametrize(

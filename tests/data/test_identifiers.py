@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import ingest
-from d2c_mlops.data.layouts.discovery import layouts
+from d2c_mlops.data.layouts.discovery import installed_layouts
 from d2c_mlops.data.layouts.leads import pack_lead_fields, unpack_lead_fields
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.sources.fetch import SqlSource, find_source, read_parquet
@@ -367,4 +367,4 @@ def test_a_layout_refuses_identifiers_that_have_lost_digits(layout: str) -> None
                     transaction_timestamp=pd.Timestamp("2017-01-01"))},
     }  # fmt: skip
     with pytest.raises(DataRefused, match="lost digits"):
-        layouts()[layout].to_tables(frames[layout])
+        installed_layouts()[layout].to_tables(frames[layout])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.ingestion.ingest import ingest, map_tables
 from d2c_mlops.data.layouts.bank_marketing import COLUMNS, BankMarketing
-from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields, unpack_lead_fields
+from d2c_mlops.data.layouts.leads import pack_lead_fields, simulate_campaign, unpack_lead_fields
 from d2c_mlops.data.sources.archives import ZipSource, check_size
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
@@ -74,8 +74,8 @@ def test_an_outcome_is_not_seen_before_it_was_known() -> None:
 
 
 def test_the_campaign_is_deterministic_and_survives_the_store(tmp_path: Path) -> None:
-    made = campaign(leads=300)
-    assert made.equals(campaign(leads=300))
+    made = simulate_campaign(leads=300)
+    assert made.equals(simulate_campaign(leads=300))
     made.to_parquet(tmp_path / "leads.parquet")
     ingest(str(tmp_path / "leads.parquet"), "crm", store=tmp_path / "store", created_at=NOW)
     read = Tables.open(tmp_path / "store", "crm")["leads"]

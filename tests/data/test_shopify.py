@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.discovery import Mapped
-from d2c_mlops.data.layouts.money import allocate_by_weight, currency_decimals, needed_places, to_minor_units
+from d2c_mlops.data.layouts.money import allocate_by_weight, currency_decimals, needed_decimals, to_minor_units
 from d2c_mlops.data.layouts.shopify import Shopify
-from d2c_mlops.data.layouts.shopify_money import net_line_values, reconcile
+from d2c_mlops.data.layouts.shopify_money import net_line_values, order_differences
 from d2c_mlops.data.layouts.shopify_rows import COLUMNS
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
@@ -514,12 +514,12 @@ def test_reconcile_finds_a_line_that_was_changed_afterwards() -> None:
     lines = validate_all(Shopify().to_tables({"x": frame.reindex(columns=[*COLUMNS, "Id", "Discount Amount"])}).frames)[
         "order_lines"
     ]
-    assert reconcile(money, lines)["difference"].tolist() == [0.0, 0.0] and net_line_values(lines).tolist() == [
+    assert order_differences(money, lines)["difference"].tolist() == [0.0, 0.0] and net_line_values(lines).tolist() == [
         20.0,
         9.0,
     ]
     spoilt = lines.assign(discount=lines["discount"] + [0.01, 0.0])
-    assert reconcile(money, spoilt)["difference"].tolist() == [-0.01, 0.0]
+    assert order_differences(money, spoilt)["difference"].tolist() == [-0.01, 0.0]
 
 
 # ---- random orders
@@ -618,5 +618,5 @@ def test_shares_sum_to_their_amount_and_exceed_no_weight(rows: list[tuple[int, i
 def test_amounts_are_exact_in_minor_units() -> None:
     currencies = pd.Series(["EUR", "JPY", "KWD", "EUR"])
     amounts = np.array([0.29, 1500.0, 1.005, 0.1255])
-    places = needed_places(amounts, currency_decimals(currencies))
+    places = needed_decimals(amounts, currency_decimals(currencies))
     assert places.tolist() == [2, 0, 3, 4] and to_minor_units(amounts, places).tolist() == [29, 1500, 1005, 1255]

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 
 from d2c_mlops.data import simulate
 from d2c_mlops.data.ingestion.ingest import ingest
-from d2c_mlops.data.layouts.discovery import layouts
+from d2c_mlops.data.layouts.discovery import installed_layouts
 from d2c_mlops.data.schemas import KEYS
 from d2c_mlops.data.sources.fetch import (
     CsvSource,
     ParquetSource,
     SqlSource,
     find_source,
+    installed_sources,
     read_csv,
-    sources,
     without_password,
 )
 from d2c_mlops.data.tables import Tables
@@ -42,8 +42,8 @@ def same(read: Tables, shop: Tables) -> None:
 
 
 def test_sources_and_layouts_are_found_by_their_entry_points() -> None:
-    assert set(sources()) >= {"csv", "parquet", "sql", "sample"}
-    assert set(layouts()) >= {"canonical", "complete-journey", "online-retail", "shopify"}
+    assert set(installed_sources()) >= {"csv", "parquet", "sql", "sample"}
+    assert set(installed_layouts()) >= {"canonical", "complete-journey", "online-retail", "shopify"}
 
 
 @pytest.mark.parametrize(

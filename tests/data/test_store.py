@@ -31,7 +31,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def put(root: Path, shop: Tables | dict[str, pd.DataFrame], name: str = "shop") -> tuple[Manifest, bool]:
-    return store.write(root, name, shop, "simulated", layout="canonical", created_at=NOW, timeout=0.2)
+    return store.write_dataset(root, name, shop, "simulated", layout="canonical", created_at=NOW, timeout=0.2)
 
 
 def state(root: Path) -> dict[str, tuple[int, int, int]]:
@@ -74,7 +74,7 @@ def test_the_same_content_in_any_order_changes_nothing_on_disk(tmp_path: Path, s
     first, _ = put(tmp_path, shop)
     before = state(tmp_path)
     mixed = {name: frame.sample(frac=1, random_state=2) for name, frame in shop.items()}
-    again, changed = store.write(
+    again, changed = store.write_dataset(
         tmp_path, "shop", mixed, "elsewhere", layout="shopify", created_at=datetime(2025, 1, 1, tzinfo=UTC)
     )
     assert not changed
@@ -175,7 +175,7 @@ def test_an_unknown_dataset_names_those_known(tmp_path: Path, shop: Tables) -> N
 
 def test_a_time_of_creation_without_zone_is_refused(tmp_path: Path, shop: Tables) -> None:
     with pytest.raises(UsageError, match="time zone"):
-        store.write(tmp_path, "shop", shop, "s", layout="l", created_at=datetime(2024, 1, 1))
+        store.write_dataset(tmp_path, "shop", shop, "s", layout="l", created_at=datetime(2024, 1, 1))
 
 
 def test_frames_that_are_not_in_schema_order_are_refused(tmp_path: Path, shop: Tables) -> None:

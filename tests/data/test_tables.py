@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from d2c_mlops.data import simulate
 from d2c_mlops.data.schemas import INTERVALS, KEYS, SCHEMAS, TIME_COLUMN
-from d2c_mlops.data.store import write
-from d2c_mlops.data.tables import Tables, end_of, is_unchanged_since, parts_before, parts_sql
+from d2c_mlops.data.store import write_dataset
+from d2c_mlops.data.tables import Tables, day_end, is_unchanged_since, parts_before, parts_sql
 from d2c_mlops.data.validation import check_table, read_text, validate, validate_all
 from d2c_mlops.errors import DataRefused, UsageError
 
@@ -273,7 +273,7 @@ def test_a_query_that_cannot_be_answered_says_why() -> None:
 
 @pytest.mark.parametrize("as_of", [date(2023, 3, 15), date(2023, 6, 30), date(2024, 6, 30)])
 def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of: date) -> None:
-    write(
+    write_dataset(
         tmp_path,
         "shop",
         dict(simulate.shop(customers=60, days=300)),
@@ -281,7 +281,7 @@ def test_parts_are_rewound_in_sql_only_where_they_changed(tmp_path: Path, as_of:
         layout="test",
         created_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
-    known, end = Tables.open(tmp_path, "shop").before(as_of), end_of(as_of)
+    known, end = Tables.open(tmp_path, "shop").before(as_of), day_end(as_of)
     assert known.manifest is not None
     for name in ("orders", "order_lines"):
         key = KEYS[name]
@@ -301,7 +301,7 @@ def test_bounds_are_those_of_the_rows_and_silent_where_a_value_is_missing(tmp_pa
     shop = simulate.shop(customers=60, days=300)
     lines = shop["order_lines"].assign(discount=shop["order_lines"]["discount"].mask(shop["order_lines"].index == 3))
     frames = {**shop, "order_lines": lines.assign(returned_quantity=lines["quantity"])}
-    write(tmp_path, "shop", frames, "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    write_dataset(tmp_path, "shop", frames, "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored, names = Tables.open(tmp_path, "shop"), ["unit_price", "discount", "currency", "returned_quantity"]
     prices, counts = lines["unit_price"], lines["quantity"]
     told = {"unit_price": (prices.min(), prices.max()), "currency": ("EUR", "EUR")}

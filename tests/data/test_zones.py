@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.days import end_of, last_complete_day, local_days, start_of
+from d2c_mlops.data.days import day_end, day_start, last_complete_day, local_days
 from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import IngestResult, ingest
 from d2c_mlops.data.manifest import Manifest, read_manifest
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.zones import choose_zone, localize, offsets_of
 from d2c_mlops.errors import DataRefused, SettingsError, UsageError
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 PACIFIC = "America/Los_Angeles"
@@ -206,7 +206,7 @@ def test_frames_sql_and_the_standard_library_agree_on_days(zone: str, moments: l
     days = local_days(instants, zone)
     np.testing.assert_array_equal(days, by_sql.to_numpy().astype("datetime64[D]"))
     for day, instant in zip(days.tolist(), instants, strict=True):
-        assert start_of(day, zone) <= instant < end_of(day, zone)
+        assert day_start(day, zone) <= instant < day_end(day, zone)
         assert last_complete_day(instant.to_pydatetime(), zone) == day - timedelta(days=1)
 
 
@@ -338,12 +338,12 @@ def test_stored_times_of_an_assumed_zone_are_not_mixed_with_another_one(tmp_path
 
 def test_settings_know_the_zone_of_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[d2c]\nzone = Europe/Berlin\n[data:us-shop]\nzone = America/Chicago\n")
-    held = load(tmp_path, environ={})
+    held = load_settings(tmp_path, environ={})
     assert (held.dataset_zone("us-shop"), held.dataset_zone("other")) == ("America/Chicago", "Europe/Berlin")
-    assert load(tmp_path, environ={"D2C_ZONE": "UTC+02:00"}).dataset_zone("other") == "UTC+02:00"
+    assert load_settings(tmp_path, environ={"D2C_ZONE": "UTC+02:00"}).dataset_zone("other") == "UTC+02:00"
     (tmp_path / "settings.ini").write_text("[d2c]\nzone = Berlin\n[data:us-shop]\nzone = Mars/Olympus\nzoen = UTC\n")
     with pytest.raises(SettingsError) as refused:
-        load(tmp_path, environ={})
+        load_settings(tmp_path, environ={})
     assert [f.where for f in refused.value.failures] == ["[d2c] zone", "[data:us-shop] zoen", "[data:us-shop] zone"]
 
 

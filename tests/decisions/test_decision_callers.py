@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.apply import apply_due, now_utc
-from d2c_mlops.decisions.decision_rows import events, find_decision, list_decisions
+from d2c_mlops.decisions.decision_rows import events_of_decision, find_decision, list_decisions
 from d2c_mlops.decisions.verdicts import apply_deadlines, create_decisions, decide
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import decisions, predictions
@@ -23,7 +23,7 @@ from support.decisions_shop import AUTO, NOW, Receiver, clock, predicted, shop
 
 
 def key(held, name: str, *scopes: str, models: tuple[str, ...] = ("price",)) -> str:
-    return keys.create(keys_file(held), name, models, now=NOW - timedelta(days=1), scopes=scopes)[0].id
+    return keys.create_key(keys_file(held), name, models, now=NOW - timedelta(days=1), scopes=scopes)[0].id
 
 
 def decided(ledger: Ledger) -> dict[str, str]:
@@ -92,7 +92,7 @@ def test_a_revoked_key_causes_no_decision_and_what_it_caused_is_not_applied(tmp_
     assert create_decisions(ledger, policy, NOW).auto == 1
     asked = next(each for each in list_decisions(ledger) if each.title == "P-3")
     decide(ledger, policy, asked.id, "approve", decider="jo", now=NOW)
-    keys.revoke(keys_file(held), id, now=NOW)
+    keys.revoke_key(keys_file(held), id, now=NOW)
     predicted(ledger, "P-2", 10.1, caller=id)
     assert create_decisions(ledger, policy, NOW + timedelta(minutes=1)).without_scope == 1
     told = apply_due(ledger, policy, clock=clock(minutes=1))
@@ -152,7 +152,7 @@ def test_nothing_is_added_to_a_table_without_asking(tmp_path: Path) -> None:
     assert (told.applied, told.asked, rows_of(engine)) == (1, 1, {"P-1": 10.1})
     found = next(each for each in list_decisions(ledger) if each.title == "P-new")
     assert (found.status, found.verdict, found.by) == ("pending", None, None) and "no row for P-new" in found.reason
-    assert events(ledger, found)[-1]["status"] == "pending"
+    assert events_of_decision(ledger, found)[-1]["status"] == "pending"
     assert apply_due(ledger, policy, clock=clock(minutes=2)).asked == 0
     decide(ledger, policy, found.id, "approve", decider="jo", now=NOW + timedelta(minutes=3))
     assert apply_due(ledger, policy, clock=clock(minutes=4)).applied == 1
@@ -230,7 +230,7 @@ def test_an_older_batch_is_not_outdated_by_what_a_revoked_key_caused(tmp_path: P
     id = key(held, "pricing", "ask", "decide")
     predicted(ledger, "P-1", 10.2, at=NOW + timedelta(minutes=1), caller=id)
     create_decisions(ledger, policy, NOW + timedelta(minutes=1))
-    keys.revoke(keys_file(held), id, now=NOW)
+    keys.revoke_key(keys_file(held), id, now=NOW)
     batch = predicted(ledger, "P-1", 10.1)
     create_decisions(ledger, policy, NOW + timedelta(minutes=2))
     assert {row.prediction_id: row.verdict for row in list_decisions(ledger)}[batch] == "auto"
@@ -244,7 +244,7 @@ def test_what_a_person_approved_for_a_revoked_key_still_replaces_older_decisions
     create_decisions(ledger, policy, NOW + timedelta(minutes=1))
     (pending,) = list_decisions(ledger)
     decide(ledger, policy, pending.id, "approve", decider="jo", now=NOW + timedelta(minutes=1))
-    keys.revoke(keys_file(held), id, now=NOW)
+    keys.revoke_key(keys_file(held), id, now=NOW)
     predicted(ledger, "P-1", 10.1)
     assert create_decisions(ledger, policy, NOW + timedelta(minutes=2)).superseded == 1
     apply_due(ledger, policy, clock=clock(minutes=2))

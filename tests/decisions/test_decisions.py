@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from d2c_mlops.cli import main
-from d2c_mlops.decisions.apply import apply_due, retry
+from d2c_mlops.decisions.apply import apply_again, apply_due
 from d2c_mlops.decisions.apply_targets import webhook_signature
 from d2c_mlops.decisions.cycle import run_cycle
-from d2c_mlops.decisions.decision_rows import find_decision, id_of, list_decisions
+from d2c_mlops.decisions.decision_rows import decision_id_of, find_decision, list_decisions
 from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text, quantile
 from d2c_mlops.decisions.notifications import notify_deciders
 from d2c_mlops.decisions.rules import DecisionRule, NotEvaluable
@@ -191,7 +191,7 @@ def test_a_newer_prediction_closes_what_waits_and_an_older_one_does_not(tmp_path
     verdicts = {each.prediction_id: (each.status, each.verdict) for each in list_decisions(ledger)}
     assert verdicts == {first: ("expired", "superseded"), second: ("pending", None), late: ("expired", "superseded")}
     with pytest.raises(DecisionClosed, match="superseded"):
-        decide(ledger, policy, id_of(first), "approve", decider="jo", now=NOW + timedelta(hours=2))
+        decide(ledger, policy, decision_id_of(first), "approve", decider="jo", now=NOW + timedelta(hours=2))
 
 
 def test_what_cannot_be_told_is_asked_and_what_is_not_allowed_is_rejected(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_the_other_side_away_is_tried_again_later_and_then_a_dead_letter(tmp_pat
     assert apply_due(ledger, policy, clock=clock(minutes=13)).failed == 1
     assert find_decision(ledger, made.id).error == "HTTP 503"
     receiver.status = 200
-    assert retry(ledger, policy, made.id, clock=clock(minutes=14)).status == "applied"
+    assert apply_again(ledger, policy, made.id, clock=clock(minutes=14)).status == "applied"
     assert receiver.applied == {made.id: [20.0]}
 
 
@@ -633,7 +633,7 @@ def test_the_commands_lead_from_a_prediction_to_its_action(tmp_path: Path, monke
 def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
     from d2c_mlops.serving.batch.score import score
     from d2c_mlops.serving.rollout.promotion import promote
-    from d2c_mlops.settings import load
+    from d2c_mlops.settings import load_settings
     from support.batches import asked
     from support.training import train
 
@@ -644,7 +644,7 @@ def test_a_batch_becomes_decisions(settings, tmp_path: Path) -> None:
         ini.read_text()
         + "[decisions:mean_units]\nfield = units\nauto = units <= 100\napply = sqlite:///shop.db::packs\nallow_new = true\n"
     )
-    held = load(settings.root, environ={})
+    held = load_settings(settings.root, environ={})
     source = asked(tmp_path, 40)
     assert score(version, source, "ledger:", held, chunk=7).written.inserted == 40
     assert score(version, source, "ledger:", held, chunk=7).written.unchanged == 40
@@ -700,7 +700,7 @@ def test_what_is_served_applies_at_once_what_people_decide(tmp_path: Path, recei
 
     held, ledger, _ = shop(tmp_path, f"apply = {receiver.url}")
     predicted(ledger, "P-1", 20.0, at=datetime.now(UTC))
-    token = keys.create(keys_file(held), "jo", ["price"], now=datetime.now(UTC), scopes=["decide"])[1]
+    token = keys.create_key(keys_file(held), "jo", ["price"], now=datetime.now(UTC), scopes=["decide"])[1]
     port, log = free_port(), tmp_path / "log"
     command = [sys.executable, "-m", "d2c_mlops", "decisions", "serve", "--port", str(port), "--every", "1000"]
     with log.open("wb") as out:

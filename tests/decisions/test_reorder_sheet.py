@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.validation import validate
 from d2c_mlops.decisions.reorder_sheet import collect_sheet, read_stock, reorder_sheet
 from d2c_mlops.errors import DataRefused, UsageError
@@ -37,7 +37,7 @@ def demand(settings: Settings) -> Version:
     rows = [(f'{{"category":"{name}"}}', day, day, None, units, None) for name, units in (("bath", 3.0), ("hair", 9e5))]
     stock = pd.DataFrame(rows, columns=["keys", "first_day", "last_day", "share_out", "on_hand", "hours"])
     tables = {**shop(days=200, customers=200), "stock": validate("stock", stock)}
-    manifest, _ = write(settings.store, "shop", tables, source="simulated", layout="canonical", created_at=NOW)
+    manifest, _ = write_dataset(settings.store, "shop", tables, source="simulated", layout="canonical", created_at=NOW)
     model = new_model("demand", settings, {"horizon": 14}).fit(shop(days=200, customers=200), AS_OF)
     inputs = [{"name": "shop", "digest": manifest.digest}]
     evaluation = Evaluation("wape", 0.2, {"weekday_mean_8w": 0.3}, True)

@@ -18,7 +18,7 @@ from d2c_mlops.cli import main
 from d2c_mlops.decisions.app import DecisionApp, Dependencies
 from d2c_mlops.decisions.decision_rows import list_decisions
 from d2c_mlops.decisions.html_pages import decision_texts, reason_text
-from d2c_mlops.decisions.notifications import notification
+from d2c_mlops.decisions.notifications import notification_text
 from d2c_mlops.decisions.rules import DecisionRule
 from d2c_mlops.decisions.signed_links import action_links
 from d2c_mlops.decisions.verdicts import create_decisions
@@ -288,7 +288,7 @@ def test_reasons_are_written_down_in_words_and_name_what_does_not_hold(waiting) 
 def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_path: Path) -> None:
     held, ledger, policy = waiting
     (found,) = [each for each in list_decisions(ledger) if each.status == "pending"]
-    token = keys.create(tmp_path / "keys.json", "jo", ["price"], now=NOW, scopes=["decide"])[1]
+    token = keys.create_key(tmp_path / "keys.json", "jo", ["price"], now=NOW, scopes=["decide"])[1]
     client = TestClient(
         DecisionApp(Dependencies(held, ledger, Keyring(tmp_path / "keys.json"), [b"x" * 20], clock=clock(minutes=1)))
     )
@@ -303,7 +303,7 @@ def test_the_desk_and_its_messages_show_words_and_rounded_values(waiting, tmp_pa
         page = client.get(url, headers={"accept": "text/html"}).text
         assert "Price to ask 12.34 EUR" in page and "at most 5 %" in page and "12.340000000000002" not in page
         assert "current_price" not in page and "&lt;=" not in page and ('12.34"' in page) == (action == "edit")
-    title, text = notification(policy, held, [found], "jo", False, Wording.of(CONTRACT))
+    title, text = notification_text(policy, held, [found], "jo", False, Wording.of(CONTRACT))
     assert "P-1: price to ask 12.34 EUR" in text and "<=" not in text and title.startswith("1 decision")
 
 

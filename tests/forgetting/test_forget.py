@@ -30,7 +30,7 @@ from d2c_mlops.data.ingestion.increment import ingest_new
 from d2c_mlops.data.ingestion.ingest import ingest
 from d2c_mlops.data.layouts.leads import pack_lead_fields
 from d2c_mlops.data.manifest import read_manifest
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.forgetting.file_scrubbing import replace_file, scrub_content
@@ -42,9 +42,9 @@ from d2c_mlops.runs.execution import processes
 from d2c_mlops.serving.batch.webhook_sink import DeliveryLog, HookMessage, _payload_digest
 from d2c_mlops.serving.http.idempotency import IdempotencyStore
 from d2c_mlops.serving.log.log_segments import Logbook
-from d2c_mlops.serving.predict.privacy import pseudonym
+from d2c_mlops.serving.predict.privacy import keyed_pseudonym
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.training import train
 
 WHO, MAIL, LEAD = "Canary-7001", "canary.jane@example.com", "L-canary-9"
@@ -106,9 +106,9 @@ def log_line(id: str, *keys: str) -> bytes:
 def plant(settings: Settings) -> dict[str, str]:
     """Put the person everywhere, and return the digests of the versions of the dataset `shop`."""
     store = settings.store
-    first, _ = write(store, "shop", shop(), "simulated", layout="canonical", created_at=NOW)
-    second, _ = write(store, "shop", shop(2.0), "simulated", layout="canonical", created_at=NOW)
-    write(store, "crm", {"leads": _canonical(leads())}, "crm.csv", layout="leads", created_at=NOW)
+    first, _ = write_dataset(store, "shop", shop(), "simulated", layout="canonical", created_at=NOW)
+    second, _ = write_dataset(store, "shop", shop(2.0), "simulated", layout="canonical", created_at=NOW)
+    write_dataset(store, "crm", {"leads": _canonical(leads())}, "crm.csv", layout="leads", created_at=NOW)
     ledger = Ledger.of(settings)
     with ledger.write() as connection:
         connection.execute(insert(versions), [version_row(first.digest), version_row("f" * 64, 2)])
@@ -303,7 +303,7 @@ def test_former_digests_open_the_version_without_the_customer(settings: Settings
         assert any("erased" in note for note in now.notes)
         assert read_manifest(settings.store, "shop", now.digest) == now
     assert len(list((settings.store / "data/shop/parts/orders").rglob("*.parquet"))) > 1
-    assert write(settings.store, "shop", shop(2.0), "simulated", layout="canonical", created_at=NOW)[1] is False
+    assert write_dataset(settings.store, "shop", shop(2.0), "simulated", layout="canonical", created_at=NOW)[1] is False
 
 
 def test_a_dry_run_changes_nothing_and_lists_what_would_be(settings: Settings) -> None:
@@ -383,7 +383,7 @@ def test_lines_of_an_erased_order_that_come_alone_are_left_out(settings: Setting
 
 def test_a_ledger_in_postgresql_forgets_too(postgres: str, tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[d2c]\n")
-    held = load(tmp_path, overrides={"ledger_url": postgres}, environ={})
+    held = load_settings(tmp_path, overrides={"ledger_url": postgres}, environ={})
     ledger = Ledger.of(held)
     with ledger.write() as connection:
         connection.execute(insert(predictions), [prediction("p1", WHO, email=MAIL.upper()), prediction("p2", NEAR[0])])
@@ -407,7 +407,7 @@ def test_hashed_fields_of_logs_and_sent_records_are_found(settings: Settings) ->
     frames = shop()
     for table in ("orders", "customers"):
         frames[table] = frames[table].assign(customer_id=frames[table]["customer_id"].replace(WHO, shown))
-    write(settings.store, "shop", frames, "s", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", frames, "s", layout="canonical", created_at=NOW)
     (settings.store / "serving").mkdir()
     (settings.store / "serving" / "log.secret").write_text("pepper")
     hashed = masking_of(shown)
@@ -428,7 +428,7 @@ def test_hashed_fields_of_logs_and_sent_records_are_found(settings: Settings) ->
 
 
 def masking_of(value: str) -> str:
-    return str(pseudonym(value, b"pepper"))
+    return str(keyed_pseudonym(value, b"pepper"))
 
 
 def test_personal_texts_beside_the_identifier_go_with_it(settings: Settings) -> None:
@@ -483,7 +483,7 @@ def test_without_its_key_the_list_stops_ingest(settings: Settings) -> None:
     forget(WHO, settings, yes=True)
     (settings.store / "forgotten" / "key").unlink()
     with pytest.raises(UsageError, match="key of the list"):
-        write(settings.store, "shop", shop(), "simulated", layout="canonical", created_at=NOW)
+        write_dataset(settings.store, "shop", shop(), "simulated", layout="canonical", created_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -541,12 +541,12 @@ def test_a_long_number_of_something_else_stays_in_json(settings: Settings) -> No
 
 
 def test_a_dataset_bounds_whose_identifier_it_is(settings: Settings) -> None:
-    write(settings.store, "one", shop(), "a", layout="canonical", created_at=NOW)
-    other, _ = write(settings.store, "other", shop(), "b", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "one", shop(), "a", layout="canonical", created_at=NOW)
+    other, _ = write_dataset(settings.store, "other", shop(), "b", layout="canonical", created_at=NOW)
     forget(WHO, settings, dataset=["one"], erase=True, yes=True)
     assert WHO not in set(Tables.open(settings.store, "one")["orders"]["customer_id"])
     assert read_manifest(settings.store, "other") == other
-    assert not write(settings.store, "other", shop(), "b", layout="canonical", created_at=NOW)[1]
+    assert not write_dataset(settings.store, "other", shop(), "b", layout="canonical", created_at=NOW)[1]
     with pytest.raises(UsageError, match="no dataset"):
         forget(WHO, settings, dataset=["none"])
 
@@ -741,8 +741,8 @@ def test_a_customer_spelled_otherwise_is_not_ingested_again(settings: Settings) 
     frames["customers"] = frames["customers"].assign(
         customer_id=frames["customers"]["customer_id"].replace(WHO, ACCENT)
     )
-    write(settings.store, "shop", frames, "simulated", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", frames, "simulated", layout="canonical", created_at=NOW)
     forget(SPLIT, settings, erase=True, yes=True)
     again = {name: frame.replace({ACCENT: SPLIT}) for name, frame in frames.items()}
-    write(settings.store, "shop", again, "simulated", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", again, "simulated", layout="canonical", created_at=NOW)
     assert not any("5501" in str(value) for value in Tables.open(settings.store, "shop")["orders"]["customer_id"])

@@ -9,7 +9,7 @@ from sqlalchemy import inspect
 
 from d2c_mlops.errors import Temporary, UsageError
 from d2c_mlops.ledger import store
-from d2c_mlops.ledger.migrate import config
+from d2c_mlops.ledger.migrate import alembic_config
 from d2c_mlops.ledger.schema import metadata
 from d2c_mlops.ledger.store import Ledger
 
@@ -21,7 +21,7 @@ def test_migrations_make_the_tables_that_the_schema_says(tmp_path: Path) -> None
 
 
 def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
-    assert ScriptDirectory.from_config(config()).get_current_head() == store.HEAD
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == store.HEAD
 
 
 def test_an_up_to_date_ledger_is_opened_without_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

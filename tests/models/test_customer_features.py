@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.segmentation.customer_features import (
@@ -109,7 +109,7 @@ def test_it_is_what_a_groupby_says() -> None:
 
 def test_from_memory_and_from_parquet_it_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
     tables, today = shop(customers=300, days=300), date(2023, 9, 30)
-    write(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    write_dataset(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored, given = customer_features(Tables.open(tmp_path, "shop"), today), customer_features(tables, today)
     pd.testing.assert_frame_equal(stored, given, check_exact=True)
     frames = {name: frame.sample(frac=1, random_state=1, ignore_index=True) for name, frame in tables.items()}
@@ -123,7 +123,7 @@ def test_a_line_in_another_year_than_its_order_still_counts(tmp_path: Path, late
     if late:
         lines.loc[7, "ordered_at"] += pd.Timedelta(days=365)
     given = Tables({**tables, "order_lines": lines})
-    write(tmp_path, "shop", dict(given), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    write_dataset(tmp_path, "shop", dict(given), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored = Tables.open(tmp_path, "shop")
     assert stored.before(today).years("orders", "order_lines") == ["2023", "2024"]
     by_year = visits_query(BOUGHT, stored.years("orders", "order_lines"))
@@ -177,7 +177,7 @@ def test_a_line_that_cannot_be_is_found_among_cancelled_lines_and_guests(
         lines.loc[1, name] = value
     made = Tables({**tables, "order_lines": lines})
     if stored:
-        write(tmp_path, "shop", dict(made), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+        write_dataset(tmp_path, "shop", dict(made), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
         made = Tables.open(tmp_path, "shop")
     with pytest.raises(DataRefused, match=said):
         customer_features(made, TODAY, habits=habits)
@@ -185,10 +185,10 @@ def test_a_line_that_cannot_be_is_found_among_cancelled_lines_and_guests(
 
 def test_what_the_footers_tell_is_not_tested_line_by_line(tmp_path: Path) -> None:
     tables = bought([on("03-01"), on("03-02", unit_price=5e15)])
-    write(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    write_dataset(tmp_path, "shop", dict(tables), "here", layout="test", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     stored = Tables.open(tmp_path, "shop")
     assert "isfinite" in counted_lines_sql(stored) and "isfinite" in counted_lines_sql(tables)
-    write(
+    write_dataset(
         tmp_path,
         "shop",
         dict(bought([on("03-01")])),

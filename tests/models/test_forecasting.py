@@ -22,7 +22,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.conformance import check_model
-from d2c_mlops.models.core.model import discover, load
+from d2c_mlops.models.core.model import discover_models, load
 from d2c_mlops.models.forecasting.combined import combine, spike_factor, trim_spikes
 from d2c_mlops.models.forecasting.forecast_inputs import from_panel
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
@@ -285,7 +285,7 @@ def fitted(example: tuple[Tables, date]) -> DemandForecaster:
 
 @pytest.mark.parametrize("freq", ["D", "W"])
 def test_it_keeps_the_promises_of_a_model(example: tuple[Tables, date], freq: str) -> None:
-    assert discover()["demand"] is DemandForecaster
+    assert discover_models()["demand"] is DemandForecaster
     assert len(check_model(DemandForecaster)) >= 7
     tables, as_of = example
     model = DemandForecaster(freq=freq, by="product_id").fit(tables, as_of)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import check_table, validate
 from d2c_mlops.errors import UsageError
@@ -48,7 +48,7 @@ def test_a_plan_is_seen_from_the_day_on_which_it_is_known_also_if_it_lies_ahead(
         interval("2024-03-01", "2024-03-07", kind="always"),
     ]
     given = {"promotions": plan("promotions", *rows)}
-    write(tmp_path, "shop", given, "test", layout="canonical", created_at=NOW)
+    write_dataset(tmp_path, "shop", given, "test", layout="canonical", created_at=NOW)
     for tables in (Tables(given), Tables.open(tmp_path, "shop")):
         for day, kinds in ((date(2024, 1, 4), {"always"}), (date(2024, 1, 5), {"always", "early"})):
             assert set(tables.before(day)["promotions"]["kind"]) == kinds

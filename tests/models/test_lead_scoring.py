@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields, unpack_lead_fields
+from d2c_mlops.data.layouts.leads import pack_lead_fields, simulate_campaign, unpack_lead_fields
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.errors import DataRefused, UsageError
@@ -24,8 +24,8 @@ from d2c_mlops.models.lead_scoring import training as lead_training
 from d2c_mlops.models.lead_scoring.additive import LearningPace, additive_terms, base_rates, fit_additive, probability
 from d2c_mlops.models.lead_scoring.fields import Numeric, learn_fields
 from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer, call_list, draft_words, field_pairs
-from d2c_mlops.models.lead_scoring.leakage_guard import time_fields
-from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn, prepare
+from d2c_mlops.models.lead_scoring.leakage_guard import time_proxy_fields
+from d2c_mlops.models.lead_scoring.learning import Money, Recipe, learn_lead_score, prepare_leads
 from d2c_mlops.models.lead_scoring.wording import read_words, words_from_dict
 from d2c_mlops.serving.predict.predictor import ServedModel
 
@@ -36,7 +36,7 @@ QUICK = (LearningPace(0, 0),)
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    return Tables({"leads": campaign(leads=900)})
+    return Tables({"leads": simulate_campaign(leads=900)})
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def outcomes(count: int, rate: float = 0.3, seed: int = 0) -> list[str]:
 
 
 def test_a_leak_is_refused_and_may_be_dropped_or_allowed() -> None:
-    leaking = Tables({"leads": campaign(leads=900, leak=True)})
+    leaking = Tables({"leads": simulate_campaign(leads=900, leak=True)})
     with pytest.raises(DataRefused, match="drop=call_minutes") as told:
         LeadScorer().fit(leaking, AS_OF)
     assert [f.where for f in told.value.failures] == ["call_minutes"]
-    assert "call_minutes" not in prepare(Recipe(drop=("call_minutes",)), leaking["leads"]).sample.frame
-    assert "call_minutes" in [f.name for f in prepare(Recipe(allow=("call_minutes",)), leaking["leads"]).fields]
+    assert "call_minutes" not in prepare_leads(Recipe(drop=("call_minutes",)), leaking["leads"]).sample.frame
+    assert "call_minutes" in [f.name for f in prepare_leads(Recipe(allow=("call_minutes",)), leaking["leads"]).fields]
 
 
 def test_times_after_scoring_twins_and_late_fields_are_found() -> None:
@@ -72,12 +72,12 @@ def test_times_after_scoring_twins_and_late_fields_are_found() -> None:
     late = ["2030-01-01T00:00:00Z"] * 600
     stage = np.where(np.array(won) == "won", "contract", "closed").tolist()
     with pytest.raises(DataRefused) as told:
-        prepare(Recipe(), leads(outcome=won, signed=late, stage=stage))
+        prepare_leads(Recipe(), leads(outcome=won, signed=late, stage=stage))
     assert {f.where for f in told.value.failures} == {"signed", "stage"}
     some = [*won[:500], *[None] * 100]
     handler = [*["x", "y"] * 250, *[None] * 100]
     with pytest.raises(DataRefused, match="of the closed leads have it") as told:
-        prepare(Recipe(), leads(outcome=some, handler=handler))
+        prepare_leads(Recipe(), leads(outcome=some, handler=handler))
     assert [f.where for f in told.value.failures] == ["handler"]
 
 
@@ -86,9 +86,9 @@ def test_the_guard_finds_duration_in_the_banks_calls_and_the_clock_its_economy(s
 
     calls = map_tables(str(shared_data / "bank_marketing.zip"))[0]["leads"].head(20000)
     with pytest.raises(DataRefused) as told:
-        prepare(Recipe(), calls)
+        prepare_leads(Recipe(), calls)
     assert [f.where for f in told.value.failures] == ["duration"]
-    prepared = prepare(Recipe(drop=("duration",)), calls)
+    prepared = prepare_leads(Recipe(drop=("duration",)), calls)
     economy = {"month", "emp.var.rate", "cons.price.idx", "cons.conf.idx", "euribor3m", "nr.employed"}
     assert set(prepared.clocks) == economy
     assert "day_of_week" in [f.name for f in prepared.fields]
@@ -100,7 +100,7 @@ def test_a_field_that_comes_round_or_varies_is_no_clock() -> None:
     )
     steady = steady.assign(age=np.random.default_rng(0).integers(20, 60, 900)).astype(float)
     fields, _ = learn_fields(steady)
-    assert set(time_fields(steady, fields)) == {"price_list"}
+    assert set(time_proxy_fields(steady, fields)) == {"price_list"}
 
 
 def test_names_that_do_not_exist_are_refused(tables: Tables) -> None:
@@ -118,9 +118,9 @@ def test_names_that_do_not_exist_are_refused(tables: Tables) -> None:
 def test_all_lost_and_all_won_are_refused_and_no_outcome_too() -> None:
     for said in ("lost", "won"):
         with pytest.raises(DataRefused, match="nothing tells one from another"):
-            learn(Recipe(), prepare(Recipe(), leads(outcome=[said] * 300, x=list(range(300)))), MONEY)
+            learn_lead_score(Recipe(), prepare_leads(Recipe(), leads(outcome=[said] * 300, x=list(range(300)))), MONEY)
     with pytest.raises(DataRefused, match="no lead has an outcome"):
-        prepare(Recipe(), leads(outcome=[None] * 10, x=list(range(10))))
+        prepare_leads(Recipe(), leads(outcome=[None] * 10, x=list(range(10))))
     with pytest.raises(DataRefused, match="no leads"):
         LeadScorer().fit(Tables({}), AS_OF)
 
@@ -215,7 +215,7 @@ def test_a_wrong_dictionary_names_every_fault() -> None:
 
 
 def test_the_capacity_lifts_the_bar_and_tiers_stay() -> None:
-    tables = Tables({"leads": campaign(leads=500, rate=0.4)})
+    tables = Tables({"leads": simulate_campaign(leads=500, rate=0.4)})
     model, busy = LeadScorer().fit(tables, AS_OF), LeadScorer(capacity=1).fit(tables, AS_OF)
     asked = model.records(tables, AS_OF)
     usual, limited = model.predict(asked), busy.predict(asked)
@@ -239,7 +239,7 @@ def test_a_pair_counts_where_neither_field_does() -> None:
 
 
 def test_forgetting_is_chosen_where_the_world_turns_and_the_future_is_not_seen() -> None:
-    sample = lead_training.learning_sample(campaign(leads=800))
+    sample = lead_training.learning_sample(simulate_campaign(leads=800))
     known = sample.known_before(500)
     assert (sample.outcome_at[known] <= sample.scored_at[500]).all() and known.max() < 500
     fields, _ = learn_fields(sample.frame)

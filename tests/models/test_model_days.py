@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.days import zone_of
-from d2c_mlops.data.layouts.leads import campaign, pack_lead_fields
+from d2c_mlops.data.days import parse_zone
+from d2c_mlops.data.layouts.leads import pack_lead_fields, simulate_campaign
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
@@ -39,7 +39,7 @@ def order_tables(times: list[pd.Timestamp], zone: str, customer: str = "ann") ->
 
 
 def evenings(zone: str, first: str, last: str) -> list[pd.Timestamp]:
-    return list(pd.date_range(f"{first} 21:30", f"{last} 21:30", tz=zone_of(zone)))
+    return list(pd.date_range(f"{first} 21:30", f"{last} 21:30", tz=parse_zone(zone)))
 
 
 @pytest.mark.parametrize("zone", [PACIFIC, "UTC-08:00", "Asia/Tokyo", "Asia/Kolkata", "Pacific/Auckland"])
@@ -118,7 +118,7 @@ def test_a_model_is_not_asked_about_the_days_of_another_zone() -> None:
     model = DemandForecaster(horizon=7).fit(home, day)
     with pytest.raises(DataRefused, match="days of UTC, and the days of these tables are those of Asia/Tokyo"):
         model.records(Tables(dict(home), "Asia/Tokyo"), day)
-    leads = campaign(leads=600)
+    leads = simulate_campaign(leads=600)
     scorer = LeadScorer().fit(Tables({"leads": leads}), date(2023, 11, 30))
     with pytest.raises(DataRefused, match="Asia/Tokyo"):
         scorer.records(Tables({"leads": leads}, "Asia/Tokyo"), date(2023, 11, 30))
@@ -144,7 +144,7 @@ def test_times_in_fields_are_those_of_the_shops_clocks() -> None:
 
 
 def test_leads_of_an_evening_are_of_one_day() -> None:
-    leads = campaign(leads=40).assign(
+    leads = simulate_campaign(leads=40).assign(
         scored_at=pd.date_range("2024-03-02T21:00", periods=40, freq="5min", tz=PACIFIC).tz_convert("UTC").as_unit("us")
     )
     leads["outcome_at"] = leads["scored_at"] + timedelta(hours=1)

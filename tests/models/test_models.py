@@ -6,9 +6,9 @@ import pytest
 
 from d2c_mlops.models.core.conformance import RULES, check_model
 from d2c_mlops.models.core.contract import Contract, column
-from d2c_mlops.models.core.model import Model, discover
+from d2c_mlops.models.core.model import Model, discover_models
 
-FOUND = discover()
+FOUND = discover_models()
 
 
 @pytest.mark.parametrize("cls", FOUND.values(), ids=FOUND)

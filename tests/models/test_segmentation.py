@@ -16,34 +16,34 @@ import pytest
 
 from d2c_mlops.data.ingestion.ingest import map_tables
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import to_records
-from d2c_mlops.models.core.model import Evaluation, discover, load
-from d2c_mlops.models.segmentation.answers import contributions
+from d2c_mlops.models.core.model import Evaluation, discover_models, load
+from d2c_mlops.models.segmentation.answers import feature_contributions
 from d2c_mlops.models.segmentation.choice import (
     Candidate,
     SegmentLimits,
-    assign,
-    choose,
-    cluster,
+    choose_candidate,
     fit_scale,
+    kmeans_centroids,
     match_centroids,
+    nearest_segments,
     squared_distances,
 )
 from d2c_mlops.models.segmentation.customer_features import customer_features
-from d2c_mlops.models.segmentation.plots import plot_choice, plot_moves, plot_plan
+from d2c_mlops.models.segmentation.plots import plot_migrations, plot_planned_profit, plot_segment_counts
 from d2c_mlops.models.segmentation.rfm import NAMES, Rfm
-from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration, replay
+from d2c_mlops.models.segmentation.segmentation import Segmenter, calibration_by_tenth, replay_cutoffs
 from d2c_mlops.models.segmentation.segments import reuse_centroids
 from d2c_mlops.models.segmentation.treatments import (
     CATALOGUE,
     NOTHING,
     best_treatment,
-    catalogue,
-    effect,
     planned_gain_total,
+    treatment_catalogue,
+    treatment_effect,
 )
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.serving.app.app import ServedModel, create_app
@@ -78,27 +78,27 @@ def one(segments: int, gain: float, stability: float = 0.9, migration: float = 0
 
 
 def test_the_fewest_segments_near_the_best_gain_are_chosen() -> None:
-    assert choose([one(2, 50), one(3, 99), one(4, 100)], SegmentLimits())[0] == 1
+    assert choose_candidate([one(2, 50), one(3, 99), one(4, 100)], SegmentLimits())[0] == 1
 
 
 @pytest.mark.parametrize("fault", [{"stability": 0.5}, {"migration": 0.6}, {"smallest": 0.01}])
 def test_gain_does_not_excuse_what_is_unstable_restless_or_tiny(fault: dict[str, float]) -> None:
-    assert choose([one(2, 50), one(3, 100, **fault)], SegmentLimits())[0] == 0
+    assert choose_candidate([one(2, 50), one(3, 100, **fault)], SegmentLimits())[0] == 0
 
 
 def test_a_high_silhouette_decides_nothing() -> None:
     shiny = Candidate(2, 50, 0.9, 0.1, 0.1, silhouette=0.94)
-    assert choose([shiny, one(3, 100)], SegmentLimits())[0] == 1
+    assert choose_candidate([shiny, one(3, 100)], SegmentLimits())[0] == 1
 
 
 def test_the_number_in_use_is_kept_while_it_is_nearly_as_good() -> None:
     tried = [one(2, 100), one(3, 91), one(4, 79)]
-    assert choose(tried, SegmentLimits(), former_count=3)[0] == 1
-    assert choose(tried, SegmentLimits(), former_count=4)[0] == 0
+    assert choose_candidate(tried, SegmentLimits(), former_count=3)[0] == 1
+    assert choose_candidate(tried, SegmentLimits(), former_count=4)[0] == 0
 
 
 def test_when_none_keeps_to_the_limits_it_is_said() -> None:
-    chosen, why = choose([one(2, 5, stability=0.6), one(3, 9, stability=0.5)], SegmentLimits())
+    chosen, why = choose_candidate([one(2, 5, stability=0.6), one(3, 9, stability=0.5)], SegmentLimits())
     assert chosen == 0 and "no number" in why
 
 
@@ -111,15 +111,15 @@ def test_a_constant_and_an_unknown_column_are_left_out() -> None:
 
 def test_centroids_find_their_predecessors() -> None:
     points = np.random.default_rng(0).normal(size=(400, 3)) + 6 * np.eye(3)[np.arange(400) % 3]
-    three = cluster(points, 3)
+    three = kmeans_centroids(points, 3)
     assert match_centroids(three, three[[1, 2, 0]] + 0.1) == [1, 2, 0]
     assert match_centroids(three, np.vstack([three[0], [30.0, 30, 30]])) == [0, -1]
-    assert len(set(assign(points, three).tolist())) == 3
+    assert len(set(nearest_segments(points, three).tolist())) == 3
 
 
 def test_centroids_in_use_stay_while_they_fit_and_go_when_they_do_not() -> None:
     points = np.random.default_rng(0).normal(size=(400, 3)) + 6 * np.eye(3)[np.arange(400) % 3]
-    three = cluster(points, 3)
+    three = kmeans_centroids(points, 3)
     assert (reuse_centroids(points, 3, three + 0.05) == three + 0.05).all()
     moved = reuse_centroids(points + np.array([4.0, 0, 0]), 3, three)
     assert abs(moved - (three + np.array([4.0, 0, 0]))).max() < 0.5
@@ -130,10 +130,14 @@ def test_centroids_in_use_stay_while_they_fit_and_go_when_they_do_not() -> None:
 
 
 def test_what_a_voucher_must_bring_pays_for_those_who_would_have_come() -> None:
-    voucher = effect(catalogue({"v": {"cost": 1.0, "discount": 0.1, "response": 0.02}})[-1], 0.3, 90.0, 50.0)
+    voucher = treatment_effect(
+        treatment_catalogue({"v": {"cost": 1.0, "discount": 0.1, "response": 0.02}})[-1], 0.3, 90.0, 50.0
+    )
     assert voucher.cost == pytest.approx(1 + 0.1 * 30)
     assert voucher.must_bring == pytest.approx(4 / 0.2) and voucher.must_respond == pytest.approx(0.4)
-    paid = effect(catalogue({"v": {"cost": 1.0, "discount": 0.1, "response": 0.4}})[-1], 0.3, 90.0, 50.0)
+    paid = treatment_effect(
+        treatment_catalogue({"v": {"cost": 1.0, "discount": 0.1, "response": 0.4}})[-1], 0.3, 90.0, 50.0
+    )
     assert paid.gain == pytest.approx(0)
 
 
@@ -143,7 +147,7 @@ def test_a_treatment_works_only_on_those_it_suits_and_costs_for_all() -> None:
         for name in ("purchases", "tenure_days", "order_value", "return_share", "discount_share")
     }
     columns["recency_days"] = np.array([10.0, 10.0])
-    second = catalogue({"second order": {"response": 0.5}})[1]
+    second = treatment_catalogue({"second order": {"response": 0.5}})[1]
     found = best_treatment([second], columns, 0.5, 20.0)
     assert found.response == 0.25 and found.cost == second.cost
 
@@ -177,7 +181,7 @@ def test_rfm_knows_champions_from_lost(example: tuple[Tables, date]) -> None:
 
 
 def test_it_is_found_with_a_complete_charter_and_units() -> None:
-    assert discover()["segmentation"] is Segmenter  # test_models.py runs check_model on every model found
+    assert discover_models()["segmentation"] is Segmenter  # test_models.py runs check_model on every model found
     assert not Segmenter.charter.open_questions()
     assert all(f.unit or f.kind == "string" for f in Segmenter.contract.input_fields)
 
@@ -265,7 +269,7 @@ def test_the_service_answers_like_the_batch(fitted: Segmenter, asked: pd.DataFra
 def test_a_registered_version_answers_alike_online_and_in_a_file(settings: Settings, tmp_path: Path) -> None:
     tables, as_of = shop(customers=400, days=450), date(2024, 3, 20)
     model = new_model("segmentation", settings, {"segments": 4})
-    write(settings.store, "shop", dict(tables), "simulated", layout="canonical", created_at=datetime.now(UTC))
+    write_dataset(settings.store, "shop", dict(tables), "simulated", layout="canonical", created_at=datetime.now(UTC))
     found = Evaluation("wape_90d", 0.5, {"carry_forward_90d": 0.6}, True, {})
     inputs = [{"name": "shop", "digest": Tables.open(settings.store, "shop").manifest.digest}]
     version = register("segmentation", model.fit(tables, as_of), found, settings=settings, as_of=as_of, inputs=inputs)
@@ -290,7 +294,7 @@ def test_customers_are_not_named_in_the_log(fitted: Segmenter) -> None:
 
 def test_reasons_are_the_exact_difference_of_the_distances(fitted: Segmenter, asked: pd.DataFrame) -> None:
     points = fitted.learned.scale.points(asked)
-    shares, first, second = contributions(fitted.learned, points)
+    shares, first, second = feature_contributions(fitted.learned, points)
     rows, distances = np.arange(len(points)), squared_distances(points, fitted.learned.centroids)
     np.testing.assert_allclose(shares.sum(axis=1), distances[rows, second] - distances[rows, first], atol=1e-9)
     for row, said in enumerate(fitted.explain(asked.head(30))):
@@ -343,17 +347,17 @@ def test_the_verdict_beats_what_people_do_today(example: tuple[Tables, date]) ->
 
 def test_nothing_of_the_window_is_known_at_its_beginning(example: tuple[Tables, date]) -> None:
     tables, as_of = example
-    past = replay(Segmenter(cutoffs=1), tables, as_of)
+    past = replay_cutoffs(Segmenter(cutoffs=1), tables, as_of)
     cut = date.fromisoformat(past.cutoff.iloc[0])
     known = Tables({name: frame for name, frame in tables.before(cut).items()})
-    again = replay(Segmenter(cutoffs=1), Tables({**known}), cut + timedelta(days=90))
+    again = replay_cutoffs(Segmenter(cutoffs=1), Tables({**known}), cut + timedelta(days=90))
     pd.testing.assert_series_equal(past["model"], again["model"])
     assert again.came.sum() == 0 < past.came.sum()
 
 
 def test_calibration_has_a_row_for_each_tenth() -> None:
     past = pd.DataFrame({"model": np.arange(100.0), "came": np.arange(100.0) * 2})
-    tenths = calibration(past)
+    tenths = calibration_by_tenth(past)
     assert tenths.expected.is_monotonic_increasing and np.allclose(tenths.came, 2 * tenths.expected)
 
 
@@ -445,10 +449,10 @@ def test_every_wrong_parameter_is_named_and_an_unfitted_model_says_so() -> None:
 
 def test_the_pictures_show_every_segment(fitted: Segmenter) -> None:
     axes = plt.subplots(1, 2)[1]
-    plot_plan(fitted.learned, axes)
+    plot_planned_profit(fitted.learned, axes)
     assert len(axes[0].patches) == 4
-    assert len(plot_moves(fitted.learned, plt.subplots()[1]).texts) == 16
-    plot_choice(fitted.learned, axes)
+    assert len(plot_migrations(fitted.learned, plt.subplots()[1]).texts) == 16
+    plot_segment_counts(fitted.learned, axes)
     plt.close("all")
     assert [asdict(one)["chosen"] for one in fitted.learned.candidates] == [True]
 

@@ -16,7 +16,7 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate
 from d2c_mlops.data.zones import localize_all
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.models.core.contract_changes import broken_clauses, changes
+from d2c_mlops.models.core.contract_changes import broken_clauses, contract_differences
 from d2c_mlops.models.core.model import load
 from d2c_mlops.models.forecasting.demand_contract import demand_contract
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster, horizon_records
@@ -165,7 +165,7 @@ def test_callers_of_the_former_contract_are_served() -> None:
         **{**vars(old), "inputs": old.inputs.select_columns(["series", "date"])}  # as it was published
     )
     assert broken_clauses(former, new) == [] and new.order > former.order
-    assert sorted(change.where for change in changes(former, new)) == [
+    assert sorted(change.where for change in contract_differences(former, new)) == [
         "inputs.discount",
         "inputs.price",
         "inputs.promotion",

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.quality.report import Finding, QualityReport
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused, Temporary, UsageError
@@ -24,7 +24,7 @@ from d2c_mlops.quality.history import score_history
 from d2c_mlops.quality.page import page
 from d2c_mlops.quality.quarantine import drop, entries, quarantine, quarantined_rows, release
 from d2c_mlops.quality.verdict import Thresholds, judge
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 GOODS = ("MUG-1", "MUG-2", "CUP-7", "POT-9")
@@ -71,8 +71,8 @@ def raw_tables(days: int = 60, orders_a_day: int = 8) -> dict[str, pd.DataFrame]
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     (tmp_path / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
     monkeypatch.chdir(tmp_path)
-    stored = load()
-    write(stored.store, "shop", validate_all(raw_tables()), "test", layout="canonical", created_at=NOW)
+    stored = load_settings()
+    write_dataset(stored.store, "shop", validate_all(raw_tables()), "test", layout="canonical", created_at=NOW)
     return stored
 
 
@@ -124,7 +124,7 @@ def test_released_rows_are_back_and_stay_there(settings: Settings) -> None:
 def test_a_row_that_was_ingested_again_is_not_released_twice(settings: Settings) -> None:
     entry, _ = quarantine(settings.store, "shop", "order_lines", ["product_postage"], by="jo", now=NOW)
     assert entry is not None
-    write(settings.store, "shop", validate_all(raw_tables()), "test", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", validate_all(raw_tables()), "test", layout="canonical", created_at=NOW)
     release(settings.store, "shop", entry.id, by="jo", now=NOW)
     lines = rows_of(settings)
     assert (
@@ -136,7 +136,7 @@ def test_a_row_that_was_ingested_again_is_not_released_twice(settings: Settings)
 def test_lines_go_with_their_order(settings: Settings) -> None:
     frames = raw_tables()
     frames["orders"].loc[:4, "customer_id"] = "internal-test"
-    write(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
     entry, _ = quarantine(settings.store, "shop", "orders", ["test_customer_id"], by="jo", now=NOW)
     assert entry is not None and entry.rows == 5 and entry.checks["follows orders: order_lines"] >= 5
     assert set(rows_of(settings)["order_id"]) <= set(rows_of(settings, "orders")["order_id"])
@@ -190,7 +190,7 @@ def test_a_kill_after_the_dataset_was_rewritten_leaves_the_rows_in_quarantine(
 def test_not_all_rows_can_leave_and_unknown_checks_are_named(settings: Settings) -> None:
     frames = raw_tables()
     frames["order_lines"]["unit_price"] = 0.0
-    write(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
     with pytest.raises(DataRefused, match="all 500 rows"):
         quarantine(settings.store, "shop", "order_lines", ["price_not_positive"], by="jo", now=NOW)
     with pytest.raises(UsageError, match="by red_lipstick") as refused:
@@ -204,33 +204,33 @@ def test_not_all_rows_can_leave_and_unknown_checks_are_named(settings: Settings)
 )  # fmt: skip
 def test_thresholds_are_those_of_the_table(settings: Settings, text: str, status: str) -> None:
     (settings.root / "settings.ini").write_text(f"[d2c]\nstore = d2c_store\n[data:shop]\nquality_refuse = {text}\n")
-    assert judge(report(finding(0.6)), Thresholds.of(load(), "shop")).status == status
+    assert judge(report(finding(0.6)), Thresholds.of(load_settings(), "shop")).status == status
 
 
 @pytest.mark.parametrize("ignored", ["product_postage", "mislabelling", "order_lines.product_postage"])
 def test_what_is_accepted_in_settings_passes(settings: Settings, ignored: str) -> None:
     (settings.root / "settings.ini").write_text(f"[d2c]\nstore = d2c_store\nquality_ignore = {ignored}\n")
-    assert judge(report(finding(0.99)), Thresholds.of(load(), "shop")).status == "pass"
+    assert judge(report(finding(0.99)), Thresholds.of(load_settings(), "shop")).status == "pass"
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "1.5", "lines 0.5"])
 def test_a_threshold_that_is_none_is_refused_with_its_place(settings: Settings, text: str) -> None:
     (settings.root / "settings.ini").write_text(f"[d2c]\nstore = d2c_store\n[data:shop]\nquality_refuse = {text}\n")
     with pytest.raises(UsageError, match=r"\[data:shop\] quality_refuse"):
-        Thresholds.of(load(), "shop")
+        Thresholds.of(load_settings(), "shop")
 
 
 def test_training_is_refused_with_the_finding_and_the_way_to_accept_it(settings: Settings) -> None:
     frames = raw_tables()
     frames["order_lines"].loc[::2, "unit_price"] = 0.0
-    write(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
+    write_dataset(settings.store, "shop", validate_all(frames), "test", layout="canonical", created_at=NOW)
     (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\nquality_refuse = 0.4\n")
     with pytest.raises(DataRefused, match="a price of 0 or below"):
-        require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW)
+        require_quality("shop", load_settings(), as_of=date(2026, 2, 28), now=NOW)
     (settings.root / "settings.ini").write_text(
         "[d2c]\nstore = d2c_store\nquality_refuse = 0.4\nquality_ignore = mislabelling, incompleteness, inconsistency, schema_volume\n"
     )
-    assert require_quality("shop", load(), as_of=date(2026, 2, 28), now=NOW).verdict.status != "refuse"
+    assert require_quality("shop", load_settings(), as_of=date(2026, 2, 28), now=NOW).verdict.status != "refuse"
 
 
 @pytest.mark.slow
@@ -245,12 +245,12 @@ def test_settings_move_rows_at_each_ingest(settings: Settings) -> None:
     (settings.root / "settings.ini").write_text(
         "[d2c]\nstore = d2c_store\n[data:shop]\nquarantine = order_lines.product_postage, order_lines.product_fee\n"
     )
-    [entry] = quarantine_by_settings("shop", load(), by="source", now=NOW)
+    [entry] = quarantine_by_settings("shop", load_settings(), by="source", now=NOW)
     assert entry.rows == 20
-    assert quarantine_by_settings("shop", load(), by="source", now=NOW + timedelta(hours=1)) == []
+    assert quarantine_by_settings("shop", load_settings(), by="source", now=NOW + timedelta(hours=1)) == []
     (settings.root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n[data:shop]\nquarantine = postage\n")
     with pytest.raises(UsageError, match=r"no TABLE\.CHECK"):
-        quarantine_by_settings("shop", load(), by="source", now=NOW)
+        quarantine_by_settings("shop", load_settings(), by="source", now=NOW)
 
 
 def test_the_page_needs_nobody_else_and_runs_no_text_of_the_data(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.quality.representation import raking_weights
 from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.simulate.script import event
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.data.validation import validate_all
 from d2c_mlops.errors import DataRefused, UsageError
@@ -26,7 +26,7 @@ FRAMES = dict(Shop(regime="fashion", seed=8, days=91, orders=30.0, products=30, 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    write(tmp_path, "shop", FRAMES, "test", layout="canonical", created_at=NOW)
+    write_dataset(tmp_path, "shop", FRAMES, "test", layout="canonical", created_at=NOW)
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_the_window_leaves_out_orders_with_their_lines(store: Path) -> None:
 def test_lines_that_differ_in_their_number_alone_are_duplicates(tmp_path: Path) -> None:
     lines = FRAMES["order_lines"]
     again = lines.head(7).assign(line_no=lines["line_no"].head(7) + 50)
-    write(
+    write_dataset(
         tmp_path,
         "shop",
         FRAMES | {"order_lines": pd.concat([lines, again])},

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from d2c_mlops.cli import main
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables, validate
 from d2c_mlops.errors import GateRefused
 from d2c_mlops.ledger.schema import versions
@@ -28,12 +28,12 @@ from d2c_mlops.registry.clean_process import invalid_intervals
 from d2c_mlops.registry.compared_metrics import FigurePair, MeasuredModel
 from d2c_mlops.registry.evaluators import EvaluationTrial, Metric, evaluator_of
 from d2c_mlops.registry.evaluators.leads import LeadEvaluator
-from d2c_mlops.registry.gate import Clause, judge
-from d2c_mlops.registry.promotion_history import champion, history, live_version
+from d2c_mlops.registry.gate import Clause, judge_clauses
+from d2c_mlops.registry.promotion_history import champion_at_time, live_version, promotions_until
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import Version, find_version, new_model, register
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 LIARS = '''
 import dataclasses
@@ -132,7 +132,7 @@ def liars(settings: Settings, project: Path) -> Settings:
     sys.modules.pop("liars", None)
     (project / "liars.py").write_text(LIARS)
     (project / "settings.ini").write_text("[d2c]\npackages = liars\nlock_wait = 2\n")
-    return load(project, environ={})
+    return load_settings(project, environ={})
 
 
 @cache
@@ -155,7 +155,7 @@ def fitted(model: Model, tables: Tables, digest: str, as_of: date) -> tuple[Mode
 
 def shop_of(settings: Settings, tables: Tables, name: str = "shop") -> str:
     """Keep tables as a dataset of the project; return its digest."""
-    kept, _ = write(
+    kept, _ = write_dataset(
         settings.store,
         name,
         dict(tables),
@@ -183,7 +183,7 @@ def train(
 def clauses(version: Version, current: Version | None, settings: Settings) -> dict[str, Clause]:
     """Return the broken clause of each name, else one that holds."""
     found: dict[str, Clause] = {}
-    for clause in judge(version, current, settings):
+    for clause in judge_clauses(version, current, settings):
         if clause.name not in found or not clause.holds:
             found[clause.name] = clause
     return found
@@ -201,7 +201,7 @@ def test_a_class_that_sorts_its_answers_and_writes_its_report_is_refused(liars: 
     assert "in the same order" in broken["check_model"] and "whatever came" in broken["check_model"]
     assert "evaluate() reports wape 0.0100" in broken["evaluation"]
     assert "worse" in broken["baseline"]
-    assert champion(Ledger.of(liars), "liar") is None
+    assert champion_at_time(Ledger.of(liars), "liar") is None
 
 
 def test_a_good_forecast_with_a_report_of_its_own_is_refused_for_the_report(liars: Settings) -> None:
@@ -453,7 +453,7 @@ def test_the_same_version_again_is_no_change(settings: Settings) -> None:
     train(settings)
     shown = CliRunner().invoke(main, ["promote", "demand"])
     assert shown.exit_code == 0 and "no change" in shown.output and "same data" in shown.output
-    assert len(history(Ledger.of(settings), "demand")) == 1
+    assert len(promotions_until(Ledger.of(settings), "demand")) == 1
     assert json.loads(CliRunner().invoke(main, ["promote", "demand", "--json"]).output)["promotion"] is None
 
 
@@ -513,7 +513,7 @@ def test_leads_are_judged_in_money_only_where_the_shop_named_it(settings: Settin
     assert "auc" in found["evaluation"].finding and "money" in found["evaluation"].finding
     with (project / "settings.ini").open("a") as file:
         file.write("[model:lead_scoring]\ncharter.right_value = 45\ncharter.wrong_cost = 5\ncharter.currency = EUR\n")
-    answered = load(project, environ={})
+    answered = load_settings(project, environ={})
     found = clauses(version, None, answered)["baseline"]
     assert found.holds and "EUR a lead better" in found.finding and "%" not in found.finding
 
@@ -559,7 +559,7 @@ def test_a_refusal_says_whose_charter_it_rests_on(settings: Settings) -> None:
 def test_the_shops_own_break_even_is_judged(settings: Settings, project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[model:demand]\ncharter.break_even = 0.2\n")
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     found = clauses(train(held), None, held)
     assert not found["break-even"].holds and "0.2000 of the break-even" in found["break-even"].finding
     assert "break_even" not in found["charter"].finding
@@ -588,6 +588,6 @@ def test_check_model_of_a_good_version_lists_its_rules(settings: Settings) -> No
 def test_parameters_of_settings_reach_the_model(settings: Settings, project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[model:demand]\nparams.freq = W\nparams.horizon = 6\n")
-    model = new_model("demand", load(project, environ={}), {"horizon": 5})
+    model = new_model("demand", load_settings(project, environ={}), {"horizon": 5})
     assert (model.freq, model.horizon, model.contract.frequency) == ("W", 5, "W")
     assert dataclasses.replace(model.contract).horizon == 5

@@ -21,7 +21,7 @@ from d2c_mlops.registry.evaluators import EvaluationTrial, evaluator_of
 from d2c_mlops.registry.evaluators.converted_forecasts import ForecastEvaluator
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.versions import new_model, register
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 HEAD = '''
 from datetime import date
@@ -355,7 +355,9 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pa
     (root / "old" / "ahead.ipynb").write_text(
         json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     )
-    done = convert(root / "old" / "ahead.ipynb", settings=load(root, environ={}), stages=("read", "write"), timeout=200)
+    done = convert(
+        root / "old" / "ahead.ipynb", settings=load_settings(root, environ={}), stages=("read", "write"), timeout=200
+    )
     assert done.written is not None and done.written.model, done.refusal
     with (root / "settings.ini").open("a") as file:
         file.writelines(CHARTER.format(name=name) for name in ["ahead", *(_name(edit) for edit in EDITS)])
@@ -383,7 +385,7 @@ def test_a_converted_forecast_is_promoted_without_override_and_an_edited_one_is_
     assert before in text
     (root / f"{name}.py").write_text(text.replace(before, after).replace('name="ahead"', f'name="{name}"'))
     importlib.invalidate_caches()
-    found = load(root, environ={"D2C_PACKAGES": name})
+    found = load_settings(root, environ={"D2C_PACKAGES": name})
     model = new_model(name, found, {}).fit(Tables({}), date(2024, 1, 1))
     register(name, model, model.evaluate(Tables({}), date(2024, 1, 1)), settings=found, as_of=date(2024, 1, 1))
     if not words:

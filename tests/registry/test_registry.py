@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, GateRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.gate import judge
-from d2c_mlops.registry.promotion_history import champion, former_champions, history, live_version
+from d2c_mlops.registry.gate import judge_clauses
+from d2c_mlops.registry.promotion_history import champion_at_time, former_champions, live_version, promotions_until
 from d2c_mlops.registry.promotions import judge_and_promote as promote
 from d2c_mlops.registry.promotions import revert_promotion as rollback
 from d2c_mlops.registry.versions import find_version, load_version, new_model, register, version_files
@@ -50,7 +50,7 @@ def test_the_first_good_version_is_promoted_and_the_second_time_nothing_changes(
     made, clauses = promote("mean_units", settings, by="Jo")
     assert made.version == version.version and made.by == "Jo" and all(c.holds for c in clauses)
     assert promote("mean_units", settings)[0] is None
-    assert len(history(Ledger.of(settings))) == 1
+    assert len(promotions_until(Ledger.of(settings))) == 1
 
 
 def test_worse_than_the_champion_is_refused_with_the_figures(settings: Settings) -> None:
@@ -68,7 +68,7 @@ def test_a_champion_of_other_data_is_evaluated_on_the_data_of_the_version(settin
     first = train(settings, scale=3.0)
     other_day = first.__class__(**{**vars(first), "as_of": "2023-11-30"})
     better = train(settings)
-    clause = {c.name: c for c in judge(better, other_day, settings)}["champion"]
+    clause = {c.name: c for c in judge_clauses(better, other_day, settings)}["champion"]
     model = load_version(first, settings)
     tables, _ = type(model).example()
     expected = model.evaluate(tables, datetime.fromisoformat(better.as_of).date()).value
@@ -84,9 +84,9 @@ def test_losing_to_the_baseline_is_refused(settings: Settings) -> None:
 def test_an_open_charter_is_refused_with_its_questions(settings: Settings, project) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("charter.owner =\ncharter.budget =\n")
-    from d2c_mlops.settings import load
+    from d2c_mlops.settings import load_settings
 
-    changed = load(project, environ={})
+    changed = load_settings(project, environ={})
     train(changed)
     with pytest.raises(GateRefused, match=r"charter\.owner is open") as caught:
         promote("mean_units", changed)
@@ -108,10 +108,10 @@ def test_history_says_what_was_live_when(settings: Settings) -> None:
     ledger = Ledger.of(settings)
     promote("mean_units", settings, number=1)
     promote("mean_units", settings, number=2)
-    first, second = history(ledger, "mean_units")
-    assert champion(ledger, "mean_units", first.at - timedelta(seconds=1)) is None
-    assert champion(ledger, "mean_units", first.at).version == 1
-    assert champion(ledger, "mean_units", second.at).version == 2
+    first, second = promotions_until(ledger, "mean_units")
+    assert champion_at_time(ledger, "mean_units", first.at - timedelta(seconds=1)) is None
+    assert champion_at_time(ledger, "mean_units", first.at).version == 1
+    assert champion_at_time(ledger, "mean_units", second.at).version == 2
     back = rollback("mean_units", settings, reason="odd orders")
     assert (back.version, back.previous, back.action) == (1, 2, "rollback")
     with pytest.raises(UsageError, match="no earlier champion"):

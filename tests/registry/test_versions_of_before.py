@@ -17,12 +17,12 @@ from d2c_mlops.ledger import schema
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_frame, to_records
 from d2c_mlops.models.core.model import class_path
-from d2c_mlops.registry.gate import judge
-from d2c_mlops.registry.promotion_history import champion, history
+from d2c_mlops.registry.gate import judge_clauses
+from d2c_mlops.registry.promotion_history import champion_at_time, promotions_until
 from d2c_mlops.registry.versions import find_version, load_version, version_files
-from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serve_bento
 from d2c_mlops.serving.package.bento import Bento
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "before_rooms"
 WRITTEN_AT = "/tmp/fx/p"
@@ -42,7 +42,7 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate_in_process: Non
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "toyshop"]:
         monkeypatch.delitem(sys.modules, name)
-    return load(tmp_path, environ={})
+    return load_settings(tmp_path, environ={})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_version_loads_by_its_former_class_path_and_answers_as_it_did(
 
 
 def test_the_gate_judges_a_version_of_before(former: Settings) -> None:
-    clauses = judge(find_version(Ledger.of(former), "mean_units"), None, former)
+    clauses = judge_clauses(find_version(Ledger.of(former), "mean_units"), None, former)
     assert len(clauses) >= 7 and [clause for clause in clauses if not clause.holds] == []
 
 
@@ -83,12 +83,12 @@ def test_the_ledger_is_migrated_and_its_runs_and_promotions_are_read(former: Set
     with ledger.read() as connection:
         runs = connection.execute(select(schema.runs.c.id, schema.runs.c.status)).all()
     assert sorted(run.status for run in runs) == ["succeeded", "succeeded"]
-    assert {(promotion.model, promotion.version, promotion.by) for promotion in history(ledger)} == {
+    assert {(promotion.model, promotion.version, promotion.by) for promotion in promotions_until(ledger)} == {
         ("mean_units", 1, "Jo"),
         ("lead_scoring", 1, "Jo"),
     }
     for name in ANSWERS:
-        promoted = champion(ledger, name)
+        promoted = champion_at_time(ledger, name)
         assert promoted is not None and promoted.run_id in {run.id for run in runs}
 
 
@@ -97,7 +97,7 @@ def test_a_bento_of_before_is_served_as_it_was_packaged(former: Settings) -> Non
     (folder,) = (former.store / "bentoml" / "bentos" / "mean_units").glob("v1-*")
     assert (folder / "src" / "d2c_mlops" / "models" / "model.py").exists()
     written = ANSWERS["mean_units"]
-    with serving(Bento(f"mean_units:{folder.name}", folder, made=False), former, port=free_port()) as server:
+    with serve_bento(Bento(f"mean_units:{folder.name}", folder, made=False), former, port=free_port()) as server:
         reply = httpx.post(f"{server.url}/predict", json={"records": written["records"]}, timeout=30)
     assert reply.status_code == 200, reply.text
     predictions = reply.json()["predictions"]

@@ -7,7 +7,7 @@ import pytest
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import prepare_job
 from d2c_mlops.runs.execution.run_rows import Run, close_row, find_run, open_row
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.scheduling import JOB, NOW
 
@@ -17,7 +17,7 @@ def scheduled(project: Path) -> Settings:
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     with (project / "settings.ini").open("a") as file:
         file.write(JOB)
-    return load(project, environ={})
+    return load_settings(project, environ={})
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.ledger.schema import predictions, versions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, column, contract_to_dict
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 AUTO = "abs(price - current_price) / current_price <= 0.05"
@@ -38,7 +38,7 @@ def shop(
     own = f"ledger_url = {url}\n" if url else ""
     text = f"[d2c]\nlock_wait = 20\n{own}[decisions:{name}]\nfield = price\n" + "".join(f"{line}\n" for line in lines)
     (folder / "settings.ini").write_text(text + more)
-    held = load(folder, environ={})
+    held = load_settings(folder, environ={})
     ledger = Ledger.of(held)
     row: dict[str, Any] = {
         "model": name, "version": 1, "created_at": NOW, "run_id": None, "model_class": "x", "params": {},

@@ -8,7 +8,7 @@ from d2c_mlops.errors import NotebookFailed
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.run_rows import Run, latest_runs
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 
 def write(path: Path, *cells: str, metadata: dict[str, Any] | None = None) -> None:
@@ -25,7 +25,7 @@ def write(path: Path, *cells: str, metadata: dict[str, Any] | None = None) -> No
 def ran(project: Path, *cells: str, given: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> Run:
     """Run a notebook of these cells and return its row, however it ended."""
     write(project / "nb.ipynb", *cells, metadata=metadata)
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     try:
         return run("nb.ipynb", given or {}, held)
     except NotebookFailed:

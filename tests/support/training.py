@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, new_model, register
 from d2c_mlops.settings import Settings
@@ -15,7 +15,7 @@ def train(settings: Settings, evaluation: Evaluation | None = None, **params: fl
     """Register a fitted model on the simulated shop, which is a dataset of the project."""
     model = new_model("mean_units", settings, params)
     tables, as_of = SHOP
-    manifest, _ = write(
+    manifest, _ = write_dataset(
         settings.store, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
     )
     found = evaluation or model.evaluate(tables, as_of)

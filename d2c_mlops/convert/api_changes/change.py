@@ -46,7 +46,7 @@ class ApiChange:
     @property
     def pattern(self) -> re.Pattern[str] | None:
         """The path as a regular expression; a star matches any name."""
-        return _pattern(self.path) if "*" in self.path else None
+        return _path_pattern(self.path) if "*" in self.path else None
 
     @property
     def title(self) -> str:
@@ -61,12 +61,12 @@ class ApiChange:
 
 
 @cache
-def _pattern(path: str) -> re.Pattern[str]:
+def _path_pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(path).replace(r"\*", r"\w+(?:\.\w+)*") + "$")
 
 
 @cache
-def every_change() -> tuple[ApiChange, ...]:
+def discover_api_changes() -> tuple[ApiChange, ...]:
     """Find the changes of all modules under convert/changes."""
     package = importlib.import_module(CHANGES_PACKAGE)
     every_found: list[ApiChange] = []
@@ -80,8 +80,8 @@ def applicable_changes() -> tuple[ApiChange, ...]:
     """Return the changes that apply to the installed versions; for a library that is not installed, all changes."""
     return tuple(
         change
-        for change in every_change()
-        if (have := installed_version(change.library)) is None or at_least(have, change.since)
+        for change in discover_api_changes()
+        if (have := installed_version(change.library)) is None or is_version_at_least(have, change.since)
     )
 
 
@@ -94,11 +94,11 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def at_least(version: str, least: str) -> bool:
+def is_version_at_least(version: str, least: str) -> bool:
     """Compare two versions by their numbers."""
-    return _numbers(version) >= _numbers(least)
+    return _version_numbers(version) >= _version_numbers(least)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from d2c_mlops.convert.api_changes.change import at_least
+from d2c_mlops.convert.api_changes.change import is_version_at_least
 
 NEWEST: Mapping[tuple[int, int], Mapping[str, str]] = {  # the last releases that still ran on a Python
     (2, 7): {"pandas": "0.24", "scikit-learn": "0.20", "numpy": "1.16", "statsmodels": "0.10"},
@@ -31,4 +31,4 @@ def before_version(metadata: Mapping[str, object], library: str, version: str) -
     if python is None:
         return False
     known_limits = [limits for limit, limits in NEWEST.items() if python <= limit and library in limits]
-    return bool(known_limits) and not at_least(known_limits[0][library], version)
+    return bool(known_limits) and not is_version_at_least(known_limits[0][library], version)

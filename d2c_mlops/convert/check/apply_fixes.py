@@ -16,7 +16,7 @@ from d2c_mlops.convert.source.finding import Edit, Finding
 from d2c_mlops.convert.source.notebook import (
     Cell,
     code_cell,
-    decoded,
+    decode_notebook,
     json_cells,
     json_document,
     parse_notebook,
@@ -61,7 +61,7 @@ def write_fixed_copy(path: Path | str, out: Path) -> FixedCopy:
         if not applied:
             break
         fixed.extend(applied)
-        raw = _with_sources(raw, path, sources)
+        raw = _notebook_with_sources(raw, path, sources)
         notebook = parse_notebook(raw, path)
     _write_atomic(raw, out)
     remaining = apply_all_rules(Subject(notebook, path.parent))
@@ -82,14 +82,14 @@ def apply_fixes(cells: Iterable[Cell], findings: Iterable[Finding]) -> tuple[dic
             continue
         if not all(_lines_unchanged(cell, edit) for edit in new):
             continue
-        source = edited(cell.source, [*accepted, *new])
+        source = apply_edits(cell.source, [*accepted, *new])
         if code_cell(cell.index, source).problem is None:
             chosen[finding.cell] = [*accepted, *new]
             applied.append(finding)
-    return {index: edited(by_index[index].source, edits) for index, edits in chosen.items()}, applied
+    return {index: apply_edits(by_index[index].source, edits) for index, edits in chosen.items()}, applied
 
 
-def edited(source: str, edits: Iterable[Edit]) -> str:
+def apply_edits(source: str, edits: Iterable[Edit]) -> str:
     """Apply edits that do not overlap, from the end to the start."""
     rows = [row.encode() for row in source.split("\n")]
     for edit in sorted(edits, key=lambda edit: (edit.line, edit.column), reverse=True):
@@ -113,8 +113,8 @@ def _lines_unchanged(cell: Cell, edit: Edit) -> bool:
     )
 
 
-def _with_sources(raw: bytes, path: Path, sources: dict[int, str]) -> bytes:
-    document = json_document(decoded(raw, path), path)
+def _notebook_with_sources(raw: bytes, path: Path, sources: dict[int, str]) -> bytes:
+    document = json_document(decode_notebook(raw, path), path)
     cells = json_cells(document, path)
     for index, source in sources.items():
         key = "input" if "input" in cells[index] and "source" not in cells[index] else "source"

@@ -52,7 +52,7 @@ def notebooks_in(path: Path) -> tuple[Path, ...]:
 
 def apply_all_rules(subject: Subject) -> tuple[Finding, ...]:
     """Apply every rule and ruff to one notebook; findings in the order of cells."""
-    lint = linter.start(subject.notebook)
+    lint = linter.start_ruff(subject.notebook)
     findings: list[Finding] = []
     for rule in rules():
         try:

@@ -40,7 +40,7 @@ class Report:
             raise UsageError(f"unknown level {fail_on!r}", next="use error, warning, info or never")
         if fail_on == "never":
             return 0
-        levels = SEVERITIES[: [*SEVERITIES].index(_severity(fail_on)) + 1]
+        levels = SEVERITIES[: [*SEVERITIES].index(_parse_severity(fail_on)) + 1]
         return 3 if any(finding.severity in levels for finding in self.findings) else 0
 
     def counts(self) -> dict[str, int]:
@@ -56,7 +56,7 @@ class Report:
         """Return plain text, cell by cell, with the counts and the next command."""
         lines: list[str] = []
         for notebook in self.notebooks:
-            lines += [notebook, *_cell_by_cell(self.findings_of(notebook)), ""]
+            lines += [notebook, *_findings_by_cell(self.findings_of(notebook)), ""]
         return "\n".join([*lines, *self._summary_lines()]) + "\n"
 
     def _summary_lines(self) -> Iterator[str]:
@@ -139,7 +139,7 @@ class Report:
         return f'<div class="d2c-check"><p>{totals}</p>{table}</div>'
 
 
-def _severity(text: str) -> Severity:
+def _parse_severity(text: str) -> Severity:
     return next(severity for severity in SEVERITIES if severity == text)
 
 
@@ -151,7 +151,7 @@ def _shell_command(path: str) -> str:
     return f"'{path}'" if " " in path else path
 
 
-def _cell_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
+def _findings_by_cell(findings: tuple[Finding, ...]) -> Iterator[str]:
     if not findings:
         yield "  no findings"
     before: int | None = -1

@@ -82,7 +82,7 @@ def find_ruff() -> str | None:
     return str(beside) if beside.exists() else shutil.which("ruff")
 
 
-def start(notebook: Notebook) -> Lint:
+def start_ruff(notebook: Notebook) -> Lint:
     """Start ruff on the Python of all cells that can be parsed; it works while the rules do."""
     rows: list[str] = []
     places: list[tuple[Cell, int]] = []
@@ -114,12 +114,12 @@ def read_ruff_findings(lint: Lint) -> Iterator[Finding]:
     except (subprocess.TimeoutExpired, ValueError, OSError):
         lint.process.kill()
         return
-    elsewhere = _words_elsewhere(lint.notebook)
+    elsewhere = _words_unseen_by_ruff(lint.notebook)
     for hit in hits:
         row = hit["location"]["row"] - 1
         if hit["code"] not in CODES or not 0 <= row < len(lint.places):
             continue
-        if hit["code"] == "F401" and _is_wanted(hit["message"], elsewhere):
+        if hit["code"] == "F401" and _is_ruff_finding_kept(hit["message"], elsewhere):
             continue
         yield _finding_from_ruff(lint, hit, *lint.places[row])
 
@@ -151,7 +151,7 @@ def _cell_and_line_text(lint: Lint, match: re.Match[str]) -> str:
     return f"cell {cell.number}, line {line}"
 
 
-def _words_elsewhere(notebook: Notebook) -> frozenset[str]:
+def _words_unseen_by_ruff(notebook: Notebook) -> frozenset[str]:
     """Words of magics and of cells that ruff does not see."""
     texts = [cell.source for cell in notebook.code if cell.tree is None]
     texts += [magic.command for cell in notebook.code for magic in cell.magics]
@@ -159,7 +159,7 @@ def _words_elsewhere(notebook: Notebook) -> frozenset[str]:
     return frozenset(word for text in texts for word in re.findall(r"\w+", text))
 
 
-def _is_wanted(message: str, elsewhere: frozenset[str]) -> bool:
+def _is_ruff_finding_kept(message: str, elsewhere: frozenset[str]) -> bool:
     quoted = _QUOTED.search(message)
     name = quoted[1] if quoted else ""
     last = re.split(r"[. ]", name)[-1]

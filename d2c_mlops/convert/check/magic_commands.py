@@ -19,10 +19,10 @@ _USAGE = "%d2c check [NOTEBOOK]"
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register `%d2c` with a running IPython."""
-    ipython.register_magic_function(lambda line: d2c(line, ipython), "line", "d2c")  # type: ignore[arg-type]
+    ipython.register_magic_function(lambda line: run_d2c_magic(line, ipython), "line", "d2c")  # type: ignore[arg-type]
 
 
-def d2c(line: str, ipython: InteractiveShell | None = None) -> HTML | None:
+def run_d2c_magic(line: str, ipython: InteractiveShell | None = None) -> HTML | None:
     """Run `%d2c check [NOTEBOOK]`; returns a table for the notebook, errors are printed as one line with the next step."""
     from IPython.display import HTML
 

@@ -64,7 +64,7 @@ def find_url_sources(subject: Subject) -> Iterator[AddressSource]:
     """Yield the URLs that can be inferred without running the notebook, in document order."""
     for cell, call, path in subject.calls:
         reads = any(pattern.match(path) for pattern in (_TABLE, OPENED, RESPONSE, HTTPX, WGET))
-        url_node = _named_argument(call) if reads else None
+        url_node = _path_argument(call) if reads else None
         url = constant_text(subject.inference, url_node) if url_node is not None else ""
         if url_node is None or not _WEB.match(url):
             continue
@@ -101,7 +101,7 @@ def constant_text(inference: Inference, node: ast.expr | None, depth: int = 0) -
     return ""
 
 
-def _named_argument(call: ast.Call) -> ast.expr | None:
+def _path_argument(call: ast.Call) -> ast.expr | None:
     if call.args:
         return None if isinstance(call.args[0], ast.Starred) else call.args[0]
     keywords = {word.arg: word.value for word in call.keywords}
@@ -152,13 +152,13 @@ def _shell_download_sources(cell: Cell, magic: Magic) -> Iterator[AddressSource]
         plain = plain and word not in ("-P", "--directory-prefix", "-i", "--input-file", "-r", "--recursive")
     if magic.name == "curl" and not output and not {"-O", "--remote-name", "-LO", "-OL", "-sLO", "-JLO"} & set(words):
         plain = False  # it shows the file instead of writing it
-    output = output or (base_name(urls[0]) if urls else "")
+    output = output or (url_file_name(urls[0]) if urls else "")
     inside = _lies_in_folder(output)
     refusal = "" if plain and inside else f"`!{magic.name}` with these options is not supported"
     for url in urls:
         yield AddressSource(url, cell, magic.line, f"!{magic.name}", magic=magic, output=output, refusal=refusal)
 
 
-def base_name(url: str) -> str:
+def url_file_name(url: str) -> str:
     """Return the last part of an address's path, as programs name the file after it."""
     return PurePosixPath(unquote(urlsplit(url).path)).name or "index.html"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
-from d2c_mlops.convert.meaning.inference import Inference, infer
-from d2c_mlops.convert.meaning.roles import Structure, calls, structure
+from d2c_mlops.convert.meaning.inference import Inference, infer_types
+from d2c_mlops.convert.meaning.roles import Structure, calls_in_cell, infer_structure
 from d2c_mlops.convert.source.dataflow import Flow, trace_names
 from d2c_mlops.convert.source.finding import Edit, Hit, Severity
 from d2c_mlops.convert.source.notebook import Cell, Notebook, Output, code_cell, parse_notebook
@@ -37,17 +37,17 @@ class Subject:
     @cached_property
     def inference(self) -> Inference:
         """The inferred objects of expressions."""
-        return infer(self.notebook)
+        return infer_types(self.notebook)
 
     @cached_property
     def structure(self) -> Structure:
         """Roles and fits."""
-        return structure(self.notebook, self.inference)
+        return infer_structure(self.notebook, self.inference)
 
     @cached_property
     def calls(self) -> tuple[tuple[Cell, ast.Call, str], ...]:
         """Every call in document order, with the dotted path of the called function."""
-        code_calls = [(cell, call) for cell in self.notebook.code for call in calls(cell)]
+        code_calls = [(cell, call) for cell in self.notebook.code for call in calls_in_cell(cell)]
         return tuple((cell, call, self.inference.path(call.func)) for cell, call in code_calls)
 
     @cached_property
@@ -123,7 +123,7 @@ class Rule:
     good: RuleExample
 
 
-def example(
+def make_rule_example(
     *cells: str,
     outputs: Mapping[int, str] | None = None,
     counts: tuple[int, ...] = (),
@@ -163,7 +163,7 @@ def rules() -> tuple[Rule, ...]:
     return tuple(by_id[key] for key in sorted(by_id))
 
 
-def hit(
+def make_hit(
     cell: Cell,
     node: ast.AST,
     message: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import ApiChange, every_change
+from d2c_mlops.convert.api_changes.change import ApiChange, discover_api_changes
 from d2c_mlops.convert.check.linter import CODES
 from d2c_mlops.convert.check.rule import Rule, RuleExample, rules
 
@@ -91,7 +91,7 @@ def _api_change_lines() -> Iterator[str]:
     yield "## Changes of libraries\n"
     yield "D2C501 and D2C502 check these changes. A change applies when the installed version includes it.\n"
     yield "| library | since | what | instead | autofix |\n| --- | --- | --- | --- | --- |"
-    for change in sorted(every_change(), key=lambda change: (change.library, change.path, change.title)):
+    for change in sorted(discover_api_changes(), key=lambda change: (change.library, change.path, change.title)):
         cells = (
             change.library,
             change.since,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from d2c_mlops.convert.source.scopes import words
+from d2c_mlops.convert.source.scopes import split_words
 
 _SHAPES = {
     "a Google API key": r"\bAIza[0-9A-Za-z_-]{35}\b",
@@ -39,7 +39,7 @@ _CANDIDATE = re.compile(
     r"AccountKey|SK[0-9a-f]{32}|AC[0-9a-f]{32}|glpat"
 )
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/=_.-]{20,}|BEGIN ")
-_PLUGINS = words(
+_PLUGINS = split_words(
     "ArtifactoryDetector AWSKeyDetector AzureStorageKeyDetector CloudantDetector "
     "DiscordBotTokenDetector GitHubTokenDetector GitLabTokenDetector IbmCloudIamDetector "
     "IbmCosHmacDetector JwtTokenDetector MailchimpDetector NpmDetector OpenAIDetector "
@@ -63,7 +63,7 @@ _ISSUER = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|5)|35|3[068])")
 
 @dataclass(frozen=True)
 class Sighting:
-    """A secret or personal value on a line (from 1) of a text; `masked` hides the value."""
+    """A secret or personal value on a line (from 1) of a text; `mask_secret` hides the value."""
 
     what: str
     line: int
@@ -71,7 +71,7 @@ class Sighting:
     masked: str
 
 
-def masked(secret: str) -> str:
+def mask_secret(secret: str) -> str:
     """Show at most the first three characters, and never more than a fifth."""
     shown = min(3, len(secret) // 5)
     return f"{secret[:shown]}{'*' * 8}"
@@ -93,17 +93,17 @@ def _secrets_in_line(line: str, number: int) -> Iterator[Sighting]:
             secret, (start, end) = match[group], match.span(group)
             if not _PLACEHOLDER.match(secret) and not _spans_overlap(spans, start, end):
                 spans.append((start, end))
-                yield Sighting(what, number, start + 1, masked(secret))
+                yield Sighting(what, number, start + 1, mask_secret(secret))
     for match in _NAMED.finditer(line):
         start, end = match.span("secret")
         if not _PLACEHOLDER.match(match["secret"]) and not _spans_overlap(spans, start, end):
             spans.append((start, end))
-            yield Sighting("a password or key", number, start + 1, masked(match["secret"]))
+            yield Sighting("a password or key", number, start + 1, mask_secret(match["secret"]))
     for what, secret in () if spans else _detected_secrets(line):
         start = max(0, line.find(secret))
         if not _PLACEHOLDER.match(secret) and not _spans_overlap(spans, start, start + len(secret)):
             spans.append((start, start + len(secret)))
-            yield Sighting(what, number, start + 1, masked(secret))
+            yield Sighting(what, number, start + 1, mask_secret(secret))
 
 
 def _spans_overlap(spans: list[tuple[int, int]], start: int, end: int) -> bool:
@@ -149,7 +149,7 @@ def find_personal_data(text: str) -> Iterator[Sighting]:
         if matches:
             line = text.count("\n", 0, matches[0].start()) + 1
             many = f" and {len(matches) - 1} more" if len(matches) > 1 else ""
-            yield Sighting(f"{what}{many}", line, 1, masked(matches[0][0]))
+            yield Sighting(f"{what}{many}", line, 1, mask_secret(matches[0][0]))
 
 
 def _payment_cards(text: str) -> list[re.Match[str]]:

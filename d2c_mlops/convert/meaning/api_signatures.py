@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from d2c_mlops.convert.source.scopes import words
+from d2c_mlops.convert.source.scopes import split_words
 
 FRAME, SERIES, ARRAY = "pandas.DataFrame", "pandas.Series", "numpy.ndarray"
 GROUPS, COLUMN_GROUPS, INDEX = "pandas.DataFrameGroupBy", "pandas.SeriesGroupBy", "pandas.Index"
 AXES, FIGURE = "matplotlib.axes.Axes", "matplotlib.figure.Figure"
 
-_FRAME_TO_FRAME = words(
+_FRAME_TO_FRAME = split_words(
     "abs add agg aggregate align append apply applymap asfreq assign astype bfill clip "
     "combine_first compare convert_dtypes copy corr cov cummax cummin cumprod cumsum describe diff "
     "div divide drop drop_duplicates dropna ewm explode ffill fillna filter head infer_objects "
@@ -20,18 +20,18 @@ _FRAME_TO_FRAME = words(
     "sub swaplevel tail tail to_period to_timestamp transform transpose truncate tz_convert "
     "tz_localize unstack where"
 )
-_FRAME_TO_SERIES = words(
+_FRAME_TO_SERIES = split_words(
     "all any count duplicated idxmax idxmin kurt mad max mean median min mode nunique pop prod "
     "quantile sem skew squeeze std sum value_counts var"
 )
-_SERIES_TO_SERIES = words(
+_SERIES_TO_SERIES = split_words(
     "abs add append apply asfreq astype between bfill clip combine_first copy cumprod cumsum diff "
     "div drop drop_duplicates dropna ffill fillna head interpolate isin isna isnull map mask mul "
     "nlargest notna notnull nsmallest pct_change rank reindex rename replace round sample shift "
     "sort_index sort_values sub tail to_period to_timestamp transform truncate tz_convert "
     "tz_localize value_counts where"
 )
-_GROUP_RESULTS = words(
+_GROUP_RESULTS = split_words(
     "agg aggregate all any apply bfill count cumcount cumsum diff ffill fillna filter first head "
     "last max mean median min nunique prod quantile rank sem shift size std sum tail transform "
     "value_counts var"
@@ -82,7 +82,7 @@ RETURNS: dict[str, str] = {
     **{f"pandas.SeriesRolling.{name}": SERIES for name in ["sum", "mean", "std", "max", "min", "median"]},
     **{
         f"numpy.{name}": ARRAY
-        for name in words(
+        for name in split_words(
             "arange array asarray concatenate exp full hstack linspace log log1p ones percentile "
             "random.choice random.normal random.rand random.randint random.randn random.uniform reshape "
             "round sqrt vstack where zeros"
@@ -111,7 +111,7 @@ ATTRIBUTES: dict[str, str] = {
     f"{SERIES}.str": "pandas.Series.str",
 }
 FRAME_ATTRIBUTES = frozenset(
-    words(
+    split_words(
         "T at attrs axes ftypes columns dtypes empty flags hist boxplot iat iloc index ix keys loc "
         "ndim plot shape size sparse style values"
     )

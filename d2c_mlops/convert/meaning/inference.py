@@ -18,7 +18,7 @@ from d2c_mlops.convert.meaning.api_signatures import (
     returned_class,
 )
 from d2c_mlops.convert.source.notebook import Notebook
-from d2c_mlops.convert.source.scopes import base_name, target_names, words
+from d2c_mlops.convert.source.scopes import base_name, split_words, target_names
 
 _LITERALS: dict[type[ast.AST], str] = {
     ast.List: "builtins.list",
@@ -105,7 +105,7 @@ class Inference:
         return self.bound.get(id(node))
 
 
-def infer(notebook: Notebook) -> Inference:
+def infer_types(notebook: Notebook) -> Inference:
     """Follow all cells in document order; functions are followed where they are defined."""
     walk = _Walker()
     for cell in notebook.code:
@@ -416,7 +416,9 @@ def _infer_attribute(value: InferredObject | None, name: str) -> InferredObject 
     return InferredObject(path)
 
 
-_GROUP_METHODS = frozenset(words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head"))
+_GROUP_METHODS = frozenset(
+    split_words("groups indices ngroup get_group pipe describe resample rolling plot hist corr head")
+)
 
 
 def hasattr_frame(name: str) -> bool:
@@ -425,7 +427,7 @@ def hasattr_frame(name: str) -> bool:
 
 
 _FRAME_METHODS: Mapping[str, None] = dict.fromkeys(
-    words(
+    split_words(
         "as_matrix at_time backfill between_time blocks bool combine corrwith dot eq equals eval "
         "expanding first first_valid_index floordiv ge get get_dtype_counts get_value group groupby gt "
         "info insert is_copy items iteritems iterrows itertuples last last_valid_index le lookup lt "

@@ -114,7 +114,7 @@ class Structure:
         return tuple(cell for cell, cell_role in self.roles.items() if role in cell_role.plays)
 
 
-def calls(cell: Cell) -> Iterator[ast.Call]:
+def calls_in_cell(cell: Cell) -> Iterator[ast.Call]:
     """Yield every call of a cell in document order."""
     if cell.tree is None:
         return
@@ -122,12 +122,12 @@ def calls(cell: Cell) -> Iterator[ast.Call]:
     yield from sorted(call_nodes, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0))
 
 
-def keyword(call: ast.Call, name: str) -> ast.expr | None:
+def keyword_value(call: ast.Call, name: str) -> ast.expr | None:
     """Return the value of a keyword argument."""
     return next((word.value for word in call.keywords if word.arg == name), None)
 
 
-def structure(notebook: Notebook, inference: Inference) -> Structure:
+def infer_structure(notebook: Notebook, inference: Inference) -> Structure:
     """Read the roles of all cells and the fits from their calls and imports."""
     roles: dict[int, CellRole] = {}
     fits: list[Fit] = []
@@ -141,7 +141,7 @@ def structure(notebook: Notebook, inference: Inference) -> Structure:
 
 
 def _fit_calls(cell: Cell, inference: Inference) -> Iterator[Fit]:
-    for call in calls(cell):
+    for call in calls_in_cell(cell):
         function = call.func
         if not isinstance(function, ast.Attribute):
             continue
@@ -191,10 +191,10 @@ def _features_and_target(call: ast.Call, path: str) -> tuple[ast.expr | None, as
         function = call.func
         built = function.value if isinstance(function, ast.Attribute) else None
         arguments = built.args if isinstance(built, ast.Call) else []
-        target = arguments[0] if arguments else keyword(built, "endog") if isinstance(built, ast.Call) else None
+        target = arguments[0] if arguments else keyword_value(built, "endog") if isinstance(built, ast.Call) else None
         return (arguments[1] if len(arguments) > 1 else None), target
-    features = call.args[0] if call.args else keyword(call, "X") or keyword(call, "x")
-    target = call.args[1] if len(call.args) > 1 else keyword(call, "y")
+    features = call.args[0] if call.args else keyword_value(call, "X") or keyword_value(call, "x")
+    target = call.args[1] if len(call.args) > 1 else keyword_value(call, "y")
     return features, None if isinstance(target, ast.Constant) else target
 
 
@@ -212,7 +212,7 @@ def _roles_of(cell: Cell, inference: Inference, fits: list[Fit]) -> Iterator[str
         return
     if any(fit.kind in ("model", "clusterer", "unknown") for fit in fits):
         yield "fit"
-    for call in calls(cell):
+    for call in calls_in_cell(cell):
         yield from _call_roles(call, inference)
     for statement in cell.tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):

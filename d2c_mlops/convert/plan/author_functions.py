@@ -109,7 +109,7 @@ def _refusal_reason(
     if isinstance(statement.node, ast.ClassDef):
         return f"the class {name} reads {', '.join(sorted(needed))} from the notebook"
     for node in all_statements:
-        for call, hidden in mentions(node.node, name):
+        for call, hidden in function_reads(node.node, name):
             if call is None:
                 return f"{name} reads {', '.join(sorted(needed))} from the notebook and is passed as a value"
             if hidden & needed:
@@ -122,7 +122,7 @@ def _refusal_reason(
     return ""
 
 
-def mentions(
+def function_reads(
     node: ast.AST, name: str, hidden: frozenset[str] = frozenset()
 ) -> Iterator[tuple[ast.Call | None, set[str]]]:
     """Yield each read of `name`: the call, or None if it is used as a value, with the names that inner scopes hide."""
@@ -130,12 +130,12 @@ def mentions(
         if name not in hidden:
             yield node, set(hidden)
         for child in [*node.args, *node.keywords]:
-            yield from mentions(child, name, hidden)
+            yield from function_reads(child, name, hidden)
         return
     if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and name not in hidden:
         yield None, set(hidden)
         return
-    yield from (nested for child, inner in _walk_scopes(node, hidden) for nested in mentions(child, name, inner))
+    yield from (nested for child, inner in _walk_scopes(node, hidden) for nested in function_reads(child, name, inner))
 
 
 def _walk_scopes(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from d2c_mlops.convert.plan.block import Block
-from d2c_mlops.convert.plan.plan import Plan, PlanLine, plots
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, draws_plot
 from d2c_mlops.convert.plan.row_dependence import learning_sites
 from d2c_mlops.convert.source.imports import is_import
 
@@ -86,7 +86,7 @@ def _section_blocks(plan: Plan, cell: int, lines: Sequence[PlanLine]) -> Iterato
     ordered = _move_computation_up([line for line in lines if line.kind != "definition"], plan)
     group: list[PlanLine] = []
     for line in ordered:
-        if group and (_breaks_block(group, line) or _begins_to_learn(group, [line], plan)):
+        if group and (_begins_new_block(group, line) or _begins_learning(group, [line], plan)):
             yield _make_block(group, cell)
             group = []
         group.append(line)
@@ -114,11 +114,13 @@ def _move_computation_up(lines: Sequence[PlanLine], plan: Plan) -> list[PlanLine
             place -= 1
         between = ordered[place:]
         if line.kind == "work" and between:
-            if all(_is_independent(line, shown) for shown in between):
+            if all(_can_move_before(line, shown) for shown in between):
                 line.live = line.live.union(*(shown.facts.loads for shown in between))
                 ordered.insert(place, line)
                 continue
-            if any(plots(shown.statement, plan.inference) for shown in between) and not _ends_figure(between[-1], plan):
+            if any(draws_plot(shown.statement, plan.inference) for shown in between) and not _ends_figure(
+                between[-1], plan
+            ):
                 line.kind = "plain"
                 line.reason = "it stands between statements that draw the same figure"
         ordered.append(line)
@@ -131,7 +133,7 @@ def _ends_figure(line: PlanLine, plan: Plan) -> bool:
     return isinstance(value, ast.Call) and plan.inference.path(value.func) == "matplotlib.pyplot.show"
 
 
-def _is_independent(work: PlanLine, shown: PlanLine) -> bool:
+def _can_move_before(work: PlanLine, shown: PlanLine) -> bool:
     changed = {*work.facts.binds, *work.facts.mutates}
     touched = shown.facts.loads | {*shown.facts.binds, *shown.facts.mutates}
     bound = {*shown.facts.binds, *shown.facts.mutates} & (work.facts.loads | set(work.facts.binds))
@@ -153,7 +155,7 @@ def _uses_random_numbers(line: PlanLine) -> bool:
     )
 
 
-def _breaks_block(group: Sequence[PlanLine], line: PlanLine) -> bool:
+def _begins_new_block(group: Sequence[PlanLine], line: PlanLine) -> bool:
     last = group[-1]
     if (line.kind == "work") != (last.kind == "work"):
         return True
@@ -180,15 +182,15 @@ def _breaks_block(group: Sequence[PlanLine], line: PlanLine) -> bool:
     return {role, line.role} != {"predict", "evaluate"}
 
 
-def _begins_to_learn(group: Sequence[PlanLine], lines: Sequence[PlanLine], plan: Plan) -> bool:
+def _begins_learning(group: Sequence[PlanLine], lines: Sequence[PlanLine], plan: Plan) -> bool:
     """Whether lines learn from a table that the group before them creates: its rows are the records of a model."""
     work = all(line.kind == "work" for line in (*group, *lines))
-    if not work or not any(_makes_table(line, plan) for line in group):
+    if not work or not any(_creates_table(line, plan) for line in group):
         return False
     return not learning_sites(group, plan) and bool(learning_sites(lines, plan))
 
 
-def _makes_table(line: PlanLine, plan: Plan) -> bool:
+def _creates_table(line: PlanLine, plan: Plan) -> bool:
     for node in ast.walk(line.statement.node):
         if isinstance(node, ast.Call):
             path = plan.inference.path(node.func)
@@ -212,7 +214,7 @@ def join_blocks(blocks: list[Block], plan: Plan) -> list[Block]:
         if last is not None and block.kind == last.kind == "step" and block.cells != last.cells:
             same = last.role == block.role == "prepare" and not block.lines[0].statement.comment
             built = block.role == "fit" and last.size <= 6 and _fits_estimator_of(last, block)
-            apart = _begins_to_learn(last.lines, block.lines, plan)
+            apart = _begins_learning(last.lines, block.lines, plan)
             if (same or built or _prepares_prediction(last, block)) and last.size + block.size <= LONGEST and not apart:
                 last.lines += block.lines
                 last.cells += [cell for cell in block.cells if cell not in last.cells]

@@ -42,7 +42,7 @@ class AuthorEvaluation:
     asked: JudgedRows | None = None
 
 
-def names_of(node: ast.AST) -> set[str]:
+def names_in_code(node: ast.AST) -> set[str]:
     """Return the names in a piece of code."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
@@ -56,7 +56,9 @@ def bound_name(line: PlanLine, position: int | None = None) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
-def with_aliases(lines: Sequence[PlanLine], names: Iterable[str]) -> tuple[list[PlanLine], dict[int, frozenset[str]]]:
+def lines_with_aliases(
+    lines: Sequence[PlanLine], names: Iterable[str]
+) -> tuple[list[PlanLine], dict[int, frozenset[str]]]:
     """Return the lines until the fitted object changes, and the names that it has in each of them.
 
     `model = reg.fit(...)`, `clf2 = clf`, `a, b = clf, other` and `best = search.best_estimator_` give it further names.
@@ -92,7 +94,7 @@ def _alias_names(node: ast.stmt, model_names: set[str]) -> set[str]:
     return aliases
 
 
-def fitted_by_function(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
+def fits_at_call_sites(fit: Fit, plan: Plan) -> list[tuple[Fit, PlanLine, str]]:
     """Return the calls of the author's function that contains a fit, as fits of the returned objects, with their names."""
     fits: list[tuple[Fit, PlanLine, str]] = []
     for name, function in plan.functions.items():
@@ -189,7 +191,7 @@ def author_evaluation(
         truth, score = _actual_values_and_metric(plan, lines, names, question)
         if trained and (truth is not None or fit.kind == "clusterer"):
             return AuthorEvaluation(question.features, truth, True, score, question)
-    if trained and (handed := _handed_to_function(plan, lines, names, trained)) is not None:
+    if trained and (handed := _evaluation_in_function(plan, lines, names, trained)) is not None:
         return handed
     if not trained:
         return AuthorEvaluation(None, None, False)
@@ -219,7 +221,7 @@ def predicted_rows(
     parts = _other_split_part(plan, trained[0]) if trained else set()
 
     def evaluation_priority(judged_rows: JudgedRows) -> int:
-        read = names_of(judged_rows.features)
+        read = names_in_code(judged_rows.features)
         if ast.dump(judged_rows.features) == training_features:
             return 3
         if read & parts:
@@ -246,7 +248,7 @@ def _other_split_part(plan: Plan, part: ast.expr) -> set[str]:
     return siblings - {""}
 
 
-def _handed_to_function(
+def _evaluation_in_function(
     plan: Plan, lines: Sequence[PlanLine], names: dict[int, frozenset[str]], trained: Sequence[ast.expr]
 ) -> AuthorEvaluation | None:
     """`report(model, X_test, y_test)`: the author's function is handed the other part of the split."""
@@ -287,14 +289,14 @@ def _actual_values_and_metric(
                 for truth, guess in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
                     if (
                         _is_complete_prediction(guess, predicted, names[id(line)], judged_rows)
-                        and not names_of(truth) & predicted
+                        and not names_in_code(truth) & predicted
                     ):
                         answers.append((truth, metric if metric in SCORES else ""))
                         break
             is_score_method = isinstance(node.func, ast.Attribute) and node.func.attr == "score" and len(node.args) > 1
             if (
                 is_score_method
-                and names[id(line)] & names_of(node.func)
+                and names[id(line)] & names_in_code(node.func)
                 and ast.dump(node.args[0]) == ast.dump(judged_rows.features)
             ):
                 answers.append((node.args[1], ""))
@@ -323,9 +325,9 @@ def _is_complete_prediction(
         return (
             bool(prediction.args)
             and ast.dump(prediction.args[0]) == ast.dump(judged_rows.features)
-            and bool(names & names_of(prediction.func))
+            and bool(names & names_in_code(prediction.func))
         )
-    return bool(names_of(prediction) & predicted)
+    return bool(names_in_code(prediction) & predicted)
 
 
 def _derived_from_predictions(line: PlanLine, predicted: set[str], plan: Plan) -> set[str]:
@@ -333,7 +335,7 @@ def _derived_from_predictions(line: PlanLine, predicted: set[str], plan: Plan) -
     node = line.statement.node
     if not isinstance(node, ast.Assign) or not predicted:
         return set()
-    read = names_of(node.value) - set(plan.imports.paths)
+    read = names_in_code(node.value) - set(plan.imports.paths)
     indexed = any(
         isinstance(part, ast.Subscript) and not isinstance(part.slice, ast.Tuple) for part in ast.walk(node.value)
     )

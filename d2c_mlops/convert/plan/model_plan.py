@@ -12,12 +12,12 @@ from d2c_mlops.convert.plan.evaluation_plan import (
     AuthorEvaluation,
     author_evaluation,
     bound_name,
-    fitted_by_function,
-    names_of,
+    fits_at_call_sites,
+    lines_with_aliases,
+    names_in_code,
     training_arguments,
-    with_aliases,
 )
-from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names, plots
+from d2c_mlops.convert.plan.plan import Plan, PlanLine, draws_plot, exported_names
 from d2c_mlops.convert.plan.row_dependence import LearningSite, learning_sites
 from d2c_mlops.convert.plan.slicing import NeededColumns, take_if_needed
 from d2c_mlops.convert.plan.training_replay import ReplayOptions, ReplayPlan, Words, plan_replay
@@ -124,7 +124,7 @@ def _choice_from_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoi
     kind_kept = serialization_format(fit)
     results = fit.path.startswith("statsmodels.")  # its fit returns the fitted object
     if line is None or line.kind == "definition":
-        calls = fitted_by_function(fit, plan) if kind_kept == "estimator" else []
+        calls = fits_at_call_sites(fit, plan) if kind_kept == "estimator" else []
         if not calls:
             return "it is fitted inside a function of the notebook"
         fit, line, name = calls[-1]
@@ -137,20 +137,20 @@ def _choice_from_fit(fit: Fit, plan: Plan, blocks: Sequence[Block]) -> ModelChoi
         return "it is fitted in a loop"
     after = [plan_line for plan_line in plan.lines if plan_line.statement.place >= line.statement.place]
     fitted_names = {name, bound_name(line)} if _returns_itself(line, fit) else {name}
-    later, names_at = with_aliases(after, fitted_names - {""})
+    later, names_at = lines_with_aliases(after, fitted_names - {""})
     judged = AuthorEvaluation(ast.Name(name, ast.Load()), None, False)
     if kind_kept != "forecast":
         judged = author_evaluation(plan, later, names_at, fit)
-    candidate = _choice_from_evaluation(fit, name, line, judged, later, plan, blocks)
+    candidate = _model_choice_of_evaluation(fit, name, line, judged, later, plan, blocks)
     if isinstance(candidate, str) and judged.held_out and (trained := training_arguments(plan, fit)):
         target = trained[1] if len(trained) > 1 else None
-        candidate = _choice_from_evaluation(
+        candidate = _model_choice_of_evaluation(
             fit, name, line, AuthorEvaluation(trained[0], target, False), later, plan, blocks
         )
     return candidate
 
 
-def _choice_from_evaluation(
+def _model_choice_of_evaluation(
     fit: Fit,
     name: str,
     line: PlanLine,
@@ -163,7 +163,7 @@ def _choice_from_evaluation(
     features, answers, judged_rows, kind_kept = judged.features, judged.answers, judged.asked, serialization_format(fit)
     if features is None:
         return "its features cannot be inferred"
-    names = {name} | names_of(features) | (names_of(answers) if answers is not None else set())
+    names = {name} | names_in_code(features) | (names_in_code(answers) if answers is not None else set())
     end = next(i for i, block in enumerate(all_blocks) if line in block.lines)
     asking = (
         next((line for line in later if line.statement.node is judged_rows.statement), line) if judged_rows else line
@@ -256,12 +256,12 @@ def find_record_entries(plan: Plan, model_choice: ModelChoice, words: Words) -> 
         later_blocks = model_choice.blocks[place + 1 :]
         touched = [name for line in block.lines for name in (*line.facts.binds, *line.facts.mutates)]
         for start in block.outputs if block.kind == "step" else dict.fromkeys(touched):
-            if plots(block.lines[-1].statement, plan.inference):
+            if draws_plot(block.lines[-1].statement, plan.inference):
                 continue
             plain = (ReplayOptions(words, every=True), ReplayOptions(words), ReplayOptions())
             for manner in (*(replace(manner, inner=True) for manner in plain), *plain):
                 replay_plan = plan_replay(plan, later_blocks, start, model_choice.features, visible_names, manner)
-                if replay_plan is None or start in replay_plan.given or not _starts_from(replay_plan):
+                if replay_plan is None or start in replay_plan.given or not _depends_on_start_table(replay_plan):
                     continue
                 if not any(
                     (way.start, way.replay.lines, way.replay.functions)
@@ -272,13 +272,15 @@ def find_record_entries(plan: Plan, model_choice: ModelChoice, words: Words) -> 
     return ways
 
 
-def _starts_from(replay: ReplayPlan) -> bool:
+def _depends_on_start_table(replay: ReplayPlan) -> bool:
     """Whether the features are computed from the start table."""
     text = "\n".join([*replay.lines, replay.features])
-    return replay.start in names_of(ast.parse(text))
+    return replay.start in names_in_code(ast.parse(text))
 
 
-def learned_before_entry(plan: Plan, model_choice: ModelChoice, record_entry: RecordEntry | None) -> list[LearningSite]:
+def learning_before_entry(
+    plan: Plan, model_choice: ModelChoice, record_entry: RecordEntry | None
+) -> list[LearningSite]:
     """Return the code that learns before the entry of records (without an entry: before the features).
 
     A caller who provides such a record would have to compute the learned values.

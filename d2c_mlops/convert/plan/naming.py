@@ -178,7 +178,7 @@ def _name_by_role(
     paths = [inference.path(call.func) for call in calls]
     methods = [call.func.attr if isinstance(call.func, ast.Attribute) else "" for call in calls]
     if role == "load":
-        return f"load_{first_descriptive_name(outputs) or _file_word(calls) or project}"
+        return f"load_{first_descriptive_name(outputs) or _name_from_file(calls) or project}"
     if role == "split":
         return "split_train_test" if not any("fold" in path.lower() for path in paths) else "split_folds"
     if role == "fit":
@@ -202,7 +202,7 @@ def _name_by_role(
             re.sub(r"^(y_)?(pred(iction|icted|s|ictions)?|forecast)_?|_?(y_)?pred(s|ictions)?$", "", name)
             for name in outputs
         )
-        if (columns := _columns_set(group)) and len(columns) == 1 and verb == "predict":
+        if (columns := _assigned_columns(group)) and len(columns) == 1 and verb == "predict":
             return f"predict_{columns[0]}"
         held_back = any(_HALVES.match(name) for line in group for name in line.facts.reads)
         return f"{verb}_{what}" if what else "predict_test" if held_back and verb == "predict" else f"{verb}_values"
@@ -216,7 +216,7 @@ def _name_by_role(
         return "encode_categories"
     if any(isinstance(t, ast.Attribute) and t.attr == "columns" for s in group for t in getattr(s.node, "targets", [])):
         return "rename_columns"
-    columns = _columns_set(group)
+    columns = _assigned_columns(group)
     if columns and len(columns) <= 2:
         return f"derive_{'_and_'.join(columns)}"
     if dropped := _dropped_columns(calls):
@@ -235,7 +235,7 @@ def _fits_in_loop(group: Sequence[Statement]) -> bool:
     )
 
 
-def _columns_set(group: Sequence[Statement]) -> list[str]:
+def _assigned_columns(group: Sequence[Statement]) -> list[str]:
     """The columns that `df["column"] = ...` sets, where the steps set nothing else."""
     columns: list[str] = []
     for line in group:
@@ -322,7 +322,7 @@ def _fit_name(calls: Sequence[ast.Call], inference: Inference) -> str:
     )
 
 
-def _file_word(calls: Sequence[ast.Call]) -> str:
+def _name_from_file(calls: Sequence[ast.Call]) -> str:
     for call in calls:
         for path_node in call.args[:1]:
             if isinstance(path_node, ast.Constant) and isinstance(path_node.value, str):
@@ -362,7 +362,7 @@ def distinguishing_words(heading: str) -> str:
     return short_name if len(short_name) <= 24 else ""
 
 
-def unique(name: str, used_names: set[str], hints: Iterable[str]) -> str:
+def unique_name(name: str, used_names: set[str], hints: Iterable[str]) -> str:
     """Return an unused name, made unique by a hint or else by a number."""
     name = name[:60].strip("_") or "compute_result"
     if name not in used_names:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.meaning.api_signatures import is_model
-from d2c_mlops.convert.meaning.inference import Inference, infer
-from d2c_mlops.convert.meaning.roles import Fit, Structure, structure
+from d2c_mlops.convert.meaning.inference import Inference, infer_types
+from d2c_mlops.convert.meaning.roles import Fit, Structure, infer_structure
 from d2c_mlops.convert.plan.author_functions import AuthorFunction, Definition, author_functions_in
 from d2c_mlops.convert.source.comments import move_import_comments, remove_section_titles
 from d2c_mlops.convert.source.dataflow import BUILTINS
-from d2c_mlops.convert.source.imports import Imports, collect, is_import
+from d2c_mlops.convert.source.imports import Imports, collect_imports, is_import
 from d2c_mlops.convert.source.notebook import KERNEL_NAMES, Notebook
 from d2c_mlops.convert.source.sections import split_section_titles
-from d2c_mlops.convert.source.statements import Facts, Statement, facts, normalised, statements
+from d2c_mlops.convert.source.statements import Facts, Statement, cell_statements, normalise_notebook, statement_names
 from d2c_mlops.errors import DataRefused, Failure
 
 KERNEL_ONLY = KERNEL_NAMES - {"display", "__name__", "__doc__", "__builtins__", "open", "quit", "exit"}
@@ -97,11 +97,11 @@ def plan_notebook(notebook: Notebook) -> Plan:
             next=f"d2c check {notebook.path}",
             cell=broken[0].number,
         )
-    notebook = normalised(notebook)
-    inference = infer(notebook)
-    every = [statement for cell in notebook.code for statement in statements(cell)]
-    imports = collect(every)
-    every = [_explicit_names(statement, imports) for statement in every]
+    notebook = normalise_notebook(notebook)
+    inference = infer_types(notebook)
+    every = [statement for cell in notebook.code for statement in cell_statements(cell)]
+    imports = collect_imports(every)
+    every = [_resolve_star_import(statement, imports) for statement in every]
     code_statements = move_import_comments(
         [statement for statement in every if not (is_import(statement.node) and statement.place in imports.hoisted)],
         every,
@@ -115,7 +115,7 @@ def plan_notebook(notebook: Notebook) -> Plan:
     functions = author_functions_in(code_statements, free, before)
     extras = {name: frozenset(f.extras) for name, f in functions.items() if not f.reason and f.extras}
     code_statements = [
-        _explicit_names(replace(statement, facts=facts(statement.node, extras)), imports)
+        _resolve_star_import(replace(statement, facts=statement_names(statement.node, extras)), imports)
         for statement in code_statements
     ]
     roles = _statement_roles(notebook, every, inference)
@@ -129,9 +129,9 @@ def plan_notebook(notebook: Notebook) -> Plan:
         )
         for statement in code_statements
     ]
-    plan = Plan(notebook, inference, structure(notebook, inference), lines, imports, functions)
+    plan = Plan(notebook, inference, infer_structure(notebook, inference), lines, imports, functions)
     _set_live_names(lines, _names_read_later(lines, functions, free))
-    _mark_kinds(plan)
+    _mark_line_kinds(plan)
     plan.dropped = [
         f"cell {cell.number}: {magic.command}"
         for cell in notebook.code
@@ -141,7 +141,7 @@ def plan_notebook(notebook: Notebook) -> Plan:
     return plan
 
 
-def _explicit_names(statement: Statement, imports: Imports) -> Statement:
+def _resolve_star_import(statement: Statement, imports: Imports) -> Statement:
     """The statement with the names of a star import that stays in its cell."""
     names = imports.staying.get(statement.place)
     if names is None:
@@ -177,7 +177,7 @@ def _statement_roles(
         replace(cells[statement.cell], index=number, tree=ast.Module([statement.node], []), outputs=())
         for number, statement in enumerate(every)
     )
-    sections = structure(replace(notebook, cells=alone), inference)
+    sections = infer_structure(replace(notebook, cells=alone), inference)
     kinds: dict[int, set[str]] = {}
     for fit in sections.fits:
         kinds.setdefault(fit.cell, set()).add(fit.kind)
@@ -208,7 +208,7 @@ def _names_read_later(
         node = plan_line.statement.node
         if isinstance(node, Definition):
             if functions[node.name].reason:
-                watched |= set(facts(node).loads) & names
+                watched |= set(statement_names(node).loads) & names
         elif plan_line.facts.captured & bound_after:
             plan_line.reason = "it stores a function that reads names which change later"
             watched |= plan_line.facts.captured & names
@@ -226,7 +226,7 @@ def _set_live_names(lines: Sequence[PlanLine], watched: frozenset[str]) -> None:
             line.reason = line.reason or "a function that stays in the notebook reads a name that it assigns"
 
 
-def _mark_kinds(plan: Plan) -> None:
+def _mark_line_kinds(plan: Plan) -> None:
     """Distinguish computation from lines that only show results; lines that cannot move safely are kept as plain code."""
     drawn: set[str] = set()  # names of figures, axes and the like
     visible_names = exported_names(plan)
@@ -239,9 +239,9 @@ def _mark_kinds(plan: Plan) -> None:
             line.kind, line.reason = "plain", reason
         elif is_import(node):
             line.kind = "show"
-        elif _only_shows(line, plan, drawn):
+        elif _only_displays(line, plan, drawn):
             line.kind = "show"
-            if plots(line.statement, plan.inference):
+            if draws_plot(line.statement, plan.inference):
                 drawn |= set(line.facts.binds)
         else:
             line.kind = "work"
@@ -277,7 +277,7 @@ def _reason_to_stay(line: PlanLine, visible_names: frozenset[str]) -> str:
     return ""
 
 
-def _only_shows(line: PlanLine, plan: Plan, drawn_names: set[str]) -> bool:
+def _only_displays(line: PlanLine, plan: Plan, drawn_names: set[str]) -> bool:
     node, line_facts = line.statement.node, line.facts
     changes = {name for name in line_facts.mutates if name in line.before} - drawn_names
     if isinstance(node, ast.Expr):
@@ -291,16 +291,16 @@ def _only_shows(line: PlanLine, plan: Plan, drawn_names: set[str]) -> bool:
         return True
     if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
         value = node.value
-        if value is not None and plots(line.statement, plan.inference) and not changes:
+        if value is not None and draws_plot(line.statement, plan.inference) and not changes:
             return True
         return bool(line_facts.reads & drawn_names) and not changes
     used = {name for name in line_facts.binds if name in line.live} | changes
-    if plots(line.statement, plan.inference) or _prints_text(node):
+    if draws_plot(line.statement, plan.inference) or _prints_text(node):
         return not (used - drawn_names)
     return False
 
 
-def plots(statement: Statement, inference: Inference) -> bool:
+def draws_plot(statement: Statement, inference: Inference) -> bool:
     """Whether a statement draws."""
     for node in ast.walk(statement.node):
         if isinstance(node, ast.Call):

@@ -14,7 +14,7 @@ from d2c_mlops.convert.plan.slicing import inplace_filtered_table, table_of_row_
 _NOT_FITTED = ("matplotlib.", "seaborn.", "builtins.", "numpy.", "pandas.")
 
 
-def replayed_functions(plan: Plan, rewrite_learning: bool) -> AuthorFunctions:
+def plan_function_replay(plan: Plan, rewrite_learning: bool) -> AuthorFunctions:
     """Return how calls of the author's functions are replayed; with `rewrite_learning` those that learn are written anew."""
     extras = {
         name: function.extras for name, function in plan.functions.items() if function.extras and not function.reason
@@ -29,7 +29,7 @@ def replayed_functions(plan: Plan, rewrite_learning: bool) -> AuthorFunctions:
     served: dict[str, str] = {}
     while True:
         trial = AuthorFunctions(extras, {name: _function_name(name, plan) for name in served}, inner=True)
-        grown = {name for name in names - set(served) if _changes_function(name, plan, trial)}
+        grown = {name for name in names - set(served) if _differs_in_replay(name, plan, trial)}
         if not grown:
             return trial
         served |= dict.fromkeys(grown, "")
@@ -66,7 +66,7 @@ def _can_be_rewritten(node: ast.AST) -> bool:
     )
 
 
-def _changes_function(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
+def _differs_in_replay(name: str, plan: Plan, functions: AuthorFunctions) -> bool:
     node = plan.functions[name].statement.node
     assert isinstance(node, ast.FunctionDef)
     changed = _Inside(plan.inference, name, functions).function(node)
@@ -104,10 +104,12 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         """Return the function with its body rewritten."""
         served_copy = self.copied(node)
         assert isinstance(served_copy, ast.FunctionDef)
-        served_copy.body = [result for statement in served_copy.body for result in self._as_list(self.visit(statement))]
+        served_copy.body = [
+            result for statement in served_copy.body for result in self._as_statement_list(self.visit(statement))
+        ]
         return served_copy
 
-    def _as_list(self, result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+    def _as_statement_list(self, result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
         if result is None:
             return []
         return list(result) if isinstance(result, list) else [result]  # type: ignore[list-item]
@@ -138,8 +140,8 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             node.test = self.kept(node.test)  # type: ignore[assignment]
         else:
             node.test = self.visit(node.test)
-        node.body = [result for statement in node.body for result in self._as_list(self.visit(statement))]
-        node.orelse = [result for statement in node.orelse for result in self._as_list(self.visit(statement))]
+        node.body = [result for statement in node.body for result in self._as_statement_list(self.visit(statement))]
+        node.orelse = [result for statement in node.orelse for result in self._as_statement_list(self.visit(statement))]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -150,15 +152,15 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
             return node
         path, function = self.paths.get(id(node), ""), node.func
         if path.endswith(".train_test_split"):
-            return self._function_parts(node, 2)
+            return self._replay_parts_call(node, 2)
         if path == "sklearn.utils.resample" or path == "sklearn.utils.shuffle":
             return (
-                self._function_parts(node, 1)
+                self._replay_parts_call(node, 1)
                 if len(node.args) > 1
                 else learned_call("rows", [copy.deepcopy(node.args[0]), node])
             )
         if isinstance(function, ast.Attribute) and function.attr in ("fit_resample", "fit_sample"):
-            return self._function_parts(node, 1)
+            return self._replay_parts_call(node, 1)
         if isinstance(function, ast.Attribute) and function.attr == "fit" and self._fits_inside(function.value):
             return self._fit_expression(node)
         if not self.inside and self._selects_rows(node):
@@ -213,7 +215,7 @@ class _Inside(RecordedTransforms, ast.NodeTransformer):
         words = [ast.keyword(word.arg, self.visit(word.value)) for word in call.keywords]
         return ast.Call(learned_method("fit"), arguments, words)
 
-    def _function_parts(self, call: ast.Call, count: int) -> ast.expr:
+    def _replay_parts_call(self, call: ast.Call, count: int) -> ast.expr:
         wholes = [self.visit(copy.deepcopy(argument)) for argument in call.args]
         nothing = ast.arguments([], [], None, [], [], None, [])
         words = [ast.keyword("each", ast.Constant(count))] if count > 1 else []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from d2c_mlops.convert.meaning.api_signatures import SERIES
 from d2c_mlops.convert.meaning.inference import Inference
-from d2c_mlops.convert.plan.plan import PlanLine, plots
+from d2c_mlops.convert.plan.plan import PlanLine, draws_plot
 from d2c_mlops.convert.plan.row_dependence import edges_given, is_along_rows, is_grouped
 from d2c_mlops.convert.plan.slicing import inplace_filtered_table, is_over_columns, table_of_row_selection
 
@@ -75,7 +75,7 @@ class RecordedTransforms(ast.NodeTransformer):
 
     def statement(self, line: PlanLine) -> list[ast.stmt] | None:
         node = line.statement.node
-        if plots(line.statement, self.inference) and not isinstance(node, ast.Assign):
+        if draws_plot(line.statement, self.inference) and not isinstance(node, ast.Assign):
             return None
         if split := self.split(node):
             return split

@@ -94,7 +94,7 @@ def _call_dependence(call: ast.Call, inference: Inference, enclosing_node: ast.A
         return ".groupby(…).transform"
     if name in NEIGHBOURS and not is_over_columns(call):
         return f".{name} (it uses neighbouring rows)"
-    if name in ("map", "replace") and call.args and (what := _counted_origin(call.args[0], inference)):
+    if name in ("map", "replace") and call.args and (what := _aggregate_origin(call.args[0], inference)):
         return f".{name} of {what}"
     return ""
 
@@ -116,7 +116,7 @@ def _is_author_class(owner: ast.expr, inference: Inference) -> bool:
     return built_as is not None and built_as.thing is not None and built_as.thing.path == "builtins.type"
 
 
-def _counted_origin(count_node: ast.expr, inference: Inference) -> str:
+def _aggregate_origin(count_node: ast.expr, inference: Inference) -> str:
     """The origin of a mapping: counts of values, or statistics of groups; empty for any other."""
     value: ast.AST | None = count_node
     if isinstance(count_node, ast.Name) and (binding := inference.binding(count_node)) is not None:

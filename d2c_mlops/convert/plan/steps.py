@@ -14,13 +14,13 @@ from d2c_mlops.convert.plan.plan import Plan, PlanLine, exported_names
 ASIDE = 5  # lines at most of a preparation that is left plain because it is only looked at
 
 
-def blocks(plan: Plan) -> list[Block]:
+def plan_blocks(plan: Plan) -> list[Block]:
     """Return the blocks of a plan in document order, each step with its name, inputs and outputs."""
     merged_blocks = [
-        part for merged_block in join_blocks(list(raw_blocks(plan)), plan) for part in _with_lists_before(merged_block)
+        part for merged_block in join_blocks(list(raw_blocks(plan)), plan) for part in _move_lists_before(merged_block)
     ]
     if plan.structure.models:
-        _leave_asides(merged_blocks)
+        _demote_display_steps(merged_blocks)
     named_blocks: list[Block] = []
     handed: set[str] = set()  # names that have a value in the new notebook
     for merged_block in merged_blocks:
@@ -29,12 +29,12 @@ def blocks(plan: Plan) -> list[Block]:
             named_blocks.append(part)
             bound = {name for line in part.lines for name in line.facts.binds}
             handed |= set(part.outputs) if part.kind == "step" else bound
-    named_blocks = _joined_plain(named_blocks)
+    named_blocks = _join_plain_blocks(named_blocks)
     _name_steps(named_blocks, plan)
     return named_blocks
 
 
-def _with_lists_before(block: Block) -> Iterator[Block]:
+def _move_lists_before(block: Block) -> Iterator[Block]:
     """Put lists that a step writes down and later ones read before it, so that they go into the function."""
     moved: list[PlanLine] = []
     read_before: set[str] = set()
@@ -120,7 +120,7 @@ def _set_inputs_and_outputs(block: Block, plan: Plan, handed: set[str]) -> Itera
         yield from _as_plain_code(block, "its results are not used later")
         return
     contested = plan.imports.contested & set(inputs)
-    block.imports = [text for name in sorted(contested) if (text := _import_of(plan, name, block))]
+    block.imports = [text for name in sorted(contested) if (text := _contested_import(plan, name, block))]
     block.inputs = _order_names([n for n in inputs if not any(_binds_name(text, n) for text in block.imports)], block)
     block.outputs = in_binding_order(block, outputs)
     yield block
@@ -136,7 +136,7 @@ def _inline_unsupplied(block: Block, earlier: Sequence[Block]) -> None:
             return
 
 
-def _leave_asides(all_blocks: Sequence[Block]) -> None:
+def _demote_display_steps(all_blocks: Sequence[Block]) -> None:
     """Keep short preparations as plain code if only shown results use them: production does not need them."""
     for first_mention in reversed(range(len(all_blocks))):
         block = all_blocks[first_mention]
@@ -190,7 +190,7 @@ def _binds_name(text: str, name: str) -> bool:
     return any((alias.asname or alias.name.split(".")[0]) == name for alias in node.names)
 
 
-def _import_of(plan: Plan, name: str, block: Block) -> str:
+def _contested_import(plan: Plan, name: str, block: Block) -> str:
     """The import of a contested name at the beginning of the block, unless the name has another value there."""
     import_text = ""
     for line in plan.lines:
@@ -209,7 +209,7 @@ def _import_of(plan: Plan, name: str, block: Block) -> str:
     return import_text
 
 
-def _joined_plain(all_blocks: list[Block]) -> list[Block]:
+def _join_plain_blocks(all_blocks: list[Block]) -> list[Block]:
     """Plain pieces of one cell that follow each other become one cell again."""
     joined: list[Block] = []
     for block in all_blocks:
@@ -239,5 +239,5 @@ def _name_steps(all_blocks: Sequence[Block], plan: Plan) -> None:
             block.quiet = naming.step_name(
                 group, block.role, block.outputs, "", plan.inference, project, ignore_comments=True
             )
-            block.name = naming.unique(name, used_names, [hint for hint in hints if hint])
+            block.name = naming.unique_name(name, used_names, [hint for hint in hints if hint])
             used_names.add(block.name)

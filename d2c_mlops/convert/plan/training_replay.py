@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
-from d2c_mlops.convert.plan.recorded_functions import replay_function_sources, replayed_functions
+from d2c_mlops.convert.plan.recorded_functions import plan_function_replay, replay_function_sources
 from d2c_mlops.convert.plan.recorded_transforms import AuthorFunctions, RecordedTransforms
 from d2c_mlops.convert.plan.slicing import NeededColumns, column_assignment, take_if_needed
 
@@ -51,7 +51,7 @@ def plan_replay(
     if chosen is None:
         return None
     fitted = _transformers_fitted_once(plan, chosen)
-    functions = replayed_functions(plan, manner.inner)
+    functions = plan_function_replay(plan, manner.inner)
     called = [
         block for block in blocks if manner.words and _can_replay_step(block, plan, fitted, manner.every, functions)
     ]
@@ -146,7 +146,7 @@ class _ReplayBuilder:
         turn, replay = _Given(known_names, self.seen), self.replay
         text = ast.unparse(ast.fix_missing_locations(turn.visit(features)))
         lines = _remove_unused([line for line in self.lines if line[0]], text)
-        lines, replay.features = _named_once(lines, text)
+        lines, replay.features = _remove_second_names(lines, text)
         lines = _name_unused_outputs(lines, replay.features)
         text = "\n".join([*(line for line, _ in lines), replay.features])
         replay.given = [name for name in dict.fromkeys([*replay.given, *turn.given]) if f"learned['{name}']" in text]
@@ -194,7 +194,9 @@ def _remove_unused(lines: Sequence[tuple[str, Block | None]], features: str) -> 
     return living
 
 
-def _named_once(lines: Sequence[tuple[str, Block | None]], features: str) -> tuple[list[tuple[str, Block | None]], str]:
+def _remove_second_names(
+    lines: Sequence[tuple[str, Block | None]], features: str
+) -> tuple[list[tuple[str, Block | None]], str]:
     """If `b = a` is the last use of `a`, use `a` instead of `b`."""
     shortened = list(lines)
     place = 0

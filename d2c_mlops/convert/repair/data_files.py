@@ -108,7 +108,7 @@ class DataFiles:
         for folder in self.searched:
             for file in self.files(folder):
                 if file.suffix.lower() in _TABLES and columns and file.name not in results:
-                    file_columns = set(header(file))
+                    file_columns = set(table_column_names(file))
                     scored.append((len(columns & file_columns), len(file_columns), file))
         shared = max((count for count, _, _ in scored), default=0)
         best = [(column_count, file) for count, column_count, file in scored if count == shared]
@@ -152,7 +152,7 @@ def _common_folders(file: Path, reference: str) -> int:
     return next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
 
 
-def kind_of_file(path: Path) -> str:
+def detect_file_kind(path: Path) -> str:
     """Return the kind of a file by its content: xlsx, xls, parquet, zip, gzip, html, json, text or unknown."""
     try:
         with path.open("rb") as file:
@@ -202,9 +202,9 @@ def detect_separator(path: Path) -> str:
     return best if sum(counts[best]) else ","
 
 
-def header(path: Path) -> list[str]:
+def table_column_names(path: Path) -> list[str]:
     """Return the column names of a table without reading its rows; empty if this fails."""
-    kind = kind_of_file(path)
+    kind = detect_file_kind(path)
     try:
         if kind == "text":
             with path.open(encoding=detect_encoding(path), newline="") as file:

@@ -17,8 +17,8 @@ from d2c_mlops.convert.check.notebook_urls import (
     RESPONSE,
     WGET,
     AddressSource,
-    base_name,
     find_url_sources,
+    url_file_name,
     without_secrets,
 )
 from d2c_mlops.convert.repair.added_imports import resolve_added_imports
@@ -74,10 +74,10 @@ class Fetched:
         return f"cell {self.cell}: {without_secrets(self.url)} is read from {self.file} ({self.size:,} bytes)"
 
 
-def safe_name(url: str, used_names: Collection[str]) -> str:
+def safe_file_name(url: str, used_names: Collection[str]) -> str:
     """Return a plain file name in FOLDER for an address: letters, digits, dots and dashes, never a hidden file or a module of Python."""
     try:
-        base = base_name(url)
+        base = url_file_name(url)
     except ValueError:
         base = "file"
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", base)[-80:].lstrip("._-") or "file"
@@ -110,7 +110,7 @@ def download_urls(
         if key not in by_target:
             try:
                 parse_address(source.url)
-                name = source.output or f"{FOLDER}/{safe_name(source.url, names)}"
+                name = source.output or f"{FOLDER}/{safe_file_name(source.url, names)}"
                 if source.output and source.output in {fetched.file for fetched in by_target.values()}:
                     raise NotFetched(f"another URL is already downloaded to {source.output}")
                 names.add(name)

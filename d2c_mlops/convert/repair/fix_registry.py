@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from d2c_mlops.convert.api_changes.change import at_least, installed_version
+from d2c_mlops.convert.api_changes.change import installed_version, is_version_at_least
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.source.finding import Edit
@@ -189,15 +189,17 @@ class Fix:
     def live(self) -> bool:
         """Whether the installed version is past the change; an absent library would come in its newest."""
         have = installed_version(self.library) if self.library else None
-        return not self.since or have is None or at_least(have, self.since)
+        return not self.since or have is None or is_version_at_least(have, self.since)
 
 
-def before(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
+def fix_before_run(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:
     """Turn a generator of proposals into a fix that is applied before a run."""
     return lambda find: Fix(id, library, since_version, reason, find=find, order=order)
 
 
-def after(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[React], Fix]:
+def fix_after_failure(
+    id: str, library: str, since_version: str, reason: str, *, order: int = 50
+) -> Callable[[React], Fix]:
     """Turn a function of a failure into a fix that is applied after the failure."""
     return lambda react: Fix(id, library, since_version, reason, react=react, order=order)
 
@@ -224,12 +226,12 @@ def last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def insertion(cell: Cell, line: int, column: int, text: str) -> Edit:
+def insert_text_edit(cell: Cell, line: int, column: int, text: str) -> Edit:
     """Put a text in before a place."""
     return Edit(cell.index, line, column, line, column, text)
 
 
-def argument_added(cell: Cell, call: ast.Call, text: str) -> Edit:
+def add_argument_edit(cell: Cell, call: ast.Call, text: str) -> Edit:
     """Add an argument at the end of a call, whatever its commas and comments look like."""
     parts: list[ast.expr | ast.keyword] = sorted(
         [*call.args, *call.keywords], key=lambda part: (part.lineno, part.col_offset)
@@ -238,10 +240,10 @@ def argument_added(cell: Cell, call: ast.Call, text: str) -> Edit:
         last = parts[-1]
         line, column = last.end_lineno or last.lineno, last.end_col_offset or 0
         if isinstance(last, ast.GeneratorExp) and len(parts) == 1:
-            return insertion(cell, line, column, f", {text}")
+            return insert_text_edit(cell, line, column, f", {text}")
         closed = _after_brackets(cell, call, line, column)
-        return insertion(cell, *closed, f", {text}")
-    return insertion(cell, call.end_lineno or 0, (call.end_col_offset or 0) - 1, text)
+        return insert_text_edit(cell, *closed, f", {text}")
+    return insert_text_edit(cell, call.end_lineno or 0, (call.end_col_offset or 0) - 1, text)
 
 
 def _after_brackets(cell: Cell, call: ast.Call, line: int, column: int) -> tuple[int, int]:
@@ -282,7 +284,7 @@ def parent_node(cell: Cell, node: ast.AST) -> ast.AST | None:
 
 def insert_line_edit(cell: Cell, statement: ast.stmt, text: str) -> Edit:
     """Put a line in before a statement, indented like it."""
-    return insertion(cell, statement.lineno, statement.col_offset, text + "\n" + " " * statement.col_offset)
+    return insert_text_edit(cell, statement.lineno, statement.col_offset, text + "\n" + " " * statement.col_offset)
 
 
 def comment_out_edit(cell: Cell, statement: ast.stmt, note: str) -> Edit:
@@ -305,12 +307,12 @@ def apply_notebook_edits(notebook: Notebook, edits: Iterable[Edit]) -> Notebook:
     cells = list(notebook.cells)
     for index, mine in changed.items():
         old = cells[index]
-        new_cell = code_cell(index, edited(old, mine), tags=old.tags, id=old.id)
+        new_cell = code_cell(index, cell_source_with_edits(old, mine), tags=old.tags, id=old.id)
         cells[index] = replace(new_cell, outputs=old.outputs, execution_count=old.execution_count)
     return replace(notebook, cells=tuple(cells))
 
 
-def edited(cell: Cell, edits: Iterable[Edit]) -> str:
+def cell_source_with_edits(cell: Cell, edits: Iterable[Edit]) -> str:
     """Return a cell's source with edits applied at positions of its Python code; of overlapping edits the first is applied."""
     lines = [line.encode() for line in cell.source.split("\n")]
     python = [line.encode() for line in cell.python.split("\n")]

@@ -20,7 +20,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 )
 from d2c_mlops.convert.repair.package_installation import install as install_packages
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairResult
-from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, summary
+from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, left_out_summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Notebook
@@ -28,7 +28,7 @@ from d2c_mlops.convert.source.notebook import Notebook
 Progress = Callable[[str], None]
 
 
-def workplace(work: Path) -> Workplace:
+def make_workplace(work: Path) -> Workplace:
     """Return the folders of a conversion."""
     packages = work / "packages"
     packages.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class RepairState:
         self.original = self.notebook
         self.order = list(range(len(self.notebook.cells)))
         self.seen: set[int] = set()
-        self.place = workplace(self.work)
+        self.place = make_workplace(self.work)
         self.folder = self.place.pristine
         self.data_files = DataFiles([self.folder])  # with the folders of data, once the copy is made
         self.left_out: list[LeftOut] = []  # files of the folder that were not copied
@@ -72,7 +72,7 @@ class RepairState:
         path = None
         if self.folder.exists() and self.notebook.is_python:
             path = self.folder / f"{self.original.path.stem}.ipynb"
-            save_repaired.save(self.notebook, self.original, self.order, self.results, path)
+            save_repaired.save_notebook(self.notebook, self.original, self.order, self.results, path)
         repair_result = RepairResult(
             status,
             self.original.path,
@@ -93,7 +93,7 @@ class RepairState:
 
     def left_out_text(self) -> str:
         """Return what was neither copied nor searched, in one line."""
-        return summary([*self.left_out, *self.data_files.left_out], self.original.path.resolve().parent)
+        return left_out_summary([*self.left_out, *self.data_files.left_out], self.original.path.resolve().parent)
 
     def offers(self, fix: Fix, context: RepairContext) -> list[Proposal]:
         """Return the proposals of a fix; an error inside the fix is only reported."""

@@ -17,7 +17,7 @@ from d2c_mlops.convert.repair.fixes.modules import distributions_needed
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.repair.repair_state import Progress, RepairState
 from d2c_mlops.convert.repair.run_and_fix import run_until_clean
-from d2c_mlops.convert.run.folder_copies import copy_folder, repository_root, summary
+from d2c_mlops.convert.run.folder_copies import copy_folder, left_out_summary, repository_root
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import D2CError
@@ -48,12 +48,12 @@ def repair_notebook(
         state = RepairState(
             read, work, data, install, limits, progress, index=tuple(index), fetch=fetch, fetch_from=fetch_from
         )
-        return repair(state)
+        return repair_until_clean(state)
     except D2CError as error:
         return RepairResult("refused", notebook, None, refusal=Refusal(None, error.what, error.next))
 
 
-def repair(state: RepairState) -> RepairResult:
+def repair_until_clean(state: RepairState) -> RepairResult:
     """Repair the notebook; the original is never written."""
     try:
         refuse_unrunnable(state)
@@ -83,7 +83,7 @@ def copy_notebook_folder(state: RepairState) -> None:
     source = state.original.path.resolve().parent
     state.left_out = copy_folder(source, state.folder)
     if state.left_out:
-        state.progress(f"not copied from {source}: {summary(state.left_out, source)}")
+        state.progress(f"not copied from {source}: {left_out_summary(state.left_out, source)}")
     for name in state.index:
         (state.folder / f"{name}.py").unlink(missing_ok=True)
         shutil.rmtree(state.folder / name, ignore_errors=True)
@@ -93,10 +93,10 @@ def copy_notebook_folder(state: RepairState) -> None:
     state.data_files = DataFiles(folders, source, repository=root, beyond=beyond)
     save_repaired.save_original_outputs(state.original, state.work / "reference.json")
     if state.fetch:
-        fetch_sources(state)
+        download_notebook_urls(state)
 
 
-def fetch_sources(state: RepairState) -> None:
+def download_notebook_urls(state: RepairState) -> None:
     """Download the URLs that can be inferred, and let the notebook read the copies."""
     beside = {path.relative_to(state.folder).as_posix() for path in state.folder.rglob("*") if path.is_file()}
     place = state.work / "fetched"

@@ -84,7 +84,7 @@ class Replacement:
 _REPLACEMENTS: list[Replacement] = []
 
 
-def replacement(pattern: str) -> Callable[[Replace], Replace]:
+def register_replacement(pattern: str) -> Callable[[Replace], Replace]:
     """Register a replacement for the changes whose path, and argument after a `|`, match fully."""
 
     def register(function: Replace) -> Replace:
@@ -95,7 +95,7 @@ def replacement(pattern: str) -> Callable[[Replace], Replace]:
 
 
 @cache
-def _replacements() -> list[Replacement]:
+def _all_replacements() -> list[Replacement]:
     """Return the replacements of all modules in convert/repair/replacements."""
     package = importlib.import_module(REPLACEMENTS_PACKAGE)
     for module in pkgutil.iter_modules(package.__path__):
@@ -105,7 +105,7 @@ def _replacements() -> list[Replacement]:
 
 def replacement_edits(path: str, cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Return the edits of the first replacement that matches the path; none if no replacement matches."""
-    for replacement in _replacements():
+    for replacement in _all_replacements():
         if replacement.pattern.fullmatch(path):
             edits = replacement.replacement(cell, node)
             if edits:
@@ -121,7 +121,7 @@ def attribute_call(cell: Cell, node: ast.AST) -> ast.Call | None:
     return above if isinstance(above, ast.Call) and above.func is node else None
 
 
-def receiver(cell: Cell, call: ast.Call) -> str:
+def receiver_text(cell: Cell, call: ast.Call) -> str:
     """Return the text before the last dot of a called function."""
     return source_text(cell, call.func.value) if isinstance(call.func, ast.Attribute) else ""
 
@@ -143,6 +143,6 @@ def replace_call(cell: Cell, call: ast.Call, function: str, arguments: list[str]
     return (replace_node_edit(cell, call, f"{function}({', '.join(arguments)})"),)
 
 
-def is_value(word: ast.keyword | None, value: object) -> bool:
+def is_constant_keyword(word: ast.keyword | None, value: object) -> bool:
     """Whether a keyword argument is this constant."""
     return word is not None and isinstance(word.value, ast.Constant) and word.value.value is value

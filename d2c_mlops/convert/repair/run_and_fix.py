@@ -20,7 +20,7 @@ from d2c_mlops.convert.repair.refusal_messages import failed_cell_refusal, missi
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused
 from d2c_mlops.convert.repair.repair_state import RepairState
 from d2c_mlops.convert.run.containers import PREFIX
-from d2c_mlops.convert.run.folder_copies import add_file
+from d2c_mlops.convert.run.folder_copies import add_missing_file
 from d2c_mlops.convert.run.isolated_run import Stopped
 from d2c_mlops.convert.run.session import CellRun, Session
 from d2c_mlops.convert.source.notebook import Cell
@@ -82,7 +82,7 @@ def run_once(state: RepairState) -> bool:
 def copy_added_files(state: RepairState, folder: Path) -> None:
     """Copy files that were added to the copied folder into the running one too."""
     for file in state.data_files.files(state.folder):
-        add_file(file, folder, file.relative_to(state.folder))
+        add_missing_file(file, folder, file.relative_to(state.folder))
 
 
 def run_cell(state: RepairState, session: Session, cell: Cell) -> CellRun:

@@ -13,7 +13,7 @@ from d2c_mlops.convert.source.notebook import Cell, Notebook
 _SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def save(
+def save_notebook(
     notebook: Notebook, original: Notebook, order: Sequence[int], results: Mapping[int, CellRun], path: Path
 ) -> None:
     """Write the cells with the outputs of their runs; attachments and tags come from the original."""

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from d2c_mlops.convert.run.tampering import Parts, Watched
 
     class Tools(TypedDict):
-        """What is used of the namespace of `capture` and `tampering`."""
+        """What is used of the namespace of `result_capture` and `tampering`."""
 
-        snapshot: Callable[[dict[str, object]], tuple[dict[str, Form], list[ArrayLine], list[bytes]]]
+        capture_values: Callable[[dict[str, object]], tuple[dict[str, Form], list[ArrayLine], list[bytes]]]
         plain_json: Callable[[dict[str, object]], str]
-        watched: Callable[[], list[Watched]]
-        replaced: Callable[[list[Watched]], list[str]]
+        protected_objects: Callable[[], list[Watched]]
+        replaced_object_labels: Callable[[list[Watched]], list[str]]
         watched_shell: Callable[[object], tuple[list[Watched], Parts]]
         replaced_of_shell: Callable[[object, Parts], list[str]]
 
@@ -45,7 +45,7 @@ FIRST_CODE = 97
 OF_CELLS = ("ctypes.cdata", "ctypes.string_at", "ctypes.wstring_at", "ctypes.memoryview_at", "ctypes.PyObj_FromPtr")
 
 
-def start(
+def start_request_thread(
     source: int,  # descriptor from which requests are read
     sink: int,  # descriptor to which answers are written
     mailbox: list[bytes],  # holds a request or an answer of the main thread
@@ -53,7 +53,7 @@ def start(
     answered: LockType,  # lock that is released when an answer does
     names: dict[str, object],  # the notebook's names
     shell: object,  # IPython's shell, which runs the cells
-    tools: Tools | None,  # the namespace of `capture` and `tampering`; None where nothing is to be proved
+    tools: Tools | None,  # the namespace of `result_capture` and `tampering`; None where nothing is to be proved
 ) -> None:
     """Read the key, record the objects that must not be replaced, and serve in a separate thread."""
     unread = b""
@@ -85,7 +85,12 @@ def start(
                 view = view[write(sink, view) :]
 
     if tools is not None:
-        snapshot, encode, replaced, rows = tools["snapshot"], tools["plain_json"], tools["replaced"], tools["watched"]()
+        snapshot, encode, replaced, rows = (
+            tools["capture_values"],
+            tools["plain_json"],
+            tools["replaced_object_labels"],
+            tools["protected_objects"](),
+        )
         replaced_of_shell, (shell_rows, shell_parts) = tools["replaced_of_shell"], tools["watched_shell"](shell)
         sys.addaudithook(forbidding_audit_hook())
 

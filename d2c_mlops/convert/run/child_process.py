@@ -301,7 +301,7 @@ def error_facts(error: BaseException) -> CellError:
             argument if isinstance(argument, str | int) else repr(argument)[:500] for argument in error.args[:4]
         ],
         "name": str(getattr(error, "name", "") or ""),
-        "holder": "" if holder is None else kind_of(holder),
+        "holder": "" if holder is None else dotted_class_name(holder),
         "filename": str(getattr(error, "filename", "") or ""),
         "frames": frames,
         "library": library[-_LIBRARY_FRAMES:],
@@ -318,13 +318,13 @@ def _captured_values(frame: types.FrameType) -> tuple[dict[str, str], dict[str, 
     for name in names[:500]:
         value = frame.f_locals.get(name, frame.f_globals.get(name))
         if value is not None:
-            kinds[name] = kind_of(value)
+            kinds[name] = dotted_class_name(value)
         if type(value) is str and len(value) < 1000:
             strings[name] = value
     return strings, kinds
 
 
-def kind_of(value: object) -> str:
+def dotted_class_name(value: object) -> str:
     """Return the dotted path of a value's class, in the words of its library."""
     if isinstance(value, types.ModuleType):
         return f"module:{value.__name__}"
@@ -374,7 +374,7 @@ def load_private_modules(*names: str) -> dict[str, object]:
     return space
 
 
-def serve(source: int, sink: int, plots: bool, import_folders: list[str], with_proof: bool) -> None:
+def serve_parent(source: int, sink: int, plots: bool, import_folders: list[str], with_proof: bool) -> None:
     """Serve the parent's requests until it exits; a control thread communicates, this thread runs the cells.
 
     `import_folders` are folders to import from. With `with_proof`, results are read by code that was bound before the first cell.
@@ -393,7 +393,7 @@ def serve(source: int, sink: int, plots: bool, import_folders: list[str], with_p
     request_lock, answered = _thread.allocate_lock(), _thread.allocate_lock()
     request_lock.acquire()
     answered.acquire()
-    start = cast("Start", load_private_modules("child_control")["start"])
+    start = cast("Start", load_private_modules("child_control")["start_request_thread"])
     start(source, sink, mailbox, request_lock, answered, sys.modules["__main__"].__dict__, shell, tools)
     del tools
     sys.path[0:0] = ["", *import_folders]
@@ -408,7 +408,7 @@ def serve(source: int, sink: int, plots: bool, import_folders: list[str], with_p
 
 def _expression_class(shell: InteractiveShell, expression: str) -> str:
     try:
-        return kind_of(eval(expression, shell.user_ns))  # noqa: S307 - the notebook's own names, inside the sandbox
+        return dotted_class_name(eval(expression, shell.user_ns))  # noqa: S307 - the notebook's own names, inside the sandbox
     except Exception:
         return ""
 
@@ -427,7 +427,7 @@ def main() -> None:
         os.dup2(2, 1)
         os.close(nothing)
     extra, sys.argv = sys.argv[6:], ["notebook"]
-    serve(source, sink, bool(plots), extra, bool(proof))
+    serve_parent(source, sink, bool(plots), extra, bool(proof))
 
 
 if __name__ == "__main__":

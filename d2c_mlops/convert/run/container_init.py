@@ -25,11 +25,11 @@ if not __package__:  # run as a program by isolated Python, which looks for no m
     sys.path.append(os.path.abspath(__file__).rsplit(os.sep, 4)[0])
 
 from d2c_mlops.convert.run.first_process.limits import (
-    environment,
+    command_environment,
     killed_for_memory,
-    limit,
+    limit_resources,
     memory_and_processes,
-    protect,
+    protect_own_process,
 )
 from d2c_mlops.convert.run.first_process.state import ContainerState
 
@@ -128,9 +128,9 @@ class CommandRun:
                 os.dup2(descriptor, place)
             os.closerange(3, 1 << 16)
             os.chdir(self.spec["folder"])
-            limit(self.spec["seconds"], self.spec["file_size"])
+            limit_resources(self.spec["seconds"], self.spec["file_size"])
             command = [sys.executable, *self.spec["command"][1:]]
-            os.execve(sys.executable, command, environment(self.spec["environment"]))  # noqa: S606 - what the image is for
+            os.execve(sys.executable, command, command_environment(self.spec["environment"]))  # noqa: S606 - what the image is for
         finally:
             os._exit(127)
 
@@ -256,7 +256,7 @@ def run_to_end(number: int, spec: RunSpec, channel: Channel, state: ContainerSta
 def main() -> None:
     """Serve the caller; the kernel ends all other processes with this one."""
     with contextlib.suppress(CallerGone, KeyboardInterrupt):
-        protect()
+        protect_own_process()
         channel, state = Channel(), ContainerState()
         while True:
             poller = select.poll()

@@ -314,7 +314,7 @@ class Lease:
             lease.end()
 
     def end(self) -> None:
-        """Ask the container to end; `close_all` waits for it."""
+        """Ask the container to end; `close_waiting_containers` waits for it."""
         self.container.close()
         for folder in self.folders:
             if folder.path.name.startswith(".d2c-"):
@@ -323,7 +323,7 @@ class Lease:
             _ending.append(self)
 
 
-def start(
+def start_command(
     engine: ContainerEngine,
     command: Sequence[str],
     folder: Path,
@@ -392,7 +392,7 @@ def _waiting_lease(key: tuple[object, ...]) -> Lease | None:
     return None
 
 
-def close_all() -> None:
+def close_waiting_containers() -> None:
     """End the containers that wait, and wait until all that were asked to end have ended."""
     with _lock:
         waiting, _waiting[:] = list(_waiting), []
@@ -405,4 +405,4 @@ def close_all() -> None:
             lease.container.close(PATIENCE)
 
 
-atexit.register(close_all)
+atexit.register(close_waiting_containers)

@@ -216,7 +216,7 @@ def _check_image(trial: ContainerImage) -> tuple[ImageCheck | None, str]:
         limits = container_pool.Limits(PATIENCE, MEMORY, FILE_SIZE, PROCESSES)
         variables = {"LANG": "C.UTF-8", "PYTHONPATH": CODE}
         try:
-            lease = container_pool.start(trial, command, folder, home, [], variables, limits)
+            lease = container_pool.start_command(trial, command, folder, home, [], variables, limits)
         except OSError as error:
             return None, str(error)
         run = lease.run

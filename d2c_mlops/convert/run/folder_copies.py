@@ -123,7 +123,7 @@ def copy_folder(
     return left_out
 
 
-def summary(left_out: Sequence[LeftOut], folder: Path) -> str:
+def left_out_summary(left_out: Sequence[LeftOut], folder: Path) -> str:
     """Return what is left out of a folder in one line: the first NAMED paths with their reasons, and the number of the others."""
     texts = [
         f"{omitted.path.relative_to(folder) if omitted.path.is_relative_to(folder) else omitted.path}: {omitted.why}"
@@ -142,7 +142,7 @@ def clone_folder(source: Path, target: Path) -> None:
         shutil.copyfile(file, place)
 
 
-def add_file(file: Path, folder: Path, name: Path) -> bool:
+def add_missing_file(file: Path, folder: Path, name: Path) -> bool:
     """Copy a file into a folder in which a notebook runs, where it is not there yet; no link of the notebook's is followed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -41,7 +41,7 @@ class ContractFacts(TypedDict):
     outputs: list[FieldFacts]
 
 
-def contract_of(
+def infer_contract(
     name: str, inputs: pd.DataFrame, outputs: Mapping[str, FieldFacts], used_names: Sequence[str]
 ) -> ContractFacts:
     """Return a contract as JSON values; records get a key column if none of their columns is a key."""
@@ -54,22 +54,22 @@ def contract_of(
         "name": name,
         "version": "1.0.0",
         "key": key,
-        "inputs": [keyed, *(contract_field(column, inputs[column]) for column in inputs.columns)],
+        "inputs": [keyed, *(infer_field(column, inputs[column]) for column in inputs.columns)],
         "outputs": [keyed, *outputs.values()],
     }
 
 
-def with_key(frame: pd.DataFrame, key: str) -> pd.DataFrame:
+def add_key_column(frame: pd.DataFrame, key: str) -> pd.DataFrame:
     """Return records with a key."""
     keyed_frame = frame.reset_index(drop=True)
     keyed_frame.insert(0, key, [str(number + 1) for number in range(len(frame))])
     return keyed_frame
 
 
-def contract_field(name: str, values: pd.Series) -> FieldFacts:
+def infer_field(name: str, values: pd.Series) -> FieldFacts:
     """Return one column of a contract as it was observed."""
     present = values.dropna()
-    field: FieldFacts = {"name": name, "kind": kind_of(present), "nullable": bool(values.isna().any())}
+    field: FieldFacts = {"name": name, "kind": column_kind(present), "nullable": bool(values.isna().any())}
     words = re.sub(r"[_\W]+", " ", name).strip() or name
     if field["kind"] in ("integer", "number"):
         low, high = float(present.min()), float(present.max())
@@ -105,7 +105,7 @@ def median_value(present: pd.Series) -> Any:
     return present.sort_values().iloc[len(present) // 2]
 
 
-def kind_of(present_values: pd.Series) -> str:
+def column_kind(present_values: pd.Series) -> str:
     """Return the kind of value in a column; raises ValueError for kinds that a contract does not support."""
     if not len(present_values):
         raise ValueError(f"{present_values.name} has only missing values")
@@ -134,7 +134,7 @@ def output_fields(model: object, answers: object, features: object) -> dict[str,
     flat = flat.reshape(len(flat), -1)
     if flat.shape[1] != 1:
         raise ValueError("the estimator returns several values per record")
-    field = contract_field("prediction", pd.Series(flat[:, 0]).infer_objects())
+    field = infer_field("prediction", pd.Series(flat[:, 0]).infer_objects())
     classes = getattr(model, "classes_", None)
     labels = getattr(model, "cluster_centers_", None)
     what = "Predicted class" if classes is not None else "Cluster" if labels is not None else "Predicted value"

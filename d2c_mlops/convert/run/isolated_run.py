@@ -25,7 +25,7 @@ from d2c_mlops.convert.run.child_control import FIRST_CODE, FORBIDDEN
 from d2c_mlops.convert.run.container_pool import ContainerRun
 from d2c_mlops.convert.run.containers import CODE, FILE_SIZE, MEMORY, PREFIX, PROCESSES, ContainerImage, isolating_image
 from d2c_mlops.convert.run.first_process.limits import refuse_key_calls
-from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, mode
+from d2c_mlops.convert.run.isolation import TRUSTED, IsolatedView, best_mode, find_mode
 from d2c_mlops.parent_death import die_with_parent
 from d2c_mlops.settings.parsing import home_path
 
@@ -94,7 +94,7 @@ class Stopped(Exception):
         self.ended = ended
 
 
-def environment(home: Path, token: str = "", plots: bool = False) -> dict[str, str]:
+def child_environment(home: Path, token: str = "", plots: bool = False) -> dict[str, str]:
     """Return the whole environment of a child: nothing of ours but the search path for programs and the threads."""
     home.mkdir(parents=True, exist_ok=True)
     temporary = home / "tmp"
@@ -153,13 +153,13 @@ class Child:
         | None = None,  # descriptors to read and write on; in a container its standard input and output
     ) -> None:
         self.limits, self.began = limits, time.monotonic()
-        self.mode = mode(limits.isolation) if limits.isolation else best_mode()
+        self.mode = find_mode(limits.isolation) if limits.isolation else best_mode()
         self.box = isolating_image(self.mode.name.removeprefix(PREFIX)) if self.mode.name.startswith(PREFIX) else None
         self.family: list[psutil.Process] = []
         self.counted = 0.0
         self.ended_container = False
         self.token = secrets.token_hex(8)
-        variables = environment(home, self.token, plots)
+        variables = child_environment(home, self.token, plots)
         self.inside = folder  # the working directory as the code sees it
         # Its output goes to a file without a name: under a name it could be replaced by a link to a file of yours.
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the run
@@ -198,7 +198,9 @@ class Child:
         """Start the command in a container: the notebook does not see the environment of the engine's client."""
         variables = {**variables, "PYTHONPATH": CODE}
         limits = container_pool.Limits(self.limits.seconds, self.limits.memory, FILE_SIZE, PROCESSES)
-        self.lease = container_pool.start(container_image, command, folder, home, readable, variables, limits, pipes)
+        self.lease = container_pool.start_command(
+            container_image, command, folder, home, readable, variables, limits, pipes
+        )
         self.inside = Path(self.lease.inside(str(folder.absolute())))
         assert self.lease.run is not None
         return self.lease.run

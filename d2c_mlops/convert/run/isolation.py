@@ -78,7 +78,7 @@ NONE = Mode(TRUSTED, frozenset({"limits"}), "nothing", own_processes=False)
 CONTAINER = Mode("container (--container IMAGE)", ALL, "docker or podman, and an image with the libraries")
 
 
-def modes() -> tuple[Mode, ...]:
+def system_modes() -> tuple[Mode, ...]:
     """Return the modes that need nothing but this system, best first, whether they work here or not."""
     scoped = landlock_abi() >= SIGNAL_SCOPE if sys.platform == "linux" else True
     landlock = ALL if scoped else ALL - {"processes", "ending"}
@@ -89,12 +89,12 @@ def modes() -> tuple[Mode, ...]:
     )
 
 
-def mode(name: str) -> Mode:
+def find_mode(name: str) -> Mode:
     """Return the mode of that name; raises UsageError for an unknown one and for one that does not work here."""
     if name.startswith(PREFIX):
         isolating_image(name.removeprefix(PREFIX))  # raises where no engine or the image cannot isolate
         return Mode(name, ALL, CONTAINER.needs)
-    modes_by_name = {mode.name: mode for mode in (*modes(), NONE)}
+    modes_by_name = {mode.name: mode for mode in (*system_modes(), NONE)}
     if name not in modes_by_name:
         raise UsageError(f"unknown isolation mode {name!r}", next=f"use one of: {', '.join(modes_by_name)}")
     if name != TRUSTED and not mode_works(name):
@@ -108,7 +108,7 @@ def mode(name: str) -> Mode:
 
 def best_mode() -> Mode:
     """Return the best mode that works on this machine; raises UsageError if none works."""
-    for mode in modes():
+    for mode in system_modes():
         if mode_works(mode.name):
             return mode
     raise UsageError(
@@ -168,7 +168,7 @@ class IsolatedView:
         """Return the command line that runs `command` in the mode of that name; not for container modes."""
         if name == TRUSTED:
             return list(command)
-        readable = list(existing_paths((*SYSTEM, *libraries(), *self.readable)))
+        readable = list(existing_paths((*SYSTEM, *library_folders(), *self.readable)))
         writable = self.to_write
         folder = str(self.folder.resolve())
         if name == "bubblewrap":
@@ -206,7 +206,7 @@ def existing_paths(paths: Sequence[Path | str]) -> Iterator[str]:
 
 
 @cache
-def libraries() -> tuple[Path, ...]:
+def library_folders() -> tuple[Path, ...]:
     """Return the folders of the interpreter, of this package, and of packages that are installed in editable form."""
     folders = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, PACKAGE]
     for distribution in metadata.distributions():
@@ -221,7 +221,7 @@ def libraries() -> tuple[Path, ...]:
 
 def protection_table() -> list[tuple[str, dict[str, str]]]:
     """Return a row for each mode, best first: its name, and for each property 'yes' or 'no'."""
-    listed = (*modes(), CONTAINER, NONE)
+    listed = (*system_modes(), CONTAINER, NONE)
     return [
         (
             "none (--trust)" if listed_mode is NONE else listed_mode.name,

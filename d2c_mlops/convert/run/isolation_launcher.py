@@ -127,7 +127,7 @@ class LaunchSpec(TypedDict):
     scratch: int
 
 
-def call(name: str, *arguments: object) -> int:
+def call_libc(name: str, *arguments: object) -> int:
     """Call a function of the C library; raises OSError if it fails."""
     result: int = getattr(LIBC, name)(*arguments)
     if result < 0:
@@ -136,10 +136,10 @@ def call(name: str, *arguments: object) -> int:
     return result
 
 
-def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+def mount_file_system(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """Mount; texts are encoded here."""
     texts = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    call("mount", *texts, ctypes.c_ulong(flags), None if data is None else data.encode())
+    call_libc("mount", *texts, ctypes.c_ulong(flags), None if data is None else data.encode())
 
 
 def drop_privileges() -> None:
@@ -148,8 +148,8 @@ def drop_privileges() -> None:
         LIBC.prctl(DROP_BOUND, capability, 0, 0, 0)  # fails beyond the last one that the kernel knows
     LIBC.prctl(AMBIENT, 4, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    call("capset", header, (ctypes.c_uint32 * 6)())
-    call("prctl", SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    call_libc("capset", header, (ctypes.c_uint32 * 6)())
+    call_libc("prctl", SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
 
 
 # --- namespaces ------------------------------------------------------------------------------------------------------
@@ -158,14 +158,14 @@ def drop_privileges() -> None:
 def enter_namespaces(spec: LaunchSpec) -> int:
     """Run the command as a child of an init process of its own; return its exit code."""
     user, group = os.getuid(), os.getgid()
-    call("unshare", NEW_USER | NEW_NAMESPACES)
+    call_libc("unshare", NEW_USER | NEW_NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     init = os.fork()
     if init:
         return wait_for(init)
-    call("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    call_libc("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     build_root(spec)
     raise_loopback()
     with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:
@@ -176,28 +176,28 @@ def enter_namespaces(spec: LaunchSpec) -> int:
     command = os.fork()
     if command == 0:
         os.execvp(spec["command"][0], spec["command"])  # noqa: S606 - the command to isolate
-    os._exit(reap(command))
+    os._exit(reap_until_command_ends(command))
 
 
 def build_root(spec: LaunchSpec) -> None:
     """Mount a new root that contains only the paths that the command may access."""
     sources = {path: os.path.realpath(path) for path in (*spec["readable"], *spec["writable"])}
     links = {path: os.readlink(path) for path in sources if os.path.islink(path)}  # their targets are among the paths
-    mount(None, "/", None, RECURSIVE | PRIVATE)
-    mount("tmpfs", "/tmp", "tmpfs", NO_SUID | NO_DEV, "mode=755,size=16m")  # noqa: S108 - a mount point that is always there
+    mount_file_system(None, "/", None, RECURSIVE | PRIVATE)
+    mount_file_system("tmpfs", "/tmp", "tmpfs", NO_SUID | NO_DEV, "mode=755,size=16m")  # noqa: S108 - a mount point that is always there
     os.chdir("/tmp")  # noqa: S108
     os.mkdir("old")
     os.mkdir("new")
-    mount("tmpfs", "new", "tmpfs", NO_SUID | NO_DEV, "mode=755,size=16m")
-    call("syscall", ctypes.c_long(PIVOT_ROOT[platform.machine()]), b"/tmp", b"/tmp/old")
+    mount_file_system("tmpfs", "new", "tmpfs", NO_SUID | NO_DEV, "mode=755,size=16m")
+    call_libc("syscall", ctypes.c_long(PIVOT_ROOT[platform.machine()]), b"/tmp", b"/tmp/old")
     os.chdir("/")
     for name in ("proc", "dev", "tmp", "dev/shm"):
         os.makedirs(f"/new/{name}", exist_ok=True)
-    mount("proc", "/new/proc", "proc", NO_SUID | NO_DEV | NO_EXEC)
+    mount_file_system("proc", "/new/proc", "proc", NO_SUID | NO_DEV | NO_EXEC)
     for name in ("tmp", "dev/shm"):
-        mount("tmpfs", f"/new/{name}", "tmpfs", NO_SUID | NO_DEV, f"mode=1777,size={spec['scratch']}")
+        mount_file_system("tmpfs", f"/new/{name}", "tmpfs", NO_SUID | NO_DEV, f"mode=1777,size={spec['scratch']}")
     for name in DEVICES:
-        bind(f"/dev/{name}", f"/dev/{name}", writable=True)
+        bind_mount(f"/dev/{name}", f"/dev/{name}", writable=True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.symlink(f"/proc/self/fd/{number}", f"/new/dev/{name}")
     os.symlink("/proc/self/fd", "/new/dev/fd")
@@ -206,16 +206,16 @@ def build_root(spec: LaunchSpec) -> None:
             os.makedirs(os.path.dirname(f"/new{path}"), exist_ok=True)
             os.symlink(links[path], f"/new{path}")
         else:
-            bind(source, path, writable=path in spec["writable"])
+            bind_mount(source, path, writable=path in spec["writable"])
     read_only("/new")
-    call("umount2", b"/old", DETACH)
+    call_libc("umount2", b"/old", DETACH)
     os.chdir("/new")
-    call("syscall", ctypes.c_long(PIVOT_ROOT[platform.machine()]), b".", b".")
-    call("umount2", b".", DETACH)
+    call_libc("syscall", ctypes.c_long(PIVOT_ROOT[platform.machine()]), b".", b".")
+    call_libc("umount2", b".", DETACH)
     os.chdir("/")
 
 
-def bind(path: str, place: str, *, writable: bool) -> None:
+def bind_mount(path: str, place: str, *, writable: bool) -> None:
     """Show a path of the old root at a place in the new one."""
     source, target = f"/old{path}", f"/new{place}"
     if os.path.isdir(source):
@@ -224,7 +224,7 @@ def bind(path: str, place: str, *, writable: bool) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if not os.path.exists(target):
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
-    mount(source, target, None, BIND | RECURSIVE)
+    mount_file_system(source, target, None, BIND | RECURSIVE)
     for below in () if writable else mounts_at(target):  # a flag changes one mount, not those below it
         read_only(below)
 
@@ -232,11 +232,11 @@ def bind(path: str, place: str, *, writable: bool) -> None:
 def mounts_at(path: str) -> list[str]:
     """Return the mount point and those below it."""
     with open("/new/proc/self/mountinfo", "rb") as file:
-        fields = [os.fsdecode(re.sub(rb"\\([0-7]{3})", octal, line.split()[4])) for line in file]
+        fields = [os.fsdecode(re.sub(rb"\\([0-7]{3})", unescape_octal_byte, line.split()[4])) for line in file]
     return [place for place in fields if place == path or place.startswith(f"{path}/")]
 
 
-def octal(escape: re.Match[bytes]) -> bytes:
+def unescape_octal_byte(escape: re.Match[bytes]) -> bytes:
     """Return the byte that the kernel wrote as a backslash and three digits."""
     return bytes([int(escape[1], 8)])
 
@@ -244,9 +244,9 @@ def octal(escape: re.Match[bytes]) -> bytes:
 def read_only(path: str) -> None:
     """Make a mount read-only; a folder becomes a mount first."""
     if not os.path.ismount(path):
-        mount(path, path, None, BIND | RECURSIVE)
+        mount_file_system(path, path, None, BIND | RECURSIVE)
     flags = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
-    mount(None, path, None, REMOUNT | BIND | READ_ONLY | flags)
+    mount_file_system(None, path, None, REMOUNT | BIND | READ_ONLY | flags)
 
 
 def raise_loopback() -> None:
@@ -266,7 +266,7 @@ def code_of(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def reap(command: int) -> int:
+def reap_until_command_ends(command: int) -> int:
     """Be the init process: collect orphans until the command ends."""
     while True:
         process, status = os.wait()
@@ -279,10 +279,10 @@ def reap(command: int) -> int:
 
 def enter_landlock(spec: LaunchSpec) -> int:
     """Run the command as a restricted child; end all that it started when it ends or when we are asked to stop."""
-    call("prctl", SET_SUBREAPER, 1, 0, 0, 0)
+    call_libc("prctl", SET_SUBREAPER, 1, 0, 0, 0)
     command = os.fork()
     if command == 0:
-        call("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        call_libc("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         os.chdir(spec["folder"])
         drop_privileges()
         abi = restrict_files(spec)
@@ -294,7 +294,7 @@ def enter_landlock(spec: LaunchSpec) -> int:
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
-    code = reap(command)
+    code = reap_until_command_ends(command)
     end_descendants()
     return code
 
@@ -327,21 +327,21 @@ def restrict_files(spec: LaunchSpec) -> int:
         rights |= added if abi >= version else 0
     network, scopes = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)
     attributes = struct.pack("=QQQ", rights, network, scopes)[: 8 if abi < 4 else 16 if abi < 6 else 24]
-    ruleset = call("syscall", ctypes.c_long(444), attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = call_libc("syscall", ctypes.c_long(444), attributes, ctypes.c_size_t(len(attributes)), 0)
     read = EXECUTE | READ_FILE | READ_DIRECTORY
     own_files = [f"/proc/{os.getpid()}", *(f"/proc/{name}" for name in PROC_FILES)]
     for path in (*spec["readable"], *own_files):
-        allow(ruleset, path, read & rights)
+        add_path_rule(ruleset, path, read & rights)
     for path in spec["writable"]:
-        allow(ruleset, path, rights)
+        add_path_rule(ruleset, path, rights)
     for name in DEVICES:
-        allow(ruleset, f"/dev/{name}", (READ_FILE | WRITE_FILE) & rights)
-    call("syscall", ctypes.c_long(446), ruleset, 0)
+        add_path_rule(ruleset, f"/dev/{name}", (READ_FILE | WRITE_FILE) & rights)
+    call_libc("syscall", ctypes.c_long(446), ruleset, 0)
     os.close(ruleset)
     return abi
 
 
-def allow(ruleset: int, path: str, rights: int) -> None:
+def add_path_rule(ruleset: int, path: str, rights: int) -> None:
     """Add a rule for a path and everything below it; a missing path needs none."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -350,7 +350,7 @@ def allow(ruleset: int, path: str, rights: int) -> None:
     try:
         allowed = rights if os.path.isdir(path) else rights & FILE_RIGHTS
         rule = struct.pack("=Qi", allowed, descriptor)
-        call("syscall", ctypes.c_long(445), ruleset, 1, rule, 0)
+        call_libc("syscall", ctypes.c_long(445), ruleset, 1, rule, 0)
     finally:
         os.close(descriptor)
 
@@ -363,7 +363,7 @@ def restrict_calls(abi: int) -> None:
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code)
     prog = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    call("prctl", SET_SECCOMP, 2, prog, 0, 0)
+    call_libc("prctl", SET_SECCOMP, 2, prog, 0, 0)
 
 
 def seccomp_program(
@@ -397,7 +397,7 @@ def main() -> None:
     parent = os.getppid()
     spec: LaunchSpec = json.loads(sys.argv[1])
     # Under Landlock we have descendants to end first; a namespace ends with its init process.
-    call("prctl", SET_DEATH_SIGNAL, signal.SIGTERM if spec["mode"] == "landlock" else signal.SIGKILL, 0, 0, 0)
+    call_libc("prctl", SET_DEATH_SIGNAL, signal.SIGTERM if spec["mode"] == "landlock" else signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     os._exit(MODES[spec["mode"]](spec))

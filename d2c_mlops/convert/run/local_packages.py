@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from d2c_mlops.convert.run.folder_copies import copy_folder, is_visible_below, repository_root, summary
+from d2c_mlops.convert.run.folder_copies import copy_folder, is_visible_below, left_out_summary, repository_root
 from d2c_mlops.convert.run.isolated_run import PACKAGE_ROOT
 from d2c_mlops.convert.source.environment import DISTRIBUTIONS, TO_INSTALL
 from d2c_mlops.convert.source.notebook import Notebook
@@ -207,7 +207,7 @@ def copy_packages(
                     next=f"make it smaller than {LARGEST_PACKAGE >> 20} MB, and replace links to other folders by copies",
                 )
             if left_out:
-                progress(f"not copied from {file.place}: {summary(left_out, file.place)}")
+                progress(f"not copied from {file.place}: {left_out_summary(left_out, file.place)}")
     return sorted(path.name for path in packages)
 
 

@@ -71,13 +71,13 @@ def plain_json(value: Mapping[str, object] | list[str | None] | list[str]) -> st
     return "".join(encode(value, 0))
 
 
-def exactly(value: object, *kinds: type) -> bool:
+def has_exact_class(value: object, *kinds: type) -> bool:
     """Return whether a value is of one of these classes; `in` would ask a foreign metaclass whether they are equal."""
     kind = type(value)
     return any(kind is candidate for candidate in kinds)
 
 
-def is_a(value: object, kind: type) -> bool:
+def is_real_instance(value: object, kind: type) -> bool:
     """Return whether a value's real class is `kind` or a subclass; `__class__` and `__instancecheck__` are ignored."""
     return any(base is kind for base in mro_of(type(value)))
 
@@ -110,7 +110,7 @@ def read_c_attribute(value: object, name: str) -> object:
     for kind in mro_of(type(value)):
         descriptor = namespace_of(kind).get(name)
         if descriptor is not None:
-            genuine = exactly(descriptor, GetSetDescriptorType, MemberDescriptorType)
+            genuine = has_exact_class(descriptor, GetSetDescriptorType, MemberDescriptorType)
             return descriptor.__get__(value) if genuine and not flags_of(kind) & HEAP_TYPE else MISSING
     return MISSING
 
@@ -129,55 +129,55 @@ def uncompared_form(why: str) -> Form:
     return {"t": "other", "why": why}
 
 
-def length(value: object) -> int:
+def index_length(value: object) -> int:
     """Return the length of an index."""
     attributes = instance_dictionary(value) or {}
-    return len(attributes["_range"]) if is_a(value, RangeIndex) else len(elements(value))
+    return len(attributes["_range"]) if is_real_instance(value, RangeIndex) else len(elements_in_memory(value))
 
 
-def elements(value: Any) -> list[object]:
+def elements_in_memory(value: Any) -> list[object]:
     """Return the elements of an index or of an extension array, read from memory; raises TypeError for other kinds."""
     attributes = instance_dictionary(value) or {}
-    if is_a(value, RangeIndex):
+    if is_real_instance(value, RangeIndex):
         return list(attributes["_range"]) if type(attributes["_range"]) is range else []
-    if is_a(value, MultiIndex):
-        levels = [elements(level) for level in list.__iter__(attributes["_levels"])]
+    if is_real_instance(value, MultiIndex):
+        levels = [elements_in_memory(level) for level in list.__iter__(attributes["_levels"])]
         codes = [object_list(codes_of_level) for codes_of_level in list.__iter__(attributes["_codes"])]
         pairs = zip(levels, codes, strict=True)
         rows = [[level[code] if code >= 0 else None for code in column] for level, column in pairs]
         return [*zip(*rows, strict=True)]
-    if is_a(value, Index):
-        return elements(attributes["_data"])
-    if is_a(value, Categorical):
+    if is_real_instance(value, Index):
+        return elements_in_memory(attributes["_data"])
+    if is_real_instance(value, Categorical):
         dtype = dtype_of_backed(value)
-        if not is_a(dtype, CategoricalDtype):
+        if not is_real_instance(dtype, CategoricalDtype):
             raise TypeError
-        categories = elements((instance_dictionary(dtype) or {})["_categories"])
+        categories = elements_in_memory((instance_dictionary(dtype) or {})["_categories"])
         return [categories[code] if code >= 0 else None for code in object_list(backing_of(value))]
     if ChunkedArray is not None and type(attributes.get("_pa_array")) is ChunkedArray:
         return ["nan" if element is None else element for element in arrow_list(attributes["_pa_array"])]
-    if is_a(value, NDArrayBacked):
+    if is_real_instance(value, NDArrayBacked):
         return list(object_list(backing_of(value)))
-    if is_a(value, BaseMaskedArray):
+    if is_real_instance(value, BaseMaskedArray):
         pairs = zip(object_list(attributes["_data"]), object_list(attributes["_mask"]), strict=True)
         return [None if missing else pair for pair, missing in pairs]
-    if is_a(value, ndarray):
+    if is_real_instance(value, ndarray):
         return list(object_list(value))
     raise TypeError
 
 
-def flat(nested: list[Any], depth: int) -> list[object]:
+def flatten_nested_list(nested: list[Any], depth: int) -> list[object]:
     """Return the elements of a nested list of so many dimensions."""
     for _ in range(depth - 1):
         nested = [element for row in nested for element in row]
     return nested if depth else [nested]
 
 
-def scalar(value: object) -> Form:
+def scalar_form(value: object) -> Form:
     """Return the form of a number, a text or None."""
     plain_number = number_as_plain(value)
     if plain_number is None or not isfinite(plain_number) or abs(plain_number) > SAFE:
-        word = text(value)
+        word = scalar_text(value)
         return uncompared_form("an unsupported kind of scalar") if word is None else {"t": "text", "v": word}
     return {"t": "number", "v": plain_number}
 
@@ -186,42 +186,46 @@ def number_as_plain(value: Any) -> float | int | None:
     """Return a number as a plain Python number; None for other values."""
     if type(value) is str or value is None:
         return None
-    if exactly(value, int, float, bool):
+    if has_exact_class(value, int, float, bool):
         return value if type(value) is float or abs(value) <= SAFE else None
-    if is_a(value, number) or type(value) is numpy_bool:
+    if is_real_instance(value, number) or type(value) is numpy_bool:
         plain_value = item_of(value) if not flags_of(type(value)) & HEAP_TYPE else None
-        return number_as_plain(plain_value) if exactly(plain_value, int, float, bool) else None
-    if is_a(value, int) and not is_a(value, generic):
+        return number_as_plain(plain_value) if has_exact_class(plain_value, int, float, bool) else None
+    if is_real_instance(value, int) and not is_real_instance(value, generic):
         return int.__add__(value, 0)
-    return float.__add__(value, 0.0) if is_a(value, float) and not is_a(value, generic) else None
+    return (
+        float.__add__(value, 0.0) if is_real_instance(value, float) and not is_real_instance(value, generic) else None
+    )
 
 
-def text(value: Any) -> str | None:
+def scalar_text(value: Any) -> str | None:
     """Return a text that represents a scalar, with C code only; None for other values."""
     kind = type(value)
     if value is None or value is NA or value is NaT:
         return "None" if value is None else "<NA>" if value is NA else "NaT"
-    if is_a(value, str):
+    if is_real_instance(value, str):
         return str.__add__(value, "")
-    if exactly(value, int, bool, float, complex, bytes, Decimal):
+    if has_exact_class(value, int, bool, float, complex, bytes, Decimal):
         return str(value) if kind is not int or abs(value) < 1 << 2000 else hex(value)
-    if is_a(value, generic):
-        return text(item_of(value)) if not flags_of(kind) & HEAP_TYPE else None
-    if is_a(value, _Timestamp) or kind is moment:
+    if is_real_instance(value, generic):
+        return scalar_text(item_of(value)) if not flags_of(kind) & HEAP_TYPE else None
+    if is_real_instance(value, _Timestamp) or kind is moment:
         year, month, day, hour, minute, second, micro = (read(value) for read in clock_fields)
-        fraction = f" {nanoseconds(value)}" if is_a(value, _Timestamp) else ""
+        fraction = f" {nanoseconds(value)}" if is_real_instance(value, _Timestamp) else ""
         return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micro:06}{fraction}"
     if kind is date:
         return date.isoformat(value)
-    if is_a(value, _Timedelta):
+    if is_real_instance(value, _Timedelta):
         return f"{duration(value)} of its unit"
     if kind is timedelta:
         return f"{whole_days(value)} days {whole_seconds(value)}.{whole_micros(value):06} s"
     for base, elements_in in ((tuple, tuple.__iter__), (list, list.__iter__), (dict, dict.items)):
-        if is_a(value, base):
-            inside = [text(element) for element in elements_in(value)]
+        if is_real_instance(value, base):
+            inside = [scalar_text(element) for element in elements_in(value)]
             return None if None in inside else plain_json(inside)
-    if is_a(value, set) or is_a(value, frozenset):
-        inside = [text(element) for element in (set if is_a(value, set) else frozenset).__iter__(value)]
+    if is_real_instance(value, set) or is_real_instance(value, frozenset):
+        inside = [
+            scalar_text(element) for element in (set if is_real_instance(value, set) else frozenset).__iter__(value)
+        ]
         return None if None in inside else plain_json(sorted(string or "" for string in inside))
     return repr(number_as_plain(value)) if number_as_plain(value) is not None else None

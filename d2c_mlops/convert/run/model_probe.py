@@ -189,11 +189,11 @@ def _recording_types(
 
     def call(*args: object, **kwargs: object) -> object:
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
-            types[f"{step} {name}"] = merged_annotation(types.get(f"{step} {name}"), annotation(value))
+            types[f"{step} {name}"] = merged_annotation(types.get(f"{step} {name}"), annotation_text(value))
         result = function(*args, **kwargs)
         parts = result if len(returns) > 1 else (result,)
         for name, value in zip(returns, parts, strict=True) if returns else ():
-            types[f"{step} -> {name}"] = merged_annotation(types.get(f"{step} -> {name}"), annotation(value))
+            types[f"{step} -> {name}"] = merged_annotation(types.get(f"{step} -> {name}"), annotation_text(value))
         return result
 
     call.__name__ = call.__qualname__ = function.__name__  # a fitted object that holds it is reported by its name
@@ -208,7 +208,7 @@ def merged_annotation(before: str | None, now: str) -> str:
     return "float" if both == {"int", "float"} else "Any"
 
 
-def annotation(value: object) -> str:
+def annotation_text(value: object) -> str:
     """Return how the type of a value is written."""
     import numpy as np
     import pandas as pd
@@ -230,7 +230,7 @@ def annotation(value: object) -> str:
     if isinstance(value, str):
         return "str"
     if isinstance(value, list | set) and kind in (list, set) and value:
-        inner = {annotation(element) for element in value}
+        inner = {annotation_text(element) for element in value}
         single = next(iter(inner)) if len(inner) == 1 else "Any"
         return f"{kind.__name__}[{single if single in ('int', 'float', 'str') else 'Any'}]"
     if kind in (list, dict, set, tuple):

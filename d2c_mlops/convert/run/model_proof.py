@@ -86,7 +86,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
 
     from d2c_mlops.convert.plan.record_entry import row_dependent_column
     from d2c_mlops.convert.run.feature_agreement import check_agreement
-    from d2c_mlops.convert.run.inferred_contract import contract_of, output_fields, with_key
+    from d2c_mlops.convert.run.inferred_contract import add_key_column, infer_contract, output_fields
     from d2c_mlops.models.converted.recorded_steps import Learned
     from d2c_mlops.models.converted.statistical import Forecast
     from d2c_mlops.models.core.contract import contract_from_dict, to_frame, to_records
@@ -114,7 +114,7 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     if isinstance(whole, pd.DataFrame | pd.Series):
         whole.index = raw.index  # records are numbered anew
     check_features_equal(whole, features)
-    used_records, used_features = _training_records(raw, first, whole)
+    used_records, used_features = _training_rows_and_features(raw, first, whole)
     answers = model.predict(used_features)
     rows = np.unique(np.linspace(0, len(used_records) - 1, 8).astype(int))
     for row in rows:
@@ -127,14 +127,14 @@ def prove_model(candidate: CandidateModel, namespace: Namespace) -> ProvenModel:
     agreed = check_agreement(lambda records: prepare(records, learned), used_records, used_features)
     used = _columns_with_effect(used_records, learned, prepare)
     _require_proof(bool(used), "no column affects the prediction")
-    column = row_dependent_column(_record_function(candidate, namespace, took), namespace, used)
+    column = row_dependent_column(_records_loader(candidate, namespace, took), namespace, used)
     _require_proof(not column, f"{column} of a record is computed from other rows, so a caller cannot provide it")
     outputs = output_fields(model, answers, used_features)
-    described = contract_of(candidate["name"], used_records[used], outputs, used_names=list(raw.columns))
+    described = infer_contract(candidate["name"], used_records[used], outputs, used_names=list(raw.columns))
     if isinstance(model, Forecast):
         _describe_step_fields(described, model)
     contract = contract_from_dict(described)
-    sample = with_key(used_records[used].iloc[rows], described["key"])
+    sample = add_key_column(used_records[used].iloc[rows], described["key"])
     records = to_records(contract.input_fields, contract.check_inputs(sample))
     contract.request_list.validate_python(records)
     served = prepare(to_frame(contract.input_fields, json.loads(json.dumps(records))), learned)
@@ -206,7 +206,7 @@ def _recorded_arguments(namespace: Namespace, name: str) -> Iterator[list[object
         namespace[name] = plain
 
 
-def _record_function(candidate: CandidateModel, namespace: Namespace, training_seconds: float) -> Callable[[], object]:
+def _records_loader(candidate: CandidateModel, namespace: Namespace, training_seconds: float) -> Callable[[], object]:
     """A function that creates the records again: the one that loads them, or a training if it is quick."""
     if name := candidate.get("load"):
         load = cast("Callable[..., object]", namespace[name])
@@ -216,7 +216,7 @@ def _record_function(candidate: CandidateModel, namespace: Namespace, training_s
     return lambda: _train_model(candidate, namespace)["records"]
 
 
-def _training_records(
+def _training_rows_and_features(
     raw: pd.DataFrame, fitted_features: Features, all_features: Features
 ) -> tuple[pd.DataFrame, Features]:
     """The training records and their features: the training may have dropped and renumbered rows."""

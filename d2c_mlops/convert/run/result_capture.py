@@ -37,14 +37,14 @@ if "." in __name__:  # imported, not executed in the child's namespace, which ha
         class_defines,
         dtype_of,
         dtype_of_backed,
-        elements,
-        exactly,
+        elements_in_memory,
         flags_of,
-        flat,
+        flatten_nested_list,
+        has_exact_class,
+        index_length,
         instance_dictionary,
-        is_a,
+        is_real_instance,
         kind_of_dtype,
-        length,
         module_of,
         name_of,
         number_as_plain,
@@ -55,9 +55,9 @@ if "." in __name__:  # imported, not executed in the child's namespace, which ha
         places_of,
         plain_json,
         read_c_attribute,
-        scalar,
+        scalar_form,
+        scalar_text,
         shape_of,
-        text,
         text_of_dtype,
         uncompared_form,
         values_of,
@@ -77,7 +77,7 @@ IN_MEMORY = (
 )
 
 
-def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayLine], list[bytes]]:
+def capture_values(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayLine], list[bytes]]:
     """Return the form of each named value, a line (dtype, shape, bytes) for each array, and the arrays' bytes.
 
     The kind of a form is `t`; kind `uncompared_form` is not compared. Arrays of texts have the dtype 'text' and are a JSON list.
@@ -104,32 +104,37 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
 
     def form_of(value: object, depth: int) -> Form:
         kind = type(value)
-        if value is None or exactly(value, bool, int, float, str) or is_a(value, generic):
-            return scalar(value)
-        if is_a(value, ndarray):
+        if value is None or has_exact_class(value, bool, int, float, str) or is_real_instance(value, generic):
+            return scalar_form(value)
+        if is_real_instance(value, ndarray):
             return array(value)
-        if is_a(value, DataFrame):
+        if is_real_instance(value, DataFrame):
             return frame(value)
-        if is_a(value, Series):
+        if is_real_instance(value, Series):
             manager = (instance_dictionary(value) or {})["_mgr"]
-            attributes = instance_dictionary(manager) if is_a(manager, SingleBlockManager) else None
+            attributes = instance_dictionary(manager) if is_real_instance(manager, SingleBlockManager) else None
             if attributes is None:
                 return uncompared_form("an unsupported kind of Series")
             values = column(values_of(attributes["blocks"][0]))
             if values["t"] == "other":
                 return values
             return {"t": "series", "names": ["values", "index"], "parts": [values, index(attributes["axes"][0])]}
-        if is_a(value, Index):
+        if is_real_instance(value, Index):
             return {"t": "series", "parts": [index(value)]}
-        if is_a(value, moment) or is_a(value, date) or is_a(value, timedelta) or kind is Decimal:
-            return {"t": "text", "v": text(value)}
+        if (
+            is_real_instance(value, moment)
+            or is_real_instance(value, date)
+            or is_real_instance(value, timedelta)
+            or kind is Decimal
+        ):
+            return {"t": "text", "v": scalar_text(value)}
         if depth >= DEEPEST:
             return uncompared_form("nested too deeply")
         for base, read in COLLECTIONS:
-            if is_a(value, base):
+            if is_real_instance(value, base):
                 return collection_form(base, list(read(value)), depth)
-        if is_a(value, int) or is_a(value, float) or is_a(value, str):
-            return scalar(value)
+        if is_real_instance(value, int) or is_real_instance(value, float) or is_real_instance(value, str):
+            return scalar_form(value)
         column_form = column(value)
         return estimator_form(value, depth) if column_form["t"] == "other" else column_form
 
@@ -137,7 +142,7 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
         if len(elements) > LONGEST:
             return uncompared_form("too long")
         if base is dict:
-            names = [text(key) for key, _ in elements]
+            names = [scalar_text(key) for key, _ in elements]
             if any(name is None for name in names):
                 return uncompared_form("a dict with unsupported keys")
             return {
@@ -147,7 +152,7 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
             }
         if base in (list, tuple):
             return {"t": "list", "parts": [form_within_depth(item, depth + 1) for item in elements]}
-        strings = [text(element) for element in elements]
+        strings = [scalar_text(element) for element in elements]
         return (
             uncompared_form("a set with unsupported values")
             if None in strings
@@ -156,16 +161,16 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
 
     def frame(value: object) -> Form:
         manager = (instance_dictionary(value) or {})["_mgr"]
-        if not is_a(manager, BlockManager):
+        if not is_real_instance(manager, BlockManager):
             return uncompared_form("an unsupported kind of DataFrame")
         columns, rows = axes_of(manager)
-        parts: list[Form] = [uncompared_form("")] * length(columns)
+        parts: list[Form] = [uncompared_form("")] * index_length(columns)
         for block in blocks_of(manager):
             block_values, places = values_of(block), object_list(numbers_of(places_of(block)))
             if (
                 type(block_values) is not ndarray
-                and is_a(block_values, NDArrayBacked)
-                and not is_a(block_values, Categorical)
+                and is_real_instance(block_values, NDArrayBacked)
+                and not is_real_instance(block_values, Categorical)
             ):
                 block_values = backing_of(block_values)
             many = type(block_values) is ndarray and len(shape_of(block_values)) == 2
@@ -173,15 +178,15 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
                 parts[place] = array(block_values[row]) if many else form_or_other(column, block_values)
         if parts and all(part["t"] == "other" for part in parts):
             return uncompared_form("a DataFrame with unsupported objects")
-        names = [text(element) for element in elements(columns)]
+        names = [scalar_text(element) for element in elements_in_memory(columns)]
         whole = [name if name is not None else "?" for name in names]
         return {"t": "frame", "names": [*whole, "index"], "parts": [*parts, form_or_other(index, rows)]}
 
     def index(value: object) -> Form:
         attributes = instance_dictionary(value) or {}
-        if is_a(value, RangeIndex):
+        if is_real_instance(value, RangeIndex):
             return {"t": "text", "v": repr(attributes["_range"]) if type(attributes["_range"]) is range else ""}
-        if is_a(value, MultiIndex):
+        if is_real_instance(value, MultiIndex):
             levels = [index(level) for level in list.__iter__(attributes["_levels"])]
             return {
                 "t": "list",
@@ -190,25 +195,25 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
         return column(attributes["_data"])
 
     def index_or_column_form(value: object) -> Form:
-        return index(value) if is_a(value, Index) else column(value)
+        return index(value) if is_real_instance(value, Index) else column(value)
 
     def column(value: object) -> Form:
         """The form of a column's array, numpy's or an extension of pandas."""
-        if is_a(value, ndarray):
+        if is_real_instance(value, ndarray):
             return array(value)
         attributes = instance_dictionary(value) or {}
-        if is_a(value, Categorical):
+        if is_real_instance(value, Categorical):
             categories = (instance_dictionary(dtype_of_backed(value)) or {})["_categories"]
-            if is_a((instance_dictionary(categories) or {}).get("_data"), IntervalArray):
+            if is_real_instance((instance_dictionary(categories) or {}).get("_data"), IntervalArray):
                 return {"t": "list", "parts": [array(backing_of(value)), index(categories)]}
-            return element_list_form(elements(value))
+            return element_list_form(elements_in_memory(value))
         if ChunkedArray is not None and type(attributes.get("_pa_array")) is ChunkedArray:
-            return element_list_form(elements(value))
-        if is_a(value, NDArrayBacked):
+            return element_list_form(elements_in_memory(value))
+        if is_real_instance(value, NDArrayBacked):
             return array(backing_of(value))
-        if is_a(value, BaseMaskedArray):
+        if is_real_instance(value, BaseMaskedArray):
             return {"t": "list", "parts": [array(attributes["_data"]), array(attributes["_mask"])]}
-        if is_a(value, IntervalArray):
+        if is_real_instance(value, IntervalArray):
             return {
                 "t": "list",
                 "parts": [index_or_column_form(attributes["_left"]), index_or_column_form(attributes["_right"])],
@@ -220,7 +225,9 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
         kind = kind_of_dtype(dtype)
         if kind in "biufcmM":
             return array_bytes_form(text_of_dtype(dtype), shape, object_bytes(value))
-        elements_found: list[object] = object_list(value) if len(shape) == 1 else flat(object_list(value), len(shape))
+        elements_found: list[object] = (
+            object_list(value) if len(shape) == 1 else flatten_nested_list(object_list(value), len(shape))
+        )
         return element_list_form(elements_found, shape) if kind in "OSUT" else uncompared_form("an array of records")
 
     def element_list_form(elements_found: list[object], shape: list[int] | None = None) -> Form:
@@ -232,7 +239,7 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
         if elements_found and len(numbers) == len(elements_found):
             data = object_bytes(numpy_array(numbers, "float64"))
             return array_bytes_form("<f8", [len(elements_found)] if shape is None else shape, data)
-        words = [element if type(element) is str else text(element) for element in elements_found]
+        words = [element if type(element) is str else scalar_text(element) for element in elements_found]
         return (
             uncompared_form("an array of unsupported objects")
             if None in words
@@ -240,7 +247,7 @@ def snapshot(values: Mapping[str, object]) -> tuple[dict[str, Form], list[ArrayL
         )
 
     def estimator_form(value: object, depth: int) -> Form:
-        if is_a(value, type):
+        if is_real_instance(value, type):
             return uncompared_form("a class")
         attributes, module = instance_dictionary(value), module_of(value)
         if module.startswith(("lightgbm.", "xgboost.", "catboost.")) or module == "_catboost":

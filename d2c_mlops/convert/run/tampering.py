@@ -31,9 +31,9 @@ if "." in __name__:  # imported, not executed in the child's namespace, which ha
     from d2c_mlops.convert.run.memory_reads import (
         MISSING,
         code_of,
-        exactly,
+        has_exact_class,
         instance_dictionary,
-        is_a,
+        is_real_instance,
         mro_of,
         namespace_of,
     )
@@ -48,7 +48,7 @@ LISTS_OF_SHELL = ("ast_transformers", "input_transformers_post")
 function_of = vars(MethodType)["__func__"].__get__
 
 
-def watched() -> list[Watched]:
+def protected_objects() -> list[Watched]:
     """Return the objects that a notebook must not replace: label, namespaces, name, object, and the code of a function.
 
     A name is looked up in the namespaces in turn: those of a class and of its bases, or the one of a module.
@@ -71,7 +71,7 @@ def watched() -> list[Watched]:
             public = public or (of_class and not name.startswith("_repr"))
             called = callable(value) or (of_class and type(value) is property)
             # Old notebooks give numpy and pandas names of classes back (`np.bool = bool`).
-            if public and called and (not is_a(value, type) or value in clock or label == "builtins"):
+            if public and called and (not is_real_instance(value, type) or value in clock or label == "builtins"):
                 code = code_of(value) if type(value) is FunctionType else None
                 rows.append((f"{label}.{name}".removeprefix("builtins."), namespaces, name, value, code))
     return rows
@@ -85,7 +85,7 @@ def look_up(namespaces: Namespaces, name: str) -> object:
     return MISSING
 
 
-def replaced(rows: list[Watched]) -> list[str]:
+def replaced_object_labels(rows: list[Watched]) -> list[str]:
     """Return the labels of objects that were replaced after the first cell began."""
     changed = []
     for label, namespaces, name, value, code in rows:
@@ -95,7 +95,7 @@ def replaced(rows: list[Watched]) -> list[str]:
 
 
 def watched_shell(shell: object) -> tuple[list[Watched], Parts]:
-    """Return the methods of a shell and of its parts, as `watched` does, and the parts themselves."""
+    """Return the methods of a shell and of its parts, as `protected_objects` does, and the parts themselves."""
     for name in (*OF_SHELL, *LISTS_OF_SHELL):
         getattr(shell, name, None)  # some are created when they are first used
     parts = parts_of_shell(shell)
@@ -105,7 +105,7 @@ def watched_shell(shell: object) -> tuple[list[Watched], Parts]:
         kind = type(part)
         for namespace in [namespace_of(base) for base in mro_of(kind)[:-1]]:
             for name, value in namespace.items():
-                if exactly(value, FunctionType, property, classmethod, staticmethod):
+                if has_exact_class(value, FunctionType, property, classmethod, staticmethod):
                     code = code_of(value) if type(value) is FunctionType else None
                     rows.append((f"IPython's {kind.__name__}.{name}", (namespace,), name, value, code))
     return rows, parts
@@ -134,7 +134,7 @@ def parts_of_shell(shell: object) -> Parts:
 
 def list_elements(value: object) -> list[object]:
     """Return the elements of a list; of another value except None, the value itself."""
-    return [*list.__iter__(value)] if is_a(value, list) else [] if value is None else [value]  # type: ignore[arg-type]
+    return [*list.__iter__(value)] if is_real_instance(value, list) else [] if value is None else [value]  # type: ignore[arg-type]
 
 
 def is_defined_in_cell(callback: object) -> bool:

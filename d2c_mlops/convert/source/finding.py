@@ -102,7 +102,7 @@ class Finding:
         }
 
 
-def replacing(cell: int, node: ast.AST, text: str) -> Edit:
+def node_replacement(cell: int, node: ast.AST, text: str) -> Edit:
     """Replace a whole node by a text."""
     assert isinstance(node, ast.expr | ast.stmt | ast.keyword | ast.alias)
     return Edit(

@@ -37,7 +37,7 @@ def is_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def collect(all_statements: Sequence[Statement]) -> Imports:
+def collect_imports(all_statements: Sequence[Statement]) -> Imports:
     """Collect the imports of all statements; star imports are resolved to the names that the notebook uses."""
     imports = Imports()
     paths: dict[str, set[str]] = {}

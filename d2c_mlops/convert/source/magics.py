@@ -6,12 +6,12 @@ import ast
 import re
 from dataclasses import dataclass
 
-from d2c_mlops.convert.source.scopes import words
+from d2c_mlops.convert.source.scopes import split_words
 
 PYTHON_CELL_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "time", "timeit"})
 STATEMENT_MAGICS = frozenset({"memit", "prun", "time", "timeit"})
 AUTOMAGICS = frozenset(
-    words(
+    split_words(
         "alias bookmark cat cd clear conda config cp debug dirs edit env hist history ldir less lf lk "
         "ll load load_ext logstart logstop ls lsmagic magic mamba man matplotlib mkdir more mv "
         "notebook page pastebin pdb pdoc pfile pinfo pip popd pprint precision prun psearch psource "

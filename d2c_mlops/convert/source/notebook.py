@@ -129,7 +129,7 @@ def read_notebook(path: Path | str) -> Notebook:
 def parse_notebook(raw: bytes | str, path: Path | str = "notebook.ipynb") -> Notebook:
     """Read a notebook from its JSON; messages name `path`. Raises DataRefused if it is not a notebook."""
     path = Path(path)
-    document = json_document(decoded(raw, path), path)
+    document = json_document(decode_notebook(raw, path), path)
     major = document.get("nbformat")
     major = major if isinstance(major, int) and not isinstance(major, bool) else 4
     cells = json_cells(document, path)
@@ -163,7 +163,7 @@ def code_cell(
     return Cell(index, "code", source, python, magics, tags, execution_count, outputs, id, tree, problem)
 
 
-def decoded(raw: bytes | str, path: Path) -> str:
+def decode_notebook(raw: bytes | str, path: Path) -> str:
     """Decode a notebook's bytes; raises DataRefused for a binary file."""
     if isinstance(raw, str):
         return raw

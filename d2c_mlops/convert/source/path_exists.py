@@ -16,6 +16,6 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def exists(path: Path) -> bool:
+def path_exists_and_readable(path: Path) -> bool:
     """Return whether there is a file or folder at a path; False if access is denied."""
     return os.path.exists(path)  # noqa: PTH110

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text: a long table of names, kept readable."""
     return text.split()
 
 
 CHANGING_METHODS = frozenset(
-    words(
+    split_words(
         "append appendleft build_vocab clear compile extend extendleft fit fit_generator fit_predict "
         "fit_resample fit_sample fit_transform insert load_state_dict load_weights partial_fit pop popitem "
         "popleft remove reverse set_params setdefault sort train_on_batch update"
     )
 )
 _CHANGES_ALSO_AS_EXPRESSION = frozenset(
-    words(
+    split_words(
         "fit fit_generator fit_predict fit_resample fit_sample fit_transform insert partial_fit pop popitem popleft "
         "set_params setdefault train_on_batch"
     )

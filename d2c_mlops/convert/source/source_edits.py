@@ -23,7 +23,7 @@ class TextChange:
     text: str
 
 
-def replacing(node: ast.expr, text: str) -> TextChange:
+def node_text_change(node: ast.expr, text: str) -> TextChange:
     """Replace a node."""
     return TextChange(node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0, text)
 
@@ -81,7 +81,7 @@ def _lines_inside_texts(source: str) -> set[int]:
     return inside
 
 
-def with_return(sources: Sequence[str], value: str) -> list[str]:
+def append_return(sources: Sequence[str], value: str) -> list[str]:
     """Return statements with `return value` after them; a value that the last one binds is returned at once."""
     *before, last = sources or [""]
     lines = last.split("\n")

@@ -102,7 +102,7 @@ def _dunder_all_names(body: list[ast.stmt], package: str, depth: int) -> set[str
     """Return the value of __all__; None if the module has none; raises _Unknown if the source does not show it."""
     listed_names: set[str] | None = None
     for statement in body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigns_all(statement):
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigns_dunder_all(statement):
             value = statement.value
             listed_names = listed_names if value is None else _listed_names(value, body, package, depth, listed_names)
         elif isinstance(statement, ast.AugAssign) and _is_dunder_all(statement.target):
@@ -128,7 +128,7 @@ def _changed_all_names(
     raise _Unknown
 
 
-def _assigns_all(statement: ast.Assign | ast.AnnAssign) -> bool:
+def _assigns_dunder_all(statement: ast.Assign | ast.AnnAssign) -> bool:
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     return any(_is_dunder_all(target) for target in targets)
 

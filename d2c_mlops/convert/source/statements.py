@@ -55,7 +55,7 @@ class Statement:
         return self.cell, self.order
 
 
-def normalised(notebook: Notebook) -> Notebook:
+def normalise_notebook(notebook: Notebook) -> Notebook:
     """Return the notebook with one statement a line at most and without IPython's own syntax."""
     cells = tuple(_normalised_cell(cell) if cell.kind == "code" else cell for cell in notebook.cells)
     return replace(notebook, cells=cells)
@@ -78,7 +78,7 @@ def _first_line(node: ast.stmt) -> int:
     return first
 
 
-def statements(cell: Cell) -> list[Statement]:
+def cell_statements(cell: Cell) -> list[Statement]:
     """Return the top-level statements of a normalised cell; every line of the cell belongs to one of them."""
     if cell.tree is None:
         return []
@@ -91,12 +91,12 @@ def statements(cell: Cell) -> list[Statement]:
         text = "\n".join(lines[first - 1 : last]).rstrip()
         above = [line.strip() for line in lines[first - 1 : _first_line(node) - 1]]
         comment = " ".join(line.lstrip("# ").strip() for line in above if line.startswith("#"))
-        found_statements.append(Statement(cell.index, order, node, text, first, comment, facts(node)))
+        found_statements.append(Statement(cell.index, order, node, text, first, comment, statement_names(node)))
         first = last + 1
     return found_statements
 
 
-def facts(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Facts:
+def statement_names(node: ast.stmt, extras: dict[str, frozenset[str]] | None = None) -> Facts:
     """Read the names of one statement; mentioning a function in `extras` reads what it takes from outside."""
     names = names_in([node])
     walk = _Definite(extras or {})

@@ -16,8 +16,8 @@ from typing import TypedDict, cast
 import numpy as np
 
 from d2c_mlops.convert.repair.repair_result import RepairResult
-from d2c_mlops.convert.repair.save_repaired import save
-from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, is_visible_below, summary
+from d2c_mlops.convert.repair.save_repaired import save_notebook
+from d2c_mlops.convert.run.folder_copies import clone_folder, copy_folder, is_visible_below, left_out_summary
 from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped
 from d2c_mlops.convert.run.result_capture import IN_MEMORY
 from d2c_mlops.convert.run.session import CellRun, Form, Session, SnapshotHead
@@ -177,7 +177,7 @@ def project_copy(written: WrittenNotebook, target: Path) -> Path | None:
         ):
             left_out += copy_folder(root / data, target / data, max_files=None, max_depth=None)
     if left_out:
-        raise Incomparable(f"the project cannot be copied for the comparison: {summary(left_out, root)}")
+        raise Incomparable(f"the project cannot be copied for the comparison: {left_out_summary(left_out, root)}")
     target_folder = target / notebook.parent.relative_to(root)
     target_folder.mkdir(parents=True, exist_ok=True)
     return target_folder
@@ -296,7 +296,7 @@ class Runner:
         if missing:
             raise Incomparable(f"cell {missing[0]} of {which} was not reached")
         if output_folder is not None:
-            save(notebook, notebook, [cell.index for cell in notebook.cells], shown, output_folder)
+            save_notebook(notebook, notebook, [cell.index for cell in notebook.cells], shown, output_folder)
         return snapshots
 
 
@@ -374,7 +374,7 @@ def _compare_values(
         return 1, "" if close else f"{first_form['v']} became {second_form['v']}"
     if first_form["t"] == "array":
         return _compare_arrays(
-            _array_of(first_snapshot, first_form["key"]), _array_of(second_snapshot, second_form["key"])
+            _snapshot_array(first_snapshot, first_form["key"]), _snapshot_array(second_snapshot, second_form["key"])
         )
     if first_form.get("names") != second_form.get("names") or first_form.get("class") != second_form.get("class"):
         return 0, "different keys" if first_form.get("class") == second_form.get(
@@ -392,7 +392,7 @@ def _compare_values(
     return total, ""
 
 
-def _array_of(snapshot: Snapshot, key: int) -> np.ndarray:
+def _snapshot_array(snapshot: Snapshot, key: int) -> np.ndarray:
     """An array of a snapshot, paths in it as seen from the data's folder."""
     array = snapshot.arrays[int(key)]
     if array.dtype.kind != "U" or not snapshot.folders:

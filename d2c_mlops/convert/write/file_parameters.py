@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from d2c_mlops.convert.meaning.path_values import Values
-from d2c_mlops.convert.plan.author_functions import mentions
+from d2c_mlops.convert.plan.author_functions import function_reads
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.row_dependence import functions_called
-from d2c_mlops.convert.source.path_exists import exists, is_file
-from d2c_mlops.convert.source.source_edits import TextChange, replacing
+from d2c_mlops.convert.source.path_exists import is_file, path_exists_and_readable
+from d2c_mlops.convert.source.source_edits import TextChange, node_text_change
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
 FOLDERS = ("data_folder", "data_dir", "input_folder", "files_folder")
@@ -52,7 +52,7 @@ class FileReads:
         functions = self._defined_functions()
         readers = {name for name, read in functions.items() if list(self._read_sites(read))}
         calling = {name for name, read in functions.items() if readers & {name, *functions_called(read, self.plan)}}
-        handed = self._can_take(calling)
+        handed = self._can_take_folder(calling)
         for block in blocks:
             if block.kind not in ("step", "plain", "definition"):
                 continue
@@ -83,16 +83,20 @@ class FileReads:
     def _defined_functions(self) -> dict[str, ast.stmt]:
         return {name: function.statement.node for name, function in self.plan.functions.items() if not function.reason}
 
-    def _can_take(self, names: set[str]) -> bool:
+    def _can_take_folder(self, names: set[str]) -> bool:
         """Whether all these functions can get the folder as an argument: none is a class or passed on as a value."""
         every = [line.statement.node for line in self.plan.lines]
         for name in names:
             if not isinstance(self.plan.functions[name].statement.node, ast.FunctionDef):
                 return False
-            if any(call is None for node in every for call, _ in mentions(node, name)):
+            if any(call is None for node in every for call, _ in function_reads(node, name)):
                 return False
             if any(
-                word.arg is None for node in every for call, _ in mentions(node, name) if call for word in call.keywords
+                word.arg is None
+                for node in every
+                for call, _ in function_reads(node, name)
+                if call
+                for word in call.keywords
             ):
                 return False
         return True
@@ -129,7 +133,11 @@ class FileReads:
         if pattern:
             yield path_node, "", True
         elif isinstance(path_node, ast.Constant):
-            if isinstance(path_node.value, str) and text and (self.data is None or exists(self.data / text)):
+            if (
+                isinstance(path_node.value, str)
+                and text
+                and (self.data is None or path_exists_and_readable(self.data / text))
+            ):
                 yield path_node, str(PurePosixPath(text)), False
         elif isinstance(path_node, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.JoinedStr | ast.Call):
             yield path_node, "", False
@@ -143,14 +151,14 @@ class FileReads:
         self, node: ast.expr, file: str, pattern: bool, folder: str, source: str, first: int
     ) -> TextChange:
         if file:
-            return replacing(node, f"find_data({folder}) / {file!r}")
+            return node_text_change(node, f"find_data({folder}) / {file!r}")
         lines = [line.encode() for line in source.split("\n")]
         start, end = node.lineno - first, (node.end_lineno or node.lineno) - first
         if start == end:
             text = lines[start][node.col_offset : node.end_col_offset].decode()
         else:
             text = ast.unparse(node)
-        return replacing(node, f"str(find_data({folder}) / {text})" if pattern else f"in_data({folder}, {text})")
+        return node_text_change(node, f"str(find_data({folder}) / {text})" if pattern else f"in_data({folder}, {text})")
 
 
 def _is_path(path: str) -> bool:

@@ -6,7 +6,7 @@ from d2c_mlops.convert.plan.evaluation_plan import SCORES
 from d2c_mlops.convert.plan.model_plan import ModelChoice
 
 
-def score_source(model_choice: ModelChoice, classes: bool) -> tuple[str, str, bool, str]:
+def metric_and_source(model_choice: ModelChoice, classes: bool) -> tuple[str, str, bool, str]:
     """Return the metric's name, its source over (answers, predicted, features), whether lower is better, its import."""
     metric = model_choice.score if model_choice.score in SCORES else ""
     if model_choice.fit.kind == "clusterer":

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from d2c_mlops.convert.plan.block import Block
-from d2c_mlops.convert.plan.model_plan import ModelChoice, RecordEntry, learned_before_entry
+from d2c_mlops.convert.plan.model_plan import ModelChoice, RecordEntry, learning_before_entry
 from d2c_mlops.convert.plan.plan import Plan, exported_names
 from d2c_mlops.convert.plan.row_dependence import LearningSite
 from d2c_mlops.convert.plan.slicing import NeededColumns, take_if_needed
-from d2c_mlops.convert.source.source_edits import indent_source, with_return
+from d2c_mlops.convert.source.source_edits import append_return, indent_source
 from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.model_text import (
-    check_cells,
+    assertion_cells,
     class_source,
     contract_source,
     metric_and_baseline,
     model_texts,
 )
-from d2c_mlops.convert.write.notebook_document import CellSource, exported
+from d2c_mlops.convert.write.notebook_document import CellSource, export_cell
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 from d2c_mlops.convert.write.step_functions import call_source, line_source
 
@@ -85,7 +85,7 @@ def model_sources(plan: Plan, model_choice: ModelChoice, parameters: CodeParamet
         replace(
             _model_candidate(way, plan, model_choice, parameters),
             estimator=model_choice.name,
-            skipped=tuple(learned_before_entry(plan, model_choice, way)),
+            skipped=tuple(learning_before_entry(plan, model_choice, way)),
         )
         for way in [*model_choice.ways, None]
     ]
@@ -121,9 +121,9 @@ def _model_candidate(
         + "\n".join(indent_source(line) for line in [*body, result])
     )
     if record_entry is None:
-        return ModelSource(None, train, _AS_FRAME, _features_only(), tuple(order), (), name)
+        return ModelSource(None, train, _AS_FRAME, _unchanged_features_source(), tuple(order), (), name)
     load, load_call, load_order = _loading_function(plan, model_choice, parameters, record_entry)
-    lines = with_return(
+    lines = append_return(
         [f"{record_entry.start} = learned.records(records)", *record_entry.replay.lines], record_entry.replay.features
     )
     prepare = (
@@ -153,7 +153,7 @@ def _loading_function(
         f"def load_records({_function_signature(order, parameters)}) -> pd.DataFrame:\n"
         f'    """Return the training records before their preparation."""\n'
         + "\n".join(
-            indent_source(line) for line in with_return(_source_lines(blocks, plan, parameters), record_entry.start)
+            indent_source(line) for line in append_return(_source_lines(blocks, plan, parameters), record_entry.start)
         )
     )
     return text, "load_records", order
@@ -211,7 +211,7 @@ _AS_FRAME = '''def as_frame(features: Any) -> pd.DataFrame:
     return pd.DataFrame(features, columns=columns)'''
 
 
-def _features_only() -> str:
+def _unchanged_features_source() -> str:
     return (
         "def prepare_records(records: pd.DataFrame, learned: Learned) -> Any:\n"
         '    """Return the features: a record is already prepared like the training data."""\n'
@@ -280,19 +280,19 @@ def model_cells(
 ) -> list[CellSource]:
     """Return the cells of the model, its assertions included."""
     texts = model_texts(model_choice, candidate, proven)
-    helper = [exported(candidate.load)] if candidate.load else []
+    helper = [export_cell(candidate.load)] if candidate.load else []
     cells = [
         CellSource("markdown", texts["head"]),
         *helper,
-        exported(candidate.train),
+        export_cell(candidate.train),
         CellSource("markdown", texts["prepare"]),
-        *(exported(function) for function in candidate.functions),
-        exported(candidate.prepare),
+        *(export_cell(function) for function in candidate.functions),
+        export_cell(candidate.prepare),
         CellSource("markdown", texts["contract"]),
-        *[exported(part) for part in contract_source(name, proven["contract"])],
+        *[export_cell(part) for part in contract_source(name, proven["contract"])],
         CellSource("markdown", texts["charter"]),
-        exported(charter_source(*metric_and_baseline(model_choice, proven["classes"]))),
+        export_cell(charter_source(*metric_and_baseline(model_choice, proven["classes"]))),
         CellSource("markdown", texts["model"]),
-        exported(class_source(name, model_choice, candidate, proven, parameters)),
+        export_cell(class_source(name, model_choice, candidate, proven, parameters)),
     ]
-    return cells + check_cells(name, model_choice, parameters, candidate, proven)
+    return cells + assertion_cells(name, model_choice, parameters, candidate, proven)

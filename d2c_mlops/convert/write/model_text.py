@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, TypedDict
 
 from d2c_mlops.convert.plan.model_plan import ModelChoice
-from d2c_mlops.convert.write.metric_source import score_source
+from d2c_mlops.convert.write.metric_source import metric_and_source
 from d2c_mlops.convert.write.notebook_document import CellSource
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
@@ -143,7 +143,7 @@ def metric_and_baseline(model_choice: ModelChoice, classes: bool) -> tuple[str, 
     """Return the name of the metric that evaluate() reports, and of the baseline beside it."""
     if model_choice.kept == "forecast":
         return "mean_absolute_error_in_sample", "last value"
-    metric = score_source(model_choice, classes)[0]
+    metric = metric_and_source(model_choice, classes)[0]
     if model_choice.fit.kind == "clusterer":
         return metric, "random clusters"
     return (
@@ -164,7 +164,7 @@ def _evaluate_method(model_choice: ModelChoice, classes: bool, training: str) ->
             '        baselines = {"last value": table.naive}',
             '        return Evaluation("mean_absolute_error_in_sample", table.error, baselines, True, {"periods": len(table.values)})',
         ]
-    plain, score, lower, _ = score_source(model_choice, classes)
+    plain, score, lower, _ = metric_and_source(model_choice, classes)
     metric, _ = metric_and_baseline(model_choice, classes)
     rows = (
         "on the held-out rows of the notebook"
@@ -256,7 +256,7 @@ def model_texts(model_choice: ModelChoice, candidate: ModelSource, proven: Prove
     }
 
 
-def check_cells(
+def assertion_cells(
     name: str,
     model_choice: ModelChoice,
     parameters: CodeParameters,
@@ -271,7 +271,7 @@ def check_cells(
     listed = ", ".join(f'"{word}": {parameter}' for parameter, word in argument_names.items())
     unchanged = " and ".join(f"{p.name} == {p.default}" for p in parameters.every if p.name in argument_names)
     value = proven.get("metric")
-    tolerance = _tolerance(value, proven["again"]) if value is not None else 0.0
+    tolerance = _metric_tolerance(value, proven["again"]) if value is not None else 0.0
     measured = f"\nif {unchanged or 'True'}:  # measured at conversion\n    assert abs(evaluation.value - {value!r}) <= {tolerance:.3g}" if value is not None else ""  # fmt: skip
 
     intro = "For known records, the model returns the predictions of the notebook, one per record."
@@ -313,7 +313,7 @@ def _learned_sentence(prepare: str) -> str:
 MODEL_NAME = "in_production"
 
 
-def _tolerance(value: float, again: float | None) -> float:
+def _metric_tolerance(value: float, again: float | None) -> float:
     """Return the tolerance of a metric: large if a second training had another result, or was not run."""
     if value == again:
         return 0.01 * max(1.0, abs(value))

@@ -51,7 +51,7 @@ class CellSource:
         return self.source.startswith("#| export")
 
 
-def exported(source: str, *, cells: Sequence[int] = (), names: Sequence[str] = (), step: str = "") -> CellSource:
+def export_cell(source: str, *, cells: Sequence[int] = (), names: Sequence[str] = (), step: str = "") -> CellSource:
     """Return an exported code cell."""
     return CellSource("code", f"#| export\n{source}", list(cells), list(names), step=step)
 
@@ -66,20 +66,20 @@ def notebook_cells(
     for block in later_blocks:
         body += _block_cells(block, plan, parameters, types)
     _demote_titles(body)
-    cells.append(exported(_import_lines(plan, parameters, body), cells=[]))
+    cells.append(export_cell(_import_lines(plan, parameters, body), cells=[]))
     if parameters.every:
         lines = [str(parameter) for parameter in parameters.every]
         cells.append(
             CellSource("code", "\n".join(lines), tags=["parameters"], names=[p.name for p in parameters.every])
         )
     if parameters.folder:
-        cells.append(exported(FIND_DATA))
+        cells.append(export_cell(FIND_DATA))
         if parameters.computed:
-            cells.append(exported(IN_DATA))
+            cells.append(export_cell(IN_DATA))
     return cells + body
 
 
-def with_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[CellSource]:
+def add_folder_guard(cells: Sequence[CellSource], parameters: CodeParameters) -> list[CellSource]:
     """Return the cells with a check that refuses another data folder, if classes or functions read only the default one."""
     folder = parameters.find(parameters.folder)
     if folder is None or not parameters.fixed:
@@ -102,8 +102,8 @@ def _take_title(plan: Plan, blocks: Sequence[Block]) -> tuple[str, str, list[Blo
         if match and not match[1].strip().startswith(("<", "[")):
             body = "\n".join(lines[1:]).strip()
             later_blocks[0] = Block("prose", first.cells, text=body)
-            return _clean_text(match[1]), _lead_text(plan), later_blocks if body else later_blocks[1:]
-    return _clean_text(plan.notebook.path.stem.replace("_", " ")), _lead_text(plan), later_blocks
+            return _clean_text(match[1]), _introduction_text(plan), later_blocks if body else later_blocks[1:]
+    return _clean_text(plan.notebook.path.stem.replace("_", " ")), _introduction_text(plan), later_blocks
 
 
 def _clean_text(title: str) -> str:
@@ -111,7 +111,7 @@ def _clean_text(title: str) -> str:
     return title[:1].upper() + title[1:] or "Notebook"
 
 
-def _lead_text(plan: Plan) -> str:
+def _introduction_text(plan: Plan) -> str:
     models = [fit.path.rpartition(".")[2] for fit in plan.structure.models if fit.path]
     what = f"From the data to {models[-1]}" if models else "From the data to its findings"
     return f"{what}: the steps of {plan.notebook.path.name} as functions."
@@ -141,7 +141,9 @@ def _block_cells(block: Block, plan: Plan, parameters: CodeParameters, types: Ty
         return [CellSource("code", "#| eval: false\n" + block.text, cells=block.cells)]
     if block.kind == "definition":
         return [
-            exported(definition_source(block, plan, parameters), cells=block.cells, names=[block.name], step=block.name)
+            export_cell(
+                definition_source(block, plan, parameters), cells=block.cells, names=[block.name], step=block.name
+            )
         ]
     if block.kind == "plain":
         text = "\n".join(line_source(line, plan, parameters) for line in block.lines).strip("\n")
@@ -153,7 +155,7 @@ def _block_cells(block: Block, plan: Plan, parameters: CodeParameters, types: Ty
     call = CellSource("code", text, cells=block.cells, names=list(block.outputs), step=block.called)
     if block.like is not None:
         return [call]
-    return [exported(function_source(block, plan, parameters, types), cells=block.cells, step=block.name), call]
+    return [export_cell(function_source(block, plan, parameters, types), cells=block.cells, step=block.name), call]
 
 
 def _demote_titles(cells: Sequence[CellSource]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import PLOTS, Plan, PlanLine
-from d2c_mlops.convert.source.source_edits import TextChange, replacing
+from d2c_mlops.convert.source.source_edits import TextChange, node_text_change
 from d2c_mlops.convert.write.file_parameters import FileReads
 from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 
@@ -147,13 +147,13 @@ def _literal_parameters(
             owner = naming.estimator_name(path) if path else ""
             name = _parameter_name(word.arg, text, owner, names_by_literal, used_names)
             parameters.add(CodeParameter(name, kind, text, _argument_owner(call, path), _name_word(word.arg)))
-            changes.append((name, replacing(word.value, name)))
+            changes.append((name, node_text_change(word.value, name)))
         for part, name in _date_literals(call, path):
             text = repr(part.value)
             text_name = _parameter_name(name, text, "", names_by_literal, used_names)
             if parameters.find(text_name) is None:
                 parameters.every.append(CodeParameter(text_name, "str", text))
-            changes.append((text_name, replacing(part, text_name)))
+            changes.append((text_name, node_text_change(part, text_name)))
     return changes
 
 

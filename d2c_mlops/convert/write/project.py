@@ -88,15 +88,13 @@ class Project:
         return self.root / self.lib
 
 
-def find_or_make(root: Path, lib: str = "") -> Project:
+def find_or_create_project(root: Path, lib: str = "") -> Project:
     """Return the nbdev project at `root`; create it if there is none. Existing files are not changed."""
     pyproject = root / "pyproject.toml"
     text = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     settings = _nbdev_settings(text)
     if settings:
-        return _with_settings(
-            Project(root, settings.get("lib_path", root.name), root / settings.get("nbs_path", "nbs"))
-        )
+        return _add_settings(Project(root, settings.get("lib_path", root.name), root / settings.get("nbs_path", "nbs")))
     lib = lib or re.sub(r"\W+", "_", root.resolve().name).strip("_").lower() or "shop"
     lib = f"lib_{lib}" if lib[0].isdigit() else lib
     lib = f"{lib}_models" if lib in sys.stdlib_module_names or lib in ("d2c_mlops", "nbs", "models", "tests") else lib
@@ -105,7 +103,7 @@ def find_or_make(root: Path, lib: str = "") -> Project:
     if text:
         content = text.rstrip() + "\n\n" + content[content.index("[tool.nbdev]") :]
     pyproject.write_text(content, encoding="utf-8")
-    return _with_settings(Project(root, lib, root / "nbs"))
+    return _add_settings(Project(root, lib, root / "nbs"))
 
 
 def _nbdev_settings(text: str) -> dict[str, str]:
@@ -115,7 +113,7 @@ def _nbdev_settings(text: str) -> dict[str, str]:
     return {key: str(value) for key, value in section.items()}
 
 
-def _with_settings(project: Project) -> Project:
+def _add_settings(project: Project) -> Project:
     ini = project.root / settings_of.FILE
     packages = f"{project.lib}.models"
     if not ini.exists():
@@ -126,7 +124,7 @@ def _with_settings(project: Project) -> Project:
         parser.read_string(text)
         listed = parser.get("d2c", "packages", fallback="")
         if packages not in re.split(r"[\s,]+", listed):
-            ini.write_text(_with_package(text, listed, packages), encoding="utf-8")
+            ini.write_text(_add_package_setting(text, listed, packages), encoding="utf-8")
     (project.notebooks / "models").mkdir(parents=True, exist_ok=True)
     for folder in (project.package, project.package / "models"):
         folder.mkdir(exist_ok=True)
@@ -135,7 +133,7 @@ def _with_settings(project: Project) -> Project:
     return project
 
 
-def _with_package(text: str, listed: str, package: str) -> str:
+def _add_package_setting(text: str, listed: str, package: str) -> str:
     if listed:
         return re.sub(r"(?m)^(packages\s*=\s*)(.*)$", rf"\g<1>\g<2> {package}", text, count=1)
     if "[d2c]" in text:
@@ -182,7 +180,7 @@ def _same_content(first: Path, right: Path) -> bool:
     )
 
 
-def attachments(path: Path) -> dict[int, Attachments]:
+def pasted_pictures(path: Path) -> dict[int, Attachments]:
     """Return the pictures pasted into the prose of a notebook, by the index of their cell."""
     try:
         cells = json.loads(path.read_bytes()).get("cells", [])
@@ -220,7 +218,7 @@ def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, A
     draft.replace(path)
 
 
-def export(project: Project, notebook: Path) -> None:
+def export_module(project: Project, notebook: Path) -> None:
     """Write the module of a notebook through nbdev, in a process of its own."""
     code = "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path=sys.argv[2])"
     process = subprocess.run(

@@ -12,7 +12,7 @@ from d2c_mlops.convert.plan import naming
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.write.parameter_list import CodeParameters
-from d2c_mlops.convert.write.step_functions import function_source, own_parameters
+from d2c_mlops.convert.write.step_functions import function_source, step_parameters
 
 
 def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParameters) -> None:
@@ -31,23 +31,23 @@ def share_equal_steps(blocks: Sequence[Block], plan: Plan, parameters: CodeParam
         if first is block or not _are_equal_steps(first, block, exact, plan, parameters):
             continue
         block.like = first
-        names = own_parameters(first, parameters)
+        names = step_parameters(first, parameters)
         block.words = {
             ours: first.words.get(theirs, theirs)
-            for ours, theirs in zip(own_parameters(block, parameters), names, strict=True)
+            for ours, theirs in zip(step_parameters(block, parameters), names, strict=True)
         }
         if block.lines[0].statement.comment != first.lines[0].statement.comment:
             first.spoken_above = block.spoken_above = True
             used_names = plan.names | {block.name for block in blocks if block.kind == "step"}
             if first.name != first.quiet:
-                first.name = naming.unique(first.quiet, used_names, ())
+                first.name = naming.unique_name(first.quiet, used_names, ())
 
 
 def _keyword_names(block: Block, plan: Plan, parameters: CodeParameters) -> dict[str, str]:
     """The parameter names of a function: the library's keywords, if each has one meaning in the function."""
     words = {
         name: parameter.word or name
-        for name in own_parameters(block, parameters)
+        for name in step_parameters(block, parameters)
         if (parameter := parameters.find(name))
     }
     used = {name for line in block.lines for name in (*line.facts.loads, *line.facts.binds)} | set(plan.imports.paths)

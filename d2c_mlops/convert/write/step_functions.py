@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from d2c_mlops.convert.plan import naming
-from d2c_mlops.convert.plan.author_functions import mentions
+from d2c_mlops.convert.plan.author_functions import function_reads
 from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.plan import Plan, PlanLine
 from d2c_mlops.convert.source.source_edits import (
     TextChange,
     add_keyword_arguments,
+    append_return,
     apply_changes,
     indent_source,
     with_keyword_parameters,
-    with_return,
 )
 from d2c_mlops.convert.write.parameter_list import CodeParameters
 
@@ -41,7 +41,7 @@ def author_call_changes(node: ast.AST, plan: Plan, source: str = "") -> list[Tex
     insertions = []
     for name, function in plan.functions.items():
         if function.extras and not function.reason:
-            for call, _ in mentions(node, name):
+            for call, _ in function_reads(node, name):
                 if call is not None:
                     lines = _cell_lines(plan, node)
                     insertions.append(add_keyword_arguments(call, function.extras, lines))
@@ -67,7 +67,7 @@ def definition_source(block: Block, plan: Plan, parameters: CodeParameters) -> s
     assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
     first = tree.body[0]
     head = lines[: tree.lineno - 1]
-    if first.lineno == tree.lineno or not _own_line(lines, first):
+    if first.lineno == tree.lineno or not _starts_its_line(lines, first):
         body = [f"    {text}" for part in tree.body for text in ast.unparse(part).split("\n")]
     else:
         start = first.lineno - 1
@@ -77,7 +77,7 @@ def definition_source(block: Block, plan: Plan, parameters: CodeParameters) -> s
     return "\n".join([*head, with_keyword_parameters(tree, extras), *body])
 
 
-def _own_line(lines: Sequence[str], node: ast.stmt) -> bool:
+def _starts_its_line(lines: Sequence[str], node: ast.stmt) -> bool:
     return not lines[node.lineno - 1].encode()[: node.col_offset].decode().strip()
 
 
@@ -88,7 +88,7 @@ def function_source(block: Block, plan: Plan, parameters: CodeParameters, types:
         for name in block.inputs
         if parameters.find(name) is None
     ]
-    for name in own_parameters(block, parameters):
+    for name in step_parameters(block, parameters):
         arguments.append(f"{block.words.get(name, name)}: {_type_text(block, name, parameters, types)}")
     returned = [types.get((block.name, f"-> {name}"), "Any") for name in block.outputs]
     arrow = returned[0] if len(returned) == 1 else f"tuple[{', '.join(returned)}]"
@@ -99,7 +99,7 @@ def function_source(block: Block, plan: Plan, parameters: CodeParameters, types:
         spoken or description or (block.quiet if block.spoken_above else block.base).replace("_", " ")
     )
     body = [f'"""{sentence}"""', *block.imports]
-    text = "\n".join(indent_source(part) for part in [*body, *with_return(sources, ", ".join(block.outputs))] if part)
+    text = "\n".join(indent_source(part) for part in [*body, *append_return(sources, ", ".join(block.outputs))] if part)
     return f"def {block.name}({', '.join(arguments)}) -> {arrow}:\n{text}"
 
 
@@ -136,11 +136,11 @@ def call_source(block: Block, parameters: CodeParameters) -> str:
 def call_text(block: Block, parameters: CodeParameters) -> str:
     """Return the call alone."""
     words = [name for name in block.inputs if parameters.find(name) is None]
-    words += [f"{block.words.get(name, name)}={name}" for name in own_parameters(block, parameters)]
+    words += [f"{block.words.get(name, name)}={name}" for name in step_parameters(block, parameters)]
     return f"{block.called}({', '.join(words)})"
 
 
-def own_parameters(block: Block, parameters: CodeParameters) -> list[str]:
+def step_parameters(block: Block, parameters: CodeParameters) -> list[str]:
     """Return the parameters of the notebook that a step takes, after the values that go in."""
     names = [name for name in block.inputs if parameters.find(name) is not None]
     return [*(name for name in block.parameters if name not in names), *names]

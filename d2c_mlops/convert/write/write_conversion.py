@@ -17,21 +17,21 @@ from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, limit_outputs, model_choices
 from d2c_mlops.convert.plan.plan import Plan
 from d2c_mlops.convert.plan.row_dependence import row_dependence_advice
-from d2c_mlops.convert.plan.steps import blocks
+from d2c_mlops.convert.plan.steps import plan_blocks
 from d2c_mlops.convert.run.folder_copies import clone_folder, read_result
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
-from d2c_mlops.convert.write.metric_source import score_source
+from d2c_mlops.convert.write.metric_source import metric_and_source
 from d2c_mlops.convert.write.model_source import NEEDS, ModelSource, model_cells, model_sources
 from d2c_mlops.convert.write.model_text import class_name
-from d2c_mlops.convert.write.notebook_document import CellSource, join_short_cells, notebook_cells, with_guard
+from d2c_mlops.convert.write.notebook_document import CellSource, add_folder_guard, join_short_cells, notebook_cells
 from d2c_mlops.convert.write.parameter_list import CodeParameter, CodeParameters
 from d2c_mlops.convert.write.parameters import extract_parameters
 from d2c_mlops.convert.write.project import (
     Project,
-    attachments,
     check_import,
     copy_local_modules,
-    export,
+    export_module,
+    pasted_pictures,
     write_notebook,
 )
 from d2c_mlops.convert.write.shared_steps import share_equal_steps
@@ -110,7 +110,7 @@ class WrittenNotebook:
         return cast("WrittenFacts", json.loads(json.dumps(values, default=str)))
 
 
-def write(
+def write_notebook_and_module(
     plan: Plan,
     project: Project,
     name: str,
@@ -126,7 +126,7 @@ def write(
     local: Path | None = None,  # folder with the author's own modules, which the project's package takes in
 ) -> WrittenNotebook:
     """Write notebook and module. Raises NotebookFailed if the converted cells do not run."""
-    all_blocks = blocks(plan)
+    all_blocks = plan_blocks(plan)
     parameters = extract_parameters(plan, all_blocks, data, _output_folder(project, keep, data))
     choices = model_choices(plan, all_blocks) if run else "the notebook was not run, so no model was tested"
     chosen: ModelChoice | str = choices if isinstance(choices, str) else choices[0]
@@ -167,15 +167,15 @@ def write(
                 chosen = f"{what} cannot predict raw records: {row_dependence_advice(refused[-1].skipped)}"
         if proven is None:
             limit_outputs(all_blocks, None)
-    cells = with_guard(join_short_cells(notebook_cells(plan, all_blocks, parameters, types, module)), parameters)
-    cells = _with_model(cells, model, chosen, proven)
+    cells = add_folder_guard(join_short_cells(notebook_cells(plan, all_blocks, parameters, types, module)), parameters)
+    cells = _add_model_cells(cells, model, chosen, proven)
     if local is not None:
         cells[2:2] = [CellSource("code", copy_local_modules(project, local))]
     if keep and data is not None:
         copy_files(data, parameters.files, project.root / keep)
     notebook = project.notebooks / "models" / f"{name}.ipynb"
-    write_notebook(notebook, cells, attachments(plan.notebook.path))
-    export(project, notebook)
+    write_notebook(notebook, cells, pasted_pictures(plan.notebook.path))
+    export_module(project, notebook)
     dotted = f"{project.lib}.{module}"
     if run:
         check_import(project, dotted, packages, isolation)
@@ -224,7 +224,7 @@ def _model_candidates(
     )
     text = None
     if model_choice.kept != "forecast":
-        _, score, _, line = score_source(model_choice, classes)
+        _, score, _, line = metric_and_source(model_choice, classes)
         text = f"{line}\ndef score(answers, predicted, features):\n    return {score}\n"
         model_choice.ways = find_record_entries(plan, model_choice, lambda block: call_source(block, parameters))
     return [(candidate, text, model_choice) for candidate in model_sources(plan, model_choice, parameters)]
@@ -319,12 +319,12 @@ def _step_types(seen_types: Mapping[str, str], plan: Plan) -> dict[tuple[str, st
     return types
 
 
-def _with_model(
+def _add_model_cells(
     cells: list[CellSource], model: list[CellSource], model_choice: ModelChoice | str, proven: ProvenModel | None
 ) -> list[CellSource]:
     """Add the model and its imports; separate exported imports from those that only the notebook's cells need."""
     if model and isinstance(model_choice, ModelChoice) and proven is not None:
-        _, _, _, line = score_source(model_choice, proven["classes"])
+        _, _, _, line = metric_and_source(model_choice, proven["classes"])
         extra = f"{NEEDS}\n{line}\nfrom pathlib import Path\nfrom typing import ClassVar\nimport numpy as np\nimport pandas as pd"
     else:
         extra = ""
@@ -391,7 +391,7 @@ def _notebook_structure(plan: Plan, cells: list[CellSource], parameters: CodePar
     }
 
 
-def default_name(plan: Plan) -> str:
+def default_module_name(plan: Plan) -> str:
     """Return a module name for a notebook: its file's name."""
     stem = naming.snake_case(plan.notebook.path.stem)
     stem = re.sub(r"[^a-z0-9_]", "", stem).strip("_")

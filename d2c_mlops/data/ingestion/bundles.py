@@ -59,13 +59,13 @@ def flat_components(components: pd.DataFrame) -> pd.DataFrame:
             "the components of bundles cannot be used", where="components", failures=failures, next="correct these rows"
         )
     flat = components.loc[:, list(COMPONENT_COLUMNS)].astype({"quantity": float})
-    flat = flat.assign(share=_shares(components))
+    flat = flat.assign(share=_money_shares(components))
     bundles = set(flat["bundle_id"])
     for _ in range(DEEPEST):
         nested = flat["product_id"].isin(bundles)
         if not nested.any():
             return flat.groupby(["bundle_id", "product_id"], sort=False, as_index=False)[["quantity", "share"]].sum()
-        inner = components.loc[:, list(COMPONENT_COLUMNS)].assign(share=_shares(components)).add_prefix("inner_")
+        inner = components.loc[:, list(COMPONENT_COLUMNS)].assign(share=_money_shares(components)).add_prefix("inner_")
         opened = flat[nested].merge(inner, left_on="product_id", right_on="inner_bundle_id")
         opened = opened.assign(
             product_id=opened["inner_product_id"],
@@ -81,7 +81,7 @@ def flat_components(components: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _shares(components: pd.DataFrame) -> pd.Series[float]:
+def _money_shares(components: pd.DataFrame) -> pd.Series[float]:
     """Return the share of a bundle's money that each row has: by list price where all of its bundle have one, else by quantity."""
     quantity = components["quantity"].astype(float)
     if "unit_price" in components:

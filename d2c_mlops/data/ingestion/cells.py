@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..sources.calendar_dates import SHORT, SMALL, is_ambiguous, iso_column, order_evidence, other_dates
+from ..sources.calendar_dates import SHORT, SMALL, is_ambiguous, iso_column, order_evidence, non_iso_dates
 from ..sources.files import FileFormat, Part
 from ..layouts.discovery import RawTable
 from d2c_mlops.data.sources.numerals import (
@@ -31,9 +31,9 @@ from ..validation import Mask, read_number, read_time
 from ...errors import Failure
 
 # %% auto #0
-__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'refuse_damaged_identifiers', 'numbers_in', 'FormatEvidence',
-           'decided_format', 'without_signs', 'decimal_marks_of', 'plain_numbers', 'iso_dates', 'plain_cells',
-           'refuse_unreadable']
+__all__ = ['SIGN', 'LIKE_NUMBER', 'SCIENTIFIC', 'CellNotes', 'refuse_damaged_identifiers', 'number_columns', 'FormatEvidence',
+           'decided_format', 'strip_currency_signs', 'decimal_marks_in_part', 'plain_numbers', 'iso_dates',
+           'plain_cells', 'refuse_unreadable']
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #cca421a3
 SIGN = r"(?:[$€£¥%]|EUR|USD|GBP|CHF|JPY)"
@@ -59,9 +59,9 @@ class CellNotes:
         self.failures.append(Failure(f"{problem}: {rows.names(at)} ({examples})", f"{part.name}: {column}"))
 
 
-def refuse_damaged_identifiers(part: Part, raw: RawTable, report: CellNotes) -> None:
+def refuse_damaged_identifiers(part: Part, raw_table: RawTable, report: CellNotes) -> None:
     """Refuse identifiers in scientific notation: a spreadsheet has cut their last digits, so that different ones are equal."""
-    for column in (name for name in raw.identifiers if name in part.frame):
+    for column in (name for name in raw_table.identifiers if name in part.frame):
         cells = part.frame[column]
         cut = cells[cells.str.fullmatch(SCIENTIFIC, na=False)].unique().tolist() if cells.dtype == "str" else []
         if cut:
@@ -70,10 +70,10 @@ def refuse_damaged_identifiers(part: Part, raw: RawTable, report: CellNotes) -> 
             _note_spaces(part, column, report)
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #d5c8c8ca
-def numbers_in(part: Part, raw: RawTable, report: CellNotes) -> list[str]:
+def number_columns(part: Part, raw_table: RawTable, report: CellNotes) -> list[str]:
     """Return the columns of a part that hold numbers as text."""
-    names = [name for name in raw.numbers if name in part.frame]
-    if raw.name == "leads":
+    names = [name for name in raw_table.numbers if name in part.frame]
+    if raw_table.name == "leads":
         names += [
             str(name) for name in part.frame if name not in SCHEMAS["leads"].columns and _all_numbers(part.frame[name])
         ]
@@ -138,9 +138,9 @@ def decided_format(column: str, column_formats: FormatEvidence, sibling_formats:
     return ""
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #b1c0ffe2
-def without_signs(part: Part, names: Sequence[str], raw: RawTable, report: CellNotes) -> Part:
+def strip_currency_signs(part: Part, names: Sequence[str], raw_table: RawTable, report: CellNotes) -> Part:
     """Return a part with amounts of money without their currency signs; a sign that is not the currency of its row is refused."""
-    columns = SCHEMAS[raw.name].columns if raw.name in SCHEMAS else {}
+    columns = SCHEMAS[raw_table.name].columns if raw_table.name in SCHEMAS else {}
     money = [n for n in names if n in columns and (columns[n].metadata or {}).get("unit") == "money in currency"]
     if "currency" not in part.frame or part.frame["currency"].dtype != "str":
         return part
@@ -165,7 +165,7 @@ def without_signs(part: Part, names: Sequence[str], raw: RawTable, report: CellN
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #f3586b79
-def decimal_marks_of(part: Part, names: Sequence[str], raw: RawTable) -> FormatEvidence:
+def decimal_marks_in_part(part: Part, names: Sequence[str], raw_table: RawTable) -> FormatEvidence:
     """Return the decimal marks that the numbers of a part show; columns that are not declared count where all cells are numbers."""
     marks = {name: decimal_mark_evidence(distinct_texts(part.frame[name])) for name in names}
     if not any(marks.values()) and any(
@@ -174,17 +174,22 @@ def decimal_marks_of(part: Part, names: Sequence[str], raw: RawTable) -> FormatE
         fallback_names = [
             str(name)
             for name in part.frame
-            if name not in (*names, *raw.identifiers) and _all_numbers(part.frame[name])
+            if name not in (*names, *raw_table.identifiers) and _all_numbers(part.frame[name])
         ]
         marks |= {name: decimal_mark_evidence(distinct_texts(part.frame[name])) for name in fallback_names}
     return FormatEvidence(marks)
 
 
-def plain_numbers(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
+def plain_numbers(parts: Sequence[Part], raw_table: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts with the numbers of text files in plain notation."""
-    names = [numbers_in(part, raw, report) for part in parts]
-    parts = [without_signs(part, number_names, raw, report) for part, number_names in zip(parts, names, strict=True)]
-    shown = [decimal_marks_of(part, number_names, raw) for part, number_names in zip(parts, names, strict=True)]
+    names = [number_columns(part, raw_table, report) for part in parts]
+    parts = [
+        strip_currency_signs(part, number_names, raw_table, report)
+        for part, number_names in zip(parts, names, strict=True)
+    ]
+    shown = [
+        decimal_marks_in_part(part, number_names, raw_table) for part, number_names in zip(parts, names, strict=True)
+    ]
     return [
         _part_with_plain_numbers(part, number_names, shown[i], shown, file_format, report)
         for i, (part, number_names) in enumerate(zip(parts, names, strict=True))
@@ -234,11 +239,11 @@ def _part_with_plain_numbers(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #c9dddc58
-def iso_dates(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
+def iso_dates(parts: Sequence[Part], raw_table: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts with the dates of text files in ISO 8601."""
-    names = [[name for name in raw.times if name in part.frame] for part in parts]
+    names = [[name for name in raw_table.times if name in part.frame] for part in parts]
     date_cells = [
-        {name: other_dates(part.frame[name]) for name in cells_by_name}
+        {name: non_iso_dates(part.frame[name]) for name in cells_by_name}
         for part, cells_by_name in zip(parts, names, strict=True)
     ]
     texts = [
@@ -288,25 +293,28 @@ def _part_with_iso_dates(
     return replace(part, frame=part.frame.assign(**changed)) if changed else part
 
 # %% ../../../nbs/data/ingestion/cells.ipynb #e2193101
-def plain_cells(parts: Sequence[Part], raw: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
+def plain_cells(parts: Sequence[Part], raw_table: RawTable, file_format: FileFormat, report: CellNotes) -> list[Part]:
     """Return the parts of one raw table with numbers and dates in one notation; what cannot be decided is added to the failures."""
     for part in parts:
-        refuse_damaged_identifiers(part, raw, report)
-    plain = iso_dates(plain_numbers(parts, raw, file_format, report), raw, file_format, report)
-    if raw.name not in SCHEMAS and not raw.checked and not report.failures:
+        refuse_damaged_identifiers(part, raw_table, report)
+    plain = iso_dates(plain_numbers(parts, raw_table, file_format, report), raw_table, file_format, report)
+    if raw_table.name not in SCHEMAS and not raw_table.checked and not report.failures:
         for part in plain:
-            refuse_unreadable(part, raw, report)
+            refuse_unreadable(part, raw_table, report)
     return plain
 
 
-def refuse_unreadable(part: Part, raw: RawTable, report: CellNotes) -> None:
+def refuse_unreadable(part: Part, raw_table: RawTable, report: CellNotes) -> None:
     """Refuse cells that are no numbers or times. The check of a canonical table does so itself; other layouts would lose them."""
-    for names, reader, what in ((raw.numbers, read_number, "number"), (raw.times, _time, "time (ISO 8601)")):
+    for names, reader, what in (
+        (raw_table.numbers, read_number, "number"),
+        (raw_table.times, _parse_time_column, "time (ISO 8601)"),
+    ):
         for name in (n for n in names if n in part.frame and part.frame[n].dtype == "str"):
             bad = reader(part.frame[name])[1]
             if bad.any():
                 report.refuse(part, name, f"cannot be read as a {what}", part.frame[name][bad].unique().tolist())
 
 
-def _time(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
+def _parse_time_column(column: pd.Series[Any]) -> tuple[pd.Series[Any], Mask]:
     return read_time(column.str.replace(r" ([+-]\d{2}):?(\d{2})$", r"\1:\2", regex=True))

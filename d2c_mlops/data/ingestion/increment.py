@@ -14,30 +14,37 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
-from ..days import zone_of
+from ..days import parse_zone
 from ..sources.files import FileFormat, files_below
 from .joining import file_period
 from ..layouts.discovery import Mapped, find_layout
 from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
 from ..origin import Origin
-from .overlap import RowChanges, compare, merge
+from .overlap import RowChanges, count_row_changes, merge_rows
 from .reading import Reading, read_location
 from ..schemas import INTERVALS, PLANS, TIME_COLUMN
 from d2c_mlops.data.sources.fetch import (
     URL,
     chosen_tables,
-    engine_of,
+    create_engine_for,
     read_query,
     without_password,
     translate_sql_errors,
 )
-from ..store import write, write_atomic
+from ..store import write_dataset, write_atomic
 from ..tables import Tables
 from ..validation import validate, validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, move_days_to_zone, zone_change
+from d2c_mlops.data.zones import (
+    ZoneChoice,
+    choose_zone,
+    continue_zone,
+    localize_all,
+    move_days_to_zone,
+    zone_change_note,
+)
 from ...errors import UsageError
 from ...file_lock import lock
-from ...suppression import leave_out
+from ...suppression import remove_forgotten_rows
 from ...settings.parsing import home_path
 
 # %% auto #0
@@ -103,8 +110,8 @@ def read_since(location: str, column: str, since: datetime, zone: str = "UTC") -
     A table without that column is read as a whole. A column without a time zone may hold UTC or the clocks of the shop's
     zone; the earlier one counts.
     """
-    least = min(since.astimezone(clock).replace(tzinfo=None) for clock in (UTC, zone_of(zone)))
-    with translate_sql_errors(location), engine_of(location).connect() as connection:
+    least = min(since.astimezone(clock).replace(tzinfo=None) for clock in (UTC, parse_zone(zone)))
+    with translate_sql_errors(location), create_engine_for(location).connect() as connection:
         frames = {}
         for name, table in chosen_tables(connection, location).items():
             query = sa.select(sa.text("*")).select_from(table)
@@ -216,16 +223,16 @@ def _store_new_rows(
     frames: dict[str, pd.DataFrame] = {}
     news = RowChanges()
     old = Tables.open(store, name) if name in list_datasets(store) else Tables({})
-    choice = _zone_of(mapped, zone, old, where)
+    choice = _choose_zone(mapped, zone, old, where)
     before = {table: move_days_to_zone(table, old[table], old.zone, choice.zone) for table in old}
     located, notes = localize_all(mapped.frames, choice.zone)
     checked_new = {table: validate(table, frame, where, reading.origin) for table, frame in located.items()}
-    rows, left_out = leave_out(checked_new, store, name)
+    rows, left_out = remove_forgotten_rows(checked_new, store, name)
     for table, fresh in rows.items():
         if whole:
-            frames[table], changes = fresh, compare(table, old.get(table), fresh, memory.watermark)
+            frames[table], changes = fresh, count_row_changes(table, old.get(table), fresh, memory.watermark)
         else:
-            frames[table], changes = merge(table, before.get(table), fresh, memory.watermark, whole=not by_row)
+            frames[table], changes = merge_rows(table, before.get(table), fresh, memory.watermark, whole=not by_row)
         news += changes
     checked = validate_all({**before, **frames}, source_name=where)
     unread = reading.left_out(chosen.name)
@@ -233,7 +240,7 @@ def _store_new_rows(
         f"{', '.join(reading.files[n])}: not read, not used by the layout {chosen.name}" for n in reading.unused(chosen)
     ]
     notes = [*reading.notes, *mapped.notes, *choice.notes, *notes, *unused, *left_out]
-    manifest, _ = write(
+    manifest, _ = write_dataset(
         store,
         name,
         checked,
@@ -244,7 +251,7 @@ def _store_new_rows(
         zone=choice.zone,
         zone_from=choice.zone_from,
     )
-    notes += zone_change(old.zone, choice.zone) if old else ()
+    notes += zone_change_note(old.zone, choice.zone) if old else ()
     times = [f[TIME_COLUMN[t]].max() for t, f in checked.items() if t in TIME_COLUMN and t not in PLANS and len(f)]
     latest = max((t.to_pydatetime() for t in times if not pd.isna(t)), default=memory.watermark)
     alone = not old or old.manifest is None or (memory.digest and old.manifest.digest == memory.digest)
@@ -255,7 +262,7 @@ def _store_new_rows(
     return Increment(manifest, news, latest, len(marks), tuple(notes), unread)
 
 
-def _zone_of(mapped: Mapped, zone: str | None, old: Tables, source_name: str) -> ZoneChoice:
+def _choose_zone(mapped: Mapped, zone: str | None, old: Tables, source_name: str) -> ZoneChoice:
     choice = choose_zone(mapped.frames, zone, mapped.zone, source_name)
     if old.manifest is None:
         return choice

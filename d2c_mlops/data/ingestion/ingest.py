@@ -18,20 +18,27 @@ from ..sources.files import FileFormat
 from ..layouts.discovery import find_layout
 from ..layouts.planned_columns import split_plans
 from ..manifest import Manifest, dataset_folder, list_datasets, read_manifest
-from .overlap import MODES, RowChanges, compare, covered_period, replace_period
+from .overlap import MODES, RowChanges, count_row_changes, covered_period, replace_period
 from .reading import Reading, read_location
 from ..schemas import INTERVALS
 from ..sources.fetch import without_password
-from ..store import write
+from ..store import write_dataset
 from ..tables import Tables
 from ..validation import validate_all
-from ..zones import ZoneChoice, choose_zone, continue_zone, localize_all, move_days_to_zone, zone_change
+from d2c_mlops.data.zones import (
+    ZoneChoice,
+    choose_zone,
+    continue_zone,
+    localize_all,
+    move_days_to_zone,
+    zone_change_note,
+)
 from ...errors import DataRefused, UsageError
-from ...suppression import leave_out
+from ...suppression import remove_forgotten_rows
 
 # %% auto #0
-__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'with_plans', 'map_reading', 'without_forgotten', 'may_keep_rows',
-           'join_stored', 'dataset_changes', 'ingest']
+__all__ = ['IngestResult', 'MappedTables', 'map_tables', 'split_planned_columns', 'map_raw_tables', 'remove_forgotten_people',
+           'may_keep_rows', 'join_stored_rows', 'dataset_changes', 'ingest']
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #81524eab
 @dataclass(frozen=True)
@@ -62,10 +69,10 @@ def map_tables(
     Raises UsageError where nothing reads the location or its columns, DataRefused with every failure of the rows, or
     where the time zone has to be set.
     """
-    return map_reading(read_location(location, layout, file_format), layout, zone, without_password(location))
+    return map_raw_tables(read_location(location, layout, file_format), layout, zone, without_password(location))
 
 
-def with_plans(reading: Reading, planned: Sequence[str]) -> Reading:
+def split_planned_columns(reading: Reading, planned: Sequence[str]) -> Reading:
     """Return a reading in which the columns of a sales file that are known ahead are plans."""
     if not planned:
         return reading
@@ -74,7 +81,7 @@ def with_plans(reading: Reading, planned: Sequence[str]) -> Reading:
     return replace_fields(reading, frames=frames, files=files, notes=(*reading.notes, *notes))
 
 
-def map_reading(
+def map_raw_tables(
     reading: Reading, layout: str | None, zone: str | None, source_name: str, stored: Tables | None = None
 ) -> MappedTables:
     """Return the validated canonical tables of raw ones; raises as `map_tables`, with every failure by file and line.
@@ -99,9 +106,9 @@ def map_reading(
     return MappedTables(checked, chosen.name, all_notes, choice)
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #5f0c1d02
-def without_forgotten(mapped: MappedTables, store: Path, name: str) -> MappedTables:
+def remove_forgotten_people(mapped: MappedTables, store: Path, name: str) -> MappedTables:
     """Return the tables without the people who were forgotten in dataset `name`, and a note with the number of rows."""
-    frames, notes = leave_out(mapped.frames, store, name)
+    frames, notes = remove_forgotten_rows(mapped.frames, store, name)
     return mapped._replace(frames=frames, notes=(*mapped.notes, *notes))
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #a71c0d56
@@ -126,7 +133,7 @@ def may_keep_rows(former: Manifest, frames: Mapping[str, pd.DataFrame], replace:
     )
 
 
-def join_stored(
+def join_stored_rows(
     store: Path,
     former_manifest: Manifest,
     reading: Reading,
@@ -160,8 +167,8 @@ def join_stored(
         )
     if mapped.zone.zone != former_manifest.zone:
         if zone is None:
-            mapped = without_forgotten(
-                map_reading(reading, layout, zone, source_name, stored), store, former_manifest.name
+            mapped = remove_forgotten_people(
+                map_raw_tables(reading, layout, zone, source_name, stored), store, former_manifest.name
             )
         moved = {t: move_days_to_zone(t, frame, former_manifest.zone, mapped.zone.zone) for t, frame in stored.items()}
         frames, stay = replace_period(moved, mapped.frames, replace, former_manifest.name, source_name)
@@ -181,7 +188,7 @@ def dataset_changes(
         return RowChanges(new=rows) if former is None else RowChanges(unchanged=rows)
     old = Tables.open(store, former.name, former.digest)
     empty = {table: frame.iloc[:0] for table, frame in old.items()}
-    return sum((compare(t, old.get(t), {**empty, **frames}[t]) for t in {**empty, **frames}), RowChanges())
+    return sum((count_row_changes(t, old.get(t), {**empty, **frames}[t]) for t in {**empty, **frames}), RowChanges())
 
 # %% ../../../nbs/data/ingestion/ingest.ipynb #0d1526e7
 def ingest(
@@ -204,14 +211,14 @@ def ingest(
     former = read_manifest(store, name) if name in list_datasets(store) else None
     if former is not None and former.zone_from == "set":
         zone = zone or former.zone
-    reading = with_plans(read_location(location, layout, file_format), planned)
+    reading = split_planned_columns(read_location(location, layout, file_format), planned)
     where = without_password(location)
-    mapped = without_forgotten(map_reading(reading, layout, zone, where), store, name)
+    mapped = remove_forgotten_people(map_raw_tables(reading, layout, zone, where), store, name)
     frames = mapped.frames
     kept_notes: tuple[str, ...] = ()
     if former is not None and may_keep_rows(former, mapped.frames, replace):
-        mapped, frames, kept_notes = join_stored(store, former, reading, mapped, layout, zone, replace, where)
-    manifest, changed = write(
+        mapped, frames, kept_notes = join_stored_rows(store, former, reading, mapped, layout, zone, replace, where)
+    manifest, changed = write_dataset(
         store,
         name,
         frames,
@@ -222,6 +229,6 @@ def ingest(
         zone=mapped.zone.zone,
         zone_from=mapped.zone.zone_from,
     )
-    change = zone_change(former.zone, manifest.zone) if former is not None else ()
+    change = zone_change_note(former.zone, manifest.zone) if former is not None else ()
     news = dataset_changes(store, former, frames, changed)
     return IngestResult(manifest, changed, (*mapped.notes, *kept_notes, *change), reading.left_out(mapped.layout), news)

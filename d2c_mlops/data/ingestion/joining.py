@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .cells import CellNotes, plain_cells
-from ..sources.files import FileFormat, Part, stem_of
+from ..sources.files import FileFormat, Part, file_stem
 from d2c_mlops.data.layouts.discovery import (
     ASSUMED,
     LIKELY,
@@ -28,16 +28,16 @@ from d2c_mlops.data.layouts.discovery import (
     canonical_table,
     has_most_columns,
 )
-from ..origin import LINE, Origin, label_of
+from ..origin import LINE, Origin, row_label
 from ..layouts.sales_totals import key_columns
 from ..schemas import SCHEMAS
-from ..validation import read_number, read_text, read_time, refusal
+from ..validation import read_number, read_text, read_time, refusal_of_failures
 from ...errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'plain_stem', 'file_period', 'matching_table', 'column_differences',
-           'concatenated', 'without_repeats', 'keys_cut_between_parts', 'row_hashes', 'with_unique_labels', 'sort_key',
-           'join', 'totals_key']
+__all__ = ['DATED', 'COUNTED', 'FIRST', 'Ints', 'PERIOD', 'bare_file_stem', 'file_period', 'matching_table', 'column_differences',
+           'concatenate_parts', 'remove_repeated_rows', 'keys_cut_between_parts', 'row_hashes', 'with_unique_labels',
+           'part_sort_key', 'join_parts', 'totals_key']
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #4bb360c7
 DATED = re.compile(r"(?<![-_. ])[-_. ]*(?<!\d)(19|20)\d\d([-_.]?([qQwW]?\d{1,2})).*$", re.DOTALL)
@@ -47,9 +47,9 @@ Ints = npt.NDArray[np.int64]
 PERIOD = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-_./]?[qQwW]?(\d{1,2})(?:[-_./]?(\d{1,2}))?)?(?!\d)")
 
 
-def plain_stem(name: str) -> str:
+def bare_file_stem(name: str) -> str:
     """Return the name of a file without folder, suffix, dates and numbers, in small letters."""
-    stem = stem_of(name)
+    stem = file_stem(name)
     for pattern in (DATED, COUNTED, COUNTED, FIRST):
         stem = pattern.sub("", stem) or stem
     return stem.lower().strip("-_. ").replace("-", "_").replace(" ", "_")
@@ -57,7 +57,7 @@ def plain_stem(name: str) -> str:
 
 def file_period(name: str) -> tuple[int, ...] | None:
     """Return the year, month and day that a file's name carries, or None."""
-    matches = list(PERIOD.finditer(str(PurePosixPath(name).with_name(stem_of(name)))))
+    matches = list(PERIOD.finditer(str(PurePosixPath(name).with_name(file_stem(name)))))
     return tuple(int(number) for number in matches[-1].groups() if number) if matches else None
 
 
@@ -66,15 +66,17 @@ def matching_table(part: Part, known_layouts: Sequence[Layout], home: str = "") 
     for layout in known_layouts:
         for table in getattr(layout, "raw_tables", ()):
             if has_most_columns(part.frame, table.columns):
-                return (table.name or layout.name if table.join else stem_of(part.name)), table
-    stems = [plain_stem(part.name), *map(plain_stem, reversed(PurePosixPath(part.name).parts[:-1]))]
+                return (table.name or layout.name if table.join else file_stem(part.name)), table
+    stems = [bare_file_stem(part.name), *map(bare_file_stem, reversed(PurePosixPath(part.name).parts[:-1]))]
     table_name = next((stem for stem in stems if stem in SCHEMAS), None) or _table_by_prefix(stems[0], part.frame)
     table_name = (
-        table_name or canonical_name("", part.frame) or (plain_stem(home) if plain_stem(home) in SCHEMAS else None)
+        table_name
+        or canonical_name("", part.frame)
+        or (bare_file_stem(home) if bare_file_stem(home) in SCHEMAS else None)
     )
     if table_name:
         return table_name, canonical_table(table_name)
-    return plain_stem(part.name), RawTable(tuple(sorted(map(str, part.frame.columns))))
+    return bare_file_stem(part.name), RawTable(tuple(sorted(map(str, part.frame.columns))))
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #27ee2a04
 def _table_by_prefix(stem: str, frame: pd.DataFrame) -> str | None:
@@ -90,7 +92,7 @@ def _table_by_prefix(stem: str, frame: pd.DataFrame) -> str | None:
     return None
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #73c25199
-def column_differences(table: str, raw: RawTable, parts: Sequence[Part]) -> list[str]:
+def column_differences(table: str, raw_table: RawTable, parts: Sequence[Part]) -> list[str]:
     """Return notes about columns that only some of the parts have; raises DataRefused where a part lacks one that must be there."""
     union = dict.fromkeys(str(column) for part in parts for column in part.frame.columns)
     notes, failures = [], []
@@ -99,7 +101,7 @@ def column_differences(table: str, raw: RawTable, parts: Sequence[Part]) -> list
         if not without:
             continue
         have = next(part.name for part in parts if column in part.frame.columns)
-        if column in raw.columns:
+        if column in raw_table.columns:
             failures.append(Failure(f"column {column!r} is missing; {have} has it", without[0]))
         elif column not in ASSUMED.get(table, {}):
             notes.append(
@@ -115,58 +117,59 @@ def column_differences(table: str, raw: RawTable, parts: Sequence[Part]) -> list
     return notes
 
 
-def concatenated(table: str, raw: RawTable, parts: Sequence[Part]) -> pd.DataFrame:
+def concatenate_parts(table: str, raw_table: RawTable, parts: Sequence[Part]) -> pd.DataFrame:
     """Return the rows of all parts as one frame, with the same types in each."""
     union = list(dict.fromkeys(column for part in parts for column in part.frame.columns))
     defaults = {c: v for c, v in ASSUMED.get(table, {}).items() if c in union}
     frames = [part.frame.assign(**{c: v for c, v in defaults.items() if c not in part.frame}) for part in parts]
     for column in union:
         if len({str(frame[column].dtype) for frame in frames if column in frame}) > 1:
-            same = _times_as_text if column in raw.times else _plain_times
+            same = _times_as_text if column in raw_table.times else _plain_times
             frames = [
-                frame.assign(**{column: same(frame[column], raw)}) if column in frame else frame for frame in frames
+                frame.assign(**{column: same(frame[column], raw_table)}) if column in frame else frame
+                for frame in frames
             ]
     return pd.concat(frames) if len(frames) > 1 else frames[0]
 
 
-def _times_as_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
+def _times_as_text(column: pd.Series[Any], raw_table: RawTable) -> pd.Series[Any]:
     """Return times as text, with their own UTC offset where they have one: it says whose days count."""
     if column.dtype == "str":
         return column
     return column.astype(object).map(lambda t: t.isoformat() if isinstance(t, date) else t, na_action="ignore")
 
 
-def _plain_times(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
-    reader = read_number if column.name in raw.numbers else read_text
+def _plain_times(column: pd.Series[Any], raw_table: RawTable) -> pd.Series[Any]:
+    reader = read_number if column.name in raw_table.numbers else read_text
     values, bad = reader(column)
     return column.astype(object) if bad.any() else values
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #aeb10003
-def without_repeats(
-    table: str, raw: RawTable, frame: pd.DataFrame, number: Ints, names: Sequence[str], in_time_order: bool
+def remove_repeated_rows(
+    table: str, raw_table: RawTable, frame: pd.DataFrame, number: Ints, names: Sequence[str], in_time_order: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows with each key from one part only, and notes; `number` is the part of each row, the later ones higher.
 
     Raises DataRefused where a key has different rows in two parts and their order in time is not known.
     """
-    if not raw.key or not set(raw.key) <= set(frame.columns) or len(names) < 2:
+    if not raw_table.key or not set(raw_table.key) <= set(frame.columns) or len(names) < 2:
         return frame, []
-    texts = _key_text(frame[raw.key[0]], raw)
-    for column in raw.key[1:]:
-        texts = texts.str.cat(_key_text(frame[column], raw), sep=" ")
+    texts = _key_text(frame[raw_table.key[0]], raw_table)
+    for column in raw_table.key[1:]:
+        texts = texts.str.cat(_key_text(frame[column], raw_table), sep=" ")
     keys = texts.to_numpy(object)
-    key = ", ".join(raw.key)
+    key = ", ".join(raw_table.key)
     pairs = pd.DataFrame({"key": keys, "part": number}).dropna().drop_duplicates()
     shared = pairs.loc[pairs["key"].duplicated(keep=False), "key"].unique()
     if not len(shared):
         return frame, []
     at = np.flatnonzero(pd.Series(keys).isin(shared).to_numpy())
-    rows = pd.DataFrame({"key": keys[at], "part": number[at], "hash": row_hashes(frame.iloc[at], raw)})
+    rows = pd.DataFrame({"key": keys[at], "part": number[at], "hash": row_hashes(frame.iloc[at], raw_table)})
     groups = rows.groupby(["key", "part"])["hash"].agg(["sum", "size"]).reset_index()
     kinds = groups.groupby("key").agg(sums=("sum", "nunique"), sizes=("size", "nunique"), last=("part", "max"))
     differ = kinds.index[(kinds["sums"] > 1) | (kinds["sizes"] > 1)]
-    later = _later_is_known(groups[groups["key"].isin(differ)], names, in_time_order)
-    cut = differ[:0] if later else differ.intersection(keys_cut_between_parts(frame.iloc[at], rows, raw))
+    later = _is_later_part_known(groups[groups["key"].isin(differ)], names, in_time_order)
+    cut = differ[:0] if later else differ.intersection(keys_cut_between_parts(frame.iloc[at], rows, raw_table))
     differ = differ.difference(cut)
     files = ", ".join(names[i] for i in sorted(groups["part"].unique())[:4])
     if len(differ) and not later:
@@ -190,36 +193,36 @@ def without_repeats(
     return frame.loc[keep], notes
 
 
-def _key_text(column: pd.Series[Any], raw: RawTable) -> pd.Series[Any]:
-    instants, bad = read_time(column) if column.name in raw.times else (column, np.ones(1, bool))
+def _key_text(column: pd.Series[Any], raw_table: RawTable) -> pd.Series[Any]:
+    instants, bad = read_time(column) if column.name in raw_table.times else (column, np.ones(1, bool))
     return read_text(column)[0] if bad.any() else instants.dt.strftime("%Y-%m-%d").astype("str")
 
 
-def keys_cut_between_parts(frame: pd.DataFrame, rows: pd.DataFrame, raw: RawTable) -> pd.Index[Any]:
+def keys_cut_between_parts(frame: pd.DataFrame, rows: pd.DataFrame, raw_table: RawTable) -> pd.Index[Any]:
     """Return the keys of which no row is in two parts: an export was cut in the middle of an order.
 
     `rows` holds key and part of each row of the frame.
     """
-    if not raw.within or not set(raw.within) <= set(frame.columns):
+    if not raw_table.within or not set(raw_table.within) <= set(frame.columns):
         return pd.Index([])
-    apart = {name: _key_text(frame[name], raw).to_numpy(object) for name in raw.within}
+    apart = {name: _key_text(frame[name], raw_table).to_numpy(object) for name in raw_table.within}
     pairs = rows[["key", "part"]].assign(**apart).drop_duplicates()
-    twice = pairs.loc[pairs.duplicated(["key", *raw.within], keep=False), "key"]
+    twice = pairs.loc[pairs.duplicated(["key", *raw_table.within], keep=False), "key"]
     whole: pd.Index[Any] = pd.Index(pairs["key"].unique()).difference(pd.Index(twice.unique()))
     return whole
 
 
-def row_hashes(frame: pd.DataFrame, raw: RawTable) -> npt.NDArray[np.uint64]:
+def row_hashes(frame: pd.DataFrame, raw_table: RawTable) -> npt.NDArray[np.uint64]:
     """Return a hash of each row: numbers by value, times by instant, everything else by its text."""
     columns = {}
     for name in frame.columns:
-        reader = read_number if name in raw.numbers else read_time if name in raw.times else read_text
+        reader = read_number if name in raw_table.numbers else read_time if name in raw_table.times else read_text
         values, bad = reader(frame[name].reset_index(drop=True))
         columns[str(name)] = read_text(frame[name].reset_index(drop=True))[0] if bad.any() else values
     return np.asarray(pd.util.hash_pandas_object(pd.DataFrame(columns), index=False), dtype=np.uint64)
 
 # %% ../../../nbs/data/ingestion/joining.ipynb #659e23a9
-def _later_is_known(groups: pd.DataFrame, names: Sequence[str], ordered: bool) -> bool:
+def _is_later_part_known(groups: pd.DataFrame, names: Sequence[str], ordered: bool) -> bool:
     if ordered:
         return True
     periods = {i: file_period(names[i]) for i in groups["part"].unique()}
@@ -254,18 +257,18 @@ def with_unique_labels(parts: Sequence[Part]) -> tuple[list[Part], Origin]:
     for number, part in enumerate(parts):
         frame = part.frame
         if frame.index.name == LINE:
-            frame = frame.set_axis(pd.Index(label_of(number, frame.index.to_numpy(np.int64)), name=LINE))
+            frame = frame.set_axis(pd.Index(row_label(number, frame.index.to_numpy(np.int64)), name=LINE))
         marked.append(replace(part, frame=frame))
     return marked, Origin(tuple(part.name for part in parts), tuple(part.unit for part in parts))
 
 
-def sort_key(part: Part) -> tuple[Any, ...]:
+def part_sort_key(part: Part) -> tuple[Any, ...]:
     """Return what sorts parts by the date in their names, then by name with numbers by value."""
     pieces = re.split(r"(\d+)", part.name)
     return (file_period(part.name) or (), [(int(p), "") if p.isdigit() else (-1, p) for p in pieces])
 
 
-def join(
+def join_parts(
     parts: Sequence[Part],
     known_layouts: Sequence[Layout],
     folder_name: str = "",
@@ -280,7 +283,7 @@ def join(
     """
     numbers = {part.name: number for number, part in enumerate(parts)}
     groups: dict[tuple[str, RawTable | None], tuple[str, RawTable, list[Part]]] = {}
-    for part in parts if in_time_order else sorted(parts, key=sort_key):
+    for part in parts if in_time_order else sorted(parts, key=part_sort_key):
         name, raw = matching_table(part, known_layouts, folder_name)
         unknown = raw == RawTable(raw.columns)
         groups.setdefault(("", raw) if unknown else (name if raw.join else part.name, None), (name, raw, []))[2].append(
@@ -295,14 +298,14 @@ def join(
         for name, raw, members in groups.values()
     ]
     if report.failures:
-        raise refusal(report.failures, folder_name)
+        raise refusal_of_failures(report.failures, folder_name)
     notes += report.notes
     for name, raw, members in plain:
         label = (
             name
             if name not in frames
-            else stem_of(members[0].name)
-            if stem_of(members[0].name) not in frames
+            else file_stem(members[0].name)
+            if file_stem(members[0].name) not in frames
             else members[0].name
         )
         frames[label], added_notes = _joined_file(label, raw, members, in_time_order)
@@ -324,15 +327,17 @@ def totals_key(frame: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> tuple[str,
     return ()
 
 
-def _joined_file(name: str, raw: RawTable, parts: Sequence[Part], ordered: bool) -> tuple[pd.DataFrame, list[str]]:
+def _joined_file(
+    name: str, raw_table: RawTable, parts: Sequence[Part], ordered: bool
+) -> tuple[pd.DataFrame, list[str]]:
     if len(parts) == 1:
         return parts[0].frame, []
-    notes = column_differences(name, raw, parts)
-    frame = concatenated(name, raw, parts)
+    notes = column_differences(name, raw_table, parts)
+    frame = concatenate_parts(name, raw_table, parts)
     number = np.repeat(np.arange(len(parts)), [len(part.frame) for part in parts])
-    if raw.name == "sales_totals":
-        raw = replace(raw, key=totals_key(frame, [part.frame for part in parts]))
-    frame, repeat_notes = without_repeats(name, raw, frame, number, [part.name for part in parts], ordered)
+    if raw_table.name == "sales_totals":
+        raw_table = replace(raw_table, key=totals_key(frame, [part.frame for part in parts]))
+    frame, repeat_notes = remove_repeated_rows(name, raw_table, frame, number, [part.name for part in parts], ordered)
     periods = [file_period(part.name) for part in parts]
     frame.attrs["in_order_of_time"] = ordered or (None not in periods and len(set(periods)) == len(periods))
     return frame, [f"{name}: {len(parts)} files joined, {len(frame):,} rows", *notes, *repeat_notes]

@@ -18,8 +18,8 @@ from ..schemas import INTERVALS, KEYS, TIME_COLUMN
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['Hashes', 'UNITS', 'MODES', 'UNTIMED', 'PARTS', 'RowChanges', 'compare', 'merge', 'covered_period', 'rows_to_keep',
-           'replace_period']
+__all__ = ['Hashes', 'UNITS', 'MODES', 'UNTIMED', 'PARTS', 'RowChanges', 'count_row_changes', 'merge_rows', 'covered_period',
+           'rows_to_keep', 'replace_period']
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #8c688f81
 @dataclass(frozen=True)
@@ -48,17 +48,19 @@ Hashes = npt.NDArray[np.uint64]
 UNITS = {"order_lines": ["order_id"]}  # rows that are replaced together; elsewhere each row by itself
 
 
-def _hashes(frame: pd.DataFrame) -> Hashes:
+def _row_hashes_by_key(frame: pd.DataFrame) -> Hashes:
     return np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
 
 
-def compare(table: str, old: pd.DataFrame | None, new: pd.DataFrame, watermark: datetime | None = None) -> RowChanges:
+def count_row_changes(
+    table: str, old: pd.DataFrame | None, new: pd.DataFrame, watermark: datetime | None = None
+) -> RowChanges:
     """Return what is different between two validated states of a table, by its key."""
     if old is None or old.empty:
         return RowChanges(new=len(new))
-    before, after = _hashes(old[KEYS[table]]), _hashes(new[KEYS[table]])
+    before, after = _row_hashes_by_key(old[KEYS[table]]), _row_hashes_by_key(new[KEYS[table]])
     already_stored = np.isin(after, before)
-    same = np.isin(_hashes(new), _hashes(old[list(new.columns)])) & already_stored
+    same = np.isin(_row_hashes_by_key(new), _row_hashes_by_key(old[list(new.columns)])) & already_stored
     time = TIME_COLUMN.get(table)
     late = (new[time] <= watermark).to_numpy(bool) & ~already_stored if time and watermark else np.zeros(len(new), bool)
     removed = int((~np.isin(before, after)).sum())
@@ -67,15 +69,15 @@ def compare(table: str, old: pd.DataFrame | None, new: pd.DataFrame, watermark: 
     )
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #b67e51bf
-def merge(
+def merge_rows(
     table: str, old: pd.DataFrame | None, new: pd.DataFrame, watermark: datetime | None, whole: bool = False
 ) -> tuple[pd.DataFrame, RowChanges]:
     """Return validated rows `old` with `new` in their place, and what that changed: row by row, or `whole` orders at once."""
     if old is None:
         return new, RowChanges(len(new))
     key = UNITS.get(table, KEYS[table]) if whole else KEYS[table]
-    replaced = np.isin(_hashes(old[key]), _hashes(new[key]))
-    news = compare(table, old[replaced], new, watermark)
+    replaced = np.isin(_row_hashes_by_key(old[key]), _row_hashes_by_key(new[key]))
+    news = count_row_changes(table, old[replaced], new, watermark)
     return pd.concat([old[~replaced], new], ignore_index=True), news
 
 # %% ../../../nbs/data/ingestion/overlap.ipynb #7087f222
@@ -99,7 +101,11 @@ def rows_to_keep(
     The period of a plan, or of stock, is that of its own new rows with the same keys and event or kind; without new rows all stay.
     """
     key = UNITS.get(table, KEYS[table])
-    again = np.isin(_hashes(old[key]), _hashes(new[key])) if new is not None else np.zeros(len(old), bool)
+    again = (
+        np.isin(_row_hashes_by_key(old[key]), _row_hashes_by_key(new[key]))
+        if new is not None
+        else np.zeros(len(old), bool)
+    )
     if table in INTERVALS:
         return ~again & ~(_is_replanned(table, old, new) if mode == "period" else np.zeros(len(old), bool))
     time = TIME_COLUMN.get(table) if table not in UNTIMED else None
@@ -113,7 +119,7 @@ def _is_replanned(table: str, old: pd.DataFrame, new: pd.DataFrame | None) -> np
         return np.zeros(len(old), bool)
     plan = [column for column in KEYS[table] if column != "first_day"]
     inside = old["first_day"].between(new["first_day"].min(), new["last_day"].max()).to_numpy(bool)
-    return inside & np.isin(_hashes(old[plan]), _hashes(new[plan]))
+    return inside & np.isin(_row_hashes_by_key(old[plan]), _row_hashes_by_key(new[plan]))
 
 
 def replace_period(

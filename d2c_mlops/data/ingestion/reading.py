@@ -12,11 +12,17 @@ from pathlib import Path
 import pandas as pd
 
 from ..sources.archives import archive_parts, is_archive
-from ..sources.files import FileFormat, Part, Parts, existing_path, file_part, files_below, kind_of
-from .joining import join, with_unique_labels
-from ..layouts.discovery import Layout, layouts
+from ..sources.files import FileFormat, Part, Parts, existing_path, file_part, files_below, file_kind
+from .joining import join_parts, with_unique_labels
+from ..layouts.discovery import Layout, installed_layouts
 from ..origin import Origin
-from ..sources.fetch import find_source, limited_memory, without_password, sources, split_location
+from d2c_mlops.data.sources.fetch import (
+    find_source,
+    limited_memory,
+    without_password,
+    installed_sources,
+    split_location,
+)
 from ...errors import UsageError
 from ...settings.parsing import home_path
 
@@ -36,11 +42,11 @@ def parts_at(location: str, file_format: FileFormat, only: Sequence[str] | None 
     path = home_path(split_location(location)[0])
     files = [path / name for name in files_below(path)] if path.is_dir() else [path] if path.is_file() else []
     with limited_memory(sum(file.stat().st_size for file in files if file.is_file()), location):
-        return _parts(path, location, file_format, only)
+        return _read_parts(path, location, file_format, only)
 
 
-def _parts(path: Path, location: str, file_format: FileFormat, only: Sequence[str] | None) -> Parts:
-    plugin = next((s for n, s in sources().items() if n not in BUILT_IN and s.matches(location)), None)
+def _read_parts(path: Path, location: str, file_format: FileFormat, only: Sequence[str] | None) -> Parts:
+    plugin = next((s for n, s in installed_sources().items() if n not in BUILT_IN and s.matches(location)), None)
     if plugin is None and path.is_dir():
         read = Parts()
         for name in only if only is not None else files_below(path):
@@ -54,7 +60,7 @@ def _parts(path: Path, location: str, file_format: FileFormat, only: Sequence[st
         return read
     if plugin is None and is_archive(path.name):
         return archive_parts(location, file_format)
-    if plugin is None and kind_of(path.name) and path.is_file():
+    if plugin is None and file_kind(path.name) and path.is_file():
         return Parts([file_part(existing_path(path, location), path.name, file_format)])
     source = plugin or find_source(location)
     return Parts([Part(name, frame) for name, frame in source.read(location).items()])
@@ -62,14 +68,14 @@ def _parts(path: Path, location: str, file_format: FileFormat, only: Sequence[st
 
 def _add_file(read: Parts, path: Path, name: str, file_format: FileFormat) -> None:
     """Add a file of a folder to what was read there."""
-    if kind_of(path.name):
+    if file_kind(path.name):
         read.parts.append(file_part(existing_path(path, str(path)), name, file_format))
     elif is_archive(path.name):
         inside = archive_parts(str(path), file_format, name)
         read.parts += inside.parts
         read.unread += inside.unread
     elif plugin := next(
-        (s for n, s in sources().items() if n not in (*BUILT_IN, "sample") and s.matches(str(path))), None
+        (s for n, s in installed_sources().items() if n not in (*BUILT_IN, "sample") and s.matches(str(path))), None
     ):
         read.parts += [Part(f"{name}/{table}", frame) for table, frame in plugin.read(str(path)).items()]
     else:
@@ -93,7 +99,7 @@ class Reading:
 
     def left_out(self, layout: str) -> tuple[str, ...]:
         """Return the names of the files that were not read: no source reads them, or the layout does not use them."""
-        return (*self.unread, *(file for name in self.unused(layouts()[layout]) for file in self.files[name]))
+        return (*self.unread, *(file for name in self.unused(installed_layouts()[layout]) for file in self.files[name]))
 
 
 def location_name(location: str) -> str:
@@ -109,11 +115,13 @@ def read_location(
     Raises UsageError where nothing reads the location, DataRefused where a file is broken or cannot be joined without a guess.
     """
     read = parts_at(location, file_format or FileFormat(), only)
-    allowed_layouts = [candidate for name, candidate in layouts().items() if layout in (None, name)]
+    allowed_layouts = [candidate for name, candidate in installed_layouts().items() if layout in (None, name)]
     parts, origin = with_unique_labels(read.parts)
     single = len(parts) == 1
     notes = [note if single else f"{part.name}: {note}" for part in parts for note in part.notes]
     notes += [f"{'' if single else part.name + ': '}no rows under the header" for part in parts if part.frame.empty]
-    frames, files, joined = join(parts, allowed_layouts, location_name(location), only is not None, origin, file_format)
+    frames, files, joined = join_parts(
+        parts, allowed_layouts, location_name(location), only is not None, origin, file_format
+    )
     notes += joined + [f"{name}: not read, no source reads such a file" for name in read.unread]
     return Reading(frames, files, origin, tuple(notes), tuple(read.unread))

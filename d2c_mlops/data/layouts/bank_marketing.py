@@ -47,15 +47,15 @@ def reconstruct_times(month: pd.Series[Any], day: pd.Series[Any] | None) -> pd.S
     first = start.astype("datetime64[M]").astype("datetime64[D]")
     length = ((start + 1).astype("datetime64[M]").astype("datetime64[D]") - first).astype(np.int64)
     if day is None:
-        within = (_place(start) * length).astype(np.int64)
+        within = (_place_in_run(start) * length).astype(np.int64)
     else:
         within = np.clip(day.to_numpy(np.int64) - 1, 0, length - 1)
     date = np.maximum.accumulate(first + within)
-    second = (9 * 3600 + _place(date.astype(np.int64)) * 8 * 3600).astype("timedelta64[s]")
+    second = (9 * 3600 + _place_in_run(date.astype(np.int64)) * 8 * 3600).astype("timedelta64[s]")
     return pd.Series(date.astype("datetime64[s]") + second).astype("datetime64[us]")
 
 
-def _place(run: Any) -> Any:
+def _place_in_run(run: Any) -> Any:
     """Return the place of each row within its run of equal values, from 0 to below 1."""
     new = np.r_[True, run[1:] != run[:-1]]
     starts = np.flatnonzero(new)
@@ -71,19 +71,19 @@ class BankMarketing:
 
     raw_tables: ClassVar[tuple[RawTable, ...]] = (RawTable(COLUMNS, numbers=("day",), join=False),)
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether one of the tables has these columns."""
-        return any(has_most_columns(frame, COLUMNS) for frame in raw.values())
+        return any(has_most_columns(frame, COLUMNS) for frame in raw_tables.values())
 
-    def used(self, raw: Raw) -> set[str]:
+    def used(self, raw_tables: Raw) -> set[str]:
         """Return the name of the export that counts: with the figures about the economy, or else the longest."""
-        fits = {name: frame for name, frame in raw.items() if has_most_columns(frame, COLUMNS)}
+        fits = {name: frame for name, frame in raw_tables.items() if has_most_columns(frame, COLUMNS)}
         return {max(fits, key=lambda name: ("nr.employed" in fits[name], len(fits[name])))}
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return the leads; of several exports the one with the figures about the economy, or else the longest."""
-        (label,) = self.used(raw)
-        frame = raw[label].reset_index(drop=True)
+        (label,) = self.used(raw_tables)
+        frame = raw_tables[label].reset_index(drop=True)
         require_columns(frame, COLUMNS, label)
         valid_month = frame["month"].str.lower().isin(list(MONTHS)).to_numpy(bool)
         rows = frame.loc[valid_month].reset_index(drop=True)
@@ -102,7 +102,7 @@ class BankMarketing:
             "the year is taken from the order of rows" + ("" if day is not None else ", and so is the day"),
             "the outcome is taken as known at the end of the call",
         ]
-        left_out = [f"{name} ({len(frame):,} rows)" for name, frame in raw.items() if name != label]
+        left_out = [f"{name} ({len(frame):,} rows)" for name, frame in raw_tables.items() if name != label]
         notes += (
             [f"left out: {', '.join(left_out)}; name one behind the location, as in FILE.zip::{label}"]
             if left_out

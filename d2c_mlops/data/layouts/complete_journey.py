@@ -50,23 +50,23 @@ class CompleteJourney:
         RawTable(("product_id", "product_type", "product_category"), key=("product_id",), name="products"),
     )
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether there are transactions with these columns."""
-        return "transactions" in raw and has_most_columns(raw["transactions"], TRANSACTIONS)
+        return "transactions" in raw_tables and has_most_columns(raw_tables["transactions"], TRANSACTIONS)
 
-    def used(self, raw: Raw) -> set[str]:
+    def used(self, raw_tables: Raw) -> set[str]:
         """Return the names of the tables that are read."""
         return {"transactions", "products"}
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return orders, order_lines, products and customers."""
-        require_columns(raw["transactions"], TRANSACTIONS, "transactions")
-        sales = raw["transactions"].sort_values(["basket_id", "product_id"], kind="stable", ignore_index=True)
+        require_columns(raw_tables["transactions"], TRANSACTIONS, "transactions")
+        sales = raw_tables["transactions"].sort_values(["basket_id", "product_id"], kind="stable", ignore_index=True)
         empty = sales["quantity"] <= 0
         money = sales.loc[empty, "sales_value"].sum()
         notes = [f"{empty.sum():,} lines with quantity 0 dropped, USD {money:,.2f} of sales with them"]
         sales = sales.loc[~empty].reset_index(drop=True)
-        products, unknown = _journey_products(raw.get("products"), sales["product_id"])
+        products, unknown = _journey_products(raw_tables.get("products"), sales["product_id"])
         fuel_ids = products.loc[products["name"].str.contains("GASOLINE", na=False), "product_id"].astype("int64")
         fuel = (sales["product_id"].isin(fuel_ids) & (sales["quantity"] >= FUEL_FROM)).to_numpy()
         coupons = sales["coupon_disc"].sum()

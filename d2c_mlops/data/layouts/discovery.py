@@ -20,8 +20,8 @@ from ..sources.fetch import load_entry_points
 from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'COMMON', 'Mapped', 'RawTable', 'Layout', 'layouts', 'has_most_columns', 'require_columns',
-           'find_layout', 'required_columns', 'canonical_name', 'canonical_table', 'Canonical']
+__all__ = ['Raw', 'LIKELY', 'ASSUMED', 'COMMON', 'Mapped', 'RawTable', 'Layout', 'installed_layouts', 'has_most_columns',
+           'require_columns', 'find_layout', 'required_columns', 'canonical_name', 'canonical_table', 'Canonical']
 
 # %% ../../../nbs/data/layouts/discovery.ipynb #c59e3f41
 Raw = Mapping[str, pd.DataFrame]
@@ -66,14 +66,14 @@ class Layout(Protocol):
     name: ClassVar[str]
     expects: ClassVar[str]
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether the raw frames look like this layout."""
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return the canonical frames and the notes."""
 
 
-def layouts() -> dict[str, Layout]:
+def installed_layouts() -> dict[str, Layout]:
     """Return the layouts that are installed, by name."""
     return load_entry_points("d2c_mlops.layouts")
 
@@ -99,19 +99,19 @@ def require_columns(frame: pd.DataFrame, columns: tuple[str, ...], source_name: 
         )
 
 # %% ../../../nbs/data/layouts/discovery.ipynb #0b822046
-def find_layout(raw: Raw, name: str | None = None) -> Layout:
+def find_layout(raw_tables: Raw, name: str | None = None) -> Layout:
     """Return the layout called `name`, or the one that recognises the raw frames; raises UsageError with those known."""
-    available = layouts()
+    available = installed_layouts()
     if name is not None and name in available:
         return available[name]
-    fitting = [layout for layout in available.values() if layout.matches(raw)] if name is None else []
+    fitting = [layout for layout in available.values() if layout.matches(raw_tables)] if name is None else []
     if fitting:
         return min(fitting, key=lambda layout: isinstance(layout, Canonical))
     what = (
         f"there is no layout {name!r}"
         if name
         else "no layout recognises these columns: "
-        + "; ".join(f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw.items())
+        + "; ".join(f"{table} ({', '.join(map(str, list(frame.columns)[:12]))})" for table, frame in raw_tables.items())
     )
     raise UsageError(
         what,
@@ -172,19 +172,19 @@ class Canonical:
     name: ClassVar[str] = "canonical"
     expects: ClassVar[str] = "; ".join(f"{t}: {', '.join(required_columns(t))}" for t in SCHEMAS)
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether at least one table is canonical by its name or its columns."""
-        return any(canonical_name(name, frame) for name, frame in raw.items())
+        return any(canonical_name(name, frame) for name, frame in raw_tables.items())
 
-    def used(self, raw: Raw) -> set[str]:
+    def used(self, raw_tables: Raw) -> set[str]:
         """Return the names of the frames that are canonical tables."""
-        return {name for name, frame in raw.items() if canonical_name(name, frame)}
+        return {name for name, frame in raw_tables.items() if canonical_name(name, frame)}
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return the canonical tables with assumed columns filled; unknown columns are noted, and left out by the check."""
         frames: dict[str, pd.DataFrame] = {}
         notes = []
-        for name, frame in raw.items():
+        for name, frame in raw_tables.items():
             table = canonical_name(name, frame)
             if table is None or table in frames:
                 notes.append(f"{name}: {len(frame):,} rows left out, it is no canonical table")

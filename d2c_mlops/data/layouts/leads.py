@@ -19,7 +19,7 @@ from ...errors import DataRefused, UsageError
 
 # %% auto #0
 __all__ = ['FIXED', 'OUTCOMES', 'SOURCES', 'TEXTS', 'as_numbers', 'pack_lead_fields', 'json_values', 'unpack_lead_fields',
-           'as_column', 'campaign']
+           'json_values_to_column', 'simulate_campaign']
 
 # %% ../../../nbs/data/layouts/leads.ipynb #caee1ccc
 FIXED = tuple(name for name in LEADS if name != "fields")
@@ -105,12 +105,14 @@ def unpack_lead_fields(leads: pd.DataFrame) -> pd.DataFrame:
     clash = [name for name in names if name in LEADS]
     if clash:
         raise DataRefused(f"fields may not be called {', '.join(clash)}", where="leads.fields", next="rename them")
-    columns = {name: as_column([lead_fields.get(name) for lead_fields in objects], leads.index) for name in names}
+    columns = {
+        name: json_values_to_column([lead_fields.get(name) for lead_fields in objects], leads.index) for name in names
+    }
     id_columns = {name: leads[name] for name in ("lead_id", "source")}
     return pd.DataFrame({**id_columns, **columns}, index=leads.index)
 
 
-def as_column(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
+def json_values_to_column(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
     """Return JSON values as float64 where all are numbers that it holds exactly, else as str; integers keep their digits."""
     there = [v for v in values if v is not None]
     exact = not any(isinstance(v, int) and abs(v) >= EXACT for v in there)
@@ -126,7 +128,9 @@ def as_column(values: list[Any], index: pd.Index[Any]) -> pd.Series[Any]:
 SOURCES = {"referral": 0.9, "trade fair": 0.35, "web form": 0.0, "newsletter": -0.5, "paid social": -1.0}
 
 
-def campaign(leads: int = 3000, days: int = 360, rate: float = 0.12, seed: int = 7, leak: bool = False) -> pd.DataFrame:
+def simulate_campaign(
+    leads: int = 3000, days: int = 360, rate: float = 0.12, seed: int = 7, leak: bool = False
+) -> pd.DataFrame:
     """Return simulated leads of an office coffee offer from 2023-01-01 on; `leak` adds what is known afterwards."""
     if leads < 1 or days < 1 or not 0 <= rate < 1:
         raise UsageError("a campaign needs at least 1 lead, 1 day and a rate in [0, 1)")

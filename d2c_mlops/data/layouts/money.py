@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 # %% auto #0
-__all__ = ['Ints', 'Floats', 'PLACES', 'USUAL_PLACES', 'MOST_PLACES', 'currency_decimals', 'needed_places', 'to_minor_units',
+__all__ = ['Ints', 'Floats', 'PLACES', 'USUAL_PLACES', 'MOST_PLACES', 'currency_decimals', 'needed_decimals', 'to_minor_units',
            'to_major_units', 'allocate_by_weight', 'amount_text']
 
 # %% ../../../nbs/data/layouts/money.ipynb #873c9ff8
@@ -51,7 +51,7 @@ def currency_decimals(currencies: pd.Series[Any]) -> Ints:
     return np.asarray(currencies.map(PLACES).fillna(USUAL_PLACES), np.int64)
 
 
-def needed_places(amounts: Floats, places: Ints) -> Ints:
+def needed_decimals(amounts: Floats, places: Ints) -> Ints:
     """Return the decimal places, at least `places`, that write each amount exactly; missing amounts need none."""
     needed = places.copy()
     for _ in range(MOST_PLACES):

@@ -171,17 +171,17 @@ class OnlineRetail:
         ),
     )
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether there is a table with these columns."""
-        return any(has_most_columns(frame, COLUMNS) for frame in raw.values())
+        return any(has_most_columns(frame, COLUMNS) for frame in raw_tables.values())
 
-    def used(self, raw: Raw) -> set[str]:
+    def used(self, raw_tables: Raw) -> set[str]:
         """Return the name of the table that is read."""
-        return {next(name for name, frame in raw.items() if has_most_columns(frame, COLUMNS))}
+        return {next(name for name, frame in raw_tables.items() if has_most_columns(frame, COLUMNS))}
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return orders, order_lines, products and customers; cancellations are returns of earlier lines."""
-        label, frame = next((name, frame) for name, frame in raw.items() if has_most_columns(frame, COLUMNS))
+        label, frame = next((name, frame) for name, frame in raw_tables.items() if has_most_columns(frame, COLUMNS))
         require_columns(frame, COLUMNS, label)
         lines = read_lines(frame)
         masks = classify_lines(lines)

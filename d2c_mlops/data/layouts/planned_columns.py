@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -17,7 +16,7 @@ from .plans import pack_plan
 from .sales_totals import looks_like_totals, pack_totals
 from ..schemas import INTERVALS
 from ..validation import WORDS, read_text
-from ...errors import DataRefused, Failure, UsageError
+from ...errors import DataRefused, Failure, UsageError, did_you_mean
 
 # %% auto #0
 __all__ = ['MEANINGS', 'KINDS', 'NOTHING', 'column_meanings', 'event_values', 'constant_value_intervals', 'rows_ahead',
@@ -39,10 +38,8 @@ def column_meanings(names: Sequence[str], columns: Sequence[str]) -> dict[str, s
         )
         meaning = meaning or (column.lower() if column.lower() in MEANINGS else "event")
         if column not in columns:
-            near = get_close_matches(column, list(columns), n=1, cutoff=0.5)
-            failures.append(
-                Failure("is no column of the sales file" + (f"; did you mean {near[0]!r}?" if near else ""), column)
-            )
+            hint = did_you_mean(column, columns, cutoff=0.5)
+            failures.append(Failure(f"is no column of the sales file{hint}", column))
         elif meaning not in MEANINGS:
             failures.append(Failure(f"{meaning!r} is none of {', '.join(MEANINGS)}", column))
         by_column[column] = meaning

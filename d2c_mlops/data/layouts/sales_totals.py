@@ -20,8 +20,8 @@ from ..zones import offsets_of
 from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
-__all__ = ['FREQUENCIES', 'Days', 'NAMED', 'KNOWN', 'frequency_of', 'day_labels', 'periods', 'key_columns', 'looks_like_totals',
-           'pack_totals']
+__all__ = ['FREQUENCIES', 'Days', 'NAMED', 'KNOWN', 'frequency_of', 'day_labels', 'period_columns', 'key_columns',
+           'looks_like_totals', 'pack_totals']
 
 # %% ../../../nbs/data/layouts/sales_totals.ipynb #863e3e8f
 FREQUENCIES = {
@@ -103,7 +103,7 @@ def day_labels(column: pd.Series[Any], label: str) -> pd.Series[Any]:
     return days
 
 
-def periods(frame: pd.DataFrame, codes: NDArray[np.intp]) -> tuple[dict[str, pd.Series[Any]], str]:
+def period_columns(frame: pd.DataFrame, codes: NDArray[np.intp]) -> tuple[dict[str, pd.Series[Any]], str]:
     """Return the columns date, last_day and frequency of raw rows, and what is to be said about them."""
     label = "date" if "date" in frame else "last_day"
     labels = day_labels(frame[label], f"sales_totals.{label}")
@@ -184,12 +184,12 @@ def key_columns(frame: pd.DataFrame, day: str) -> list[str]:
     others = [str(name) for name in frame.columns if name not in KNOWN]
     sure = [name for name in others if _is_identifier(name)]
     texts = [name for name in others if name not in sure and _is_text(frame[name])]
-    texts = [name for name in texts if not _tells_the_date(frame[name], frame[day])]
+    texts = [name for name in texts if not _is_function_of_date(frame[name], frame[day])]
     key_names = [name for name in others if name in sure or name in texts]
     unclear = [
         name
         for name in texts
-        if _is_unclear(frame, name, [key_name for key_name in key_names if key_name != name], day)
+        if _varies_within_key(frame, name, [key_name for key_name in key_names if key_name != name], day)
     ]
     if unclear:
         raise DataRefused(
@@ -219,14 +219,14 @@ def _is_text(column: pd.Series[Any]) -> bool:
     return kind.kind not in "ifbM" and not isinstance(kind, pd.DatetimeTZDtype)
 
 
-def _tells_the_date(column: pd.Series[Any], days: pd.Series[Any]) -> bool:
+def _is_function_of_date(column: pd.Series[Any], days: pd.Series[Any]) -> bool:
     """Return whether a column has one value for each date, such as a weekday or a holiday, and more than one in all."""
     return bool(
         (column != column.iloc[0]).any() and days.duplicated().any() and column.groupby(days).nunique().max() == 1
     )
 
 
-def _is_unclear(frame: pd.DataFrame, name: str, key_names: list[str], day: str) -> bool:
+def _varies_within_key(frame: pd.DataFrame, name: str, key_names: list[str], day: str) -> bool:
     if not key_names or frame.duplicated([*key_names, day]).any():
         return False
     return bool(frame.groupby(key_names)[name].nunique().max() > 1)
@@ -267,7 +267,7 @@ def pack_totals(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     rows = pd.MultiIndex.from_arrays(list(values.values()), names=names)
     codes, unique = pd.factorize(rows)
     texts = np.array([orjson.dumps(dict(zip(names, row, strict=True))).decode() for row in unique], dtype=object)
-    columns, summary = periods(frame, codes)
+    columns, summary = period_columns(frame, codes)
     value_columns = {name: frame[name] for name in ("units", "revenue", "currency") if name in frame}
     keys = pd.Series(texts[codes], index=frame.index, dtype="str")
     notes = [f"sales_totals: {summary}; series by {', '.join(names)}: {len(unique):,}"]

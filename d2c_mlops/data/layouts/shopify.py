@@ -12,7 +12,7 @@ import pandas as pd
 
 from .discovery import Mapped, Raw, RawTable, has_most_columns, require_columns
 from ..origin import LINE
-from .shopify_money import AMOUNTS, LINE_NUMBERS, order_money, reconcile
+from .shopify_money import AMOUNTS, LINE_NUMBERS, order_money, order_differences
 from .shopify_notes import export_notes
 from d2c_mlops.data.layouts.shopify_rows import (
     COLUMNS,
@@ -25,7 +25,7 @@ from ..validation import read_text, read_time
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['shopify_times', 'pseudonyms', 'Shopify']
+__all__ = ['shopify_times', 'email_digests', 'Shopify']
 
 # %% ../../../nbs/data/layouts/shopify.ipynb #1a5e61a0
 def shopify_times(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -33,7 +33,7 @@ def shopify_times(column: pd.Series[Any]) -> pd.Series[Any]:
     return read_text(column)[0].str.replace(r" ([+-]\d{2}):?(\d{2})$", r"\1:\2", regex=True)
 
 
-def pseudonyms(emails: pd.Series[Any]) -> pd.Series[Any]:
+def email_digests(emails: pd.Series[Any]) -> pd.Series[Any]:
     """Return a digest of each address, the same for any spelling of its capitals; null stays null."""
     small = read_text(emails)[0].str.strip().str.lower()
     digests = {e: hashlib.sha256(e.encode()).hexdigest()[:16] for e in small.dropna().unique()}
@@ -57,17 +57,17 @@ class Shopify:
         ),
     )
 
-    def matches(self, raw: Raw) -> bool:
+    def matches(self, raw_tables: Raw) -> bool:
         """Return whether there is a table with these columns."""
-        return any(has_most_columns(frame, COLUMNS) for frame in raw.values())
+        return any(has_most_columns(frame, COLUMNS) for frame in raw_tables.values())
 
-    def used(self, raw: Raw) -> set[str]:
+    def used(self, raw_tables: Raw) -> set[str]:
         """Return the name of the table that is read."""
-        return {next(name for name, frame in raw.items() if has_most_columns(frame, COLUMNS))}
+        return {next(name for name, frame in raw_tables.items() if has_most_columns(frame, COLUMNS))}
 
-    def to_tables(self, raw: Raw) -> Mapped:
+    def to_tables(self, raw_tables: Raw) -> Mapped:
         """Return orders, order_lines, products and customers; raises DataRefused for orders that contradict themselves."""
-        name, frame = next((name, frame) for name, frame in raw.items() if has_most_columns(frame, COLUMNS))
+        name, frame = next((name, frame) for name, frame in raw_tables.items() if has_most_columns(frame, COLUMNS))
         require_columns(frame, COLUMNS, name)
         rows = rows_with_all_columns(frame)
         nameless = int(rows["Name"].isna().sum())
@@ -84,7 +84,7 @@ class Shopify:
         lines = _lines(money.lines, orders, kinds)
         products = money.lines[["sku", "title"]].drop_duplicates("sku").set_axis(["product_id", "name"], axis=1)
         notes += [f"{nameless:,} rows without an order name left out"] if nameless else []
-        notes += export_notes(heads, kinds, money, reconcile(money, lines))
+        notes += export_notes(heads, kinds, money, order_differences(money, lines))
         if frame.index.name == LINE:  # so that a failure names file and line
             orders = orders.set_axis(pd.Index(heads.loc[~test, "label"], name=LINE))
             lines = lines.set_axis(pd.Index(money.lines["label"], name=LINE))
@@ -102,7 +102,7 @@ def _orders(order_rows: pd.DataFrame, kinds: pd.Series[Any]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "order_id": order_rows.index.astype("str"),
-            "customer_id": pseudonyms(order_rows["Email"]).to_numpy(),
+            "customer_id": email_digests(order_rows["Email"]).to_numpy(),
             "channel": read_text(order_rows["Source"])[0].fillna("unknown").to_numpy(),
             "currency": order_rows["Currency"].to_numpy(),
             "ordered_at": shopify_times(order_rows["Created at"]).array,

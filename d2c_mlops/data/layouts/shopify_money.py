@@ -15,7 +15,7 @@ from d2c_mlops.data.layouts.money import (
     Ints,
     to_major_units,
     to_minor_units,
-    needed_places,
+    needed_decimals,
     currency_decimals,
     allocate_by_weight,
 )
@@ -25,8 +25,8 @@ from ..validation import read_number, read_text
 from ...errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['AMOUNTS', 'LINE_NUMBERS', 'LINES', 'head_numbers', 'line_items', 'is_tip', 'discounts_of', 'OrderMoney',
-           'order_money', 'added_taxes', 'net_line_values', 'reconcile']
+__all__ = ['AMOUNTS', 'LINE_NUMBERS', 'LINES', 'order_amounts', 'line_items', 'is_tip', 'discount_by_line', 'OrderMoney',
+           'order_money', 'added_taxes', 'net_line_values', 'order_differences']
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #c363b44e
 AMOUNTS = (
@@ -42,7 +42,7 @@ AMOUNTS = (
 LINE_NUMBERS = ("quantity", "price", "discount")
 
 
-def head_numbers(order_rows: pd.DataFrame) -> pd.DataFrame:
+def order_amounts(order_rows: pd.DataFrame) -> pd.DataFrame:
     """Return the amounts of the orders as numbers; raises DataRefused with the orders whose amounts cannot be read."""
     numbers, failures = {}, []
     for column in AMOUNTS:
@@ -98,7 +98,7 @@ def is_tip(items: pd.DataFrame, order_rows: pd.DataFrame) -> pd.Series[Any]:
     return items["tip"] & ~order.map(product).astype(bool)
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #18fe1d8c
-def discounts_of(gross: Ints, off: Ints, order: Ints, subtotals: Ints, total_due: Ints) -> Ints:
+def discount_by_line(gross: Ints, off: Ints, order: Ints, subtotals: Ints, total_due: Ints) -> Ints:
     """Return the discount of each line, so that an order's lines are worth its Subtotal; all in minor units.
 
     `order` numbers the order of each line; `total_due` are the discounts by which the orders reduce their lines where Subtotal is
@@ -131,7 +131,7 @@ def order_money(rows: pd.DataFrame, order_rows: pd.DataFrame, kinds: pd.Series[A
 
     Raises DataRefused where an amount of an order cannot be read. Where a number of a line cannot, the lines stay as they are.
     """
-    about = head_numbers(order_rows).assign(
+    about = order_amounts(order_rows).assign(
         currency=read_text(order_rows["Currency"])[0].str.strip(),
         kind=kinds,
         status=financial_status(order_rows),
@@ -148,18 +148,18 @@ def order_money(rows: pd.DataFrame, order_rows: pd.DataFrame, kinds: pd.Series[A
     tips = items.assign(worth=items["quantity"] * items["price"]).loc[tip, ["order_id", "worth"]]
     empty = ~tip & (items["quantity"] == 0)
     items = items[~tip & ~empty].reset_index(drop=True)
-    return _exact_lines(items, about, tips, int(empty.sum() + lineless.sum()))
+    return _lines_in_minor_units(items, about, tips, int(empty.sum() + lineless.sum()))
 
 # %% ../../../nbs/data/layouts/shopify_money.ipynb #57a36225
-def _exact_lines(
+def _lines_in_minor_units(
     items: pd.DataFrame, order_facts: pd.DataFrame, tips: pd.DataFrame, empty_line_count: int
 ) -> OrderMoney:
     order = pd.Index(order_facts.index).get_indexer(items["order_id"]).astype(np.int64)
     places = currency_decimals(order_facts["currency"])
     for column in AMOUNTS:
-        places = needed_places(order_facts[column].to_numpy(float), places)
+        places = needed_decimals(order_facts[column].to_numpy(float), places)
     for column in ("price", "discount"):
-        np.maximum.at(places, order, needed_places(items[column].to_numpy(float), places[order]))
+        np.maximum.at(places, order, needed_decimals(items[column].to_numpy(float), places[order]))
     gross = np.rint(items["quantity"].to_numpy() * to_minor_units(items["price"].to_numpy(), places[order])).astype(
         np.int64
     )
@@ -170,7 +170,7 @@ def _exact_lines(
     total_due = np.where(
         order_facts["Subtotal"].isna(), np.where(amount >= line_discounts, amount, amount + line_discounts), -1
     )
-    discounts = discounts_of(
+    discounts = discount_by_line(
         gross, off, order, to_minor_units(order_facts["Subtotal"].to_numpy(float), places), total_due
     )
     changed = len(set(order[discounts < off].tolist()))
@@ -232,7 +232,7 @@ def net_line_values(lines: pd.DataFrame) -> pd.Series[Any]:
     return (paid * (1 - lines["returned_quantity"] / lines["quantity"])).where(~lines["cancelled"].astype(bool), 0.0)
 
 
-def reconcile(money: OrderMoney, lines: pd.DataFrame) -> pd.DataFrame:
+def order_differences(money: OrderMoney, lines: pd.DataFrame) -> pd.DataFrame:
     """Return per order, in its currency: net of the lines, what the export says, the difference, and that of the discounts.
 
     `difference` is the net of the lines less Subtotal + Refunded Amount, `discount_difference` is Discount Amount less the
@@ -255,8 +255,10 @@ def reconcile(money: OrderMoney, lines: pd.DataFrame) -> pd.DataFrame:
     missing = missing.where(
         (missing + heads["told"]).abs() > 0.5 * 10.0**-places, 0.0
     )  # it holds those of the order alone
-    return table.assign(difference=_rounded(difference, places), discount_difference=_rounded(missing, places))
+    return table.assign(
+        difference=_round_to_places(difference, places), discount_difference=_round_to_places(missing, places)
+    )
 
 
-def _rounded(amounts: pd.Series[Any], places: Any) -> Any:
+def _round_to_places(amounts: pd.Series[Any], places: Any) -> Any:
     return np.rint(amounts.to_numpy(float) * 10.0**places) / 10.0**places + 0.0

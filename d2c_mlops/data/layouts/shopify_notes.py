@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .money import amount_text
-from .shopify_money import OrderMoney, head_numbers
+from .shopify_money import OrderMoney, order_amounts
 from .shopify_rows import financial_status
 
 # %% auto #0
@@ -49,20 +49,20 @@ KNOWN = (*OPEN, "paid", "partially_refunded", "refunded", "expired", "voided", "
 def kind_notes(order_rows: pd.DataFrame, kinds: pd.Series[Any]) -> list[str]:
     """Return how many orders are no plain sales, with their Subtotal."""
     worth, currency, status = (
-        head_numbers(order_rows)["Subtotal"].fillna(0.0),
+        order_amounts(order_rows)["Subtotal"].fillna(0.0),
         order_rows["Currency"],
         financial_status(order_rows),
     )
     cases = [(text, kinds == kind) for kind, text in KINDS.items()]
     cases += [(text, (status == word) & (kinds == "sale")) for word, text in OPEN.items()]
     cases.append(("orders of no known Financial Status, taken as sales", ~status.isin(KNOWN) & (kinds == "sale")))
-    unsaid = (status == "partially_refunded") & ~(head_numbers(order_rows)["Refunded Amount"] > 0) & (kinds == "sale")
+    unsaid = (status == "partially_refunded") & ~(order_amounts(order_rows)["Refunded Amount"] > 0) & (kinds == "sale")
     cases.append(("orders marked as refunded in part without a Refunded Amount, nothing taken off", unsaid))
     notes = [
         f"{mask.sum():,} {text}: {sums_by_currency(worth[mask], currency[mask])}" for text, mask in cases if mask.any()
     ]
     paid_cancelled = (kinds == "cancelled") & order_rows["Paid at"].notna() & (status != "voided")
-    numbers = head_numbers(order_rows)
+    numbers = order_amounts(order_rows)
     unrefunded = (numbers["Total"].fillna(numbers["Subtotal"]) - numbers["Refunded Amount"].fillna(0.0))[paid_cancelled]
     unrefunded = unrefunded[unrefunded > 0.0005]
     if len(unrefunded):

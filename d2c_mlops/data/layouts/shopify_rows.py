@@ -17,7 +17,8 @@ from ...errors import DataRefused, Failure
 # %% auto #0
 __all__ = ['COLUMNS', 'OPTIONAL', 'FIRST_ROW', 'ORDER_FIELDS', 'LINE_FIELDS', 'PROGRESS', 'TIPS', 'Record', 'SUMS', 'DATED',
            'MONEY_FIELDS', 'TEST_PAYMENT', 'NEVER_PAID', 'rows_with_all_columns', 'looks_like_tip', 'financial_status',
-           'records_of', 'matches_subtotal', 'repeated_order_lines', 'newest_version', 'distinct_orders', 'order_kinds']
+           'rows_as_records', 'matches_subtotal', 'repeated_order_lines', 'newest_version', 'distinct_orders',
+           'order_kinds']
 
 # %% ../../../nbs/data/layouts/shopify_rows.ipynb #139a3896
 COLUMNS: tuple[str, ...] = (
@@ -82,7 +83,7 @@ DATED = ("Paid at", "Fulfilled at", "Cancelled at")
 MONEY_FIELDS = ("Currency", "Subtotal", "Total", "Discount Amount", "Refunded Amount", "Financial Status", "Created at")
 
 
-def records_of(rows: pd.DataFrame) -> list[Record]:
+def rows_as_records(rows: pd.DataFrame) -> list[Record]:
     """Return rows as records: numbers, status, and the texts of the order, of the line, and of their money."""
     text = rows[[*ORDER_FIELDS, *LINE_FIELDS]].astype("str").fillna("")
     columns = {label: read_number(rows[column])[0].fillna(0.0) for label, column in SUMS.items()}
@@ -159,7 +160,7 @@ def distinct_orders(rows: pd.DataFrame, in_order_of_time: bool = False) -> tuple
     many = rows.groupby("order_id")["block"].transform("nunique") > 1
     keep, counts, failures = np.array(~many, bool), {"": 0, "copies": 0, "versions": 0}, []
     records: dict[str, list[Record]] = {}
-    for name, record in zip(rows.loc[many, "order_id"], records_of(rows[many]), strict=True):
+    for name, record in zip(rows.loc[many, "order_id"], rows_as_records(rows[many]), strict=True):
         records.setdefault(name, []).append(record)
     for name, mine in records.items():
         chosen, what = _resolve_order(mine, in_order_of_time)

@@ -18,10 +18,10 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from ..days import end_of, sql_zone
+from ..days import day_end, duckdb_zone
 from .column_roles import ColumnSample, column_samples, infer_roles
 from ..schemas import TIME_COLUMN
-from ..tables import Tables, threads
+from ..tables import Tables, query_thread_count
 from ...errors import DataRefused, UsageError
 
 # %% auto #0
@@ -198,7 +198,7 @@ class Inputs:
 
         Raises UsageError, DataRefused.
         """
-        end_of(as_of)
+        day_end(as_of)
         if isinstance(tables, pd.DataFrame | Path):
             tables = {name: tables}
         if not isinstance(tables, Mapping):
@@ -273,8 +273,8 @@ class Inputs:
 
 def _session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
-    session.execute(f"SET TimeZone = {literal(sql_zone(zone))}")
-    session.execute(f"SET threads = {threads()}")
+    session.execute(f"SET TimeZone = {literal(duckdb_zone(zone))}")
+    session.execute(f"SET threads = {query_thread_count()}")
     session.execute(f"SET memory_limit = '{MEMORY}MB'")
     session.execute(f"SET temp_directory = {literal(f'{tempfile.gettempdir()}/d2c-duckdb')}")
     return session

@@ -113,13 +113,13 @@ def missing_days(inputs: Inputs) -> list[Finding]:
         if step_of(counts) > 1:
             continue
         runs = gaps(counts)
-        findings += [_gap(inputs, table, run, counts) for run in sorted(runs, key=lambda run: -run[2])[:5]]
+        findings += [_gap_finding(inputs, table, run, counts) for run in sorted(runs, key=lambda run: -run[2])[:5]]
         if cut := truncated_day(inputs, table, counts):
             findings.append(_truncated(table, cut, counts))
     return findings
 
 
-def _gap(inputs: Inputs, table: InputTable, run: tuple[date, date, float], counts: pd.Series[int]) -> Finding:
+def _gap_finding(inputs: Inputs, table: InputTable, run: tuple[date, date, float], counts: pd.Series[int]) -> Finding:
     first, last, expected = run
     days = (last - first).days + 1
     recent = (inputs.as_of - last).days < RECENT

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .baskets import prices_of
-from .buying import audience_of
+from .baskets import prices_on_day
+from .buying import campaign_audience
 from .clock import Arrivals, customers_frame, order_arrivals, prices_frame, stock_frame
-from .faults import catalogue_on, renamed
+from .faults import catalogue_on, rename_columns
 from .fulfilment import LATEST
 from .history import History
 from .labels import customer_ids
@@ -25,7 +25,7 @@ from .planning import COLUMNS, overrides_frame
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['day_number', 'arrive', 'lead_arrivals', 'treatments_frame']
+__all__ = ['day_number', 'arrivals_on_day', 'lead_arrivals', 'treatments_frame']
 
 # %% ../../../nbs/data/simulate/arrivals.ipynb #8904f3df
 def day_number(history: History, day: date) -> int:
@@ -38,7 +38,7 @@ def day_number(history: History, day: date) -> int:
     return number
 
 
-def arrive(history: History, day: date) -> Arrivals:
+def arrivals_on_day(history: History, day: date) -> Arrivals:
     """Return the arrivals of a day."""
     number, world, script = day_number(history, day), history.world, history.script
     days = [history.full_day(earlier) for earlier in range(max(number - LATEST, 0), number + 1)]
@@ -49,12 +49,14 @@ def arrive(history: History, day: date) -> Arrivals:
         "treatments": lambda: treatments_frame(history, number),
         "overrides": lambda: overrides_frame(world, script, number)[list(COLUMNS)],
         "stock": lambda: stock_frame(world, days[-1].sold),
-        "prices": lambda: prices_frame(world, prices_of(world, script, number), number),
+        "prices": lambda: prices_frame(world, prices_on_day(world, script, number), number),
         "products": lambda: catalogue_on(world, script, number),
     }
     if not script.active_on(number, "renamed_column"):
         return Arrivals(day, exports)
-    return Arrivals(day, {name: partial(renamed, script, number, name, export) for name, export in exports.items()})
+    return Arrivals(
+        day, {name: partial(rename_columns, script, number, name, export) for name, export in exports.items()}
+    )
 
 
 def lead_arrivals(history: History, number: int) -> dict[str, Callable[[], pd.DataFrame]]:
@@ -78,7 +80,7 @@ def treatments_frame(history: History, number: int) -> pd.DataFrame:
     parts = []
     for planned in history.script.of_kinds("treatment"):
         if planned.first_day(history.world.start) == number:
-            audience = audience_of(history.world, planned)
+            audience = campaign_audience(history.world, planned)
             customers = customer_ids(audience.customer)
             parts.append(pa.table({"customer_id": customers, "treated": pa.array(audience.treated)}).to_pandas())
             parts[-1].insert(0, "campaign", planned.name)

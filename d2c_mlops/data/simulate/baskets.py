@@ -11,21 +11,22 @@ import numpy as np
 
 from .buying import CAMPAIGN, INTERNAL, INTERNAL_KIND, MIX, STAFF, TEST, TEST_KIND, TESTS
 from .buying import Columns, order_numbers, placed_orders, second_of_day
-from .world.draws import Bools, Floats, Ints, weighted_choice, poisson, uniforms
+from .world.draws import Bools, Floats, Ints, weighted_choice, poisson_counts, uniform_draws
 from .script import Script
-from .world.world import DayPlan, World, lift_of
+from .world.world import DayPlan, World, product_demand_lift
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['MOST_LINES', 'BULK', 'ADDED', 'MANY', 'geometric', 'quantities', 'chosen_products', 'category_code', 'prices_of',
-           'added_lines', 'line_ids', 'Demand', 'demand_of', 'take_rows', 'without_empty', 'other_orders']
+__all__ = ['MOST_LINES', 'BULK', 'ADDED', 'MANY', 'geometric_draws', 'line_quantities', 'chosen_products', 'category_code',
+           'prices_on_day', 'added_lines', 'line_ids', 'Demand', 'demand_on_day', 'take_rows', 'drop_empty_orders',
+           'test_and_internal_orders']
 
 # %% ../../../nbs/data/simulate/baskets.ipynb #861f0331
 MOST_LINES = 256  # of an order, so that a line's number fits beside its order's
 BULK = np.array([6, 12, 24])
 
 
-def geometric(draws: Floats, mean: Floats | float) -> Ints:
+def geometric_draws(draws: Floats, mean: Floats | float) -> Ints:
     """Return geometric numbers from 0 on, of a mean, by inversion."""
     means = np.broadcast_to(np.asarray(mean, np.float64), draws.shape)
     safe = np.where(means > 0, means, 1.0)
@@ -33,12 +34,12 @@ def geometric(draws: Floats, mean: Floats | float) -> Ints:
     return np.where(means > 0, counts, 0.0).astype(np.int64)
 
 
-def quantities(world: World, numbers: Ints) -> Ints:
+def line_quantities(world: World, numbers: Ints) -> Ints:
     """Return the units of lines."""
     mean, bulk = world.regime.quantity
-    units = 1 + geometric(uniforms(world.seed, "units", numbers), mean)
+    units = 1 + geometric_draws(uniform_draws(world.seed, "units", numbers), mean)
     if bulk:
-        draws = uniforms(world.seed, "bulk", numbers)
+        draws = uniform_draws(world.seed, "bulk", numbers)
         packs = BULK[np.minimum((draws / bulk * len(BULK)).astype(np.int64), len(BULK) - 1)]
         units = np.where(draws < bulk, packs, units)
     return units
@@ -48,15 +49,15 @@ def chosen_products(world: World, script: Script, day: int, number: Ints, prefer
     """Return the product of each line by its number; `preferred_category` is the preferred category of its customer."""
     plan, bounds, seed = world.plan(day), world.products.bounds, world.seed
     category = preferred_category.copy()
-    elsewhere = uniforms(seed, "elsewhere", number) >= world.regime.home
-    category[elsewhere] = weighted_choice(plan.mix, uniforms(seed, "category", number[elsewhere]))
+    elsewhere = uniform_draws(seed, "elsewhere", number) >= world.regime.home
+    category[elsewhere] = weighted_choice(plan.mix, uniform_draws(seed, "category", number[elsewhere]))
     for planned in script.active_on(day, "fashion_turn"):
         old, new = (category_code(world, planned.option(name)) for name in ("category", "to"))
-        turned = (category == old) & (uniforms(seed, f"turn {planned.name}", number) < planned.size[0])
+        turned = (category == old) & (uniform_draws(seed, f"turn {planned.name}", number) < planned.size[0])
         category[turned] = new
     before = np.concatenate([[0.0], plan.cumulated])
     low, high = before[bounds[:-1]][category], before[bounds[1:]][category]
-    point = low + uniforms(seed, "product", number) * (high - low)
+    point = low + uniform_draws(seed, "product", number) * (high - low)
     product = np.searchsorted(plan.cumulated, point, side="right")
     product = np.clip(product, bounds[:-1][category], bounds[1:][category] - 1)
     return np.asarray(product, np.int64)
@@ -70,7 +71,7 @@ def category_code(world: World, name: str) -> int:
     return names.index(name)
 
 # %% ../../../nbs/data/simulate/baskets.ipynb #4d59f336
-def prices_of(world: World, script: Script, day: int) -> Ints:
+def prices_on_day(world: World, script: Script, day: int) -> Ints:
     """Return the list price of each product on a day after price events, in minor units of the main currency."""
     prices = world.plan(day).prices
     for planned in script.active_on(day, "price"):
@@ -90,14 +91,14 @@ def added_lines(world: World, day: int, lifted: Floats, regular: Ints, placed: I
     mean = world.plan(day).lines * np.maximum(lifted - 1, 0)
     product = np.flatnonzero(mean > 0)
     at = day * 2**20 + product
-    draws = uniforms(world.seed, "added lines", at)
+    draws = uniform_draws(world.seed, "added lines", at)
     some = draws >= np.exp(-mean[product])
-    count = poisson(draws[some], mean[product[some]]) if len(regular) else np.zeros(int(some.sum()), np.int64)
+    count = poisson_counts(draws[some], mean[product[some]]) if len(regular) else np.zeros(int(some.sum()), np.int64)
     count = np.minimum(count, MANY - 1)
     of_product = np.repeat(product[some], count)
     place = np.arange(len(of_product)) - np.repeat(np.cumsum(count) - count, count)
     number = ADDED + (day * 2**20 + of_product) * MANY + place
-    order = regular[(uniforms(world.seed, "order", number) * len(regular)).astype(np.int64)]
+    order = regular[(uniform_draws(world.seed, "order", number) * len(regular)).astype(np.int64)]
     row = np.minimum(np.searchsorted(placed, order), max(len(placed) - 1, 0))
     there = placed[row] == order if len(placed) else np.zeros(len(row), bool)
     return {"order": row[there], "number": number[there], "product": of_product[there].astype(np.int64)}
@@ -119,15 +120,15 @@ class Demand:
     lines: Columns
 
 
-def demand_of(world: World, script: Script, day: int) -> Demand:
+def demand_on_day(world: World, script: Script, day: int) -> Demand:
     """Return what customers want on a day."""
-    prices = prices_of(world, script, day)
+    prices = prices_on_day(world, script, day)
     plan = world.plan(day)
-    lifted = lift_of(world, plan, prices)
+    lifted = product_demand_lift(world, plan, prices)
     orders, regular = placed_orders(world, script, day)
     people = world.customers
     mean = np.array(world.regime.basket)[people.large[orders["customer"]]]
-    extra = np.minimum(geometric(uniforms(world.seed, "lines", orders["number"]), mean), MOST_LINES - 1)
+    extra = np.minimum(geometric_draws(uniform_draws(world.seed, "lines", orders["number"]), mean), MOST_LINES - 1)
     row = np.repeat(np.arange(len(extra), dtype=np.int64), 1 + extra)
     place = np.arange(len(row)) - np.repeat(np.cumsum(1 + extra) - (1 + extra), 1 + extra)
     number = orders["number"][row] * MOST_LINES + place
@@ -135,16 +136,16 @@ def demand_of(world: World, script: Script, day: int) -> Demand:
     product = chosen_products(world, script, day, number, home)
     origin = number // MOST_LINES // 1_000_000 % 100
     campaign = (origin >= CAMPAIGN) & (origin < MIX)  # what a campaign brings does not depend on prices
-    stays = campaign | (uniforms(world.seed, "lift", number) < lifted[product])
+    stays = campaign | (uniform_draws(world.seed, "lift", number) < lifted[product])
     added = added_lines(world, day, lifted, regular, orders["number"])
     lines: Columns = {"order": row[stays], "number": number[stays], "product": product[stays]}
     lines = {name: np.concatenate([column, added[name]]) for name, column in lines.items()}
-    lines["quantity"] = quantities(world, lines["number"])
-    lines |= _money(world, plan, prices, orders, lines)
-    return without_empty(Demand(day, orders, lines))
+    lines["quantity"] = line_quantities(world, lines["number"])
+    lines |= _line_prices(world, plan, prices, orders, lines)
+    return drop_empty_orders(Demand(day, orders, lines))
 
 
-def _money(world: World, plan: DayPlan, prices: Ints, orders: Columns, lines: Columns) -> Columns:
+def _line_prices(world: World, plan: DayPlan, prices: Ints, orders: Columns, lines: Columns) -> Columns:
     """Return list price and discount of a unit, in minor units of the order's currency."""
     rate = np.array([round(market.rate * 1000) for market in world.markets], np.int64)
     product, market = lines["product"], orders["market"][lines["order"]]
@@ -158,7 +159,7 @@ def take_rows(columns: Columns, rows: Bools | Ints) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
 
 
-def without_empty(demand: Demand) -> Demand:
+def drop_empty_orders(demand: Demand) -> Demand:
     """Return a demand without orders that have no line."""
     used = np.zeros(len(demand.orders["number"]), bool)
     used[demand.lines["order"]] = True
@@ -169,20 +170,20 @@ def without_empty(demand: Demand) -> Demand:
     return Demand(demand.day, take_rows(demand.orders, used), lines)
 
 # %% ../../../nbs/data/simulate/baskets.ipynb #9780b943
-def other_orders(world: World, day: int) -> Demand:
+def test_and_internal_orders(world: World, day: int) -> Demand:
     """Return test orders and internal orders of a day, each of one line."""
     total = float(world.expected[min(day, world.days - 1)].sum())
     numbers, kinds = [], []
     for origin, kind, share in ((TEST, TEST_KIND, TESTS), (INTERNAL, INTERNAL_KIND, STAFF)):
         at = np.array([day * 100 + origin], np.int64)
-        count = int(poisson(uniforms(world.seed, "orders", at), share * total)[0])
+        count = int(poisson_counts(uniform_draws(world.seed, "orders", at), share * total)[0])
         numbers.append(order_numbers(day, origin, count))
         kinds.append(np.full(count, kind, np.int64))
     number, kind_of = np.concatenate(numbers), np.concatenate(kinds)
     zero = np.zeros(len(number), np.int64)
     orders: Columns = {"number": number, "customer": zero - 1, "kind": kind_of, "guest": zero == 1, "channel": zero}
     orders |= {"market": zero, "country": zero, "second": second_of_day(world, number, zero, zero)}
-    product = (uniforms(world.seed, "product", number) * len(world.products)).astype(np.int64)
+    product = (uniform_draws(world.seed, "product", number) * len(world.products)).astype(np.int64)
     price = world.plan(day).prices[product]
     lines: Columns = {
         "order": np.arange(len(number)),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .world.draws import Bools, Floats, Ints, weighted_choice, poisson, uniforms
+from .world.draws import Bools, Floats, Ints, weighted_choice, poisson_counts, uniform_draws
 from .script import PlannedEvent, Script
 from .world.world import DAY, World
 from ...errors import UsageError
@@ -18,7 +18,7 @@ from ...errors import UsageError
 # %% auto #0
 __all__ = ['Columns', 'REPEAT', 'FIRST', 'CHANNEL', 'CAMPAIGN', 'MIX', 'TEST', 'INTERNAL', 'SALE_KIND', 'TEST_KIND',
            'INTERNAL_KIND', 'CHANNELS', 'PREFERS', 'TESTS', 'STAFF', 'RESPONSE', 'order_numbers', 'Buyers',
-           'drawn_buyers', 'first_buyers', 'is_in_segment', 'segment_share', 'Audience', 'audience_of',
+           'drawn_buyers', 'first_buyers', 'is_in_segment', 'segment_share', 'Audience', 'campaign_audience',
            'campaign_buyers', 'first_summer_loss', 'all_buyers', 'hour_shares', 'second_of_day', 'placed_orders',
            'channel_code']
 
@@ -52,9 +52,9 @@ def drawn_buyers(world: World, day: int, origin: int, mean: float) -> Buyers:
         return Buyers(np.empty(0, np.int64), np.empty(0, np.int64))
     total = people.cumulated[present - 1]
     at = np.array([day * 100 + origin], np.int64)
-    count = int(poisson(uniforms(world.seed, "orders", at), mean * total / world.active[day])[0])
+    count = int(poisson_counts(uniform_draws(world.seed, "orders", at), mean * total / world.active[day])[0])
     number = order_numbers(day, origin, count)
-    point = uniforms(world.seed, "customer", number) * total
+    point = uniform_draws(world.seed, "customer", number) * total
     customer = np.minimum(np.searchsorted(people.cumulated[:present], point, side="right"), present - 1)
     there = people.gone[customer] > day
     return Buyers(number[there], customer[there].astype(np.int64))
@@ -109,12 +109,12 @@ class Audience(NamedTuple):
     effect: Floats
 
 
-def audience_of(world: World, campaign: PlannedEvent) -> Audience:
+def campaign_audience(world: World, campaign: PlannedEvent) -> Audience:
     """Return the audience of a campaign: all customers who are there on the day before it starts."""
     people, first = world.customers, campaign.first_day(world.start)
     customer = np.flatnonzero((people.arrived < first) & (people.gone > first)).astype(np.int64)
-    treated = uniforms(world.seed, f"treated {campaign.name}", customer) < float(campaign.option("share"))
-    spread = 0.5 + uniforms(world.seed, f"response {campaign.name}", customer)
+    treated = uniform_draws(world.seed, f"treated {campaign.name}", customer) < float(campaign.option("share"))
+    spread = 0.5 + uniform_draws(world.seed, f"response {campaign.name}", customer)
     response = RESPONSE[people.channel[customer]] * spread
     scale = campaign.size[0] / max(float(response.mean()), 1e-12) if len(customer) else 0.0
     return Audience(customer, treated, response * scale)
@@ -122,24 +122,24 @@ def audience_of(world: World, campaign: PlannedEvent) -> Audience:
 
 def campaign_buyers(world: World, day: int, origin: int, campaign: PlannedEvent) -> Buyers:
     """Return the additional orders of a campaign on a day."""
-    audience = audience_of(world, campaign)
+    audience = campaign_audience(world, campaign)
     days = int(campaign.option("days"))
     if not 0 <= day - campaign.first_day(world.start) < days or not audience.treated.any():
         return Buyers(np.empty(0, np.int64), np.empty(0, np.int64))
     who = audience.customer[audience.treated]
     cumulated = np.cumsum(audience.effect[audience.treated])
     at = np.array([day * 100 + origin], np.int64)
-    count = int(poisson(uniforms(world.seed, "orders", at), cumulated[-1] / days)[0])
+    count = int(poisson_counts(uniform_draws(world.seed, "orders", at), cumulated[-1] / days)[0])
     number = order_numbers(day, origin, count)
-    point = uniforms(world.seed, "customer", number) * cumulated[-1]
+    point = uniform_draws(world.seed, "customer", number) * cumulated[-1]
     return Buyers(number, who[np.minimum(np.searchsorted(cumulated, point, side="right"), len(who) - 1)])
 
 # %% ../../../nbs/data/simulate/buying.ipynb #a5ba940a
-def first_summer_loss(world: World, day: int, planned: PlannedEvent) -> float:
+def first_summer_loss(world: World, day: int, planned_event: PlannedEvent) -> float:
     """Return the share of orders that a first summer takes away on a day: a bell over its days."""
-    days = float(planned.option("days"))
-    into = (day - planned.first_day(world.start) + 0.5) / days
-    return planned.size[0] * float(np.sin(np.pi * into) ** 2) if 0 <= into <= 1 else 0.0
+    days = float(planned_event.option("days"))
+    into = (day - planned_event.first_day(world.start) + 0.5) / days
+    return planned_event.size[0] * float(np.sin(np.pi * into) ** 2) if 0 <= into <= 1 else 0.0
 
 
 def all_buyers(world: World, script: Script, day: int) -> Buyers:
@@ -161,10 +161,10 @@ def all_buyers(world: World, script: Script, day: int) -> Buyers:
     return Buyers(np.concatenate([p.number for p in parts]), np.concatenate([p.customer for p in parts]))
 
 
-def _segment_growth_orders(world: World, day: int, origin: int, planned: PlannedEvent, total: float) -> Buyers:
-    members = is_in_segment(world, planned.option("segment"))
+def _segment_growth_orders(world: World, day: int, origin: int, planned_event: PlannedEvent, total: float) -> Buyers:
+    members = is_in_segment(world, planned_event.option("segment"))
     share = segment_share(world, day, members)
-    added = min(planned.size[0], 1 - share) * total
+    added = min(planned_event.size[0], 1 - share) * total
     if share <= 0:
         return Buyers(np.empty(0, np.int64), np.empty(0, np.int64))
     drawn = drawn_buyers(world, day, origin, added / share)  # of whom that share belongs to the segment
@@ -185,7 +185,7 @@ def hour_shares(channel: int) -> Floats:
 
 def second_of_day(world: World, numbers: Ints, channel: Ints, market: Ints) -> Ints:
     """Return when orders are placed, in seconds from the beginning of the shop's day."""
-    draws = uniforms(world.seed, "hour", numbers)
+    draws = uniform_draws(world.seed, "hour", numbers)
     at = np.zeros(len(numbers))
     for code in np.unique(channel):
         cumulated = np.concatenate([[0.0], np.cumsum(hour_shares(min(int(code), 3)))])
@@ -202,8 +202,8 @@ def placed_orders(world: World, script: Script, day: int) -> tuple[Columns, Ints
     number, customer = buyers.number, buyers.customer
     people, seed = world.customers, world.seed
     shares = np.array(world.regime.channels)
-    anywhere = weighted_choice(shares, uniforms(seed, "channel", number))
-    preferred = uniforms(seed, "prefers", number) < PREFERS
+    anywhere = weighted_choice(shares, uniform_draws(seed, "channel", number))
+    preferred = uniform_draws(seed, "prefers", number) < PREFERS
     channel = np.where(preferred, people.channel[customer], anywhere)
     origin = number // 1_000_000 % 100
     for code, planned in enumerate(script.of_kinds("channel_new")):
@@ -216,7 +216,7 @@ def placed_orders(world: World, script: Script, day: int) -> tuple[Columns, Ints
         "number": number,
         "customer": customer,
         "kind": np.zeros(len(number), np.int64),
-        "guest": uniforms(seed, "guest", number) < world.regime.guests,
+        "guest": uniform_draws(seed, "guest", number) < world.regime.guests,
         "channel": channel,
         "market": market,
         "country": people.country[customer],
@@ -225,12 +225,12 @@ def placed_orders(world: World, script: Script, day: int) -> tuple[Columns, Ints
     return columns, regular
 
 
-def channel_code(script: Script, planned: PlannedEvent) -> int:
+def channel_code(script: Script, planned_event: PlannedEvent) -> int:
     """Return the number of the channel of an event. Raises UsageError with those there are."""
-    names, name = [*CHANNELS, *script.new_channels], planned.option("channel")
+    names, name = [*CHANNELS, *script.new_channels], planned_event.option("channel")
     if name not in names:
         what = f"there is no channel {name!r}"
-        raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(names)}")
+        raise UsageError(what, where=f"[{planned_event.name}]", next=f"use one of: {', '.join(names)}")
     return names.index(name)
 
 
@@ -239,7 +239,7 @@ def _is_kept_by_drifts(world: World, script: Script, day: int, number: Ints, cus
     stays = np.ones(len(number), bool)
     origin = number // 1_000_000 % 100
     for planned in script.active_on(day, "channel_lost", "first_summer", "customer_mix"):
-        draws = uniforms(world.seed, f"stays {planned.name}", number)
+        draws = uniform_draws(world.seed, f"stays {planned.name}", number)
         if planned.kind == "channel_lost":
             lost = (channel == channel_code(script, planned)) & (draws < planned.size[0])
         elif planned.kind == "first_summer":

@@ -15,27 +15,27 @@ from .baskets import Demand
 from .clock import customers_frame
 from .faults import catalogue_on
 from .history import History
-from .labels import arrow_to_pandas, joined, lines_table, orders_table
+from .labels import arrow_to_pandas, join_demands, lines_table, orders_table
 from .leads import leads_frame
 from ..tables import Tables
 
 # %% auto #0
-__all__ = ['RUN', 'FIRST_COLUMNS', 'shown_runs', 'FirstOrders', 'canonical_tables']
+__all__ = ['RUN', 'FIRST_COLUMNS', 'exported_day_runs', 'FirstOrders', 'canonical_tables']
 
 # %% ../../../nbs/data/simulate/canonical.ipynb #e9df8e09
 RUN = 300_000  # lines of a run of days
 
 
-def shown_runs(history: History, lines: int = RUN) -> Iterator[Demand]:
+def exported_day_runs(history: History, lines: int = RUN) -> Iterator[Demand]:
     """Yield exported orders and lines in runs of days of at least so many lines, in the order of time."""
     parts: list[Demand] = []
     for number in range(history.world.days):
         parts.append(history.passing(number).shown)
         if sum(len(part.lines["number"]) for part in parts) >= lines:
-            yield joined(parts)
+            yield join_demands(parts)
             parts = []
     if parts:
-        yield joined(parts)
+        yield join_demands(parts)
 
 # %% ../../../nbs/data/simulate/canonical.ipynb #deab239e
 FIRST_COLUMNS = ("number", "customer", "guest", "ordered", "country_label", "channel_label")
@@ -61,7 +61,7 @@ class FirstOrders:
 
     def frame(self, history: History) -> pd.DataFrame:
         """Return the canonical table of customers."""
-        whole = joined(self.parts)
+        whole = join_demands(self.parts)
         number = np.full(len(whole.orders["customer"]), 1_000_000)  # all are first orders
         demand = Demand(0, {**whole.orders, "number": number}, whole.lines)
         return customers_frame(history.world, history.script, demand).astype({"first_seen_at": TIME})
@@ -73,7 +73,7 @@ def canonical_tables(history: History) -> Tables:
     end = int(world.starts[world.days])
     first = FirstOrders(len(world.customers))
     orders, lines = [], []
-    for part in shown_runs(history):
+    for part in exported_day_runs(history):
         orders.append(arrow_to_pandas(orders_table(world, script, part, end)))
         lines.append(arrow_to_pandas(lines_table(world, script, part, end)))
         first.add(part)

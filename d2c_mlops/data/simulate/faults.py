@@ -14,27 +14,29 @@ from .baskets import Demand, category_code, take_rows
 from .buying import SALE_KIND, Columns, is_in_segment
 from .fulfilment import NEVER
 from .script import PlannedEvent, Script
-from .world.draws import Bools, Ints, uniforms
+from .world.draws import Bools, Ints, uniform_draws
 from .world.products import catalogue_frame
 from .world.world import DAY, World
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['affected_numbers', 'date_shifts', 'apply_faults', 'select_orders', 'catalogue_on', 'recoded', 'renamed']
+__all__ = ['affected_numbers', 'date_shifts', 'apply_faults', 'select_orders', 'catalogue_on', 'change_codes', 'rename_columns']
 
 # %% ../../../nbs/data/simulate/faults.ipynb #6a375154
-def affected_numbers(world: World, planned: PlannedEvent, numbers: Ints) -> Bools:
+def affected_numbers(world: World, planned_event: PlannedEvent, numbers: Ints) -> Bools:
     """Return which numbers an event hits: a share of its size, drawn from its range."""
-    low, high = planned.size
-    share = low if low == high else low + (high - low) * uniforms(world.seed, f"size {planned.name}", numbers)
-    hits: Bools = uniforms(world.seed, planned.name, numbers) < share
+    low, high = planned_event.size
+    share = (
+        low if low == high else low + (high - low) * uniform_draws(world.seed, f"size {planned_event.name}", numbers)
+    )
+    hits: Bools = uniform_draws(world.seed, planned_event.name, numbers) < share
     return hits
 
 
-def date_shifts(world: World, planned: PlannedEvent, numbers: Ints) -> Ints:
+def date_shifts(world: World, planned_event: PlannedEvent, numbers: Ints) -> Ints:
     """Return by how many days the dates of orders are apart, whole days from the event's range."""
-    low, high = planned.size
-    days = low + uniforms(world.seed, planned.name, numbers) * (high - low + 1)
+    low, high = planned_event.size
+    days = low + uniform_draws(world.seed, planned_event.name, numbers) * (high - low + 1)
     return np.floor(days).astype(np.int64)
 
 # %% ../../../nbs/data/simulate/faults.ipynb #8603c9af
@@ -60,47 +62,49 @@ def apply_faults(world: World, event_script: Script, event_times: Demand) -> Dem
     return result
 
 
-def _swap_currency_or_unit(world: World, planned: PlannedEvent, orders: Columns, lines: Columns) -> Columns:
+def _swap_currency_or_unit(world: World, planned_event: PlannedEvent, orders: Columns, lines: Columns) -> Columns:
     factor = np.ones(len(lines["number"]))
-    column = planned.option("column") or "unit_price"
-    if planned.kind == "unit_swap":
-        factor[:] = planned.size[0]
+    column = planned_event.option("column") or "unit_price"
+    if planned_event.kind == "unit_swap":
+        factor[:] = planned_event.size[0]
     else:
         currencies = [market.currency for market in world.markets]
-        if planned.option("currency") not in currencies:
-            what = f"no order is paid in {planned.option('currency')}"
-            raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(currencies)}")
-        rates = world.rates_to(planned.option("to"))
-        hits = np.array([market.currency == planned.option("currency") for market in world.markets])
+        if planned_event.option("currency") not in currencies:
+            what = f"no order is paid in {planned_event.option('currency')}"
+            raise UsageError(what, where=f"[{planned_event.name}]", next=f"use one of: {', '.join(currencies)}")
+        rates = world.rates_to(planned_event.option("to"))
+        hits = np.array([market.currency == planned_event.option("currency") for market in world.markets])
         market = orders["market"][lines["order"]]
         factor = np.where(hits[market], rates[market], 1.0)
     if column == "quantity":
         return {name: np.rint(lines[name] * factor).astype(np.int64) for name in ("quantity", "returned")}
     if column != "unit_price":
         raise UsageError(
-            f"{column!r} cannot be swapped", where=f"[{planned.name}]", next="column = unit_price or quantity"
+            f"{column!r} cannot be swapped", where=f"[{planned_event.name}]", next="column = unit_price or quantity"
         )
     names = ("price", "off", "discount", "net", "refund")
     return {name: np.rint(lines[name] * factor).astype(np.int64) for name in names}
 
 
-def _hide_returns(world: World, event_script: Script, planned: PlannedEvent, lines: Columns) -> Columns:
+def _hide_returns(world: World, event_script: Script, planned_event: PlannedEvent, lines: Columns) -> Columns:
     rows = np.flatnonzero(lines["back"] != NEVER)
     day = np.searchsorted(world.starts, lines["back"][rows], side="right") - 1
-    first = planned.first_day(event_script.start)
-    last = (planned.until - event_script.start).days if planned.until else np.iinfo(np.int64).max
+    first = planned_event.first_day(event_script.start)
+    last = (planned_event.until - event_script.start).days if planned_event.until else np.iinfo(np.int64).max
     rows = rows[(day >= first) & (day <= last)]
-    rows = rows[affected_numbers(world, planned, lines["number"][rows])]
+    rows = rows[affected_numbers(world, planned_event, lines["number"][rows])]
     changed = {name: lines[name].copy() for name in ("returned", "back", "refund")}
     changed["returned"][rows], changed["back"][rows], changed["refund"][rows] = 0, NEVER, 0
     return changed
 
 
-def _oversample_segment(world: World, planned: PlannedEvent, demand: Demand) -> Demand:
+def _oversample_segment(world: World, planned_event: PlannedEvent, demand: Demand) -> Demand:
     orders = demand.orders
-    members = is_in_segment(world, planned.option("segment"))
+    members = is_in_segment(world, planned_event.option("segment"))
     outside = (orders["kind"] == SALE_KIND) & ~members[orders["customer"]]
-    missing = outside & (uniforms(world.seed, planned.name, orders["number"]) >= 1 / max(planned.size[0], 1e-9))
+    missing = outside & (
+        uniform_draws(world.seed, planned_event.name, orders["number"]) >= 1 / max(planned_event.size[0], 1e-9)
+    )
     return select_orders(demand, ~missing)
 
 
@@ -124,10 +128,10 @@ def catalogue_on(world: World, event_script: Script, day: int) -> pd.DataFrame:
         inside = np.flatnonzero(world.products.category == code)
         stale = inside[affected_numbers(world, planned, inside)]
         frame.loc[stale, "category"] = names[(code - 1) % kinds]
-    return recoded(event_script, day, frame)
+    return change_codes(event_script, day, frame)
 
 
-def recoded(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
+def change_codes(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame with codes changed that are written in another way on a day."""
     for planned in event_script.active_on(day, "changed_code"):
         column = planned.option("column")
@@ -137,7 +141,7 @@ def recoded(event_script: Script, day: int, frame: pd.DataFrame) -> pd.DataFrame
     return frame
 
 
-def renamed(event_script: Script, day: int, table: str, export: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def rename_columns(event_script: Script, day: int, table: str, export: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Return an export with columns renamed that have another name on a day."""
     names = {
         p.option("column"): p.option("to")

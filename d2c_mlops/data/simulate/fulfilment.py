@@ -9,12 +9,12 @@ import numpy as np
 
 from .baskets import Demand
 from .buying import SALE_KIND, Columns
-from .world.draws import uniforms
+from .world.draws import uniform_draws
 from .world.world import DAY, World
 
 # %% auto #0
 __all__ = ['NEVER', 'LATEST', 'PAID_LATER', 'NEVER_PAID', 'CANCELLED', 'LATE', 'CORRECTED', 'STORE', 'METHODS', 'order_fates',
-           'line_fates', 'with_fates']
+           'line_fates', 'add_fates']
 
 # %% ../../../nbs/data/simulate/fulfilment.ipynb #6df3d4ce
 NEVER = np.iinfo(np.int64).max
@@ -30,21 +30,21 @@ def order_fates(world: World, day: int, orders: Columns) -> Columns:
     length = world.starts[day + 1] - world.starts[day]
     ordered = world.starts[day] + orders["second"] * length // DAY
     store = orders["channel"] == STORE
-    slow = (uniforms(seed, "pays later", number) < PAID_LATER) & ~store
-    wait = uniforms(seed, "payment", number) ** 3 * 7 * DAY
+    slow = (uniform_draws(seed, "pays later", number) < PAID_LATER) & ~store
+    wait = uniform_draws(seed, "payment", number) ** 3 * 7 * DAY
     paid = ordered + np.where(slow, 600 + wait, np.where(store, 0, 20)).astype(np.int64)
-    unpaid = slow & (uniforms(seed, "never paid", number) < NEVER_PAID / PAID_LATER)
-    changed = (uniforms(seed, "cancelled", number) < CANCELLED) & ~unpaid & ~store & (orders["kind"] == SALE_KIND)
+    unpaid = slow & (uniform_draws(seed, "never paid", number) < NEVER_PAID / PAID_LATER)
+    changed = (uniform_draws(seed, "cancelled", number) < CANCELLED) & ~unpaid & ~store & (orders["kind"] == SALE_KIND)
     cancelled = np.where(
         unpaid,
         ordered + 7 * DAY + 3600,
-        paid + 600 + (uniforms(seed, "second thoughts", number) * 5 * 3600).astype(np.int64),
+        paid + 600 + (uniform_draws(seed, "second thoughts", number) * 5 * 3600).astype(np.int64),
     )
-    shipping = 6 * 3600 + (uniforms(seed, "shipment", number) ** 1.5 * 4.5 * DAY).astype(np.int64)
-    late = np.where(uniforms(seed, "late", number) < LATE, 1 + uniforms(seed, "days late", number) * 3, 0)
+    shipping = 6 * 3600 + (uniform_draws(seed, "shipment", number) ** 1.5 * 4.5 * DAY).astype(np.int64)
+    late = np.where(uniform_draws(seed, "late", number) < LATE, 1 + uniform_draws(seed, "days late", number) * 3, 0)
     exported = ordered + late.astype(np.int64) * DAY
-    corrects = uniforms(seed, "corrected", number) < CORRECTED
-    correction = exported + ((1 + uniforms(seed, "correction", number) * 6) * DAY).astype(np.int64)
+    corrects = uniform_draws(seed, "corrected", number) < CORRECTED
+    correction = exported + ((1 + uniform_draws(seed, "correction", number) * 6) * DAY).astype(np.int64)
     return {
         "ordered": ordered,
         "paid": np.where(unpaid, NEVER, paid),
@@ -52,7 +52,7 @@ def order_fates(world: World, day: int, orders: Columns) -> Columns:
         "fulfilled": np.where(unpaid | changed, NEVER, paid + np.where(store, 0, shipping)),
         "exported": exported,
         "corrected": np.where(corrects, correction, NEVER),
-        "method": np.where(orders["kind"] == 1, 3, (uniforms(seed, "method", number) * 3).astype(np.int64)),
+        "method": np.where(orders["kind"] == 1, 3, (uniform_draws(seed, "method", number) * 3).astype(np.int64)),
     }
 
 
@@ -64,14 +64,14 @@ def line_fates(world: World, orders: Columns, lines: Columns) -> Columns:
     number, order, seed = lines["number"], lines["order"], world.seed
     quantity, product = lines["quantity"], lines["product"]
     shipped = orders["fulfilled"][order]
-    comes = (uniforms(seed, "return", number) < world.products.returned[product]) & (shipped != NEVER)
+    comes = (uniform_draws(seed, "return", number) < world.products.returned[product]) & (shipped != NEVER)
     comes &= orders["kind"][order] == SALE_KIND
     units = np.zeros(len(number), np.int64)
     back = np.full(len(number), NEVER, np.int64)
     rows = np.flatnonzero(comes)
-    part = uniforms(seed, "units back", number[rows])
+    part = uniform_draws(seed, "units back", number[rows])
     units[rows] = np.where(part < 0.7, quantity[rows], 1 + (part - 0.7) / 0.3 * (quantity[rows] - 1)).astype(np.int64)
-    delay = 7 + uniforms(seed, "return delay", number[rows]) ** 1.5 * 24
+    delay = 7 + uniform_draws(seed, "return delay", number[rows]) ** 1.5 * 24
     back[rows] = shipped[rows] + (delay * DAY).astype(np.int64)
     gross = lines["price"] * quantity
     discount = lines["off"] * quantity
@@ -80,7 +80,7 @@ def line_fates(world: World, orders: Columns, lines: Columns) -> Columns:
     return {"returned": units, "back": back, "discount": discount, "net": net, "refund": refund}
 
 # %% ../../../nbs/data/simulate/fulfilment.ipynb #2f35278e
-def with_fates(world: World, demand: Demand) -> Demand:
+def add_fates(world: World, demand: Demand) -> Demand:
     """Return orders and lines with what happens to them."""
     orders = demand.orders | order_fates(world, demand.day, demand.orders)
     lines = demand.lines | line_fates(world, orders, demand.lines)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 
-from .baskets import Demand, other_orders
+from .baskets import Demand, test_and_internal_orders
 from .buying import Columns
 from .faults import catalogue_on, apply_faults
-from .fulfilment import with_fates
-from .labels import joined, label_names, add_label_codes
+from .fulfilment import add_fates
+from .labels import join_demands, label_names, add_label_codes
 from .leads import draw_leads
 from .planning import overrides_frame
 from .script import PlannedEvent, Script
@@ -38,19 +38,19 @@ class SimulatedDay:
     @cached_property
     def facts(self) -> Demand:
         """What happened, tests and internal orders included."""
-        return joined([self.happened, self.others])
+        return join_demands([self.happened, self.others])
 
     @cached_property
     def exports(self) -> Demand:
         """What exports show, tests and internal orders included."""
-        return joined([self.shown, self.others])
+        return join_demands([self.shown, self.others])
 
 
 def compute_day(world: World, script: Script, till: Till, number: int) -> SimulatedDay:
     """Return a day by its number; the till hands the stock on from day to day."""
     sold = till.sold(number)
-    happened = with_fates(world, sold.demand)
-    others = with_fates(world, other_orders(world, number))
+    happened = add_fates(world, sold.demand)
+    others = add_fates(world, test_and_internal_orders(world, number))
     shown = add_label_codes(world, script, apply_faults(world, script, happened))
     return SimulatedDay(sold, happened, shown, add_label_codes(world, script, apply_faults(world, script, others)))
 
@@ -116,13 +116,13 @@ def check_events(world: World, script: Script) -> None:
             draw_leads(world, probe)
 
 
-def check_code(world: World, script: Script, planned: PlannedEvent) -> None:
+def check_code(world: World, script: Script, planned_event: PlannedEvent) -> None:
     """Raise UsageError for a changed code of a column, or a value of it, that no export has."""
-    column, code = planned.option("column"), planned.option("code")
+    column, code = planned_event.option("column"), planned_event.option("code")
     codes = {name: label_names(world, script, name) for name in ("channel", "country", "currency")}
     catalogue = catalogue_on(world, script.without(), 0)
     codes |= {name: sorted(set(catalogue[name])) for name in ("category", "department", "brand")}
     if code not in codes.get(column, []):
         choices = codes.get(column) or list(codes)
         what = f"no export has {code!r} in a column {column!r}"
-        raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(choices)}")
+        raise UsageError(what, where=f"[{planned_event.name}]", next=f"use one of: {', '.join(choices)}")

@@ -23,14 +23,15 @@ from ..store import arrow_schema
 
 # %% auto #0
 __all__ = ['DIGITS', 'padded_identifiers', 'order_ids', 'customer_ids', 'timestamp_array', 'dictionary_array', 'money_array',
-           'label_names', 'add_label_codes', 'joined', 'store_codes', 'orders_table', 'lines_table', 'arrow_to_pandas']
+           'label_names', 'add_label_codes', 'join_demands', 'store_codes', 'orders_table', 'lines_table',
+           'arrow_to_pandas']
 
 # %% ../../../nbs/data/simulate/labels.ipynb #0da4ec8e
 DIGITS = 6
 _numerals: dict[int, npt.NDArray[np.uint8]] = {}
 
 
-def _table() -> npt.NDArray[np.uint8]:
+def _digit_table() -> npt.NDArray[np.uint8]:
     if DIGITS not in _numerals:
         number = np.arange(10**DIGITS)
         powers = 10 ** np.arange(DIGITS - 1, -1, -1)
@@ -47,7 +48,7 @@ def padded_identifiers(prefix: str, numbers: Ints, blocks: int = 1, null: Bools 
     for block in range(blocks - 1, -1, -1):
         place = start + DIGITS * block
         high, low = np.divmod(high, 10**DIGITS) if block else (high, high)
-        letters[:, place : place + DIGITS] = _table()[low]
+        letters[:, place : place + DIGITS] = _digit_table()[low]
     if null is not None and null.any():
         sizes = np.where(null, 0, width)
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
@@ -115,7 +116,7 @@ def add_label_codes(world: World, script: Script, demand: Demand) -> Demand:
     return Demand(demand.day, orders | codes, demand.lines)
 
 # %% ../../../nbs/data/simulate/labels.ipynb #1eda91e6
-def joined(parts: Sequence[Demand]) -> Demand:
+def join_demands(parts: Sequence[Demand]) -> Demand:
     """Return several demands as one, rows of orders counted on."""
     sizes = np.cumsum([0, *(len(part.orders["number"]) for part in parts)])
     orders = {

@@ -14,14 +14,21 @@ import pyarrow as pa
 from .buying import Columns
 from .labels import timestamp_array, padded_identifiers
 from .script import Script
-from .world.draws import Floats, Ints, normals, weighted_choice, poisson, uniforms
+from d2c_mlops.data.simulate.world.draws import (
+    Floats,
+    Ints,
+    normal_draws,
+    weighted_choice,
+    poisson_counts,
+    uniform_draws,
+)
 from .world.world import DAY, World
 from ...errors import UsageError
 
 # %% auto #0
 __all__ = ['SOURCES', 'SOURCE_SHARES', 'SOURCE_EFFECT', 'INDUSTRIES', 'INDUSTRY_EFFECT', 'TEAMS', 'LEADS_PER_ORDER',
-           'LEAD_WEEKDAY', 'POOR', 'TOUCHES', 'win_odds', 'drawn_fields', 'lead_counts', 'draw_leads', 'lead_ids',
-           'rep_names', 'leads_frame', 'touches_frame']
+           'LEAD_WEEKDAY', 'POOR', 'TOUCHES', 'win_log_odds', 'draw_lead_fields', 'lead_counts', 'draw_leads',
+           'lead_ids', 'rep_names', 'leads_frame', 'touches_frame']
 
 # %% ../../../nbs/data/simulate/leads.ipynb #d0192901
 SOURCES = ("web form", "referral", "trade fair", "phone")
@@ -35,22 +42,22 @@ LEAD_WEEKDAY = np.array([1.3, 1.3, 1.25, 1.2, 1.05, 0.5, 0.4])
 POOR = -1.6  # change of the log-odds of leads that a looser definition lets in
 
 
-def win_odds(fields: Columns) -> Floats:
+def win_log_odds(fields: Columns) -> Floats:
     """Return the log-odds to win of leads, by what is known when they come in."""
     score = -1.6 + SOURCE_EFFECT[fields["source"]] + INDUSTRY_EFFECT[fields["industry"]]
     odds: Floats = score + 0.35 * (np.log(fields["employees"]) - 3) + 0.12 * np.minimum(fields["visits"], 8)
     return odds
 
 
-def drawn_fields(world: World, number: Ints) -> Columns:
+def draw_lead_fields(world: World, number: Ints) -> Columns:
     """Return the fields of leads by their numbers."""
     seed = world.seed
     return {
-        "source": weighted_choice(SOURCE_SHARES, uniforms(seed, "lead source", number)),
-        "industry": (uniforms(seed, "industry", number) * len(INDUSTRIES)).astype(np.int64),
-        "employees": np.maximum(np.rint(np.exp(3 + 1.1 * normals(seed, "employees", number))), 1).astype(np.int64),
-        "visits": poisson(uniforms(seed, "visits", number), 2.5),
-        "rep": (uniforms(seed, "rep", number) * 6).astype(np.int64),
+        "source": weighted_choice(SOURCE_SHARES, uniform_draws(seed, "lead source", number)),
+        "industry": (uniform_draws(seed, "industry", number) * len(INDUSTRIES)).astype(np.int64),
+        "employees": np.maximum(np.rint(np.exp(3 + 1.1 * normal_draws(seed, "employees", number))), 1).astype(np.int64),
+        "visits": poisson_counts(uniform_draws(seed, "visits", number), 2.5),
+        "rep": (uniform_draws(seed, "rep", number) * 6).astype(np.int64),
     }
 
 # %% ../../../nbs/data/simulate/leads.ipynb #23abe12e
@@ -59,10 +66,10 @@ def lead_counts(world: World, origin: int, share: float) -> Ints:
     days = np.arange(world.days, dtype=np.int64)
     weekday = LEAD_WEEKDAY[(days + world.start.weekday()) % 7]
     mean = max(world.orders, 20.0) * LEADS_PER_ORDER * share * weekday
-    return poisson(uniforms(world.seed, "leads", days * 100 + origin), mean)
+    return poisson_counts(uniform_draws(world.seed, "leads", days * 100 + origin), mean)
 
 
-def _numbers(counts: Ints, origin: int) -> tuple[Ints, Ints]:
+def _lead_numbers_and_days(counts: Ints, origin: int) -> tuple[Ints, Ints]:
     day = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     place = np.arange(len(day)) - np.repeat(np.cumsum(counts) - counts, counts)
     return (day * 100 + origin) * 1_000_000 + place, day
@@ -70,26 +77,26 @@ def _numbers(counts: Ints, origin: int) -> tuple[Ints, Ints]:
 
 def draw_leads(world: World, script: Script) -> Columns:
     """Return all leads: number, day, fields, poor, odds, won, and seconds of arrival and outcome."""
-    parts = [_numbers(lead_counts(world, 0, 1.0), 0)]
+    parts = [_lead_numbers_and_days(lead_counts(world, 0, 1.0), 0)]
     kinds = [np.zeros(len(parts[0][0]), np.int64)]
     for place, planned in enumerate(script.of_kinds("lead_definition"), 1):
         if planned.option("team") not in TEAMS:
             what = f"there is no team {planned.option('team')!r}"
             raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(TEAMS)}")
-        number, day = _numbers(lead_counts(world, place, planned.size[0] / len(TEAMS)), place)
+        number, day = _lead_numbers_and_days(lead_counts(world, place, planned.size[0] / len(TEAMS)), place)
         holds = np.array([planned.is_active(world.date(d)) for d in range(world.days)], bool)[day]
         parts.append((number[holds], day[holds]))
         kinds.append(np.full(int(holds.sum()), 1 + list(TEAMS).index(planned.option("team")), np.int64))
     number, day = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     kind = np.concatenate(kinds)
-    fields = drawn_fields(world, number)
+    fields = draw_lead_fields(world, number)
     fields["rep"] = np.where(kind > 0, (kind - 1) * 3 + fields["rep"] % 3, fields["rep"])
-    odds = win_odds(fields) + np.where(kind > 0, POOR, 0.0)
-    second = 8 * 3600 + (uniforms(world.seed, "lead hour", number) * 10 * 3600).astype(np.int64)
+    odds = win_log_odds(fields) + np.where(kind > 0, POOR, 0.0)
+    second = 8 * 3600 + (uniform_draws(world.seed, "lead hour", number) * 10 * 3600).astype(np.int64)
     arrived = world.starts[day] + second
-    wait = np.exp(2.7 + 0.7 * normals(world.seed, "outcome", number))
+    wait = np.exp(2.7 + 0.7 * normal_draws(world.seed, "outcome", number))
     outcome = arrived + (np.clip(wait, 1.5, 85) * DAY).astype(np.int64)
-    won = uniforms(world.seed, "won", number) < 1 / (1 + np.exp(-odds))
+    won = uniform_draws(world.seed, "won", number) < 1 / (1 + np.exp(-odds))
     order = np.argsort(arrived, kind="stable")
     columns = {"number": number, "day": day, "poor": kind > 0, "odds": odds, "won": won}
     columns |= {"arrived": arrived, "outcome": outcome, **fields}
@@ -137,11 +144,11 @@ def touches_frame(world: World, leads: Columns, begin: int, end: int) -> pd.Data
     parts = []
     for place in range(5):
         at = leads["number"] * 8 + place
-        share = uniforms(world.seed, "touch", at)
+        share = uniform_draws(world.seed, "touch", at)
         second = leads["arrived"] + ((place + share) / 5 * (leads["outcome"] - leads["arrived"])).astype(np.int64)
-        there = (uniforms(world.seed, "touched", at) < 0.9 - 0.15 * place) & (second >= begin) & (second < end)
+        there = (uniform_draws(world.seed, "touched", at) < 0.9 - 0.15 * place) & (second >= begin) & (second < end)
         rows = np.flatnonzero(there)
-        kind = (uniforms(world.seed, "touch kind", at[rows]) * len(TOUCHES)).astype(np.int64)
+        kind = (uniform_draws(world.seed, "touch kind", at[rows]) * len(TOUCHES)).astype(np.int64)
         parts.append((second[rows], rows, kind))
     second, rows, kind = (np.concatenate([part[i] for part in parts]) for i in range(3))
     order = np.lexsort((rows, second))

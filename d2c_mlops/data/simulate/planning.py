@@ -11,9 +11,9 @@ import pandas as pd
 from .baskets import category_code
 from .script import PlannedEvent, Script
 from .stock import REVIEW, units_per_line
-from .world.draws import Bools, Floats, Ints, uniforms
+from .world.draws import Bools, Floats, Ints, uniform_draws
 from .world.products import product_ids
-from .world.world import World, lift_of
+from .world.world import World, product_demand_lift
 from ...errors import UsageError
 
 # %% auto #0
@@ -25,22 +25,24 @@ def expected_week(world: World, day: int) -> tuple[Floats, Floats, Bools]:
     days = range(day, min(day + REVIEW, world.days))
     plans = [world.plan(ahead) for ahead in days]
     base = np.sum([plan.lines for plan in plans], axis=0) * units_per_line(world.regime)
-    lifted = np.sum([plan.lines * lift_of(world, plan) for plan in plans], axis=0) * units_per_line(world.regime)
+    lifted = np.sum([plan.lines * product_demand_lift(world, plan) for plan in plans], axis=0) * units_per_line(
+        world.regime
+    )
     return base, lifted, np.any([plan.depth > 0 for plan in plans], axis=0)
 
 
-def is_overridden(world: World, planned: PlannedEvent, day: int, promoted: Bools) -> Bools:
+def is_overridden(world: World, planned_event: PlannedEvent, day: int, promoted: Bools) -> Bools:
     """Return which products' proposals of a day a rule overrides."""
     number = np.arange(len(promoted), dtype=np.int64)
-    rule, _, value = planned.option("rule").partition(":")
+    rule, _, value = planned_event.option("rule").partition(":")
     if rule == "promotion":
         applies = promoted
     elif rule == "category":
         applies = world.products.category == category_code(world, value)
     else:
-        what = f"there is no rule {planned.option('rule')!r}"
-        raise UsageError(what, where=f"[{planned.name}]", next="rule = promotion, or category:NAME")
-    chance = uniforms(world.seed, planned.name, number * 100_003 + day) < planned.size[0]
+        what = f"there is no rule {planned_event.option('rule')!r}"
+        raise UsageError(what, where=f"[{planned_event.name}]", next="rule = promotion, or category:NAME")
+    chance = uniform_draws(world.seed, planned_event.name, number * 100_003 + day) < planned_event.size[0]
     due: Bools = number % REVIEW == day % REVIEW
     return due & applies & chance
 
@@ -56,13 +58,13 @@ def overrides_frame(world: World, script: Script, day: int) -> pd.DataFrame:
         rows = np.flatnonzero(is_overridden(world, planned, day, promoted))
         wrong = base * np.where(promoted, 0.5, 1.5)
         chosen = lifted if planned.option("right") == "yes" else wrong
-        parts.append(_rows(world, planned, day, rows, (base, chosen, lifted)))
-    empty = _rows(world, None, day, np.empty(0, np.int64), (np.empty(0), np.empty(0), np.empty(0)))
+        parts.append(_override_rows(world, planned, day, rows, (base, chosen, lifted)))
+    empty = _override_rows(world, None, day, np.empty(0, np.int64), (np.empty(0), np.empty(0), np.empty(0)))
     return pd.concat(parts, ignore_index=True) if parts else empty
 
 
-def _rows(
-    world: World, planned: PlannedEvent | None, day: int, rows: Ints, units: tuple[Floats, Floats, Floats]
+def _override_rows(
+    world: World, planned_event: PlannedEvent | None, day: int, rows: Ints, units: tuple[Floats, Floats, Floats]
 ) -> pd.DataFrame:
     ids = np.array(product_ids(len(world.products)), object)
     proposed, chosen, expected = (np.ceil(values[rows]).astype(np.int64) for values in units)
@@ -72,7 +74,7 @@ def _rows(
             "product_id": ids[rows],
             "proposed": proposed,
             "ordered": chosen,
-            "reason": planned.option("rule") if planned else "",
+            "reason": planned_event.option("rule") if planned_event else "",
             "expected": expected,
             "right": np.abs(chosen - expected) <= np.abs(proposed - expected),
         }

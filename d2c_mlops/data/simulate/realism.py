@@ -12,7 +12,7 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['STATISTICS', 'MONTH', 'MONTHS', 'NAN', 'REAL', 'panel_statistics', 'daily_panel', 'basket_statistics',
-           'shop_statistics', 'real_statistics', 'comparison']
+           'shop_statistics', 'real_statistics', 'compare_with_real']
 
 # %% ../../../nbs/data/simulate/realism.ipynb #771b570f
 STATISTICS = {
@@ -123,7 +123,7 @@ def real_statistics() -> pd.DataFrame:
     return pd.DataFrame.from_dict(REAL, orient="index", columns=list(STATISTICS))
 
 
-def comparison(simulated: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def compare_with_real(simulated: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Return by statistic the range of the real sets, the simulated values, and which of them lie inside."""
     real = real_statistics()
     table = pd.DataFrame({"least": real.min(), "most": real.max()})

@@ -117,32 +117,36 @@ EXPORTS += ("leads", "outcomes", "touches", "customers", "treatments", "override
 CHOICES: dict[str, tuple[str, ...]] = {"table": EXPORTS, "right": ("yes", "no")}
 
 
-def check_event(planned: PlannedEvent) -> None:
+def check_event(planned_event: PlannedEvent) -> None:
     """Raise UsageError for an unknown kind, a missing or unknown option, or an end before the start."""
-    kind = KINDS.get(planned.kind)
+    kind = KINDS.get(planned_event.kind)
     if kind is None:
-        near = get_close_matches(planned.kind, KINDS, n=1)
+        near = get_close_matches(planned_event.kind, KINDS, n=1)
         hint = f"kind = {near[0]}" if near else f"use one of: {', '.join(KINDS)}"
-        raise UsageError(f"there is no kind of event {planned.kind!r}", where=f"[{planned.name}]", next=hint)
-    missing = [name for name in kind.needs if not planned.options.get(name)]
-    unknown = sorted(set(planned.options) - {*kind.needs, *kind.defaults})
+        raise UsageError(
+            f"there is no kind of event {planned_event.kind!r}", where=f"[{planned_event.name}]", next=hint
+        )
+    missing = [name for name in kind.needs if not planned_event.options.get(name)]
+    unknown = sorted(set(planned_event.options) - {*kind.needs, *kind.defaults})
     if missing or unknown:
         texts = [f"{name} is missing" for name in missing] + [f"{name} is not an option of it" for name in unknown]
         names = ", ".join((*kind.needs, *kind.defaults)) or "none"
-        what = f"an event of kind {planned.kind} cannot be planned: {'; '.join(texts)}"
-        raise UsageError(what, where=f"[{planned.name}]", next=f"options of this kind: {names}")
-    if planned.until is not None and planned.until < planned.start:
-        raise UsageError("the event ends before it starts", where=f"[{planned.name}]", next="correct until or date")
-    least, most = LIMITS.get(planned.kind, (0.0, 1.0))
-    if not least <= planned.size[0] <= planned.size[1] <= most:
-        what = f"the size of an event of kind {planned.kind} lies between {least:g} and {most:g}, not at {planned.size}"
-        raise UsageError(what, where=f"[{planned.name}]", next="correct the size")
-    for name, text in planned.options.items():
+        what = f"an event of kind {planned_event.kind} cannot be planned: {'; '.join(texts)}"
+        raise UsageError(what, where=f"[{planned_event.name}]", next=f"options of this kind: {names}")
+    if planned_event.until is not None and planned_event.until < planned_event.start:
+        raise UsageError(
+            "the event ends before it starts", where=f"[{planned_event.name}]", next="correct until or date"
+        )
+    least, most = LIMITS.get(planned_event.kind, (0.0, 1.0))
+    if not least <= planned_event.size[0] <= planned_event.size[1] <= most:
+        what = f"the size of an event of kind {planned_event.kind} lies between {least:g} and {most:g}, not at {planned_event.size}"
+        raise UsageError(what, where=f"[{planned_event.name}]", next="correct the size")
+    for name, text in planned_event.options.items():
         if name in CHOICES and text not in CHOICES[name]:
             what = f"{name} = {text} is not possible"
-            raise UsageError(what, where=f"[{planned.name}]", next=f"use one of: {', '.join(CHOICES[name])}")
+            raise UsageError(what, where=f"[{planned_event.name}]", next=f"use one of: {', '.join(CHOICES[name])}")
         if name in ("share", "days") and not re.fullmatch(NUMBER, text):
-            raise UsageError(f"{name} = {text} is no number", where=f"[{planned.name}]", next=f"correct {name}")
+            raise UsageError(f"{name} = {text} is no number", where=f"[{planned_event.name}]", next=f"correct {name}")
 
 # %% ../../../nbs/data/simulate/script.ipynb #3db40bd1
 SIZE = re.compile(rf"({NUMBER})(?:\s*(?:-|–|to)\s*({NUMBER}))?\s*(%?)")
@@ -175,7 +179,7 @@ def read_script(source: str | Path) -> tuple[PlannedEvent, ...]:
     events, failures = [], []
     for name in parser.sections():
         try:
-            events.append(_event_of(name, dict(parser[name])))
+            events.append(_parse_event(name, dict(parser[name])))
         except (ValueError, UsageError) as error:
             failures.append(Failure(str(error).splitlines()[0], f"[{name}]"))
     if failures:
@@ -183,7 +187,7 @@ def read_script(source: str | Path) -> tuple[PlannedEvent, ...]:
     return tuple(events)
 
 
-def _event_of(name: str, values: dict[str, str]) -> PlannedEvent:
+def _parse_event(name: str, values: dict[str, str]) -> PlannedEvent:
     missing = [key for key in ("kind", "date") if key not in values]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from .arrivals import arrive
+from .arrivals import arrivals_on_day
 from .canonical import canonical_tables
 from .clock import Arrivals
 from .history import History, check_events
@@ -105,7 +105,7 @@ class Shop:
 
     def day(self, day: date) -> Arrivals:
         """Return the rows that arrive on a day, in the shape of exports; times in UTC, amounts in the order's currency."""
-        return arrive(self.history, day)
+        return arrivals_on_day(self.history, day)
 
     def tables(self) -> Tables:
         """Return the canonical tables as known at the end of the last day; tests and internal orders are left out."""

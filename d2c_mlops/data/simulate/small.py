@@ -20,7 +20,7 @@ from ...errors import UsageError
 # %% auto #0
 __all__ = ['Floats', 'Ints', 'WEEKDAY', 'ANNUAL_GROWTH', 'ORDERS_PER_DAY', 'CATEGORIES', 'PROMOTION_DAYS', 'PROMOTION_OFF',
            'PROMOTION_LIFT', 'CHANNELS', 'COUNTRIES', 'CANCELLED', 'RETURNED', 'GUEST', 'DAY', 'day_weights',
-           'Catalogue', 'catalogue', 'draw_orders', 'choose', 'shop']
+           'Catalogue', 'catalogue', 'draw_orders', 'choose_products', 'shop']
 
 # %% ../../../nbs/data/simulate/small.ipynb #249fa772
 Floats = npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ def draw_orders(rng: np.random.Generator, customers: int, weights: Floats) -> tu
     return buyer[by_day], day[by_day], came
 
 
-def choose(rng: np.random.Generator, weights: Floats, taste_group: Ints, day: Ints) -> Ints:
+def choose_products(rng: np.random.Generator, weights: Floats, taste_group: Ints, day: Ints) -> Ints:
     """Return one product per row, drawn by the weights of its taste and day."""
     products = weights.shape[2]
     cumulated = np.cumsum(weights.reshape(-1))
@@ -106,16 +106,16 @@ CANCELLED, RETURNED, GUEST = 1 / 30, 1 / 12, 1 / 20
 DAY = 86_400_000_000
 
 
-def _labels(names: tuple[str, ...], codes: Any) -> pd.Series[Any]:
+def _label_series(names: tuple[str, ...], codes: Any) -> pd.Series[Any]:
     return pd.Series(np.array(names, dtype=object)[codes]).astype("str")
 
 
-def _numbered(prefix: str, numbers: Ints, width: int = 5) -> pd.Series[Any]:
+def _numbered_identifiers(prefix: str, numbers: Ints, width: int = 5) -> pd.Series[Any]:
     unique, inverse = np.unique(numbers, return_inverse=True)
     return pd.Series([f"{prefix}{n:0{width}d}" for n in unique], dtype="str").take(inverse).reset_index(drop=True)
 
 
-def _times(micros: Ints, known: npt.NDArray[np.bool_] | None = None) -> pd.Series[Any]:
+def _timestamp_series(micros: Ints, known: npt.NDArray[np.bool_] | None = None) -> pd.Series[Any]:
     times = pd.Series(micros.astype("datetime64[us]")).dt.tz_localize("UTC").astype(TIME)
     return times if known is None else times.where(known)
 
@@ -127,18 +127,18 @@ def _orders(rng: np.random.Generator, buyer: Ints, day: Ints, start: int, end: i
     fulfilled = paid + rng.integers(6 * 3600, 5 * 86400, n) * 1_000_000
     cancelled_at = paid + rng.integers(600, 6 * 3600, n) * 1_000_000
     cancelled = (rng.random(n) < CANCELLED) & (cancelled_at < end)
-    customers = _numbered("C", buyer + 1).mask(rng.random(n) < GUEST)
+    customers = _numbered_identifiers("C", buyer + 1).mask(rng.random(n) < GUEST)
     return pd.DataFrame(
         {
-            "order_id": _numbered("O", np.arange(1, n + 1), 7),
+            "order_id": _numbered_identifiers("O", np.arange(1, n + 1), 7),
             "customer_id": customers,
-            "channel": _labels(CHANNELS, rng.choice(3, n, p=[0.6, 0.25, 0.15])),
+            "channel": _label_series(CHANNELS, rng.choice(3, n, p=[0.6, 0.25, 0.15])),
             "currency": "EUR",
-            "ordered_at": _times(ordered),
-            "paid_at": _times(paid, paid < end),
-            "fulfilled_at": _times(fulfilled, (fulfilled < end) & ~cancelled),
-            "cancelled_at": _times(cancelled_at, cancelled),
-            "country": _labels(COUNTRIES, country[buyer]),
+            "ordered_at": _timestamp_series(ordered),
+            "paid_at": _timestamp_series(paid, paid < end),
+            "fulfilled_at": _timestamp_series(fulfilled, (fulfilled < end) & ~cancelled),
+            "cancelled_at": _timestamp_series(cancelled_at, cancelled),
+            "country": _label_series(COUNTRIES, country[buyer]),
             "store_id": pd.Series([None] * n, dtype="str"),
             "source": "simulated",
         }
@@ -151,7 +151,7 @@ def _lines(
     size = 1 + rng.poisson(0.9, len(orders))
     order = np.repeat(np.arange(len(orders)), size)
     n = len(order)
-    product = choose(rng, stock.weights, taste_group[order], day[order])
+    product = choose_products(rng, stock.weights, taste_group[order], day[order])
     quantity = 1 + rng.poisson(0.4, n)
     price = stock.prices[product]
     discount = np.round(price * quantity * PROMOTION_OFF * stock.promoted[day[order], product], 2)
@@ -165,11 +165,11 @@ def _lines(
         {
             "order_id": of_order["order_id"],
             "line_no": np.arange(n) - np.repeat(np.cumsum(size) - size, size) + 1,
-            "product_id": _numbered("P", product + 1, 3),
+            "product_id": _numbered_identifiers("P", product + 1, 3),
             "ordered_at": of_order["ordered_at"],
             "quantity": quantity.astype(float),
             "returned_quantity": back.astype(float),
-            "returned_at": _times(returned_at, returned),
+            "returned_at": _timestamp_series(returned_at, returned),
             "cancelled": cancelled,
             "cancelled_at": of_order["cancelled_at"],
             "unit_price": price,
@@ -208,40 +208,42 @@ def shop(
         "products": _products(stock.prices),
         "customers": _customers(begin + came.astype(np.int64) * DAY, orders, country),
     }
-    return Tables({name: frame[list(SCHEMAS[name].columns)].astype(_types(name)) for name, frame in frames.items()})
+    return Tables(
+        {name: frame[list(SCHEMAS[name].columns)].astype(_column_dtypes(name)) for name, frame in frames.items()}
+    )
 
 # %% ../../../nbs/data/simulate/small.ipynb #875a8b57
-def _types(name: str) -> dict[str, Any]:
-    return {c: TIME if "datetime" in str(col.dtype) else _plain(col) for c, col in SCHEMAS[name].columns.items()}
+def _column_dtypes(name: str) -> dict[str, Any]:
+    return {c: TIME if "datetime" in str(col.dtype) else _dtype_name(col) for c, col in SCHEMAS[name].columns.items()}
 
 
-def _plain(column: Any) -> str:
+def _dtype_name(column: Any) -> str:
     return "str" if str(column.dtype).startswith("str") else str(column.dtype)
 
 
 def _products(prices: Floats) -> pd.DataFrame:
     numbers = np.arange(len(prices))
-    category = _labels(CATEGORIES, numbers % len(CATEGORIES))
+    category = _label_series(CATEGORIES, numbers % len(CATEGORIES))
     return pd.DataFrame(
         {
-            "product_id": _numbered("P", numbers + 1, 3),
+            "product_id": _numbered_identifiers("P", numbers + 1, 3),
             "name": category + pd.Series([f" no. {n // len(CATEGORIES) + 1}" for n in numbers], dtype="str"),
             "category": category,
-            "department": _labels(("care", "care", "care", "other"), numbers % len(CATEGORIES)),
-            "brand": _labels(("own", "guest"), (numbers % 5 == 4).astype(int)),
+            "department": _label_series(("care", "care", "care", "other"), numbers % len(CATEGORIES)),
+            "brand": _label_series(("own", "guest"), (numbers % 5 == 4).astype(int)),
             "unit_cost": np.round(prices * (0.35 + 0.05 * (numbers % len(CATEGORIES))), 2),
         }
     )
 
 
 def _customers(came: Ints, orders: pd.DataFrame, country: Ints) -> pd.DataFrame:
-    ids = _numbered("C", np.arange(1, len(came) + 1))
+    ids = _numbered_identifiers("C", np.arange(1, len(came) + 1))
     first = orders.dropna(subset=["customer_id"]).drop_duplicates("customer_id").set_index("customer_id")
     return pd.DataFrame(
         {
             "customer_id": ids,
-            "first_seen_at": _times(came),
-            "country": _labels(COUNTRIES, country),
+            "first_seen_at": _timestamp_series(came),
+            "country": _label_series(COUNTRIES, country),
             "channel": ids.map(first["channel"]),
         }
     )

@@ -23,7 +23,7 @@ __all__ = ['PREFIX', 'READERS', 'arguments_of', 'SimulatedSource']
 PREFIX = "simulated:"
 
 
-def _yes(text: str) -> bool:
+def _parse_yes_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError(f"{text!r} is neither yes nor no")
     return text == "yes"
@@ -43,7 +43,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "script": ("events", Path),
     "zones": ("zones", _split_names),
     "currencies": ("currencies", _split_names),
-    "stock": ("stock", _yes),
+    "stock": ("stock", _parse_yes_no),
 }
 
 

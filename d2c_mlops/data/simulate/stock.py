@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .baskets import Demand, demand_of, take_rows, without_empty
+from .baskets import Demand, demand_on_day, take_rows, drop_empty_orders
 from .buying import Columns
-from .world.draws import Ints, normals, uniforms
+from .world.draws import Ints, normal_draws, uniform_draws
 from .world.regimes import Regime
 from .script import Script
 from .world.world import DAY, World
 
 # %% auto #0
-__all__ = ['REVIEW', 'MISJUDGED', 'SHORT', 'SHORT_SHARE', 'units_per_line', 'fill_level', 'opening_stock', 'Sold', 'sell', 'Till']
+__all__ = ['REVIEW', 'MISJUDGED', 'SHORT', 'SHORT_SHARE', 'units_per_line', 'fill_level', 'opening_stock', 'Sold',
+           'serve_from_stock', 'Till']
 
 # %% ../../../nbs/data/simulate/stock.ipynb #158afb65
 REVIEW = 7  # days between two replenishments of a product
@@ -34,8 +35,8 @@ def fill_level(world: World, day: int) -> Ints:
     """Return the units up to which each product would be replenished on a day; events and promotions are not planned for."""
     weekly = world.plan(day).lines * REVIEW * units_per_line(world.regime)
     at = world.products.style * 10_007 + day
-    error = np.exp(MISJUDGED * normals(world.seed, "planner", at) - MISJUDGED**2 / 2)
-    short = np.where(uniforms(world.seed, "short delivery", at) < SHORT, SHORT_SHARE, 1.0)
+    error = np.exp(MISJUDGED * normal_draws(world.seed, "planner", at) - MISJUDGED**2 / 2)
+    short = np.where(uniform_draws(world.seed, "short delivery", at) < SHORT, SHORT_SHARE, 1.0)
     floor = 2 * units_per_line(world.regime)
     level: Ints = np.ceil((weekly * world.regime.stock + floor) * error * short).astype(np.int64)
     return level
@@ -60,7 +61,7 @@ class Sold:
     out: Ints  # second of the day from which the product was out of stock; a whole day after its end where it was not
 
 
-def sell(demand: Demand, opening: Ints) -> Sold:
+def serve_from_stock(demand: Demand, opening: Ints) -> Sold:
     """Return what of a day's demand is served from the stock."""
     lines = demand.lines
     product, units = lines["product"], lines["quantity"]
@@ -84,7 +85,7 @@ def sell(demand: Demand, opening: Ints) -> Sold:
     closing = np.maximum(opening - totals, 0)
     there = served > 0
     rows_served = take_rows({**lines, "quantity": served}, there) if not there.all() else {**lines, "quantity": served}
-    return Sold(without_empty(Demand(demand.day, demand.orders, rows_served)), lost, opening, closing, out)
+    return Sold(drop_empty_orders(Demand(demand.day, demand.orders, rows_served)), lost, opening, closing, out)
 
 
 def _lost_sales(demand: Demand, rows: Ints, missing: Ints) -> Columns:
@@ -108,7 +109,7 @@ class Till:
     def sold(self, day: int) -> Sold:
         """Return a day after stock."""
         closing = self._closing_stock(day - 1) if day > 0 else None
-        result = sell(demand_of(self.world, self.script, day), opening_stock(self.world, day, closing))
+        result = serve_from_stock(demand_on_day(self.world, self.script, day), opening_stock(self.world, day, closing))
         self.last = (day, result.closing)
         return result
 
@@ -118,6 +119,6 @@ class Till:
         closing: Ints | None = None
         for earlier in range(max(day - REVIEW + 2, 0), day + 1):
             opening = opening_stock(self.world, earlier, closing)
-            closing = sell(demand_of(self.world, self.script, earlier), opening).closing
+            closing = serve_from_stock(demand_on_day(self.world, self.script, earlier), opening).closing
         assert closing is not None
         return closing

@@ -16,7 +16,7 @@ import pyarrow as pa
 from scipy.stats import nbinom
 
 from .baskets import Demand, line_ids
-from .buying import audience_of
+from .buying import campaign_audience
 from .faults import catalogue_on
 from .fulfilment import NEVER
 from .labels import customer_ids, label_names, add_label_codes, timestamp_array, order_ids
@@ -30,8 +30,8 @@ from .world.regimes import Regime
 from .world.world import DAY
 
 # %% auto #0
-__all__ = ['demand_table', 'effects_table', 'values_table', 'elasticity_table', 'square_units', 'optimal_quantities',
-           'newsvendor', 'Cells', 'wrong_orders', 'labels_table', 'events_table', 'totals', 'Truth']
+__all__ = ['demand_table', 'effects_table', 'values_table', 'elasticity_table', 'expected_squared_units', 'optimal_quantities',
+           'newsvendor_quantity', 'Cells', 'wrong_orders', 'labels_table', 'events_table', 'history_totals', 'Truth']
 
 # %% ../../../nbs/data/simulate/truth.ipynb #d9a05285
 def demand_table(history: History) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def effects_table(history: History) -> pd.DataFrame:
     """Return of each campaign and customer it could reach: treated or not, and the additional orders if treated."""
     parts = []
     for planned in history.script.of_kinds("treatment"):
-        audience = audience_of(history.world, planned)
+        audience = campaign_audience(history.world, planned)
         frame = pd.DataFrame({"treated": audience.treated, "effect": audience.effect})
         frame.insert(0, "customer_id", customer_ids(audience.customer).to_pandas().astype("str"))
         frame.insert(0, "campaign", planned.name)
@@ -92,7 +92,7 @@ def elasticity_table(history: History) -> pd.DataFrame:
     return frame.assign(display=history.world.regime.promotion[1])
 
 
-def square_units(regime: Regime) -> float:
+def expected_squared_units(regime: Regime) -> float:
     """Return the expected square of the units of a line."""
     mean, bulk = regime.quantity
     return (1 - bulk) * (mean * (1 + mean) + (1 + mean) ** 2) + bulk * (36 + 144 + 576) / 3
@@ -113,13 +113,15 @@ def optimal_quantities(history: History, overage: float = 0.25) -> pd.DataFrame:
         expected = expected_week(history.world, day)[1][due]
         margin = (history.world.plan(day).prices - goods.cost)[due].clip(min=1)
         ratio = margin / (margin + overage * goods.cost[due])
-        quantity = newsvendor(expected, expected / per_line * square_units(history.world.regime), ratio)
+        quantity = newsvendor_quantity(
+            expected, expected / per_line * expected_squared_units(history.world.regime), ratio
+        )
         columns = {"date": np.datetime64(history.dates[day], "s"), "product_id": ids[due], "expected": expected}
         parts.append(pd.DataFrame(columns | {"ratio": ratio, "quantity": quantity}))
     return pd.concat(parts, ignore_index=True).astype({"product_id": "str"})
 
 
-def newsvendor(mean: Floats, variance: Floats, ratio: Floats) -> Floats:
+def newsvendor_quantity(mean: Floats, variance: Floats, ratio: Floats) -> Floats:
     """Return the quantile of negative binomial demand at the critical ratio."""
     safe = np.maximum(mean, 1e-9)
     spread = np.maximum(variance, safe * 1.0001)
@@ -149,7 +151,7 @@ def wrong_orders(history: History, number: int) -> Iterator[pd.DataFrame]:
             "orders",
             ids[~there],
             None,
-            Cells("exported", np.flatnonzero(~there), *_both_columns("yes", "no", ids[~there])),
+            Cells("exported", np.flatnonzero(~there), *_true_and_shown("yes", "no", ids[~there])),
         )
     for column in ("channel", "country", "currency"):
         names = label_names(history.world, history.script, column)
@@ -180,7 +182,7 @@ def _wrong_lines(event_times: Demand, shown: Demand, ids: pd.Series[Any]) -> Ite
         yield _fault_cells("order_lines", order, line_ids(before["number"][rows]), Cells(column, rows, *texts))
 
 
-def _both_columns(true: str, shown: str, like: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
+def _true_and_shown(true: str, shown: str, like: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
     return pd.Series([true] * len(like)), pd.Series([shown] * len(like))
 
 
@@ -217,7 +219,7 @@ def events_table(history: History) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["event", "kind", "family", "start", "until", "low", "high", "options"])
 
 
-def totals(history: History) -> dict[str, int]:
+def history_totals(history: History) -> dict[str, int]:
     """Return orders, units, revenue after returns and margin of what happened, money in minor units of the main currency."""
     sums = {"orders": 0, "units": 0, "revenue": 0, "margin": 0}
     rate = np.array([round(market.rate * 1000) for market in history.world.markets], np.int64)
@@ -294,9 +296,9 @@ class Truth:
     @cached_property
     def totals(self) -> dict[str, int]:
         """Orders, units, revenue after returns and margin of the whole shop, money in minor units."""
-        return totals(self.history)
+        return history_totals(self.history)
 
     def cost(self, event: str) -> dict[str, int]:
         """Return what an event took from the totals: those of the shop without it less those with it."""
-        without = totals(self.history.without(event))
+        without = history_totals(self.history.without(event))
         return {name: value - self.totals[name] for name, value in without.items()}

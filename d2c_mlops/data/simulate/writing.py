@@ -20,16 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
-from .arrivals import arrive
+from .arrivals import arrivals_on_day
 from .baskets import Demand
-from .canonical import RUN, FirstOrders, shown_runs
+from .canonical import RUN, FirstOrders, exported_day_runs
 from .faults import catalogue_on
 from .fulfilment import METHODS, NEVER
 from .history import History
 from d2c_mlops.data.simulate.labels import (
     dictionary_array,
     customer_ids,
-    joined,
+    join_demands,
     label_names,
     lines_table,
     orders_table,
@@ -43,9 +43,9 @@ from ..store import arrow_schema
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['STATUS', 'LAYOUTS', 'Appender', 'write_canonical', 'fixed_texts', 'ascii_rows', 'clock_rows', 'local_times', 'cents',
-           'two_digits', 'order_status', 'shopify_table', 'decode_dictionary', 'write_shopify', 'MonthlyCsv',
-           'month_runs', 'write_exports', 'write_history']
+__all__ = ['STATUS', 'LAYOUTS', 'Appender', 'write_canonical', 'fixed_texts', 'ascii_rows', 'clock_rows', 'local_times',
+           'cents_text', 'two_digits', 'order_status', 'shopify_table', 'decode_dictionary', 'write_shopify',
+           'MonthlyCsv', 'month_runs', 'write_exports', 'write_history']
 
 # %% ../../../nbs/data/simulate/writing.ipynb #c78445fe
 class Appender:
@@ -85,7 +85,7 @@ def write_canonical(history: History, folder: Path) -> None:
     end = int(world.starts[world.days])
     first, appender = FirstOrders(len(world.customers)), Appender(folder)
     try:
-        for part in shown_runs(history):
+        for part in exported_day_runs(history):
             appender.add("orders", orders_table(world, script, part, end))
             appender.add("order_lines", lines_table(world, script, part, end))
             first.add(part)
@@ -141,7 +141,7 @@ def local_times(seconds: Ints, end: int, zone: str) -> pa.Array:
     return fixed_texts(letters, never)
 
 
-def cents(minor: Ints) -> pa.Array:
+def cents_text(minor: Ints) -> pa.Array:
     """Return amounts as text with two decimals."""
     whole, part = np.divmod(minor, 100)
     return pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), two_digits().take(pa.array(part)), ".")
@@ -188,10 +188,10 @@ def shopify_table(history: History, demand: Demand, end: int) -> pa.Table:
         "Paid at": times["paid"],
         "Fulfilled at": times["fulfilled"],
         "Currency": dictionary_array(label_names(world, script, "currency"), orders["currency_label"]),
-        **{name: cents(zero) for name in ("Shipping", "Taxes", "Discount Amount")},
-        "Subtotal": cents(worth),
-        "Total": cents(worth),
-        "Refunded Amount": cents(refunded),
+        **{name: cents_text(zero) for name in ("Shipping", "Taxes", "Discount Amount")},
+        "Subtotal": cents_text(worth),
+        "Total": cents_text(worth),
+        "Refunded Amount": cents_text(refunded),
         "Payment Method": dictionary_array(METHODS, orders["method"]),
         "Cancelled at": times["cancelled"],
         "Source": dictionary_array(label_names(world, script, "channel"), orders["channel_label"]),
@@ -215,9 +215,9 @@ def _table_columns(styles: Ints, lines: dict[str, Ints]) -> dict[str, pa.Array]:
     return {
         "Lineitem quantity": pa.array(lines["quantity"]).cast(pa.string()),
         "Lineitem name": dictionary_array([f"Product {name[1:]}" for name in ids], lines["product"]),
-        "Lineitem price": cents(lines["price"]),
+        "Lineitem price": cents_text(lines["price"]),
         "Lineitem sku": dictionary_array(ids, lines["product"]),
-        "Lineitem discount": cents(lines["discount"]),
+        "Lineitem discount": cents_text(lines["discount"]),
         "Lineitem requires shipping": yes,
     }
 
@@ -260,14 +260,14 @@ def month_runs(history: History, months: list[str]) -> Iterator[Demand]:
         parts.append(history.passing(number).exports)
         last = number + 1 == history.world.days or months[number + 1] != months[number]
         if last or sum(len(part.lines["number"]) for part in parts) >= RUN:
-            yield joined(parts)
+            yield join_demands(parts)
             parts = []
 
 # %% ../../../nbs/data/simulate/writing.ipynb #b96705a1
 def write_exports(history: History, folder: Path) -> None:
     """Write what arrives on each day as Parquet files below a folder of its date; exports without rows have no file."""
     for day in history.dates:
-        arrivals = arrive(history, day)
+        arrivals = arrivals_on_day(history, day)
         place = folder / day.isoformat()
         place.mkdir()
         for name, frame in arrivals.items():

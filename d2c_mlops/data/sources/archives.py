@@ -25,9 +25,9 @@ from d2c_mlops.data.sources.files import (
     csv_part,
     file_part,
     is_system_file,
-    kind_of,
+    file_kind,
     named_frames,
-    stem_of,
+    file_stem,
 )
 from .fetch import split_location
 from .text_encoding import MOST_BYTES, OPENERS, PIECE, check_growth, read_bytes
@@ -61,14 +61,14 @@ class CheckedTar:
     def read(self, size: int) -> bytes:
         """Return so many bytes."""
         if self.describes and size > LARGEST_HEADER:
-            raise self._refused(f"{size:,} bytes")
+            raise self._archive_error(f"{size:,} bytes")
         content: bytes = self.file.read(size)
         if self.describes and LONG_NUMBER.search(content):
-            raise self._refused("a number of a thousand digits")
+            raise self._archive_error("a number of a thousand digits")
         self.describes = False
         return content
 
-    def _refused(self, reason: str) -> DataRefused:
+    def _archive_error(self, reason: str) -> DataRefused:
         return DataRefused(
             f"the tar file describes a file with {reason}",
             where=self.where,
@@ -159,10 +159,10 @@ def archive_parts(location: str, file_format: FileFormat, name: str = "") -> Par
     prefix = f"{name}/" if name else ""
     with open_archive(path, file) as members:
         shown = {label: member for label, member in members.items() if not is_system_file(label)}
-        readable_tables = [label for label in shown if kind_of(label)]
-        chosen = [label for label in readable_tables if wanted_table in (None, label, stem_of(label))]
+        readable_tables = [label for label in shown if file_kind(label)]
+        chosen = [label for label in readable_tables if wanted_table in (None, label, file_stem(label))]
         if not chosen and not name:
-            listed = ", ".join(map(stem_of, readable_tables) if readable_tables else sorted(shown)[:8]) or "nothing"
+            listed = ", ".join(map(file_stem, readable_tables) if readable_tables else sorted(shown)[:8]) or "nothing"
             raise UsageError(
                 f"there is no CSV or Parquet file{f' {wanted_table}' if wanted_table else ''} in it; there: {listed}",
                 where=file,
@@ -190,7 +190,7 @@ def check_size(total: int, packed_bytes: int, source_name: str) -> None:
 def member_part(name: str, content: bytes, source_name: str, file_format: FileFormat, packed: int) -> tuple[Part, int]:
     """Return the rows of a CSV or Parquet file in an archive of `packed` bytes, and its size when it is unpacked."""
     suffix = PurePosixPath(name).suffix.lower()
-    if kind_of(name) == "csv" and suffix not in OPENERS:
+    if file_kind(name) == "csv" and suffix not in OPENERS:
         return csv_part(name, content, source_name, file_format), len(content)
     with TemporaryDirectory(prefix="d2c-archive-") as folder:
         path = Path(folder, f"table{suffix}")

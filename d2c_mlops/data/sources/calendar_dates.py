@@ -13,7 +13,7 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['CLOCK', 'SMALL', 'YEAR_FIRST', 'SHORT', 'ORDERS', 'MONTHS', 'DAY_MONTH', 'MONTH_DAY', 'month_number',
-           'order_evidence', 'is_ambiguous', 'iso_date', 'other_dates', 'iso_column']
+           'order_evidence', 'is_ambiguous', 'iso_date', 'non_iso_dates', 'iso_column']
 
 # %% ../../../nbs/data/sources/calendar_dates.ipynb #4993dc90
 CLOCK = r"(?:[T ,]+(\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?(?:\s*([AaPp])\.?[Mm]\.?)?)?\s*(Z|[+-]\d{2}:?\d{2})?"
@@ -46,7 +46,7 @@ def month_number(word: str) -> int:
     return next((n for n, name in enumerate(MONTHS, 1) if short in (name, name[:3])), 0)
 
 
-def _numbered(text: str) -> str:
+def _month_name_as_number(text: str) -> str:
     """Return a date with the name of its month as year, month and day; another text as it is."""
     for pattern, day, month in ((DAY_MONTH, 1, 2), (MONTH_DAY, 2, 1)):
         match = pattern.fullmatch(text)
@@ -75,7 +75,7 @@ def is_ambiguous(text: str) -> bool:
 def iso_date(text: str, order: str) -> str:
     """Return a date in ISO 8601 with its time of day and offset, or the text as it is where it is no such date."""
     bare = text.strip()
-    match = YEAR_FIRST.fullmatch(_numbered(bare))
+    match = YEAR_FIRST.fullmatch(_month_name_as_number(bare))
     if match:
         year, month, day = match[1], match[3], match[4]
     elif (match := SMALL.fullmatch(bare)) and order in ("dmy", "mdy"):
@@ -90,7 +90,7 @@ def iso_date(text: str, order: str) -> str:
     return text if pd.isna(pd.to_datetime(written, errors="coerce", format="ISO8601")) else written
 
 # %% ../../../nbs/data/sources/calendar_dates.ipynb #0ac3bd31
-def other_dates(column: pd.Series[Any]) -> list[str]:
+def non_iso_dates(column: pd.Series[Any]) -> list[str]:
     """Return the different cells of a column of text that do not begin with a year and a hyphen; nothing for other types."""
     if column.dtype != "str":
         return []
@@ -99,6 +99,6 @@ def other_dates(column: pd.Series[Any]) -> list[str]:
 
 def iso_column(column: pd.Series[Any], order: str) -> pd.Series[Any]:
     """Return a column of text with its dates in ISO 8601."""
-    changed = {text: iso_date(text, order) for text in other_dates(column)}
+    changed = {text: iso_date(text, order) for text in non_iso_dates(column)}
     changed = {text: written for text, written in changed.items() if text != written}
     return column.map(lambda text: changed.get(text, text), na_action="ignore").astype("str") if changed else column

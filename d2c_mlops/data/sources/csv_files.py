@@ -23,7 +23,7 @@ import pyarrow.csv as pacsv
 from .csv_quotes import row_starts
 from .row_labels import are_row_labels, unique_label
 from ..origin import LINE
-from .text_encoding import decode, read_bytes
+from .text_encoding import decode_to_utf8, read_bytes
 from ...errors import DataRefused, Failure
 
 # %% auto #0
@@ -95,7 +95,7 @@ class CsvFile:
 
 def parse_csv(content: bytes, source_name: str, encoding: str = "") -> CsvFile:
     """Return the table in the bytes of a CSV file; raises DataRefused with every line that does not fit its header."""
-    text = decode(content, source_name, encoding)
+    text = decode_to_utf8(content, source_name, encoding)
     data, first_line, notes = INNER_MARK.sub(b"", text.data), 1, list(text.notes)
     declared = DECLARED.match(data)
     if declared:
@@ -115,9 +115,9 @@ def parse_csv(content: bytes, source_name: str, encoding: str = "") -> CsvFile:
     names, blank = header_names(data[starts[above] : end].decode(), separator, source_name, int(lines[above]))
     body = (data[end:], separator, source_name, starts[above + 1 :] - end, lines[above + 1 :])
     indexed = _with_index(body, names)
-    frame, ends = _without_ends(body, names) if indexed is None else indexed
+    frame, ends = _drop_end_separators(body, names) if indexed is None else indexed
     frame, blank_notes = _name_columns(frame, [place + (indexed is not None) for place in blank])
-    frame, again = _without_headers(frame)
+    frame, again = _drop_repeated_headers(frame)
     frame, empty = _drop_empty_rows(frame)
     return CsvFile(frame, separator, text.encoding, tuple(notes + ends + blank_notes + again + empty))
 
@@ -149,11 +149,13 @@ def _name_columns(frame: pd.DataFrame, blank: list[int]) -> tuple[pd.DataFrame, 
     if not blank:
         return frame, []
     full = [i for i in blank if frame.iloc[:, i].notna().any()]
-    notes = [f"column {i + 1} has no name and was left out (first cell: {_first(frame.iloc[:, i])!r})" for i in full]
+    notes = [
+        f"column {i + 1} has no name and was left out (first cell: {_first_value(frame.iloc[:, i])!r})" for i in full
+    ]
     return frame.drop(columns=frame.columns[blank]), notes
 
 
-def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _drop_repeated_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Leave out the rows that repeat the header, where exports were appended to one another."""
     names = [str(name) for name in frame.columns]
     if len(names) < 2:
@@ -169,7 +171,7 @@ def _without_headers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return frame.loc[~same], [f"the header is repeated in line{'s' if len(lines) > 1 else ''} {shown}, left out there"]
 
 
-def _first(column: pd.Series[Any]) -> str:
+def _first_value(column: pd.Series[Any]) -> str:
     return str(column.dropna().iloc[0])[:40]
 
 
@@ -188,7 +190,7 @@ SHOWN = 5
 Body = tuple[bytes, str, str, Ints, Ints]  # the rows below a header, separator, file, offset and line of each row
 
 
-def _without_ends(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _drop_end_separators(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the cells of rows; separators that end every row and not the header are left out."""
     data, separator, where, starts, lines = body
     first = _first_rows(data[: int(starts[1]) if len(starts) > 1 else len(data)].decode(), separator)
@@ -200,7 +202,7 @@ def _without_ends(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]
     except DataRefused:
         return _parse_cells(data, names, separator, where, starts, lines), []
     frame, tail = wide.iloc[:, : len(names)], wide.iloc[:, len(names) :]
-    if tail.notna().any(axis=None) or (separator == "," and _maybe_commas(frame)):
+    if tail.notna().any(axis=None) or (separator == "," and _may_be_decimal_halves(frame)):
         raise _ragged_refusal(data, names, separator, where, starts, lines)
     return frame, [f"each row ends with {extra_cells} more {separator!r} than the header, left out"]
 
@@ -222,16 +224,14 @@ def _with_index(body: Body, names: list[str]) -> tuple[pd.DataFrame, list[str]] 
         return None
     quoted = all(data[int(start) : int(start) + 1].strip() in (b'"', b"") for start in starts)
     if not are_row_labels(frame[label], quoted) or (
-        not quoted and separator == "," and _maybe_commas(frame.iloc[:, 1:])
+        not quoted and separator == "," and _may_be_decimal_halves(frame.iloc[:, 1:])
     ):
         return None
-    note = (
-        f"the header has no name for the first column (first cell: {_first(frame[label])!r}); it is read as {label!r}"
-    )
+    note = f"the header has no name for the first column (first cell: {_first_value(frame[label])!r}); it is read as {label!r}"
     return frame, [note]
 
 # %% ../../../nbs/data/sources/csv_files.ipynb #b0f36b0a
-def _maybe_commas(frame: pd.DataFrame) -> bool:
+def _may_be_decimal_halves(frame: pd.DataFrame) -> bool:
     """Return whether two neighbouring columns may be the halves of numbers with a decimal comma."""
     whole = [bool(frame.iloc[:, i].str.fullmatch(r"\s*[+-]?\d+\s*", na=False).all()) for i in range(len(frame.columns))]
     return any(a and b for a, b in pairwise(whole))

@@ -68,9 +68,9 @@ def _match_quotes(
         while i + 1 < len(places) and places[i + 1] == places[i] + 1:
             i += 2
         if i >= len(places):
-            raise _refused("is never closed", data, places[start], source_name, first_line)
+            raise _quote_error("is never closed", data, places[start], source_name, first_line)
         if not ending[i]:
-            raise _refused(
+            raise _quote_error(
                 "does not fit: text follows the mark that closes the cell", data, places[i], source_name, first_line
             )
         opens.append(places[start])
@@ -79,7 +79,9 @@ def _match_quotes(
     return np.array(opens, np.int64), np.array(closes, np.int64)
 
 
-def _refused(problem: str, data: npt.NDArray[np.uint8], offset: int, source_name: str, first_line: int) -> DataRefused:
+def _quote_error(
+    problem: str, data: npt.NDArray[np.uint8], offset: int, source_name: str, first_line: int
+) -> DataRefused:
     ends = line_ends(data)
     number = int(np.searchsorted(ends, offset))
     start, stop = int(ends[number - 1]) + 1 if number else 0, int(ends[number]) if number < len(ends) else len(data)
@@ -94,7 +96,7 @@ def _refused(problem: str, data: npt.NDArray[np.uint8], offset: int, source_name
 TYPED = (re.compile(r"[+-]?\d+([.,]\d+)*"), re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([T ].*)?"))
 
 
-def _shape(cell: str) -> int:
+def _cell_shape(cell: str) -> int:
     return next((i for i, pattern in enumerate(TYPED) if pattern.fullmatch(cell.strip().strip('"'))), -1)
 
 
@@ -107,8 +109,8 @@ def holds_following_rows(record: str, opened: int, closed: int, separator: str, 
     size = len(before) + 1 + len(after)
     if len(rows) < 2 or any(len(row) != size for row in rows):
         return False
-    shapes = shapes or {i: shape for i, cell in enumerate(rows[0]) if (shape := _shape(cell)) >= 0}
-    pairs = [(shape, _shape(row[i])) for row in rows for i, shape in shapes.items() if row[i].strip()]
+    shapes = shapes or {i: shape for i, cell in enumerate(rows[0]) if (shape := _cell_shape(cell)) >= 0}
+    pairs = [(shape, _cell_shape(row[i])) for row in rows for i, shape in shapes.items() if row[i].strip()]
     return bool(pairs) and all(a == b for a, b in pairs)
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #d3a1332e
@@ -124,7 +126,7 @@ def _check_cells(
         start, stop = int(starts[row]), int(starts[row + 1]) if row + 1 < len(starts) else len(data)
         if data.count(mark, a, b) == 0 and data.count(mark, start, stop) > 0:
             continue
-        shapes = _shapes(data, starts, separator) if shapes is None else shapes
+        shapes = _column_shapes(data, starts, separator) if shapes is None else shapes
         record = data[start:stop].decode()
         opened = len(data[start:a].decode())
         if holds_following_rows(record, opened, opened + len(data[a:b].decode()), separator, shapes):
@@ -136,7 +138,7 @@ def _check_cells(
             )
 
 
-def _shapes(data: bytes, starts: Ints, separator: str) -> dict[int, int]:
+def _column_shapes(data: bytes, starts: Ints, separator: str) -> dict[int, int]:
     """Return which columns hold numbers and which dates, by those of the first 200 rows that have no quotation marks."""
     shapes_by_column: dict[int, set[int]] = {}
     bounds = [*starts[1:202].tolist(), len(data)] if len(starts) < 202 else starts[1:202].tolist()
@@ -145,7 +147,7 @@ def _shapes(data: bytes, starts: Ints, separator: str) -> dict[int, int]:
         cells = record.strip("\r\n").split(separator)
         for i, cell in enumerate(cells if '"' not in record else []):
             if cell.strip():
-                shapes_by_column.setdefault(i, set()).add(_shape(cell))
+                shapes_by_column.setdefault(i, set()).add(_cell_shape(cell))
     return {i: next(iter(shapes)) for i, shapes in shapes_by_column.items() if len(shapes) == 1 and -1 not in shapes}
 
 # %% ../../../nbs/data/sources/csv_quotes.ipynb #89e63e80

@@ -30,9 +30,9 @@ from ...settings.parsing import home_path
 
 # %% auto #0
 __all__ = ['CSV_SUFFIXES', 'PARQUET_GROWTH', 'PARQUET_SMALL', 'COLUMNS', 'MEMORY', 'URL', 'ADDRESS', 'LIKE_TOKEN',
-           'SHOWN_OPTIONS', 'Source', 'load_entry_points', 'sources', 'CsvSource', 'ParquetSource', 'check_parquet',
-           'limited_memory', 'read_parquet', 'split_location', 'without_password', 'engine_of', 'translate_sql_errors',
-           'SqlSource', 'read_query', 'chosen_tables', 'SampleSource', 'find_source']
+           'SHOWN_OPTIONS', 'Source', 'load_entry_points', 'installed_sources', 'CsvSource', 'ParquetSource',
+           'check_parquet', 'limited_memory', 'read_parquet', 'split_location', 'without_password', 'create_engine_for',
+           'translate_sql_errors', 'SqlSource', 'read_query', 'chosen_tables', 'SampleSource', 'find_source']
 
 # %% ../../../nbs/data/sources/fetch.ipynb #961a6d18
 class Source(Protocol):
@@ -53,7 +53,7 @@ def load_entry_points(group: str) -> dict[str, Any]:
     return {point.name: point.load()() for point in sorted(entry_points(group=group), key=lambda p: p.name)}
 
 
-def sources() -> dict[str, Source]:
+def installed_sources() -> dict[str, Source]:
     """Return the sources that are installed, by name."""
     return load_entry_points("d2c_mlops.sources")
 
@@ -212,7 +212,7 @@ def _mask_after(text: str, mark: str) -> str:
     return shown + (f"{separator}***" if separator else "")
 
 # %% ../../../nbs/data/sources/fetch.ipynb #a26a6b01
-def engine_of(location: str) -> sa.Engine:
+def create_engine_for(location: str) -> sa.Engine:
     url = sa.make_url(split_location(location)[0])
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         if not Path(url.database).is_file():
@@ -292,7 +292,7 @@ class SqlSource:
     def read(self, location: str) -> dict[str, pd.DataFrame]:
         """Return the table behind `::`, or all tables with canonical names."""
         with translate_sql_errors(location):
-            engine = engine_of(location)
+            engine = create_engine_for(location)
             with engine.connect() as connection:
                 return {
                     name: read_query(connection, sa.select(sa.text("*")).select_from(table))
@@ -342,7 +342,7 @@ class SampleSource:
 # %% ../../../nbs/data/sources/fetch.ipynb #25d3db33
 def find_source(location: str) -> Source:
     """Return the source that reads the location; raises UsageError that lists what is known."""
-    available = sources()
+    available = installed_sources()
     for source in available.values():
         if source.matches(location):
             return source

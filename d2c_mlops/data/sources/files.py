@@ -20,8 +20,8 @@ from .text_encoding import OPENERS, read_bytes
 from ...errors import DataRefused
 
 # %% auto #0
-__all__ = ['CSV', 'PARQUET', 'PARTITION', 'FileFormat', 'Part', 'Parts', 'kind_of', 'is_system_file', 'csv_part', 'file_part',
-           'files_below', 'stem_of', 'named_frames', 'existing_path']
+__all__ = ['CSV', 'PARQUET', 'PARTITION', 'FileFormat', 'Part', 'Parts', 'file_kind', 'is_system_file', 'csv_part', 'file_part',
+           'files_below', 'file_stem', 'named_frames', 'existing_path']
 
 # %% ../../../nbs/data/sources/files.ipynb #8b62ee39
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ CSV, PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
 PARTITION = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
-def kind_of(name: str) -> str:
+def file_kind(name: str) -> str:
     """Return csv, parquet, or an empty text for the name of a file that is neither."""
     path = PurePosixPath(name.lower())
     if path.suffix in OPENERS:
@@ -78,7 +78,7 @@ def csv_part(name: str, content: bytes, source_name: str, file_format: FileForma
 
 def file_part(path: Path, name: str, file_format: FileFormat) -> Part:
     """Return the rows of a CSV or Parquet file; raises DataRefused where it is broken."""
-    if kind_of(path.name) == "csv":
+    if file_kind(path.name) == "csv":
         return csv_part(name, read_bytes(path), str(path), file_format)
     frame = read_parquet(path)
     return Part(name, _with_partitions(frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name=LINE)), name))
@@ -99,7 +99,7 @@ def files_below(folder: Path) -> Iterator[str]:
                 yield relative
 
 
-def stem_of(name: str) -> str:
+def file_stem(name: str) -> str:
     """Return the name of a file without its folders and suffixes."""
     path = PurePosixPath(name)
     while path.suffix.lower() in (*CSV, *PARQUET, *OPENERS):
@@ -110,7 +110,7 @@ def stem_of(name: str) -> str:
 def named_frames(parts: Iterable[Part]) -> dict[str, pd.DataFrame]:
     """Return the frames of parts by the stem of their file, or by its path where two have the same."""
     parts = list(parts)
-    stems = [stem_of(part.name) for part in parts]
+    stems = [file_stem(part.name) for part in parts]
     names = [stem if stems.count(stem) == 1 else part.name for stem, part in zip(stems, parts, strict=True)]
     return {name: part.frame.reset_index(drop=True) for name, part in zip(names, parts, strict=True)}
 

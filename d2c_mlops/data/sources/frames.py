@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # %% auto #0
-__all__ = ['DIGITS', 'EXACT', 'integers', 'decimals', 'database_column', 'frame_of_rows', 'exact_series', 'may_lose_values',
-           'arrow_frame']
+__all__ = ['DIGITS', 'EXACT', 'exact_integers', 'exact_decimals', 'database_column', 'frame_of_rows', 'exact_series',
+           'may_lose_values', 'arrow_frame']
 
 # %% ../../../nbs/data/sources/frames.ipynb #bc2cb581
 DIGITS = 15  # significant decimal digits that float64 always holds
 
 
-def integers(values: Sequence[int | None]) -> pd.Series[Any]:
+def exact_integers(values: Sequence[int | None]) -> pd.Series[Any]:
     """Return integers as int64 or uint64, as Int64 or UInt64 where one is missing, as objects beyond 64 bits."""
     present = [v for v in values if v is not None]
     low, high = min(present, default=0), max(present, default=0)
@@ -33,12 +33,12 @@ def integers(values: Sequence[int | None]) -> pd.Series[Any]:
     return pd.Series(list(values), dtype=name if len(present) < len(values) else name.lower())
 
 
-def decimals(values: Sequence[Decimal | None]) -> pd.Series[Any]:
+def exact_decimals(values: Sequence[Decimal | None]) -> pd.Series[Any]:
     """Return decimal numbers as integers where all are whole, as float64 where it holds their digits, else as they are."""
     there = [v for v in values if v is not None and v.is_finite()]
     finite = [v if v is not None and v.is_finite() else None for v in values]
     if all(v == v.to_integral_value() for v in there) and all(v is None or v.as_tuple().exponent == 0 for v in finite):
-        return integers([None if v is None else int(v) for v in finite])
+        return exact_integers([None if v is None else int(v) for v in finite])
     if all(len(v.normalize().as_tuple().digits) <= DIGITS for v in there):
         return pd.Series([np.nan if v is None else float(v) for v in values], dtype="float64")
     return pd.Series(finite, dtype=object)
@@ -51,9 +51,9 @@ def database_column(values: Sequence[Any]) -> pd.Series[Any]:
     """Return the values of one column of a database as a series that keeps their digits; None is missing."""
     kinds = {type(v) for v in values if v is not None}
     if kinds == {int}:
-        return integers(values)
+        return exact_integers(values)
     if kinds == {Decimal}:
-        return decimals(values)
+        return exact_decimals(values)
     if kinds == {float} or (kinds == {int, float} and all(abs(v) < EXACT for v in values if type(v) is int)):
         return pd.Series([np.nan if v is None else v for v in values], dtype="float64")
     if UUID in kinds:
@@ -82,7 +82,7 @@ def exact_series(column: pa.ChunkedArray) -> pd.Series[Any]:
     if kind == pa.uuid():
         return pd.Series([None if v is None else str(v) for v in column.to_pylist()], dtype="str")
     if pa.types.is_decimal(kind):
-        return decimals(column.to_pylist())
+        return exact_decimals(column.to_pylist())
     if pa.types.is_integer(kind) and column.null_count:
         wide = pa.uint64() if pa.types.is_unsigned_integer(kind) else pa.int64()
         filled = pc.fill_null(column.cast(wide), 0).to_numpy()

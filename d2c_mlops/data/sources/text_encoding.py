@@ -18,7 +18,7 @@ from ...errors import DataRefused, UsageError
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'GROWTH', 'SMALL', 'PIECE', 'OPENERS', 'MULTI_BYTE', 'NOT_WINDOWS', 'check_growth', 'read_bytes',
-           'line_and_column', 'excerpt', 'Text', 'decode']
+           'line_and_column', 'excerpt_around_byte', 'Text', 'decode_to_utf8']
 
 # %% ../../../nbs/data/sources/text_encoding.ipynb #5afb7825
 MOST_BYTES = 8 * 2**30
@@ -71,7 +71,7 @@ def line_and_column(data: bytes, offset: int, encoding: str = "utf-8") -> str:
     return f"line {line + 1}, column {len(before[start:].decode(encoding, 'replace')) + 1}"
 
 
-def excerpt(data: bytes, byte_offset: int, encoding: str) -> str:
+def excerpt_around_byte(data: bytes, byte_offset: int, encoding: str) -> str:
     """Return the letters around a byte, to be shown in a message."""
     line = data[data.rfind(b"\n", 0, byte_offset) + 1 :][:400].splitlines()[0] if byte_offset < len(data) else b""
     offset = byte_offset - (data.rfind(b"\n", 0, byte_offset) + 1)
@@ -94,13 +94,13 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-def decode(data: bytes, source_name: str, encoding: str = "") -> Text:
+def decode_to_utf8(data: bytes, source_name: str, encoding: str = "") -> Text:
     """Return a text as UTF-8, from the encoding that is declared or else from the one that it shows.
 
     Raises DataRefused with line and column where a byte does not belong to the encoding, UsageError for an unknown one.
     """
     if encoding:
-        return _declared(data, source_name, encoding)
+        return _decode_as_declared(data, source_name, encoding)
     for mark, name in (
         (b"\xff\xfe\0\0", "utf-32"),
         (b"\0\0\xfe\xff", "utf-32"),
@@ -108,21 +108,21 @@ def decode(data: bytes, source_name: str, encoding: str = "") -> Text:
         (b"\xfe\xff", "utf-16"),
     ):
         if data.startswith(mark):
-            return _declared(data, source_name, name)
+            return _decode_as_declared(data, source_name, name)
     head = data[:400]
     if len(head) >= 4 and b"\0" in head and (not any(head[1::2]) or not any(head[::2])):
-        return _declared(data, source_name, "utf-16-be" if head[0] == 0 else "utf-16-le")
+        return _decode_as_declared(data, source_name, "utf-16-be" if head[0] == 0 else "utf-16-le")
     marked = data.startswith(b"\xef\xbb\xbf")
     data = data[3:] if marked else data
     try:
         if not data.isascii():
             data.decode("utf-8")
     except UnicodeDecodeError as error:
-        return _windows(data, source_name, error.start, marked)
+        return _decode_as_windows(data, source_name, error.start, marked)
     return Text(_without_nul(data, source_name), "utf-8")
 
 
-def _declared(data: bytes, source_name: str, encoding: str) -> Text:
+def _decode_as_declared(data: bytes, source_name: str, encoding: str) -> Text:
     try:
         text = data.decode(encoding).removeprefix("\ufeff")
     except LookupError:
@@ -145,7 +145,7 @@ def _declared(data: bytes, source_name: str, encoding: str) -> Text:
     return Text(_without_nul(text.encode(), source_name), encoding, note)
 
 # %% ../../../nbs/data/sources/text_encoding.ipynb #2e274e95
-def _windows(data: bytes, source_name: str, offset: int, marked: bool) -> Text:
+def _decode_as_windows(data: bytes, source_name: str, offset: int, marked: bool) -> Text:
     mixed = marked or MULTI_BYTE.search(data) is not None
     foreign = NOT_WINDOWS.search(data)
     if mixed or foreign:
@@ -154,11 +154,11 @@ def _windows(data: bytes, source_name: str, offset: int, marked: bool) -> Text:
             "the file is UTF-8, but one byte is not" if mixed else "the encoding of the file is not clear, see the byte"
         )
         raise DataRefused(
-            f"{what}: {line_and_column(data, offset)} ({excerpt(data, offset, 'cp1252')!r})",
+            f"{what}: {line_and_column(data, offset)} ({excerpt_around_byte(data, offset, 'cp1252')!r})",
             where=source_name,
             next="correct that cell and save the file as UTF-8, or declare the encoding of the whole file: --encoding cp1252",
         )
-    first = excerpt(data, offset, "cp1252")
+    first = excerpt_around_byte(data, offset, "cp1252")
     note = f"read as Windows-1252, since it is not UTF-8 ({line_and_column(data, offset)}: {first!r}); --encoding declares another"
     return Text(_without_nul(data.decode("cp1252").encode(), source_name), "cp1252", (note,))
 

@@ -42,13 +42,13 @@ def to_plain(value: Any) -> Any:
         return {
             "frame": columns,
             "index": [to_plain(element) for element in value.index],
-            "named": [None, _label(value.index.name)],
+            "named": [None, _text_or_none(value.index.name)],
         }
     if isinstance(value, pd.Series):
         return {
             "series": [to_plain(element) for element in value.tolist()],
             "index": [to_plain(element) for element in value.index],
-            "named": [_label(value.name), _label(value.index.name)],
+            "named": [_text_or_none(value.name), _text_or_none(value.index.name)],
         }
     if isinstance(value, pd.Timestamp):
         return {"timestamp": value.isoformat()}
@@ -67,7 +67,7 @@ def to_plain(value: Any) -> Any:
     raise UsageError(f"a value of type {type(value).__name__} cannot be kept", next="keep numbers, texts or lists")
 
 
-def _label(name: Any) -> str | None:
+def _text_or_none(name: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
@@ -159,7 +159,7 @@ class Learned:
     def records(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Begin: return a copy of `frame` with the columns and types of the training data, new records numbered from 0."""
         self._turns.pop(threading.get_ident(), None)
-        return _records(self, frame)
+        return _as_recorded_columns(self, frame)
 
     def rows(self, frame: Any, chosen: Any) -> Any:
         """Return the rows that the training chose; every row of new records."""
@@ -171,24 +171,24 @@ class Learned:
 
     def dummies(self, key: str, *args: Any, **options: Any) -> pd.DataFrame:
         """Return `pd.get_dummies(...)` with the columns of the training data."""
-        return _dummies(self, key, args, options)
+        return _replay_get_dummies(self, key, args, options)
 
     def cut(self, key: str, function: Callable[..., Any], values: Any, *args: Any, **options: Any) -> Any:
         """Return `pd.cut(values, ...)` or `pd.qcut(values, ...)`; the edges are those of the training data."""
         options = dict(zip(("q" if function is pd.qcut else "bins", "labels"), args, strict=False)) | options
-        return _cut(self, key, function, values, options)
+        return _replay_cut(self, key, function, values, options)
 
     def constant(self, key: str, data: Any, **options: Any) -> Any:
         """Return `sm.add_constant(data)`; a single record gets the column too, though all its columns are constant."""
-        return _constant(self, key, data, options)
+        return _replay_add_constant(self, key, data, options)
 
     def encode(self, key: str, transformer: Any, *values: Any) -> Any:
         """Return `transformer.fit_transform(values)`; the fitted copy is kept."""
-        return _fitted(self, key, transformer, values, {}).transform(values[0])
+        return _transformer_of_training(self, key, transformer, values, {}).transform(values[0])
 
     def fit(self, key: str, transformer: Any, *values: Any, **options: Any) -> Any:
         """Return the transformer as `transformer.fit(...)` left it in the training."""
-        return _fitted(self, key, transformer, values, options)
+        return _transformer_of_training(self, key, transformer, values, options)
 
     def predict(self, key: str, estimator: Any, values: Any) -> Any:
         """Return `estimator.fit_predict(values)` in the training, afterwards what the fitted estimator predicts."""
@@ -196,15 +196,17 @@ class Learned:
 
     def rank(self, key: str, values: Any, **options: Any) -> Any:
         """Return `values.rank(...)` among the values of the training data, each column of a table for itself."""
-        return _rank(self, key, values, options)
+        return _replay_rank(self, key, values, options)
 
     def groups(self, key: str, frame: pd.DataFrame, keys: Any, column: str, statistic: str) -> pd.Series:
         """Return `frame.groupby(keys)[column].transform(how)` with the figures of the training data."""
-        return _groups(self, key, frame, [keys] if isinstance(keys, str) else list(keys), column, statistic)
+        return _replay_group_statistic(
+            self, key, frame, [keys] if isinstance(keys, str) else list(keys), column, statistic
+        )
 
     def factorize(self, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
         """Return `pd.factorize(values)` with the codes of the training data; -1 for a value that it did not know."""
-        return _factorize(self, key, values)
+        return _replay_factorize(self, key, values)
 
     def inverse(self, key: str, values: Any) -> np.ndarray:
         """Return `np.unique(values, return_inverse=True)[1]` among the values of the training data; -1 for an unknown one."""
@@ -250,15 +252,19 @@ def _store_value(steps: Learned, name: str, value: Any) -> None:
         steps.notes[name] = [to_plain(value)]
 
 
-def _records(steps: Learned, frame: pd.DataFrame) -> pd.DataFrame:
+def _as_recorded_columns(steps: Learned, frame: pd.DataFrame) -> pd.DataFrame:
     if steps.learning:
-        steps.columns = [_column(name, frame[name]) for name in frame.columns]
+        steps.columns = [_column_record(name, frame[name]) for name in frame.columns]
         return frame.copy()
     frame = frame.reset_index(drop=True)  # the author's code may join tables by the number of the row
-    return pd.DataFrame({column["name"]: _filled(frame, column) for column in steps.columns}, index=frame.index)
+    return pd.DataFrame(
+        {column["name"]: _recorded_column(frame, column) for column in steps.columns}, index=frame.index
+    )
 
 
-def _fitted(steps: Learned, key: str, transformer: Any, values: Sequence[Any], options: Mapping[str, Any]) -> Any:
+def _transformer_of_training(
+    steps: Learned, key: str, transformer: Any, values: Sequence[Any], options: Mapping[str, Any]
+) -> Any:
     """Return the transformer as it was fitted in the training."""
     name = f"{key}_{steps.next_turn(key)}"
     if steps.learning:
@@ -267,33 +273,35 @@ def _fitted(steps: Learned, key: str, transformer: Any, values: Sequence[Any], o
     return steps.fitted[name]
 
 
-def _dummies(steps: Learned, key: str, args: Sequence[Any], options: Mapping[str, Any]) -> pd.DataFrame:
+def _replay_get_dummies(steps: Learned, key: str, args: Sequence[Any], options: Mapping[str, Any]) -> pd.DataFrame:
     dummies = pd.get_dummies(*args, **(options if steps.learning else {**options, "drop_first": False}))
     columns = steps.keep(key, lambda: dummies.columns)
     return dummies if steps.learning else columns_among(dummies, columns)
 
 
-def _cut(steps: Learned, key: str, function: Callable[..., Any], values: Any, options: Mapping[str, Any]) -> Any:
+def _replay_cut(steps: Learned, key: str, function: Callable[..., Any], values: Any, options: Mapping[str, Any]) -> Any:
     edges = steps.keep(key, lambda: function(values, **{**options, "retbins": True})[1])
     return function(values, **options) if steps.learning else cut_at(function, values, edges, options)
 
 
-def _rank(steps: Learned, key: str, values: Any, options: Mapping[str, Any]) -> Any:
+def _replay_rank(steps: Learned, key: str, values: Any, options: Mapping[str, Any]) -> Any:
     if isinstance(values, pd.DataFrame):
-        return pd.DataFrame({name: _rank(steps, key, values[name], options) for name in values.columns})
+        return pd.DataFrame({name: _replay_rank(steps, key, values[name], options) for name in values.columns})
     return ranks_among(values, steps.keep(key, lambda: values.dropna().tolist()), **options)
 
 
-def _groups(steps: Learned, key: str, frame: pd.DataFrame, keys: list[str], column: str, statistic: str) -> pd.Series:
+def _replay_group_statistic(
+    steps: Learned, key: str, frame: pd.DataFrame, keys: list[str], column: str, statistic: str
+) -> pd.Series:
     return of_groups(frame, keys, steps.keep(key, lambda: group_figures(frame, keys, column, statistic)))
 
 
-def _factorize(steps: Learned, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
+def _replay_factorize(steps: Learned, key: str, values: Any) -> tuple[np.ndarray, pd.Index]:
     uniques = steps.keep(key, lambda: pd.factorize(values)[1])
     return codes_among(values, uniques), pd.Index(uniques)
 
 
-def _constant(steps: Learned, key: str, data: Any, options: Mapping[str, Any]) -> Any:
+def _replay_add_constant(steps: Learned, key: str, data: Any, options: Mapping[str, Any]) -> Any:
     from statsmodels.tools import add_constant
 
     table = add_constant(data, **options)
@@ -301,12 +309,12 @@ def _constant(steps: Learned, key: str, data: Any, options: Mapping[str, Any]) -
     return table if steps.learning else add_constant(data, **{**options, "has_constant": "add"}) if grown else data
 
 
-def _column(name: Any, values: pd.Series) -> dict[str, Any]:
+def _column_record(name: Any, values: pd.Series) -> dict[str, Any]:
     present = values.dropna()
     return {"name": name, "dtype": str(values.dtype), "first": to_plain(present.iloc[0]) if len(present) else None}
 
 
-def _filled(frame: pd.DataFrame, column: dict[str, Any]) -> pd.Series:
+def _recorded_column(frame: pd.DataFrame, column: dict[str, Any]) -> pd.Series:
     if column["name"] in frame:
         return as_type(frame[column["name"]], column["dtype"])
     return as_type(

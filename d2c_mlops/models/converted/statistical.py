@@ -79,10 +79,10 @@ def forecast_of(fitted: Any, horizon: int, freq: str = "") -> Forecast:
         )
     past, fit = in_sample(fitted)
     error, naive = float(np.nanmean(np.abs(past - fit))), float(np.nanmean(np.abs(np.diff(past))))
-    return Forecast(tuple(map(float, np.asarray(predicted, float).ravel())), _days(predicted), error, naive)
+    return Forecast(tuple(map(float, np.asarray(predicted, float).ravel())), _forecast_days(predicted), error, naive)
 
 
-def _days(forecast: Any) -> tuple[str, ...]:
+def _forecast_days(forecast: Any) -> tuple[str, ...]:
     index = getattr(forecast, "index", None)
     if isinstance(index, pd.PeriodIndex):
         index = index.to_timestamp()

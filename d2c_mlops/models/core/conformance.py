@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...data.days import end_of
+from ...data.days import day_end
 from ...data.tables import TIME_COLUMN, Tables
 from ...errors import D2CError, DataRefused, Failure, child_reason
 from .contract import Contract, to_frame, to_records
@@ -214,8 +214,8 @@ def absurd_future(tables: Tables, as_of: date) -> Tables:
             continue
         late = frame.copy()
         for moment in late.select_dtypes("datetimetz").columns:
-            late[moment] = late[moment] + (end_of(as_of, tables.zone) - frame[when].min())
-        tomorrow = end_of(as_of, tables.zone)
+            late[moment] = late[moment] + (day_end(as_of, tables.zone) - frame[when].min())
+        tomorrow = day_end(as_of, tables.zone)
         late[when] = late[when].where(late[when] >= tomorrow, tomorrow)
         for number in late.select_dtypes("number").columns:
             late[number] = late[number] * 1000

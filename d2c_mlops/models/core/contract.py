@@ -30,7 +30,7 @@ from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['Kind', 'Personal', 'INT64', 'DTYPES', 'SAMPLES', 'Moment', 'PYTHON', 'PERIODS', 'OURS', 'TERMS', 'column', 'Field',
-           'fields', 'clamp_to_calendar', 'pydantic_type', 'record_model', 'check_frame', 'Contract',
+           'schema_fields', 'clamp_to_calendar', 'pydantic_type', 'record_model', 'check_frame', 'Contract',
            'contract_failures', 'values_of', 'to_frame', 'to_records', 'contract_to_dict', 'contract_from_dict']
 
 # %% ../../../nbs/models/core/contract.ipynb #822a8f89
@@ -133,7 +133,7 @@ class Field:
         return int(low) if self.kind == "integer" else float(low)
 
 # %% ../../../nbs/models/core/contract.ipynb #63370250
-def fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
+def schema_fields(schema: pa.DataFrameSchema) -> tuple[Field, ...]:
     """Return the fields of a schema whose columns were made by `column`, in order."""
     contract_fields, failures = [], []
     for name, col in schema.columns.items():
@@ -245,11 +245,11 @@ class Contract:
 
     @cached_property
     def input_fields(self) -> tuple[Field, ...]:
-        return fields(self.inputs)
+        return schema_fields(self.inputs)
 
     @cached_property
     def output_fields(self) -> tuple[Field, ...]:
-        return fields(self.outputs)
+        return schema_fields(self.outputs)
 
     @cached_property
     def request_model(self) -> type[BaseModel]:
@@ -330,7 +330,7 @@ def contract_failures(contract: Contract) -> list[Failure]:
     for side, schema in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         if contract.key not in schema.columns:
             failures.append(Failure(f"the key {contract.key!r} is not among the columns", side))
-        failures += [fault for field in fields(schema) for fault in _field_faults(side, field)]
+        failures += [fault for field in schema_fields(schema) for fault in _field_faults(side, field)]
     return failures
 
 # %% ../../../nbs/models/core/contract.ipynb #a901b6ea

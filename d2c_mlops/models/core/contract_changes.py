@@ -27,7 +27,7 @@ class ContractChange:
         return f"{'breaking' if self.breaking else 'compatible'}: {self.where}: {self.what}"
 
 
-def changes(old: Contract, new: Contract) -> list[ContractChange]:
+def contract_differences(old: Contract, new: Contract) -> list[ContractChange]:
     """Return every difference between two contracts, each with whether it breaks a caller."""
     contract_changes = []
     if old.key != new.key:
@@ -125,7 +125,7 @@ def broken_clauses(old: Contract, new: Contract) -> list[Failure]:
         return [Failure(f"{new.version} comes before {old.version}: callers of {old.version} would lose it", "version")]
     if new.major > old.major:
         return []
-    all_changes = changes(old, new)
+    all_changes = contract_differences(old, new)
     broken = [
         Failure(
             f"{change.what}, so {old.version} must be followed by {old.major + 1}.0.0, not {new.version}", change.where

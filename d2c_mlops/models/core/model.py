@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,14 +23,15 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 
 from ...data.tables import Tables
-from ...errors import DataRefused, Failure, UsageError
+from ...errors import DataRefused, Failure, UsageError, did_you_mean
 from .charter import Charter
 from .contract import Contract, contract_to_dict
-from ...settings import load as load_settings
+from ...settings import load_settings as load_settings
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Model', 'parameters', 'build_model', 'class_path',
-           'code_digest', 'save', 'load', 'require_same_zone', 'refuse_foreign_class', 'model_class_at', 'discover']
+__all__ = ['MODEL_FILE', 'EXAMPLE_FILE', 'CLASS_PATH', 'Evaluation', 'Model', 'init_parameters', 'build_model', 'class_path',
+           'code_digest', 'save', 'load', 'require_same_zone', 'refuse_foreign_class', 'model_class_at',
+           'discover_models']
 
 # %% ../../../nbs/models/core/model.ipynb #8d5f0cf2
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ class Model(ABC):
 
     def params(self) -> dict[str, Any]:
         """Return the parameters that this model was made with."""
-        return {name: getattr(self, name) for name in parameters(type(self))}
+        return {name: getattr(self, name) for name in init_parameters(type(self))}
 
     def save(self, folder: Path) -> None:
         """Save into a new `folder`: model.json says what it is, `write` adds what was learned."""
         save(self, folder)
 
 # %% ../../../nbs/models/core/model.ipynb #8cddd6c6
-def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
+def init_parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
     """Return the keyword parameters of a model's `__init__`."""
     return {
         name: parameter
@@ -165,9 +165,9 @@ def parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
 
 def build_model(cls: type[Model], params: Mapping[str, Any]) -> Model:
     """Make a model from parameters by name; an unknown name is refused with the nearest right one."""
-    names = parameters(cls)
+    names = init_parameters(cls)
     failures = [
-        Failure(f"is not a parameter of {cls.__name__}{_nearest(name, names)}", name)
+        Failure(f"is not a parameter of {cls.__name__}{did_you_mean(name, names)}", name)
         for name in params
         if name not in names
     ]
@@ -176,11 +176,6 @@ def build_model(cls: type[Model], params: Mapping[str, Any]) -> Model:
             "unknown model parameters", failures=failures, next=f"use one of: {', '.join(names) or 'none'}"
         )
     return cls(**params)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 # %% ../../../nbs/models/core/model.ipynb #b6e4f1d4
 MODEL_FILE = "model.json"
@@ -287,11 +282,11 @@ def model_class_at(path: str, packages: Iterable[str] | None = None) -> type[Mod
     return cls
 
 # %% ../../../nbs/models/core/model.ipynb #0fb90421
-def discover(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[Model]]:
+def discover_models(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[Model]]:
     """Return the concrete models found in the modules of `packages`, by the name of their contract; of two the newer one."""
     models: dict[str, type[Model]] = {}
     for package in packages:
-        for module in _modules(package):
+        for module in _import_package_modules(package):
             for cls in vars(module).values():
                 if _is_model(cls) and cls.__module__ == module.__name__:
                     newest = models.get(cls.contract.name)
@@ -300,7 +295,7 @@ def discover(packages: Iterable[str] = ("d2c_mlops.models",)) -> dict[str, type[
     return models
 
 
-def _modules(package: str) -> list[Any]:
+def _import_package_modules(package: str) -> list[Any]:
     try:
         root = importlib.import_module(package)
     except ImportError as err:

@@ -17,7 +17,8 @@ from .fields import LEAST, Category, Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['ROUNDS', 'DOUBT', 'LearningPace', 'logit', 'probability', 'base_rates', 'age_weights', 'Term', 'additive_terms',
-           'Additive', 'mean_model', 'recalibrate', 'codes_matrix', 'fit_booster', 'fit_additive', 'read_tables']
+           'Additive', 'mean_model', 'recalibrate_score', 'codes_matrix', 'fit_booster', 'fit_additive',
+           'tables_of_booster']
 
 # %% ../../../nbs/models/lead_scoring/additive.ipynb #2a865c25
 @dataclass(frozen=True)
@@ -43,20 +44,20 @@ def probability(margin: Any) -> Any:
     return 1.0 / (1.0 + np.exp(np.minimum(-margin, 700.0)))
 
 
-def base_rates(won: NDArray[np.bool_], known_counts: NDArray[np.intp], half_life: int) -> Floats:
+def base_rates(is_won: NDArray[np.bool_], known_counts: NDArray[np.intp], half_life: int) -> Floats:
     """Return the log-odds of the rate as it looked for each lead, and last for the next one.
 
-    `won` in the order in which outcomes became known; `known[i]` of them were known when lead i was scored.
+    `is_won` in the order in which outcomes became known; `known[i]` of them were known when lead i was scored.
     """
     if not half_life:
-        return np.full(len(known_counts) + 1, logit((won.sum() + 0.5) / (len(won) + 1.0)))
+        return np.full(len(known_counts) + 1, logit((is_won.sum() + 0.5) / (len(is_won) + 1.0)))
     decay = 0.5 ** (1 / half_life)
     state, wins, count, total = [], 0.0, 0.0, 0.5
-    for i, outcome in enumerate([*won.tolist(), False]):
+    for i, outcome in enumerate([*is_won.tolist(), False]):
         overall = total / (i + 1.0)
         state.append((wins + DOUBT * overall) / (count + DOUBT))
         wins, count, total = wins * decay + outcome, count * decay + 1, total + outcome
-    levels_then: Floats = logit(np.array(state)[np.r_[known_counts, len(won)]])
+    levels_then: Floats = logit(np.array(state)[np.r_[known_counts, len(is_won)]])
     return levels_then
 
 
@@ -117,7 +118,7 @@ def mean_model(models: Sequence[Additive], weights: Sequence[float] | None = Non
     return Additive(float(shares @ [model.level for model in models]), mean)
 
 
-def recalibrate(model: Additive, slope: float, offset: float) -> Additive:
+def recalibrate_score(model: Additive, slope: float, offset: float) -> Additive:
     """Return the model with log-odds offset + slope × log-odds, which is additive too."""
     return Additive(offset + slope * model.level, tuple(slope * table for table in model.tables))
 
@@ -134,7 +135,7 @@ def codes_matrix(fields: Sequence[Field], codes: Sequence[Codes]) -> Floats:
 def fit_booster(
     fields: Sequence[Field],
     codes: Sequence[Codes],
-    won: NDArray[np.bool_],
+    is_won: NDArray[np.bool_],
     start: Floats,  # log-odds that the trees start from, per lead
     weights: Floats | None = None,
     *,
@@ -156,7 +157,7 @@ def fit_booster(
     }  # fmt: skip
     texts = [i for i, f in enumerate(fields) if isinstance(f, Category)]
     dataset = lightgbm.Dataset(
-        codes_matrix(fields, codes), won.astype(float), weight=weights, init_score=start, categorical_feature=texts
+        codes_matrix(fields, codes), is_won.astype(float), weight=weights, init_score=start, categorical_feature=texts
     )
     return lightgbm.train(options, dataset, rounds)
 
@@ -165,7 +166,7 @@ def fit_additive(
     fields: Sequence[Field],
     terms: Sequence[Term],
     codes: Sequence[Codes],  # of the fields
-    won: NDArray[np.bool_],
+    is_won: NDArray[np.bool_],
     level: Floats,  # log-odds to start from, per lead, and last for the next one
     weights: Floats | None = None,
     monotone: Mapping[str, int] | None = None,
@@ -173,8 +174,8 @@ def fit_additive(
 ) -> Additive:
     """Return the tables of boosted trees that may use one term each."""
     groups = [term.parts for term in terms]
-    booster = fit_booster(fields, codes, won, level[:-1], weights, monotone=monotone, groups=groups, rounds=rounds)
-    return read_tables(booster, fields, terms, codes, float(level[-1]), weights)
+    booster = fit_booster(fields, codes, is_won, level[:-1], weights, monotone=monotone, groups=groups, rounds=rounds)
+    return tables_of_booster(booster, fields, terms, codes, float(level[-1]), weights)
 
 
 def _booster_effects(booster: Any, fields: Sequence[Field], terms: Sequence[Term]) -> tuple[float, list[Floats]]:
@@ -189,7 +190,7 @@ def _booster_effects(booster: Any, fields: Sequence[Field], terms: Sequence[Term
     return float(raw[0]), [raw[a:b] - raw[0] for a, b in pairwise(ends)]
 
 # %% ../../../nbs/models/lead_scoring/additive.ipynb #38568cbd
-def read_tables(
+def tables_of_booster(
     booster: Any, fields: Sequence[Field], terms: Sequence[Term], codes: Sequence[Codes], level: float,
     weights: Floats | None,
 ) -> Additive:  # fmt: skip

@@ -20,7 +20,7 @@ from .fields import Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['TIERS', 'BASES', 'TOLD', 'WEAK', 'BLOCK', 'BITS', 'MASK', 'NOTHING', 'tier_bars', 'tag_with_term', 'tagged_term',
-           'insert_largest', 'Sheet', 'reason_texts', 'shortfalls', 'better_codes', 'ScoredLeads', 'score',
+           'insert_largest', 'Sheet', 'reason_texts', 'code_shortfalls', 'better_codes', 'ScoredLeads', 'score_leads',
            'too_few_fields_text', 'needed_change_text']
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #be2f48bb
@@ -104,7 +104,7 @@ class Sheet:
     @cached_property
     def rooms(self) -> list[Floats]:
         """Return how much each code of each term is short of the best one, marked."""
-        return shortfalls(self)
+        return code_shortfalls(self)
 
     @cached_property
     def steps(self) -> list[list[tuple[list[float], list[int]]]]:
@@ -132,30 +132,34 @@ class Sheet:
         return [rooms.tolist() for rooms in self.rooms]
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #5232b24c
-def reason_texts(sheet: Sheet) -> NDArray[Any]:
+def reason_texts(score_sheet: Sheet) -> NDArray[Any]:
     """Return the reason of every code of every term, counted through: its words and what it does to the odds."""
     texts = [
         f"{'+' if entry > 0 else '−'} {phrase} (odds × {np.exp(entry):.2f})"
-        for table, phrases in zip(sheet.tables, sheet.phrases, strict=True)
+        for table, phrases in zip(score_sheet.tables, score_sheet.phrases, strict=True)
         for entry, phrase in zip(table.tolist(), phrases, strict=True)
     ]
     return np.array(texts, dtype=object)
 
 
-def shortfalls(sheet: Sheet) -> list[Floats]:
+def code_shortfalls(score_sheet: Sheet) -> list[Floats]:
     """Return how much each code of each term is short of the best one that may be named, marked with its term."""
     rooms = []
-    for i, (table, may, populated) in enumerate(zip(sheet.tables, sheet.changeable, sheet.seen, strict=True)):
+    for i, (table, may, populated) in enumerate(
+        zip(score_sheet.tables, score_sheet.changeable, score_sheet.seen, strict=True)
+    ):
         top = table[populated].max() if may and populated.any() else -np.inf
         rooms.append(tag_with_term(np.maximum(top - table, 0.0), i))
     return rooms
 
 
-def better_codes(sheet: Sheet) -> list[list[tuple[list[float], list[int]]]]:
+def better_codes(score_sheet: Sheet) -> list[list[tuple[list[float], list[int]]]]:
     """Return per term and code the entries and codes that are better, the nearest first; none for a fixed term."""
     steps = []
-    for term, table, populated, may in zip(sheet.terms, sheet.tables, sheet.seen, sheet.changeable, strict=True):
-        ordered = hasattr(sheet.fields[term.parts[0]], "edges")
+    for term, table, populated, may in zip(
+        score_sheet.terms, score_sheet.tables, score_sheet.seen, score_sheet.changeable, strict=True
+    ):
+        ordered = hasattr(score_sheet.fields[term.parts[0]], "edges")
         steps.append([_better_values(table, populated, code, ordered) for code in range(len(table))] if may else [])
     return steps
 
@@ -185,11 +189,12 @@ class ScoredLeads:
     reasons: list[list[str]] | None
 
 
-def score(sheet: Sheet, frame: pd.DataFrame, with_reasons: bool = False) -> ScoredLeads:
+def score_leads(score_sheet: Sheet, frame: pd.DataFrame, with_reasons: bool = False) -> ScoredLeads:
     """Return the scores of leads; the columns of `frame` are the fields."""
-    columns = [frame[field.name] for field in sheet.fields]
+    columns = [frame[field.name] for field in score_sheet.fields]
     parts = [
-        _score_block(sheet, columns, slice(i, i + BLOCK), with_reasons) for i in range(0, max(1, len(frame)), BLOCK)
+        _score_block(score_sheet, columns, slice(i, i + BLOCK), with_reasons)
+        for i in range(0, max(1, len(frame)), BLOCK)
     ]
     margin, deviation, known_counts = (np.concatenate([p[k] for p in parts]) for k in range(3))
     return ScoredLeads(
@@ -198,30 +203,30 @@ def score(sheet: Sheet, frame: pd.DataFrame, with_reasons: bool = False) -> Scor
 
 
 def _score_block(
-    sheet: Sheet, columns: Sequence[pd.Series[Any]], rows: slice, why: bool
+    score_sheet: Sheet, columns: Sequence[pd.Series[Any]], rows: slice, why: bool
 ) -> tuple[Floats, Floats, NDArray[np.intp], list[list[str]]]:
-    codes = [field.codes(column.iloc[rows]) for field, column in zip(sheet.fields, columns, strict=True)]
+    codes = [field.codes(column.iloc[rows]) for field, column in zip(score_sheet.fields, columns, strict=True)]
     count = len(codes[0]) if codes else 0
     known_counts = np.zeros(count, np.intp)
-    for field, code in zip(sheet.fields, codes, strict=True):
+    for field, code in zip(score_sheet.fields, codes, strict=True):
         known_counts += code != field.size - 1
-    term_codes = [term.codes(codes) for term in sheet.terms]
-    margin, variance = np.full(count, sheet.level), np.full(count, sheet.level_variance)
+    term_codes = [term.codes(codes) for term in score_sheet.terms]
+    margin, variance = np.full(count, score_sheet.level), np.full(count, score_sheet.level_variance)
     best = [np.full(count, -np.inf) for _ in range(TOLD)] if why else []
     worst = [np.full(count, -np.inf) for _ in range(TOLD)] if why else []
-    for table, unsure, code in zip(sheet.tables, sheet.variances, term_codes, strict=True):
+    for table, unsure, code in zip(score_sheet.tables, score_sheet.variances, term_codes, strict=True):
         summand = table.take(code)
         margin += summand
         variance += unsure.take(code)
         if why:
             insert_largest(best, summand)
             insert_largest(worst, -summand)
-    reasons_of_leads = _block_reasons(sheet, term_codes, best, worst, margin, known_counts) if why else []
+    reasons_of_leads = _block_reasons(score_sheet, term_codes, best, worst, margin, known_counts) if why else []
     return margin, np.sqrt(variance), known_counts, reasons_of_leads
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #c5f7deee
 def _block_reasons(
-    sheet: Sheet, term_codes: Sequence[Codes], best: list[Floats], worst: list[Floats], margin: Floats,
+    score_sheet: Sheet, term_codes: Sequence[Codes], best: list[Floats], worst: list[Floats], margin: Floats,
     known_counts: NDArray[np.intp],
 ) -> list[list[str]]:  # fmt: skip
     """Return the reasons of a block: for, against, and what would have to be different."""
@@ -231,49 +236,51 @@ def _block_reasons(
     for group in (best, worst):
         values = np.stack(group)
         terms = np.minimum(tagged_term(np.where(np.isfinite(values), values, 0.0)), len(term_codes) - 1)
-        texts.append(sheet.reasons[sheet.starts[terms] + table[terms, every]].T.tolist())
+        texts.append(score_sheet.reasons[score_sheet.starts[terms] + table[terms, every]].T.tolist())
         counts.append((values >= WEAK).sum(axis=0).tolist())
-    different = _needed_differences(sheet, table, margin)
-    least = known_counts < sheet.least
+    different = _needed_differences(score_sheet, table, margin)
+    least = known_counts < score_sheet.least
     lead_texts = [f[:a] + w[:b] for f, w, a, b in zip(*texts, *counts, strict=True)]
     for i, text in different.items():
         lead_texts[i].append(text)
-    if sheet.baseline:
+    if score_sheet.baseline:
         for texts_of_lead in lead_texts:
-            texts_of_lead.append(sheet.baseline)
+            texts_of_lead.append(score_sheet.baseline)
     for i in np.flatnonzero(least).tolist():
-        lead_texts[i] = [too_few_fields_text(sheet, int(known_counts[i]))]
+        lead_texts[i] = [too_few_fields_text(score_sheet, int(known_counts[i]))]
     return lead_texts
 
 
-def too_few_fields_text(sheet: Sheet, known_fields: int) -> str:
+def too_few_fields_text(score_sheet: Sheet, known_fields: int) -> str:
     """Return what is said instead of reasons."""
-    return f"too little data: {known_fields} of {len(sheet.fields)} fields are known, {sheet.least} are needed"
+    return (
+        f"too little data: {known_fields} of {len(score_sheet.fields)} fields are known, {score_sheet.least} are needed"
+    )
 
 # %% ../../../nbs/models/lead_scoring/answers.ipynb #c5dcc12f
 NOTHING = "no change of one or two fields would make a call pay"
 
 
-def _needed_differences(sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[int, str]:
+def _needed_differences(score_sheet: Sheet, codes: NDArray[np.intp], margin: Floats) -> dict[int, str]:
     """Return per lead below the bar what would have to be different."""
-    if not any(sheet.changeable):
+    if not any(score_sheet.changeable):
         return {}
-    below = np.flatnonzero(margin < sheet.call_threshold)
+    below = np.flatnonzero(margin < score_sheet.call_threshold)
     room = [np.full(len(below), -np.inf) for _ in range(2)]
-    for entries, code in zip(sheet.rooms, codes, strict=True):
+    for entries, code in zip(score_sheet.rooms, codes, strict=True):
         insert_largest(room, entries.take(code[below]))
-    lack = sheet.call_threshold - margin[below]
+    lack = score_sheet.call_threshold - margin[below]
     terms = [tagged_term(np.where(np.isfinite(r), r, 0.0)) for r in room]
-    terms = [np.minimum(t, len(sheet.tables) - 1) for t in terms]
+    terms = [np.minimum(t, len(score_sheet.tables) - 1) for t in terms]
     texts: dict[int, str] = {}
     columns = [below, lack, *room, *terms, *(codes[t, below] for t in terms)]
     for row, short, first, second, a, b, code_a, code_b in zip(*(c.tolist() for c in columns), strict=True):
-        texts[row] = needed_change_text(sheet, short, first, second, (a, code_a), (b, code_b))
+        texts[row] = needed_change_text(score_sheet, short, first, second, (a, code_a), (b, code_b))
     return texts
 
 
 def needed_change_text(
-    sheet: Sheet,
+    score_sheet: Sheet,
     missing_log_odds: float,
     first_gain: float,
     second_gain: float,
@@ -283,15 +290,15 @@ def needed_change_text(
     """Return what would have to be different for a lead that lacks log-odds; `first_move` and `two` are terms with their codes."""
     if first_gain >= missing_log_odds:
         term, code = first_move
-        entries, codes = sheet.steps[term][code]
-        place = bisect_left(entries, float(sheet.tables[term][code]) + missing_log_odds - 1e-9)
-        return _condition_text(sheet, [(term, codes[min(place, len(codes) - 1)])])
+        entries, codes = score_sheet.steps[term][code]
+        place = bisect_left(entries, float(score_sheet.tables[term][code]) + missing_log_odds - 1e-9)
+        return _condition_text(score_sheet, [(term, codes[min(place, len(codes) - 1)])])
     if second_gain > 1e-9 and first_gain + second_gain >= missing_log_odds:
         return _condition_text(
-            sheet, [(term, sheet.steps[term][code][1][-1]) for term, code in (first_move, second_move)]
+            score_sheet, [(term, score_sheet.steps[term][code][1][-1]) for term, code in (first_move, second_move)]
         )
     return NOTHING
 
 
-def _condition_text(sheet: Sheet, changes: Sequence[tuple[int, int]]) -> str:
-    return "a call would pay if: " + " and ".join(sheet.phrases[term][code] for term, code in changes)
+def _condition_text(score_sheet: Sheet, changes: Sequence[tuple[int, int]]) -> str:
+    return "a call would pay if: " + " and ".join(score_sheet.phrases[term][code] for term, code in changes)

@@ -24,11 +24,11 @@ __all__ = ['DRAWN', 'source_rates', 'odds_ratio_table', 'Logit']
 DRAWN = 20.0
 
 
-def source_rates(codes: Codes, size: int, won: NDArray[np.bool_], weights: Floats | None = None) -> Additive:
+def source_rates(codes: Codes, size: int, is_won: NDArray[np.bool_], weights: Floats | None = None) -> Additive:
     """Return the log-odds of the rate of each source, as a level and one table; the last code counts as all leads."""
-    weights = np.ones(len(won)) if weights is None else weights
-    overall = float((weights @ won + 0.5) / (weights.sum() + 1.0))
-    wins, count = np.bincount(codes, weights * won, size), np.bincount(codes, weights, size)
+    weights = np.ones(len(is_won)) if weights is None else weights
+    overall = float((weights @ is_won + 0.5) / (weights.sum() + 1.0))
+    wins, count = np.bincount(codes, weights * is_won, size), np.bincount(codes, weights, size)
     table = logit((wins + DRAWN * overall) / (count + DRAWN)) - logit(overall)
     if count[-1] < DRAWN:
         table[-1] = 0.0
@@ -48,7 +48,7 @@ class _Columns:
                 code = np.bincount(field.codes(column), minlength=field.size)[: len(field.values)]
                 self.usual[field.name] = list(field.values)[int(code.argmax())]
             else:
-                values = _known(field, column)
+                values = _known_values(field, column)
                 spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
                 self.scales[field.name] = (float(np.nanmean(values)) if spread else 0.0, spread or 1.0)
 
@@ -65,7 +65,7 @@ class _Columns:
                         )
             else:
                 middle, spread = self.scales[field.name]
-                values = (_known(field, frame[field.name]) - middle) / spread
+                values = (_known_values(field, frame[field.name]) - middle) / spread
                 columns[f"{field.name}: {spread:.3g} more"] = np.clip(np.nan_to_num(values), -10, 10)
             columns[f"{field.name}: not known"] = (codes == field.size - 1).astype(float)
         return pd.DataFrame(columns, index=frame.index)
@@ -85,17 +85,17 @@ class Logit:
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
 
-    def fit(self, frame: pd.DataFrame, won: NDArray[np.bool_]) -> Logit:
+    def fit(self, frame: pd.DataFrame, is_won: NDArray[np.bool_]) -> Logit:
         """Learn from leads and return self; raises DataRefused where all were won or all were lost."""
         import statsmodels.api as sm
 
-        if won.all() or not won.any():
+        if is_won.all() or not is_won.any():
             raise DataRefused("a regression needs leads that were won and leads that were lost", where="leads.outcome")
         self.told = _Columns(self.fields, frame)
         full = self.told.design(frame)
         self.columns = _independent_columns(full)
         x = np.column_stack([np.ones(len(full)), full[self.columns].to_numpy()])
-        model = sm.Logit(won.astype(float), x)
+        model = sm.Logit(is_won.astype(float), x)
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
@@ -119,7 +119,7 @@ class Logit:
         return odds_ratio_table(self.columns, self.weights[1:], self.errors[1:])
 
 # %% ../../../nbs/models/lead_scoring/baselines.ipynb #5d2a2989
-def _known(field: Numeric, column: pd.Series[Any]) -> Floats:
+def _known_values(field: Numeric, column: pd.Series[Any]) -> Floats:
     values: Floats = column.to_numpy(np.float64, na_value=np.nan)
     gone = ~np.isfinite(values) | (values == field.missing)
     return np.where(gone, np.nan, values)

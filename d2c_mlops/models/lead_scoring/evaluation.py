@@ -18,50 +18,50 @@ from .fields import Floats
 from .leakage_guard import auc
 
 # %% auto #0
-__all__ = ['BINS', 'profit', 'average_precision', 'calibration', 'calibration_error', 'lift', 'leads_to_call', 'score_metrics',
-           'plot_calibration', 'plot_profit', 'plot_lift']
+__all__ = ['BINS', 'calls_profit', 'average_precision', 'calibration_table', 'calibration_error', 'lift_table', 'leads_to_call',
+           'score_metrics', 'plot_calibration', 'plot_profit', 'plot_lift']
 
 # %% ../../../nbs/models/lead_scoring/evaluation.ipynb #ab9e2267
 BINS = 10
 
 
-def profit(won: NDArray[np.bool_], called: NDArray[np.bool_], right_value: float, wrong_cost: float) -> float:
+def calls_profit(is_won: NDArray[np.bool_], called: NDArray[np.bool_], right_value: float, wrong_cost: float) -> float:
     """Return what the calls brought, in the charter's currency."""
-    return float((won & called).sum() * right_value - (~won & called).sum() * wrong_cost)
+    return float((is_won & called).sum() * right_value - (~is_won & called).sum() * wrong_cost)
 
 
-def average_precision(won: NDArray[np.bool_], score: Floats) -> float:
+def average_precision(is_won: NDArray[np.bool_], score: Floats) -> float:
     """Return the area under the precision-recall curve as average precision (Manning et al. 2008, ch. 8)."""
-    if not won.any():
+    if not is_won.any():
         return float("nan")
     order = np.argsort(-score, kind="stable")
     ends = np.r_[np.flatnonzero(np.diff(score[order])), len(score) - 1]  # ties count together
-    hits = np.cumsum(won[order])[ends]
+    hits = np.cumsum(is_won[order])[ends]
     gained = np.diff(np.r_[0, hits])
-    return float((gained * hits / (ends + 1)).sum() / won.sum())
+    return float((gained * hits / (ends + 1)).sum() / is_won.sum())
 
 
-def calibration(won: NDArray[np.bool_], score: Floats, bins: int = BINS) -> pd.DataFrame:
+def calibration_table(is_won: NDArray[np.bool_], score: Floats, bins: int = BINS) -> pd.DataFrame:
     """Return score, rate and leads of `bins` equally large groups of leads by score."""
     groups = np.array_split(np.argsort(score, kind="stable"), min(bins, len(score)))
-    rows = [(float(score[g].mean()), float(won[g].mean()), len(g)) for g in groups]
+    rows = [(float(score[g].mean()), float(is_won[g].mean()), len(g)) for g in groups]
     return pd.DataFrame(rows, columns=["score", "rate", "leads"])
 
 
-def calibration_error(won: NDArray[np.bool_], score: Floats, bins: int = BINS) -> float:
+def calibration_error(is_won: NDArray[np.bool_], score: Floats, bins: int = BINS) -> float:
     """Return the mean distance of score and rate over groups of leads (expected calibration error, Naeini et al. 2015)."""
-    bins_table = calibration(won, score, bins)
+    bins_table = calibration_table(is_won, score, bins)
     return float(np.average((bins_table["score"] - bins_table["rate"]).abs(), weights=bins_table["leads"]))
 
 # %% ../../../nbs/models/lead_scoring/evaluation.ipynb #c92d3d13
-def lift(won: NDArray[np.bool_], score: Floats) -> pd.DataFrame:
+def lift_table(is_won: NDArray[np.bool_], score: Floats) -> pd.DataFrame:
     """Return leads, wins, rate, lift and share of all wins per tenth of the leads, the best tenth first."""
     groups = np.array_split(np.argsort(-score, kind="stable"), min(10, len(score)))
-    tenths = pd.DataFrame({"leads": [len(g) for g in groups], "wins": [int(won[g].sum()) for g in groups]})
+    tenths = pd.DataFrame({"leads": [len(g) for g in groups], "wins": [int(is_won[g].sum()) for g in groups]})
     tenths["rate"] = tenths["wins"] / tenths["leads"]
-    overall = won.mean() if len(won) else 0.0
+    overall = is_won.mean() if len(is_won) else 0.0
     tenths["lift"] = tenths["rate"] / overall if overall else np.nan
-    tenths["wins_so_far"] = tenths["wins"].cumsum() / max(1, int(won.sum()))
+    tenths["wins_so_far"] = tenths["wins"].cumsum() / max(1, int(is_won.sum()))
     return tenths.set_axis(pd.RangeIndex(1, len(tenths) + 1, name="tenth"))
 
 
@@ -77,72 +77,72 @@ def leads_to_call(
 
 
 def score_metrics(
-    won: NDArray[np.bool_], score: Floats, right_value: float, wrong_cost: float,
+    is_won: NDArray[np.bool_], score: Floats, right_value: float, wrong_cost: float,
     days: NDArray[Any] | None = None, capacity: int = 0,
 ) -> dict[str, float | None]:  # fmt: skip
     """Return every metric of a score on leads whose outcome is known; money in the charter's currency."""
     bar = break_even_precision(right_value, wrong_cost)
     chosen = leads_to_call(score, bar, days, capacity)
     measures = {
-        "profit_per_lead": profit(won, chosen, right_value, wrong_cost) / max(1, len(won)),
-        "profit": profit(won, chosen, right_value, wrong_cost),
-        "auc": auc(won, score),
-        "pr_auc": average_precision(won, score),
-        "brier": float(np.mean((score - won) ** 2)),
-        "calibration_error": calibration_error(won, score),
+        "profit_per_lead": calls_profit(is_won, chosen, right_value, wrong_cost) / max(1, len(is_won)),
+        "profit": calls_profit(is_won, chosen, right_value, wrong_cost),
+        "auc": auc(is_won, score),
+        "pr_auc": average_precision(is_won, score),
+        "brier": float(np.mean((score - is_won) ** 2)),
+        "calibration_error": calibration_error(is_won, score),
         "called": float(chosen.mean()),
-        "precision": float(won[chosen].mean()) if chosen.any() else float("nan"),
+        "precision": float(is_won[chosen].mean()) if chosen.any() else float("nan"),
         "break_even_precision": bar,
-        "rate": float(won.mean()),
+        "rate": float(is_won.mean()),
     }
     return {name: round(value, 6) if np.isfinite(value) else None for name, value in measures.items()}
 
 # %% ../../../nbs/models/lead_scoring/evaluation.ipynb #fd3d5dd1
-def plot_calibration(won: NDArray[np.bool_], scores: Mapping[str, Floats], ax: Axes) -> Axes:
+def plot_calibration(is_won: NDArray[np.bool_], scores: Mapping[str, Floats], ax: Axes) -> Axes:
     """Draw what the scores said against what came, in tenths of the leads."""
     top = 0.0
     for name, score in scores.items():
-        bins_table = calibration(won, score)
+        bins_table = calibration_table(is_won, score)
         ax.plot(bins_table["score"], bins_table["rate"], "o-", ms=4, lw=1, label=name.replace("_", " "))
         top = max(top, bins_table[["score", "rate"]].max().max())
     ax.plot([0, top], [0, top], color="gray", ls=":")
     ax.set(xlabel="the score said", ylabel="became customers")
-    _percent(ax, ax.xaxis, ax.yaxis)
+    _format_percent_axis(ax, ax.xaxis, ax.yaxis)
     ax.set_title("Of ten leads at 30 %, three buy?", loc="left")
     ax.legend(frameon=False)
     return ax
 
 
 def plot_profit(
-    won: NDArray[np.bool_], scores: Mapping[str, Floats], right_value: float, wrong_cost: float, ax: Axes
+    is_won: NDArray[np.bool_], scores: Mapping[str, Floats], right_value: float, wrong_cost: float, ax: Axes
 ) -> Axes:
     """Draw what calling the best leads of each score brings, by the share of leads called; a dot where the score stops."""
     for name, score in scores.items():
-        gained = np.where(won[np.argsort(-score, kind="stable")], right_value, -wrong_cost).cumsum()
-        (line,) = ax.plot(np.arange(1, len(won) + 1) / len(won), gained, label=name.replace("_", " "))
+        gained = np.where(is_won[np.argsort(-score, kind="stable")], right_value, -wrong_cost).cumsum()
+        (line,) = ax.plot(np.arange(1, len(is_won) + 1) / len(is_won), gained, label=name.replace("_", " "))
         stop = int((score >= break_even_precision(right_value, wrong_cost)).sum())
-        ax.plot(stop / len(won), gained[stop - 1] if stop else 0.0, "o", color=line.get_color())
+        ax.plot(stop / len(is_won), gained[stop - 1] if stop else 0.0, "o", color=line.get_color())
     ax.axhline(0, color="gray", lw=0.8)
     ax.set(xlabel="leads called, best first", ylabel="profit")
-    _percent(ax, ax.xaxis)
+    _format_percent_axis(ax, ax.xaxis)
     ax.set_title("Profit of the calls, dot: where to stop", loc="left")
     ax.legend(frameon=False)
     return ax
 
 
-def plot_lift(won: NDArray[np.bool_], score: Floats, ax: Axes) -> Axes:
+def plot_lift(is_won: NDArray[np.bool_], score: Floats, ax: Axes) -> Axes:
     """Draw the share of customers in each tenth of the leads, the best tenth first."""
-    tenths = lift(won, score)
+    tenths = lift_table(is_won, score)
     ax.bar(tenths.index, tenths["rate"], color="tab:blue")
-    ax.axhline(won.mean(), color="gray", ls=":")
-    ax.text(len(tenths) + 0.5, won.mean(), " all leads", va="bottom", ha="right", color="gray")
+    ax.axhline(is_won.mean(), color="gray", ls=":")
+    ax.text(len(tenths) + 0.5, is_won.mean(), " all leads", va="bottom", ha="right", color="gray")
     ax.set(xlabel="tenth of the leads, best first", ylabel="became customers", xticks=tenths.index)
-    _percent(ax, ax.yaxis)
+    _format_percent_axis(ax, ax.yaxis)
     ax.set_title("Who is worth a call", loc="left")
     return ax
 
 
-def _percent(ax: Axes, *axes: Any) -> None:
+def _format_percent_axis(ax: Axes, *axes: Any) -> None:
     for axis in axes:
         axis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.spines[["top", "right"]].set_visible(False)

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ...data.layouts.leads import campaign, unpack_lead_fields
+from ...data.layouts.leads import simulate_campaign, unpack_lead_fields
 from ...data.tables import Tables
 from ...errors import DataRefused, UsageError
 from ..core.charter import Charter
 from ..core.contract import Contract, contract_from_dict, contract_to_dict
-from .answers import Sheet, score
+from .answers import Sheet, score_leads
 from .baselines import Logit
 from .fields import Category
 from d2c_mlops.models.lead_scoring.learning import (
@@ -30,20 +30,20 @@ from d2c_mlops.models.lead_scoring.learning import (
     Recipe,
     leads_with_contract_fields,
     lead_contract,
-    learn,
+    learn_lead_score,
     learned_from_dict,
     learned_to_dict,
-    prepare,
+    prepare_leads,
 )
-from .outputs import answers, explained_answers, record_answers
+from .outputs import answers_frame, explained_answers, record_answers
 from .parameters import check_minimums, comma_separated, field_pairs, money_of
-from .replay import BASELINES, Replay, replay
+from .replay import BASELINES, Replay, replay_past_leads
 from .wording import read_words, words_for, write_words
 from ..core.model import Evaluation, Model, require_same_zone
 
 # %% auto #0
-__all__ = ['LEAD_CHARTER', 'LEARNED_FILE', 'FEW', 'RecordAnswers', 'example_leads', 'leads_in', 'open_leads', 'write_learned',
-           'read_learned', 'score_parameters', 'learn_as_of', 'evaluate_as_of', 'require_fitted',
+__all__ = ['LEAD_CHARTER', 'LEARNED_FILE', 'FEW', 'RecordAnswers', 'example_leads', 'known_leads', 'leads_without_outcome',
+           'write_learned', 'read_learned', 'score_parameters', 'learn_as_of', 'evaluate_as_of', 'require_fitted',
            'answers_with_reasons', 'LeadScorer', 'evaluate_profit', 'call_list', 'draft_words', 'odds_ratios',
            'plot_field']
 
@@ -66,10 +66,10 @@ LEAD_CHARTER = Charter(
 
 def example_leads() -> pd.DataFrame:
     """Return the simulated campaign of the example."""
-    return campaign(leads=1500)
+    return simulate_campaign(leads=1500)
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #c6259214
-def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
+def known_leads(tables: Tables, as_of: date) -> pd.DataFrame:
     """Return the leads as they were known at the end of a day; raises DataRefused where there are none."""
     past = tables.before(as_of)
     if "leads" not in past:
@@ -87,16 +87,16 @@ def leads_in(tables: Tables, as_of: date) -> pd.DataFrame:
 LEARNED_FILE = "lead_scoring.json"
 
 
-def open_leads(leads: pd.DataFrame) -> pd.DataFrame:
+def leads_without_outcome(leads: pd.DataFrame) -> pd.DataFrame:
     """Return the fields of the leads without an outcome in the order of their times; where there is none, the last hundred."""
     leads = leads.sort_values("scored_at", kind="stable")
     fields, undecided = unpack_lead_fields(leads), leads["outcome"].isna().to_numpy(bool)
     return (fields[undecided] if undecided.any() else fields.tail(100)).reset_index(drop=True)
 
 
-def write_learned(learned: LearnedLeads, folder: Path) -> None:
+def write_learned(learned_leads: LearnedLeads, folder: Path) -> None:
     """Write what was learned, its contract included, into `folder`."""
-    document = {"contract": contract_to_dict(learned.contract), **learned_to_dict(learned)}
+    document = {"contract": contract_to_dict(learned_leads.contract), **learned_to_dict(learned_leads)}
     (folder / LEARNED_FILE).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 
 
@@ -120,29 +120,29 @@ def score_parameters(model: LeadScorer) -> Recipe:
 
 def learn_as_of(recipe: Recipe, tables: Tables, as_of: date, money: Money, contract_version: str) -> LearnedLeads:
     """Return what is learned from the leads whose outcome was known at the end of `as_of`."""
-    prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
-    learned = learn(recipe, prepared, money)
+    prepared = prepare_leads(recipe, known_leads(tables, as_of), tables.zone)
+    learned = learn_lead_score(recipe, prepared, money)
     contract = lead_contract(leads_with_contract_fields(prepared), recipe.words, contract_version)
     return LearnedLeads(learned.sheet, contract, learned.about)
 
 
 def evaluate_as_of(recipe: Recipe, tables: Tables, as_of: date, money: Money, cutoffs: int) -> Evaluation:
     """Return the evaluation on the last leads before `as_of`, scored at `cutoffs` earlier days."""
-    prepared = prepare(recipe, leads_in(tables, as_of), tables.zone)
-    return evaluate_profit(replay(recipe, prepared, money, cutoffs), prepared, money, recipe.capacity)
+    prepared = prepare_leads(recipe, known_leads(tables, as_of), tables.zone)
+    return evaluate_profit(replay_past_leads(recipe, prepared, money, cutoffs), prepared, money, recipe.capacity)
 
 
-def require_fitted(learned: LearnedLeads | None) -> LearnedLeads:
+def require_fitted(learned_leads: LearnedLeads | None) -> LearnedLeads:
     """Return what was learned; raises UsageError before fit."""
-    if learned is None:
+    if learned_leads is None:
         raise UsageError("the model is not fitted", next="call fit(tables, as_of) first")
-    return learned
+    return learned_leads
 
 
-def answers_with_reasons(sheet: Sheet, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]]]:
+def answers_with_reasons(score_sheet: Sheet, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]]]:
     """Return the answers to a frame of leads and their reasons, computed in one pass."""
-    scored = score(sheet, records, with_reasons=True)
-    return answers(sheet, records["lead_id"], scored), scored.reasons or []
+    scored = score_leads(score_sheet, records, with_reasons=True)
+    return answers_frame(score_sheet, records["lead_id"], scored), scored.reasons or []
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #edd367ef
 class LeadScorer(Model):
@@ -194,7 +194,7 @@ class LeadScorer(Model):
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the open leads; where there is none, the last hundred."""
         require_same_zone(self, tables)
-        return self.contract.check_inputs(open_leads(leads_in(tables, as_of)))
+        return self.contract.check_inputs(leads_without_outcome(known_leads(tables, as_of)))
 
     @classmethod
     def example(cls) -> tuple[Tables, date]:
@@ -211,18 +211,18 @@ class LeadScorer(Model):
         """Return the look-ups."""
         return self.learned.sheet
 
-    def use_learned(self, learned: LearnedLeads) -> None:
-        """Answer from `learned` from now on."""
-        self._learned = learned
-        self.contract = learned.contract  # type: ignore[misc]
+    def use_learned(self, learned_leads: LearnedLeads) -> None:
+        """Answer from `learned_leads` from now on."""
+        self._learned = learned_leads
+        self.contract = learned_leads.contract  # type: ignore[misc]
 
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         """Return score, tier, advice, confidence and basis of each lead."""
-        return answers(self.sheet, records["lead_id"], score(self.sheet, records))
+        return answers_frame(self.sheet, records["lead_id"], score_leads(self.sheet, records))
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
         """Return what speaks for and against each lead, and what would have to be different for a call to pay."""
-        return score(self.sheet, records, with_reasons=True).reasons or []
+        return score_leads(self.sheet, records, with_reasons=True).reasons or []
 
     def predict_with_reasons(self, records: pd.DataFrame) -> tuple[pd.DataFrame, list[list[str]]]:
         """Return what `predict` and `explain` return, in one pass."""
@@ -276,7 +276,7 @@ def draft_words(model: LeadScorer, path: Path) -> None:
 
 def odds_ratios(model: LeadScorer, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return the odds ratios of a logistic regression on the same leads and fields, with 95 % intervals."""
-    prepared = prepare(model.recipe(), leads_in(tables, as_of), tables.zone)
+    prepared = prepare_leads(model.recipe(), known_leads(tables, as_of), tables.zone)
     return Logit(prepared.fields).fit(prepared.sample.frame, prepared.sample.won).odds_ratios()
 
 # %% ../../../nbs/models/lead_scoring/lead_scoring.ipynb #9d2d460e

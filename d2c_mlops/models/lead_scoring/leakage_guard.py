@@ -20,7 +20,8 @@ from .fields import LEAST, Codes, Field, Floats
 
 # %% auto #0
 __all__ = ['SUSPICIOUS', 'TWIN', 'STRETCHES', 'AGREEMENT', 'ROUNDS_SEEN', 'auc', 'single_auc', 'fields_with_late_times',
-           'filled_afterwards', 'leaks', 'refuse_leaks', 'TimeAssociation', 'time_association', 'time_fields']
+           'fields_filled_afterwards', 'leaking_fields', 'refuse_leaks', 'TimeAssociation', 'time_association',
+           'time_proxy_fields']
 
 # %% ../../../nbs/models/lead_scoring/leakage_guard.ipynb #4196c7d3
 SUSPICIOUS = 0.8
@@ -28,27 +29,27 @@ TWIN = 0.98
 STRETCHES = 8
 
 
-def auc(won: NDArray[np.bool_], score: Floats) -> float:
+def auc(is_won: NDArray[np.bool_], score: Floats) -> float:
     """Return the share of pairs (won, lost) that the score ranks rightly, ties as a half; NaN where one is absent."""
-    wins = int(won.sum())
-    losses = len(won) - wins
+    wins = int(is_won.sum())
+    losses = len(is_won) - wins
     if not wins or not losses:
         return float("nan")
     ranks = pd.Series(score).rank().to_numpy()
-    return float((ranks[won].sum() - wins * (wins + 1) / 2) / (wins * losses))
+    return float((ranks[is_won].sum() - wins * (wins + 1) / 2) / (wins * losses))
 
 
-def single_auc(codes: Codes, size: int, won: NDArray[np.bool_]) -> float:
+def single_auc(codes: Codes, size: int, is_won: NDArray[np.bool_]) -> float:
     """Return the AUC of one field's rates within stretches of time, out of sample."""
-    half = np.arange(len(won)) % 2
-    total = np.zeros(len(won))
+    half = np.arange(len(is_won)) % 2
+    total = np.zeros(len(is_won))
     for side in (0, 1):
         learned = half != side
         count = np.bincount(codes[learned], minlength=size)
-        rate = (np.bincount(codes[learned], won[learned], size) + won.mean()) / (count + 1)
+        rate = (np.bincount(codes[learned], is_won[learned], size) + is_won.mean()) / (count + 1)
         total[half == side] = rate[codes[half == side]]
-    parts = np.array_split(np.arange(len(won)), max(1, min(STRETCHES, len(won) // 200)))
-    aucs = [(auc(won[p], total[p]), min(won[p].sum(), (~won[p]).sum())) for p in parts]
+    parts = np.array_split(np.arange(len(is_won)), max(1, min(STRETCHES, len(is_won) // 200)))
+    aucs = [(auc(is_won[p], total[p]), min(is_won[p].sum(), (~is_won[p]).sum())) for p in parts]
     usable = [(value, weight) for value, weight in aucs if weight > 0]
     if not usable:
         return 0.5
@@ -69,7 +70,7 @@ def fields_with_late_times(frame: pd.DataFrame, scoring_times: pd.Series[Any], z
     return failures
 
 
-def filled_afterwards(frame: pd.DataFrame, is_closed: NDArray[np.bool_]) -> list[Failure]:
+def fields_filled_afterwards(frame: pd.DataFrame, is_closed: NDArray[np.bool_]) -> list[Failure]:
     """Return the fields that leads with a known outcome have and open leads lack."""
     if is_closed.sum() < LEAST or (~is_closed).sum() < LEAST:
         return []
@@ -82,20 +83,20 @@ def filled_afterwards(frame: pd.DataFrame, is_closed: NDArray[np.bool_]) -> list
     return failures
 
 
-def leaks(
+def leaking_fields(
     frame: pd.DataFrame,
     fields: Sequence[Field],
-    won: NDArray[np.bool_],
+    is_won: NDArray[np.bool_],
     scored_at: pd.Series[Any],
     zone: str = "UTC",
 ) -> list[Failure]:
     """Return the fields that were hardly known at `scored_at`, each with what gives it away; rows in order of time."""
     failures = fields_with_late_times(frame, scored_at, zone)
     for field in fields:
-        value = single_auc(field.codes(frame[field.name]), field.size, won)
+        value = single_auc(field.codes(frame[field.name]), field.size, is_won)
         if value >= TWIN:
             failures.append(Failure(f"it is nearly the outcome itself (AUC {value:.2f} on its own)", field.name))
-        elif value >= SUSPICIOUS and won.sum() >= LEAST:
+        elif value >= SUSPICIOUS and is_won.sum() >= LEAST:
             failures.append(Failure(f"on its own it has an AUC of {value:.2f}, as known after the outcome", field.name))
     return failures
 
@@ -142,7 +143,7 @@ def time_association(codes: Codes) -> TimeAssociation:
     return TimeAssociation(agreement, float((1 + changed.sum()) / np.count_nonzero(share)))
 
 
-def time_fields(frame: pd.DataFrame, fields: Sequence[Field]) -> dict[str, TimeAssociation]:
+def time_proxy_fields(frame: pd.DataFrame, fields: Sequence[Field]) -> dict[str, TimeAssociation]:
     """Return the fields that tell when a lead came and not who it was; rows in order of time."""
     tests = {field.name: time_association(field.codes(frame[field.name])) for field in fields}
     return {name: test for name, test in tests.items() if test.clock}

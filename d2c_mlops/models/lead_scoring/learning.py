@@ -23,17 +23,22 @@ from d2c_mlops.models.lead_scoring.additive import Additive, LearningPace, age_w
 from d2c_mlops.models.lead_scoring.answers import BASES, TIERS, Sheet, tag_with_term
 from d2c_mlops.models.lead_scoring.baselines import source_rates
 from d2c_mlops.models.lead_scoring.fields import Category, Field, field_from_dict, field_to_dict, learn_fields
-from d2c_mlops.models.lead_scoring.leakage_guard import time_fields, filled_afterwards, leaks, refuse_leaks
+from d2c_mlops.models.lead_scoring.leakage_guard import (
+    time_proxy_fields,
+    fields_filled_afterwards,
+    leaking_fields,
+    refuse_leaks,
+)
 from d2c_mlops.models.lead_scoring.training import (
     PACES,
     FittedScore,
     Sample,
     TrainingPlan,
     learning_sample,
-    train,
-    variances,
+    fit_score_tables,
+    score_variances,
 )
-from d2c_mlops.models.lead_scoring.wording import Word, phrases, words_for
+from d2c_mlops.models.lead_scoring.wording import Word, code_phrases, words_for
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
+def prepare_leads(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
     """Return what may be learned from leads, their days in the zone; raises DataRefused for leaks, UsageError for unknown names."""
     ordered = leads.sort_values("scored_at", kind="stable")
     frame = unpack_lead_fields(ordered)
@@ -75,10 +80,10 @@ def prepare(recipe: Recipe, leads: pd.DataFrame, zone: str = "UTC") -> Prepared:
     sample = replace(sample, frame=sample.frame.drop(columns=dropped))
     fields, notes = learn_fields(sample.frame)
     moments = pd.Series(pd.to_datetime(sample.scored_at, utc=True), index=sample.frame.index)
-    failures = leaks(sample.frame, fields, sample.won, moments, zone)
-    failures += filled_afterwards(frame.drop(columns=dropped), ordered["outcome"].notna().to_numpy(bool))
+    failures = leaking_fields(sample.frame, fields, sample.won, moments, zone)
+    failures += fields_filled_afterwards(frame.drop(columns=dropped), ordered["outcome"].notna().to_numpy(bool))
     refuse_leaks(failures, recipe.allow)
-    timed = {name: beat for name, beat in time_fields(sample.frame, fields).items() if name not in recipe.allow}
+    timed = {name: beat for name, beat in time_proxy_fields(sample.frame, fields).items() if name not in recipe.allow}
     clock_notes = [
         f"{name}: left out, it tells when a lead came and not who it is (allow={name} keeps it)" for name in timed
     ]
@@ -162,7 +167,7 @@ class LearnedLeads:
     about: Mapping[str, Any]  # leads, won, paces, slope, notes
 
 
-def learn(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
+def learn_lead_score(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
     """Return the score learned from all prepared leads; raises DataRefused where all were won or all were lost."""
     sample = prepared.sample
     wins = int(sample.won.sum())
@@ -173,23 +178,23 @@ def learn(recipe: Recipe, prepared: Prepared, money: Money) -> LearnedLeads:
         )  # fmt: skip
     words = words_for(prepared.fields, recipe.words)
     wanting = wins < recipe.min_wins or not prepared.fields
-    plan = _plan(recipe, prepared, words)
+    plan = _make_training_plan(recipe, prepared, words)
     if wanting:
         why = f"rate by source only: {wins} leads were won, a score of its own needs {recipe.min_wins}"
-        sheet = _sheet(*_fit_by_source(prepared), recipe, words, money, sample, why)
+        sheet = _make_score_sheet(*_fit_by_source(prepared), recipe, words, money, sample, why)
         return LearnedLeads(
             sheet,
             lead_contract(leads_with_contract_fields(prepared), recipe.words),
             _learned_facts(prepared, None, why),
         )
-    fitted = train(plan, sample)
-    sheet = _sheet(plan, fitted, recipe, words, money, sample, "")
+    fitted = fit_score_tables(plan, sample)
+    sheet = _make_score_sheet(plan, fitted, recipe, words, money, sample, "")
     return LearnedLeads(
         sheet, lead_contract(leads_with_contract_fields(prepared), recipe.words), _learned_facts(prepared, fitted, "")
     )
 
 
-def _plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> TrainingPlan:
+def _make_training_plan(recipe: Recipe, prepared: Prepared, words: Mapping[str, Word]) -> TrainingPlan:
     names = [f.name for f in prepared.fields]
     pairs = [(names.index(a), names.index(b)) for a, b in recipe.pairs if a in names and b in names]
     monotone = {name: word.direction for name, word in words.items() if word.direction}
@@ -205,7 +210,7 @@ def _fit_by_source(prepared: Prepared) -> tuple[TrainingPlan, FittedScore]:
     codes = [fields[0].codes(sample.frame["source"])] if "source" in sample.frame else [np.zeros(len(sample), np.intp)]
     model = source_rates(codes[0], fields[0].size, sample.won)
     plan = TrainingPlan(fields, additive_terms(fields), {}, PACES[:1])
-    level, spread = variances(model, codes, age_weights(len(sample), 0), PACES[0])
+    level, spread = score_variances(model, codes, age_weights(len(sample), 0), PACES[0])
     return plan, FittedScore(model, level, spread, PACES[:1], 1.0)
 
 
@@ -220,7 +225,7 @@ def _learned_facts(prepared: Prepared, fitted: FittedScore | None, why: str) -> 
 RECENT = 0.2  # of the leads, the last ones, which say what a usual day is
 
 
-def _sheet(
+def _make_score_sheet(
     plan: TrainingPlan,
     fitted: FittedScore,
     recipe: Recipe,
@@ -233,7 +238,7 @@ def _sheet(
     term_codes = [term.codes(codes) for term in plan.terms] if codes else []
     tables = fitted.model.tables
     texts_by_field = {
-        f.name: phrases(f, words.get(f.name, Word(f.name)), t) for f, t in zip(plan.fields, tables, strict=False)
+        f.name: code_phrases(f, words.get(f.name, Word(f.name)), t) for f, t in zip(plan.fields, tables, strict=False)
     }
     spoken, changeable, populated = [], [], []
     paired = {i for term in plan.terms if len(term.parts) > 1 for i in term.parts}
@@ -266,9 +271,9 @@ def capacity_bar(capacity: int, model: Additive, term_codes: Sequence[Any], samp
     return float(scores[-calls])
 
 
-def learned_to_dict(learned: LearnedLeads) -> dict[str, Any]:
+def learned_to_dict(learned_leads: LearnedLeads) -> dict[str, Any]:
     """Return a score as JSON values; numbers come back to the last digit."""
-    sheet = learned.sheet
+    sheet = learned_leads.sheet
     return {
         "fields": [field_to_dict(f) for f in sheet.fields],
         "pairs": [list(t.parts) for t in sheet.terms if len(t.parts) > 1],
@@ -283,7 +288,7 @@ def learned_to_dict(learned: LearnedLeads) -> dict[str, Any]:
         "bar": sheet.bar,
         "least": sheet.least,
         "baseline": sheet.baseline,
-        "about": dict(learned.about),
+        "about": dict(learned_leads.about),
     }
 
 

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from ...errors import DataRefused
 from .additive import LearningPace, age_weights, codes_matrix, fit_booster, probability
-from .answers import score
+from .answers import score_leads
 from .baselines import Logit, source_rates
-from .evaluation import score_metrics, lift
+from .evaluation import score_metrics, lift_table
 from .fields import Floats
-from .learning import LearnedLeads, Money, Prepared, Recipe, learn
+from .learning import LearnedLeads, Money, Prepared, Recipe, learn_lead_score
 from .training import Sample
 
 # %% auto #0
-__all__ = ['SHARE', 'BASELINES', 'FEWEST', 'Replay', 'replay', 'baseline_scores', 'unrestricted_scores']
+__all__ = ['SHARE', 'BASELINES', 'FEWEST', 'Replay', 'replay_past_leads', 'baseline_scores', 'unrestricted_scores']
 
 # %% ../../../nbs/models/lead_scoring/replay.ipynb #3d6a675f
 SHARE = 0.4  # of the leads, the last ones, that are scored in a replay
@@ -49,10 +49,10 @@ class Replay:
 
     def lift(self, name: str = "score") -> pd.DataFrame:
         """Return the rate in each tenth of the leads, the best tenth first."""
-        return lift(self.won, self.scores[name])
+        return lift_table(self.won, self.scores[name])
 
 
-def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Replay:
+def replay_past_leads(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Replay:
     """Return what was said of the last leads at `cutoffs` moments; raises DataRefused where the leads are too few."""
     sample = prepared.sample
     first = int(len(sample) * (1 - SHARE))
@@ -71,9 +71,9 @@ def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Re
             rate = np.full(len(block), (wins + 0.5) / (len(past.sample) + 1))
             values = dict.fromkeys(("score", *BASELINES), rate)
         else:
-            learned = learn(recipe, past, money)
+            learned = learn_lead_score(recipe, past, money)
             values = {
-                "score": probability(score(learned.sheet, block.frame).margin),
+                "score": probability(score_leads(learned.sheet, block.frame).margin),
                 **baseline_scores(past, block, learned),
             }
             if paces := learned.about.get("paces"):  # chosen at the first moment, kept for the later ones
@@ -86,7 +86,7 @@ def replay(recipe: Recipe, prepared: Prepared, money: Money, cutoffs: int) -> Re
     )
 
 # %% ../../../nbs/models/lead_scoring/replay.ipynb #690c6ce3
-def baseline_scores(past: Prepared, later_sample: Sample, learned: LearnedLeads) -> dict[str, Floats]:
+def baseline_scores(past: Prepared, later_sample: Sample, learned_leads: LearnedLeads) -> dict[str, Floats]:
     """Return what the baselines say of leads after learning from the past."""
     sample = past.sample
     everyone = np.full(len(later_sample), sample.won.mean())
@@ -97,14 +97,14 @@ def baseline_scores(past: Prepared, later_sample: Sample, learned: LearnedLeads)
         scores["rate_by_source"] = probability(rates.margin([source.codes(later_sample.frame["source"])]))
     if past.fields:
         scores["logit"] = Logit(past.fields).fit(sample.frame, sample.won).predict(later_sample.frame)
-        scores["unrestricted"] = unrestricted_scores(past, later_sample, learned)
+        scores["unrestricted"] = unrestricted_scores(past, later_sample, learned_leads)
     return scores
 
 
-def unrestricted_scores(past: Prepared, later_sample: Sample, learned: LearnedLeads) -> Floats:
+def unrestricted_scores(past: Prepared, later_sample: Sample, learned_leads: LearnedLeads) -> Floats:
     """Return what trees without restriction say, with the level and the weights of the score."""
     sample = past.sample
-    memory, recency = learned.about.get("paces", [[0, 0]])[0]
+    memory, recency = learned_leads.about.get("paces", [[0, 0]])[0]
     level = sample.level(memory)
     codes = [f.codes(sample.frame[f.name]) for f in past.fields]
     weights = age_weights(len(sample), recency)

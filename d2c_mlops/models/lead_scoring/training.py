@@ -24,7 +24,7 @@ from d2c_mlops.models.lead_scoring.additive import (
     mean_model,
     fit_additive,
     base_rates,
-    recalibrate,
+    recalibrate_score,
     probability,
 )
 from .fields import Codes, Field, Floats
@@ -32,7 +32,7 @@ from .fields import Codes, Field, Floats
 # %% auto #0
 __all__ = ['PACES', 'BLOCKS', 'SHORTER', 'TRIED', 'FEWEST', 'RIDGE', 'RECENT', 'DOUBTS', 'Sample', 'learning_sample',
            'TrainingPlan', 'TrainingTrial', 'run_trial', 'calibration_slope', 'offset_and_slope',
-           'calibration_correction', 'variances', 'FittedScore', 'train']
+           'calibration_correction', 'score_variances', 'FittedScore', 'fit_score_tables']
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #f60cea03
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def run_trial(plan: TrainingPlan, sample: Sample, codes: Sequence[Codes]) -> Tra
 RIDGE = 50.0
 
 
-def calibration_slope(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) -> float:
+def calibration_slope(is_won: NDArray[np.bool_], margin: Floats, block: NDArray[np.intp]) -> float:
     """Return the slope on the log-odds that suits the outcomes, with a level per block (logistic regression, Newton)."""
     count = np.bincount(block)
     centred = margin - (np.bincount(block, margin) / np.maximum(count, 1))[block]
@@ -161,9 +161,9 @@ def calibration_slope(won: NDArray[np.bool_], margin: Floats, block: NDArray[np.
     for _ in range(30):
         chance = probability(level[block] + slope * centred)
         spread = chance * (1 - chance)
-        level = level + np.bincount(block, won - chance) / (np.bincount(block, spread) + 1e-6)
+        level = level + np.bincount(block, is_won - chance) / (np.bincount(block, spread) + 1e-6)
         chance = probability(level[block] + slope * centred)
-        gradient = float(((won - chance) * centred).sum()) - RIDGE * (slope - 1)
+        gradient = float(((is_won - chance) * centred).sum()) - RIDGE * (slope - 1)
         slope += gradient / (float((chance * (1 - chance) * centred**2).sum()) + RIDGE)
     return float(np.clip(slope, 0.1, 2.0))
 
@@ -172,7 +172,7 @@ RECENT = 500  # half-life in leads
 DOUBTS = np.array([5.0, 10.0])  # ridges on the offset and on the slope
 
 
-def offset_and_slope(won: NDArray[np.bool_], margin: Floats, weights: Floats) -> tuple[float, float]:
+def offset_and_slope(is_won: NDArray[np.bool_], margin: Floats, weights: Floats) -> tuple[float, float]:
     """Return offset and slope on the log-odds that suit weighted outcomes (logistic regression, Newton)."""
     middle = float(np.average(margin, weights=weights))
     columns = np.column_stack([np.ones(len(margin)), margin - middle])
@@ -180,7 +180,7 @@ def offset_and_slope(won: NDArray[np.bool_], margin: Floats, weights: Floats) ->
     for _ in range(30):
         chance = probability(margin + columns @ shift)
         curvature = weights * chance * (1 - chance)
-        gradient = columns.T @ (weights * (won - chance)) - DOUBTS * shift
+        gradient = columns.T @ (weights * (is_won - chance)) - DOUBTS * shift
         shift = shift + np.clip(np.linalg.solve((columns.T * curvature) @ columns + np.diag(DOUBTS), gradient), -1, 1)
     slope = float(np.clip(1 + shift[1], 0.1, 2.0))
     return float(shift[0]) - (slope - 1) * middle, slope
@@ -197,7 +197,7 @@ def calibration_correction(
     return level * (1 - slope), slope
 
 # %% ../../../nbs/models/lead_scoring/training.ipynb #a5320c44
-def variances(
+def score_variances(
     model: Additive, codes: Sequence[Codes], weights: Floats, learning_rate: LearningPace
 ) -> tuple[float, tuple[Floats, ...]]:
     """Return the variance of the level and of each entry of the tables."""
@@ -225,15 +225,15 @@ class FittedScore:
     slope: float
 
 
-def train(plan: TrainingPlan, sample: Sample) -> FittedScore:
+def fit_score_tables(plan: TrainingPlan, sample: Sample) -> FittedScore:
     """Return the tables learned from all leads, at the paces and with the correction that the last of them chose."""
     codes = plan.codes(sample.frame)
     tried = run_trial(plan, sample, codes) if len(plan.paces) > 1 or len(sample) >= 5 * FEWEST else None
     best = tuple(tried.best_paces() if tried else plan.paces[:1])
     averaged = mean_model([plan.fit(sample, codes, pace) for pace in best])
     offset, slope = calibration_correction(tried, best, averaged.level) if tried else (0.0, 1.0)
-    model = recalibrate(averaged, slope, offset)
+    model = recalibrate_score(averaged, slope, offset)
     term_codes = [term.codes(codes) for term in plan.terms]
     return FittedScore(
-        model, *variances(model, term_codes, age_weights(len(sample), best[0].recency), best[0]), best, slope
+        model, *score_variances(model, term_codes, age_weights(len(sample), best[0].recency), best[0]), best, slope
     )

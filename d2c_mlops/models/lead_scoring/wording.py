@@ -20,7 +20,7 @@ from .fields import Category, Field, Floats, Numeric
 
 # %% auto #0
 __all__ = ['WINDOW', 'ALIKE', 'plain_label', 'Word', 'read_words', 'words_from_dict', 'words_to_dict', 'write_words',
-           'value_range', 'range_text', 'phrases', 'words_for']
+           'value_range', 'range_text', 'code_phrases', 'words_for']
 
 # %% ../../../nbs/models/lead_scoring/wording.ipynb #c1734af8
 WINDOW = re.compile(r"^(.*?)_?(?<!\d)(\d+)_?d(?:ays)?$")
@@ -98,14 +98,14 @@ def write_words(words: Mapping[str, Word], path: Path) -> None:
         raise UsageError("the file is there already", where=str(path), next="edit it, or write to another one")
     parts = []
     for name, entry in words_to_dict(words).items():
-        lines = [f"{k} = {_toml(v)}" for k, v in entry.items()]
+        lines = [f"{k} = {_as_toml(v)}" for k, v in entry.items()]
         parts.append("\n".join([f"[{json.dumps(name, ensure_ascii=False)}]", *lines]))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _toml(value: Any) -> str:
+def _as_toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_as_toml(str(k))} = {_as_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
 
 # %% ../../../nbs/models/lead_scoring/wording.ipynb #72e27958
@@ -149,7 +149,7 @@ def _owner_phrase(word: Word, low: float, high: float, whole: bool) -> str | Non
     return None
 
 # %% ../../../nbs/models/lead_scoring/wording.ipynb #d8227ea6
-def phrases(lead_field: Field, word: Word, table: Floats) -> list[str]:
+def code_phrases(lead_field: Field, word: Word, table: Floats) -> list[str]:
     """Return what is said of each code of a field."""
     unknown = word.unknown or f"{word.label}: not known"
     if isinstance(lead_field, Category):

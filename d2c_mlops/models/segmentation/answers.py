@@ -16,8 +16,8 @@ from .choice import Array, feature_numbers, squared_distances
 from .segments import LearnedSegments
 
 # %% auto #0
-__all__ = ['NEEDED', 'PHRASES', 'SHORT', 'REASONS', 'check_records', 'answers', 'confidence', 'contributions', 'reasons',
-           'moves_to_other_segments']
+__all__ = ['NEEDED', 'PHRASES', 'SHORT', 'REASONS', 'check_records', 'segment_answers', 'segment_confidence',
+           'feature_contributions', 'segment_reasons', 'moves_to_other_segments']
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #bc7be47a
 NEEDED = ("recency_days", "tenure_days", "purchases", "order_value", "spend_90d")
@@ -48,28 +48,28 @@ def check_records(records: pd.DataFrame) -> None:
         )
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #1e4f6157
-def answers(learned: LearnedSegments, records: pd.DataFrame) -> pd.DataFrame:
+def segment_answers(learned_segments: LearnedSegments, records: pd.DataFrame) -> pd.DataFrame:
     """Return segment, treatment and value for records, in their order and with their index."""
     check_records(records)
-    distances = squared_distances(learned.scale.points(records), learned.centroids)
+    distances = squared_distances(learned_segments.scale.points(records), learned_segments.centroids)
     nearest = distances.argmin(axis=1)
-    chance, _, value = learned.value.expect(records, 90)
+    chance, _, value = learned_segments.value.expect(records, 90)
     given_share = feature_numbers(records, "margin_share")
-    margin = np.where(np.isnan(given_share), _column(learned, "margin_share")[nearest], given_share)
+    margin = np.where(np.isnan(given_share), _segment_values(learned_segments, "margin_share")[nearest], given_share)
     columns = {
         "customer_id": records["customer_id"].array.copy(),
-        "segment": _texts(learned, "label", nearest),
-        "segment_name": _texts(learned, "name", nearest),
-        "treatment": _texts(learned, "treatment", nearest),
+        "segment": _nearest_segment_texts(learned_segments, "label", nearest),
+        "segment_name": _nearest_segment_texts(learned_segments, "name", nearest),
+        "treatment": _nearest_segment_texts(learned_segments, "treatment", nearest),
         "value_90d": value,
         "profit_90d": value * margin,
         "alive": chance,
-        "confidence": confidence(distances, learned.spread),
+        "confidence": segment_confidence(distances, learned_segments.spread),
     }
     return pd.DataFrame(columns, index=records.index, copy=False)
 
 
-def confidence(distances: Array, spread: float) -> Array:
+def segment_confidence(distances: Array, spread: float) -> Array:
     """Return the probability (0..1) of the nearest of the segments whose squared distances are given."""
     closest = distances.min(axis=1)
     total = np.zeros(len(distances))
@@ -78,12 +78,14 @@ def confidence(distances: Array, spread: float) -> Array:
     return np.asarray(1.0 / total)
 
 
-def _column(learned: LearnedSegments, name: str) -> Array:
-    return np.array([getattr(segment, name) for segment in learned.segments], dtype=float)
+def _segment_values(learned_segments: LearnedSegments, name: str) -> Array:
+    return np.array([getattr(segment, name) for segment in learned_segments.segments], dtype=float)
 
 
-def _texts(learned: LearnedSegments, name: str, nearest: NDArray[np.int64]) -> pd.api.extensions.ExtensionArray:
-    texts = np.array([getattr(segment, name) for segment in learned.segments], dtype=object)
+def _nearest_segment_texts(
+    learned_segments: LearnedSegments, name: str, nearest: NDArray[np.int64]
+) -> pd.api.extensions.ExtensionArray:
+    texts = np.array([getattr(segment, name) for segment in learned_segments.segments], dtype=object)
     return pd.array(texts[nearest], dtype="str")
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #f59133a3
@@ -102,43 +104,53 @@ SHORT = {name: phrase.split("{value")[1].split("}", 1)[0] for name, phrase in PH
 REASONS = 3
 
 
-def contributions(learned: LearnedSegments, points: Array) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+def feature_contributions(
+    learned_segments: LearnedSegments, points: Array
+) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return how much each feature speaks for the nearest segment against the runner-up, and which two these are."""
-    order = np.argsort(squared_distances(points, learned.centroids), axis=1, kind="stable")
+    order = np.argsort(squared_distances(points, learned_segments.centroids), axis=1, kind="stable")
     first, second = order[:, 0], order[:, min(1, order.shape[1] - 1)]
-    shares = (points - learned.centroids[second]) ** 2 - (points - learned.centroids[first]) ** 2
+    shares = (points - learned_segments.centroids[second]) ** 2 - (points - learned_segments.centroids[first]) ** 2
     return shares, first, second
 
 
-def reasons(learned: LearnedSegments, records: pd.DataFrame) -> list[list[str]]:
+def segment_reasons(learned_segments: LearnedSegments, records: pd.DataFrame) -> list[list[str]]:
     """Return for each record the two or three features that put it in its segment, and what would move it."""
     check_records(records)
-    points = learned.scale.points(records)
-    if len(learned.segments) < 2:
+    points = learned_segments.scale.points(records)
+    if len(learned_segments.segments) < 2:
         return [["there is a single segment"] for _ in range(len(records))]
-    shares, first, second = contributions(learned, points)
-    moves = moves_to_other_segments(learned, records, first)
-    values = [feature_numbers(records, name) for name in learned.scale.names]
+    shares, first, second = feature_contributions(learned_segments, points)
+    moves = moves_to_other_segments(learned_segments, records, first)
+    values = [feature_numbers(records, name) for name in learned_segments.scale.names]
     texts = []
     for row in range(len(records)):
         top = [i for i in np.argsort(-shares[row], kind="stable").tolist()[:REASONS] if shares[row, i] > 0]
-        differences = [_reason(learned, i, float(values[i][row]), int(first[row]), int(second[row])) for i in top]
+        differences = [
+            _reason_text(learned_segments, i, float(values[i][row]), int(first[row]), int(second[row])) for i in top
+        ]
         texts.append([*differences, moves[row]])
     return texts
 
 
-def _reason(learned: LearnedSegments, feature: int, value: float, first: int, second: int) -> str:
-    name = learned.scale.names[feature]
-    typical = [learned.scale.value(feature, float(learned.centroids[s, feature])) for s in (first, second)]
+def _reason_text(learned_segments: LearnedSegments, feature: int, value: float, first: int, second: int) -> str:
+    name = learned_segments.scale.names[feature]
+    typical = [
+        learned_segments.scale.value(feature, float(learned_segments.centroids[s, feature])) for s in (first, second)
+    ]
     here_text, there = (f"{max(median, 0.0):{SHORT[name].removeprefix(':')}}" for median in typical)
     missing = (
-        "unknown, taken as usual" if np.isnan(value) else PHRASES[name].format(value=value, currency=learned.currency)
+        "unknown, taken as usual"
+        if np.isnan(value)
+        else PHRASES[name].format(value=value, currency=learned_segments.currency)
     )
     missing = re.sub(r"\b1 (day|categor)(?:s|ies)\b", lambda m: "1 category" if m[1] == "categor" else "1 day", missing)
-    return f"{missing} (typical here {here_text}, in {learned.segments[second].name!r} {there})"
+    return f"{missing} (typical here {here_text}, in {learned_segments.segments[second].name!r} {there})"
 
 # %% ../../../nbs/models/segmentation/answers.ipynb #52c72be2
-def moves_to_other_segments(learned: LearnedSegments, records: pd.DataFrame, first: NDArray[np.int64]) -> list[str]:
+def moves_to_other_segments(
+    learned_segments: LearnedSegments, records: pd.DataFrame, first: NDArray[np.int64]
+) -> list[str]:
     """Return for each record which steps would bring it to another segment."""
     recency, tenure, purchases, order_value, _ = (feature_numbers(records, name) for name in NEEDED)
     steps = {
@@ -148,8 +160,8 @@ def moves_to_other_segments(learned: LearnedSegments, records: pd.DataFrame, fir
     }
     moves: list[list[str]] = [[] for _ in range(len(records))]
     for what, change in steps.items():
-        points = learned.scale.points(records.assign(**change))
-        goes = squared_distances(points, learned.centroids).argmin(axis=1)
+        points = learned_segments.scale.points(records.assign(**change))
+        goes = squared_distances(points, learned_segments.centroids).argmin(axis=1)
         for row in np.flatnonzero(goes != first).tolist():
-            moves[row].append(f"{what} would move them to {learned.segments[goes[row]].name!r}")
+            moves[row].append(f"{what} would move them to {learned_segments.segments[goes[row]].name!r}")
     return ["; ".join(texts) or "neither a purchase nor 60 days of silence would move them" for texts in moves]

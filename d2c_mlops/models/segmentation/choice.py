@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 # %% auto #0
 __all__ = ['Array', 'Labels', 'LOGGED', 'WEIGHTS', 'CUT', 'RESAMPLES', 'SAMPLE', 'Scale', 'feature_numbers', 'fit_scale',
-           'squared_distances', 'assign', 'cluster', 'Candidate', 'stability', 'silhouette', 'candidate',
-           'SegmentLimits', 'choose', 'candidate_table', 'match_centroids', 'migrations']
+           'squared_distances', 'nearest_segments', 'kmeans_centroids', 'Candidate', 'segment_stability', 'silhouette',
+           'assess_candidate', 'SegmentLimits', 'choose_candidate', 'candidate_table', 'match_centroids',
+           'migration_counts']
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #c25860a5
 Array = NDArray[np.float64]
@@ -90,12 +91,12 @@ def squared_distances(points: Array, centroids: Array) -> Array:
     return out.T
 
 
-def assign(points: Array, centroids: Array) -> Labels:
+def nearest_segments(points: Array, centroids: Array) -> Labels:
     """Return the nearest segment of each customer."""
     return np.asarray(squared_distances(points, centroids).argmin(axis=1))
 
 
-def cluster(points: Array, k: int, start: Array | None = None, tries: int = 4) -> Array:
+def kmeans_centroids(points: Array, k: int, start: Array | None = None, tries: int = 4) -> Array:
     """Return the centroids of k-means as [segment, feature], from `start` or from the best of several tries."""
     if k == 1 or not points.shape[1]:
         return np.asarray(points.mean(axis=0, keepdims=True))
@@ -126,16 +127,16 @@ class Candidate:
 RESAMPLES, SAMPLE = 8, 3_000  # bootstrap samples, and customers in each at most
 
 
-def stability(points: Array, centroids: Array) -> float:
+def segment_stability(points: Array, centroids: Array) -> float:
     """Return the mean adjusted Rand index between the segments and those of bootstrap samples, on all points."""
     from sklearn.metrics import adjusted_rand_score
 
-    labels, rng = assign(points, centroids), np.random.default_rng(1)
+    labels, rng = nearest_segments(points, centroids), np.random.default_rng(1)
     scores = []
     for _ in range(RESAMPLES):
         drawn = rng.integers(0, len(points), min(len(points), SAMPLE))
-        again = cluster(points[drawn], len(centroids), tries=2)
-        scores.append(adjusted_rand_score(labels, assign(points, again)))
+        again = kmeans_centroids(points[drawn], len(centroids), tries=2)
+        scores.append(adjusted_rand_score(labels, nearest_segments(points, again)))
     return float(np.mean(scores))
 
 
@@ -149,7 +150,7 @@ def silhouette(points: Array, labels: Labels) -> float:
     return float(silhouette_score(points[drawn], labels[drawn]))
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #4d595338
-def candidate(
+def assess_candidate(
     points: Array,  # today [customer, feature]
     earlier_and_later_points: tuple[Array, Array]
     | None,  # points of a month ago and of today of the customers known then
@@ -157,14 +158,17 @@ def candidate(
     gain: Callable[[Labels], float],
 ) -> Candidate:
     """Return how a division does."""
-    labels, k = assign(points, centroids), len(centroids)
+    labels, k = nearest_segments(points, centroids), len(centroids)
     share = np.bincount(labels, minlength=k) / len(labels)
     moved = 0.0
     if earlier_and_later_points is not None and len(earlier_and_later_points[0]):
         moved = float(
-            (assign(earlier_and_later_points[0], centroids) != assign(earlier_and_later_points[1], centroids)).mean()
+            (
+                nearest_segments(earlier_and_later_points[0], centroids)
+                != nearest_segments(earlier_and_later_points[1], centroids)
+            ).mean()
         )
-    steady = stability(points, centroids) if k > 1 else 1.0
+    steady = segment_stability(points, centroids) if k > 1 else 1.0
     return Candidate(k, gain(labels), steady, moved, float(share.min()), silhouette(points, labels))
 
 # %% ../../../nbs/models/segmentation/choice.ipynb #c9fc46b1
@@ -185,7 +189,9 @@ class SegmentLimits:
         return steady and tested.smallest >= self.smallest * (1 - tolerance)
 
 
-def choose(candidates: Sequence[Candidate], limits: SegmentLimits, former_count: int | None = None) -> tuple[int, str]:
+def choose_candidate(
+    candidates: Sequence[Candidate], limits: SegmentLimits, former_count: int | None = None
+) -> tuple[int, str]:
     """Return the index of the chosen candidate and why; `former_count` is the number in use, kept while it does."""
     passing = [i for i, tested in enumerate(candidates) if limits.keeps(tested)]
     if not passing:
@@ -223,6 +229,6 @@ def match_centroids(former_centroids: Array, new_centroids: Array) -> list[int]:
     return matches
 
 
-def migrations(labels_before: Labels, labels_now: Labels, k: int) -> NDArray[np.int64]:
+def migration_counts(labels_before: Labels, labels_now: Labels, k: int) -> NDArray[np.int64]:
     """Return how many customers went from each segment (row) to each (column)."""
     return np.bincount(labels_before * k + labels_now, minlength=k * k).reshape(k, k)

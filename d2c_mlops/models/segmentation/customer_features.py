@@ -12,14 +12,14 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from ...data.days import end_of, has_fixed_offset
+from ...data.days import day_end, has_fixed_offset
 from ...data.tables import Tables
 from ...errors import DataRefused, Failure, UsageError
 
 # %% auto #0
 __all__ = ['WINDOW', 'SCALE', 'LINES', 'BOUGHT', 'VISITS', 'PLACED', 'SPANS', 'RECENCY', 'RFM', 'MOST_BITS', 'LABELS', 'SUMS',
            'LABELLED', 'ALL', 'FEW_KINDS', 'MANY_KINDS', 'COUNTED', 'POSSIBLE', 'MOST', 'WITHIN', 'CHECKS',
-           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_lines_sql', 'age_in_days',
+           'visits_query', 'habits_query', 'currency_of', 'check_lines', 'counted_lines_sql', 'age_in_days_sql',
            'customer_features', 'spend_between', 'spend_in_window']
 
 # %% ../../../nbs/models/segmentation/customer_features.ipynb #2ad2cbcd
@@ -171,10 +171,10 @@ def counted_lines_sql(tables: Tables) -> str:
     return f"case when {test} then {COUNTED} else error('a line that cannot be') end"
 
 # %% ../../../nbs/models/segmentation/customer_features.ipynb #0b71211c
-def age_in_days(as_of: date, zone: str) -> str:
+def age_in_days_sql(as_of: date, zone: str) -> str:
     """Return the SQL of how many days an order lies before the day `as_of` of the zone."""
     if has_fixed_offset(zone):  # every day has 24 hours, and no calendar is needed
-        return f"({end_of(as_of, zone).value // 1000 - 1} - epoch_us(o.ordered_at)) // 86400000000"
+        return f"({day_end(as_of, zone).value // 1000 - 1} - epoch_us(o.ordered_at)) // 86400000000"
     return f"(date '{as_of}' - cast(o.ordered_at as date))"
 
 
@@ -193,7 +193,7 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
             "$visits": visits,
             "$lines": "order_lines",
             "$counted": counted,
-            "$age": age_in_days(as_of, tables.zone),
+            "$age": age_in_days_sql(as_of, tables.zone),
         }
         return past.sql(reduce(lambda text, pair: text.replace(*pair), replacements.items(), query))
 
@@ -204,10 +204,10 @@ def customer_features(tables: Tables, as_of: date, habits: bool = True) -> pd.Da
         frame = asked(visits_query(bought), COUNTED)
     if frame.empty:
         raise DataRefused(f"no known customer bought up to {as_of}", next="choose a later day, or ingest older orders")
-    return _typed(frame)
+    return _with_column_types(frame)
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_column_types(frame: pd.DataFrame) -> pd.DataFrame:
     texts = ["customer_id", "main_channel"]
     return frame.astype({name: "str" if name in texts else "float64" for name in frame.columns})
 

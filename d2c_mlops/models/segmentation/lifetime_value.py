@@ -17,7 +17,7 @@ from scipy.special import betaln, gammaln, hyp2f1
 from ...errors import DataRefused, Failure
 
 # %% auto #0
-__all__ = ['Array', 'LIMIT', 'BGNBD', 'log_likelihood', 'maximize', 'fit_bgnbd', 'check_history', 'probability_alive',
+__all__ = ['Array', 'LIMIT', 'BGNBD', 'log_likelihood', 'maximize_likelihood', 'fit_bgnbd', 'check_history', 'probability_alive',
            'expected_purchases', 'GammaGamma', 'fit_gamma_gamma', 'expected_order_value', 'LifetimeValue',
            'purchase_history', 'fit_lifetime_value']
 
@@ -48,7 +48,7 @@ def log_likelihood(model: BGNBD, x: Array, t_x: Array, T: Array) -> Array:  # no
 LIMIT = 9.0  # of the logarithm of a parameter: beyond, the likelihood is flat
 
 
-def maximize(loss: Callable[[Array], float], starts: list[list[float]], quantity_name: str) -> Array:
+def maximize_likelihood(loss: Callable[[Array], float], starts: list[list[float]], quantity_name: str) -> Array:
     """Return the parameters exp(p) with the least `loss(exp(p))`; raises DataRefused where none is finite."""
     from scipy.optimize import minimize  # the service does not need it
 
@@ -78,7 +78,9 @@ def fit_bgnbd(x: Array, t_x: Array, T: Array) -> BGNBD:  # noqa: N803
     def loss(p: Array) -> float:
         return -float(share @ log_likelihood(BGNBD(*p), rows[:, 0], rows[:, 1] / unit, rows[:, 2] / unit))
 
-    r, alpha, a, b = maximize(loss, [[0.5, 0.5, 1.0, 2.0], [1.0, 0.1, 0.1, 2.0]], "the purchase rate").tolist()
+    r, alpha, a, b = maximize_likelihood(
+        loss, [[0.5, 0.5, 1.0, 2.0], [1.0, 0.1, 0.1, 2.0]], "the purchase rate"
+    ).tolist()
     return BGNBD(r, alpha * unit, a, b)
 
 # %% ../../../nbs/models/segmentation/lifetime_value.ipynb #ec154cf5
@@ -144,7 +146,7 @@ def fit_gamma_gamma(purchases: Array, order_value: Array) -> GammaGamma:
         )
         return -float(likelihood.mean())
 
-    p, q, v = maximize(loss, [[1.0, 2.0, 1.0], [4.0, 4.0, 2.0]], "the order value").tolist()
+    p, q, v = maximize_likelihood(loss, [[1.0, 2.0, 1.0], [4.0, 4.0, 2.0]], "the order value").tolist()
     return GammaGamma(p, q, v * unit)
 
 

@@ -15,21 +15,21 @@ from matplotlib.ticker import MaxNLocator
 from .segments import LearnedSegments, Segment
 
 # %% auto #0
-__all__ = ['plot_plan', 'plot_choice', 'plot_moves', 'plot_calibration']
+__all__ = ['plot_planned_profit', 'plot_segment_counts', 'plot_migrations', 'plot_calibration']
 
 # %% ../../../nbs/models/segmentation/plots.ipynb #9c41b458
-def _label(segment: Segment) -> str:
+def _segment_label(segment: Segment) -> str:
     name = segment.name.replace(", ", ",\n", 1)
     return f"{segment.label}  {name}"
 
 
-def plot_plan(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
+def plot_planned_profit(learned_segments: LearnedSegments, axes: Sequence[Axes]) -> None:
     """Draw planned profit by segment, and the response that its treatment must have beside the assumed one."""
-    ranked = learned.ranked()[::-1]
-    names = [_label(segment) for segment in ranked]
+    ranked = learned_segments.ranked()[::-1]
+    names = [_segment_label(segment) for segment in ranked]
     bars = axes[0].barh(names, [segment.planned_profit for segment in ranked], color="C0")
     axes[0].bar_label(bars, [f"{segment.planned_profit:,.0f}" for segment in ranked], padding=3, fontsize=8)
-    axes[0].set(xlabel=f"planned profit of 90 days, {learned.currency}")
+    axes[0].set(xlabel=f"planned profit of 90 days, {learned_segments.currency}")
     axes[0].margins(x=0.15)
     axes[0].xaxis.set_major_locator(MaxNLocator(4))
     axes[0].xaxis.set_major_formatter("{x:,.0f}")
@@ -47,19 +47,19 @@ def plot_plan(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
         ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../../../nbs/models/segmentation/plots.ipynb #1f88fb1f
-def plot_choice(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
+def plot_segment_counts(learned_segments: LearnedSegments, axes: Sequence[Axes]) -> None:
     """Draw gain, and stability, migration and silhouette, by number of segments."""
-    k = [candidate.segments for candidate in learned.candidates]
-    colours = ["C0" if candidate.chosen else "0.75" for candidate in learned.candidates]
-    axes[0].bar(k, [candidate.gain for candidate in learned.candidates], color=colours)
-    axes[0].set(xlabel="segments", ylabel=f"gain over doing nothing, {learned.currency}")
+    k = [candidate.segments for candidate in learned_segments.candidates]
+    colours = ["C0" if candidate.chosen else "0.75" for candidate in learned_segments.candidates]
+    axes[0].bar(k, [candidate.gain for candidate in learned_segments.candidates], color=colours)
+    axes[0].set(xlabel="segments", ylabel=f"gain over doing nothing, {learned_segments.currency}")
     lines = {"stability (bootstrap ARI)": ("stability", "C0", "-"), "migration in a month": ("migration", "C3", "-")}
     lines |= {"silhouette (decides nothing)": ("silhouette", "0.6", ":")}
     for label, (name, colour, style) in lines.items():
         axes[1].plot(
-            k, [getattr(candidate, name) for candidate in learned.candidates], style, color=colour, label=label
+            k, [getattr(candidate, name) for candidate in learned_segments.candidates], style, color=colour, label=label
         )
-    for candidate in learned.candidates:
+    for candidate in learned_segments.candidates:
         if candidate.chosen:
             axes[1].axvline(candidate.segments, color="0.85", zorder=0)
     axes[1].set(xlabel="segments", ylim=(0, 1.05))
@@ -69,12 +69,12 @@ def plot_choice(learned: LearnedSegments, axes: Sequence[Axes]) -> None:
         ax.set_xticks(k)
 
 # %% ../../../nbs/models/segmentation/plots.ipynb #79bea0da
-def plot_moves(learned: LearnedSegments, ax: Axes) -> Axes:
+def plot_migrations(learned_segments: LearnedSegments, ax: Axes) -> Axes:
     """Draw the shares of the customers of each segment 30 days ago by their segment today."""
-    moves = np.array(learned.moves, dtype=float)
+    moves = np.array(learned_segments.moves, dtype=float)
     share = 100 * moves / np.maximum(moves.sum(axis=1, keepdims=True), 1)
-    order = np.argsort([int(segment.label[1:]) for segment in learned.segments])
-    labels = [learned.segments[i].label for i in order]
+    order = np.argsort([int(segment.label[1:]) for segment in learned_segments.segments])
+    labels = [learned_segments.segments[i].label for i in order]
     share = share[np.ix_(order, order)]
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (i, j), value in np.ndenumerate(share):

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['COLUMNS', 'NAMES', 'GRID', 'money_of', 'Rfm', 'segment_mean']
+__all__ = ['COLUMNS', 'NAMES', 'GRID', 'add_money_column', 'Rfm', 'segment_mean']
 
 # %% ../../../nbs/models/segmentation/rfm.ipynb #a74ba932
 COLUMNS = {"recency_days": -1.0, "purchases": 1.0, "money": 1.0}  # sign: more is better
 
 
-def money_of(features: pd.DataFrame) -> pd.DataFrame:
+def add_money_column(features: pd.DataFrame) -> pd.DataFrame:
     """Return features with the column money: all that the customer paid, net."""
     return features.assign(money=features["purchases"].astype(float) * features["order_value"].astype(float))
 
@@ -32,14 +32,14 @@ class Rfm:
     @classmethod
     def of(cls, features: pd.DataFrame) -> Rfm:
         """Return the fifths of these customers."""
-        full = money_of(features)
+        full = add_money_column(features)
         at = (0.2, 0.4, 0.6, 0.8)
         signed = {name: sign * full[name].to_numpy(dtype=float) for name, sign in COLUMNS.items()}
         return cls({name: np.quantile(values, at).tolist() for name, values in signed.items()})
 
     def grades(self, features: pd.DataFrame) -> NDArray[np.int64]:
         """Return the grades 1..5 of recency, frequency and money as [customer, 3]."""
-        full = money_of(features)
+        full = add_money_column(features)
         columns = [
             1 + np.searchsorted(self.edges[name], sign * full[name].to_numpy(dtype=float), side="left")
             for name, sign in COLUMNS.items()

@@ -25,46 +25,46 @@ from .customer_features import WINDOW, currency_of, customer_features, spend_in_
 from .lifetime_value import fit_lifetime_value
 from ..core.model import Evaluation, Model, require_same_zone
 from .rfm import Rfm, segment_mean
-from .answers import answers, reasons
+from .answers import segment_answers, segment_reasons
 from .choice import SegmentLimits
-from .segments import LearnedSegments, Options, learn
-from .treatments import catalogue
+from .segments import LearnedSegments, Options, learn_segments
+from .treatments import treatment_catalogue
 
 # %% auto #0
 __all__ = ['MONEY', 'WHO', 'INPUTS', 'SEGMENTATION_CHARTER', 'METHODS', 'segmentation_contract', 'Segmenter', 'check_parameters',
-           'replay', 'evaluate_segmentation', 'calibration']
+           'replay_cutoffs', 'evaluate_segmentation', 'calibration_by_tenth']
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #84e26de7
 MONEY = "money in the currency of the orders"
 WHO = column("string", "identifier of the customer", max_length=200, personal=True, example="C00042")
 
 
-def _days(text: str, example: int) -> pa.Column:
+def _days_field(text: str, example: int) -> pa.Column:
     return column("integer", text, unit="days", ge=0, example=example)
 
 
-def _money(text: str, example: float) -> pa.Column:
+def _money_field(text: str, example: float) -> pa.Column:
     return column("number", text, unit=MONEY, ge=0, example=example)
 
 
-def _share(text: str, nullable: bool = True, ge: float | None = 0) -> pa.Column:
+def _share_field(text: str, nullable: bool = True, ge: float | None = 0) -> pa.Column:
     return column("number", text, unit="share 0..1", ge=ge, le=1, nullable=nullable, example=0.1)
 
 
 INPUTS = {
     "customer_id": WHO,
-    "recency_days": _days("days since the last purchase", 30),
-    "tenure_days": _days("days since the first purchase", 400),
+    "recency_days": _days_field("days since the last purchase", 30),
+    "tenure_days": _days_field("days since the first purchase", 400),
     "purchases": column("integer", "days with at least one order", unit="days", ge=1, example=4),
-    "order_value": _money("paid per purchase day, net of discounts and returns", 55.0),
-    "spend_90d": _money("paid in the last 90 days, net", 55.0),
-    "return_share": _share("share of the paid value that came back"),
-    "discount_share": _share("share of the list value that was waived"),
-    "margin_share": _share(
+    "order_value": _money_field("paid per purchase day, net of discounts and returns", 55.0),
+    "spend_90d": _money_field("paid in the last 90 days, net", 55.0),
+    "return_share": _share_field("share of the paid value that came back"),
+    "discount_share": _share_field("share of the list value that was waived"),
+    "margin_share": _share_field(
         "share of the net value left after the cost of goods; below 0 where sold at a loss", ge=None
     ),
     "category_breadth": column("integer", "categories bought", unit="count", ge=0, nullable=True, example=3),
-    "main_channel_share": _share("share of the orders placed on the channel used most"),
+    "main_channel_share": _share_field("share of the orders placed on the channel used most"),
 }
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #d080939f
@@ -75,10 +75,10 @@ def segmentation_contract() -> Contract:
         "segment": column("string", "label that stays the same from run to run", pattern=r"S\d+", example="S1"),
         "segment_name": column("string", "name of the segment, from its profile", max_length=200, example="Regulars"),
         "treatment": column("string", "what is planned for the segment", max_length=200, example="early access"),
-        "value_90d": _money("expected spend of the next 90 days, net", 40.0),
+        "value_90d": _money_field("expected spend of the next 90 days, net", 40.0),
         "profit_90d": column("number", "the margin of value_90d, before any treatment", unit=MONEY, example=16.0),
-        "alive": _share("chance that this is still a customer", nullable=False),
-        "confidence": _share("probability of this segment against the others", nullable=False),
+        "alive": _share_field("chance that this is still a customer", nullable=False),
+        "confidence": _share_field("probability of this segment against the others", nullable=False),
     }
     return Contract(
         name="segmentation",
@@ -125,7 +125,7 @@ class Segmenter(Model):
         check_parameters(segments, margin, smallest, cutoffs)
         self.segments, self.margin, self.treatments, self.smallest = segments, margin, treatments, smallest
         self.cutoffs = cutoffs
-        self.options = Options(catalogue(treatments), margin, SegmentLimits(smallest=smallest), segments)
+        self.options = Options(treatment_catalogue(treatments), margin, SegmentLimits(smallest=smallest), segments)
 
     def follow(self, champion: Model) -> None:
         """Keep the labels of a fitted segmentation in the next fit."""
@@ -135,7 +135,9 @@ class Segmenter(Model):
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Divide the customers known at the end of `as_of`. Raises DataRefused where nobody bought twice."""
         features, earlier = customer_features(tables, as_of), _features_or_none(tables, as_of - timedelta(days=30))
-        self._learned = learn(features, earlier, as_of, currency_of(tables.before(as_of)), self.options, self._former)
+        self._learned = learn_segments(
+            features, earlier, as_of, currency_of(tables.before(as_of)), self.options, self._former
+        )
         self.zone = tables.zone
         return self
 
@@ -157,11 +159,11 @@ class Segmenter(Model):
 
     def predict(self, records: pd.DataFrame) -> pd.DataFrame:
         """Return segment, treatment and value of customers; raises DataRefused with the rows that describe none."""
-        return answers(self.learned, records)
+        return segment_answers(self.learned, records)
 
     def explain(self, records: pd.DataFrame) -> list[list[str]]:
         """Return the two or three features that put each customer in the segment, and what would move them."""
-        return reasons(self.learned, records)
+        return segment_reasons(self.learned, records)
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return the features of every customer who bought up to the end of `as_of`."""
@@ -174,11 +176,11 @@ class Segmenter(Model):
 
     def write(self, folder: Path) -> None:
         """Write segments.json."""
-        segments.write(self.learned, folder)
+        segments.write_segments(self.learned, folder)
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
-        self._learned = segments.read(folder)
+        self._learned = segments.read_segments(folder)
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #c6887300
 def check_parameters(count: int, margin: float, smallest: float, cutoffs: int) -> None:
@@ -205,7 +207,7 @@ def _features_or_none(tables: Tables, as_of: date) -> pd.DataFrame | None:
         return None
 
 # %% ../../../nbs/models/segmentation/segmentation.ipynb #ecdcb9a4
-def replay(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
+def replay_cutoffs(model: Segmenter, tables: Tables, as_of: date) -> pd.DataFrame:
     """Return one row per cutoff and customer: expected by the model, by its parts and by the baselines, and what came."""
     rows = []
     for k in range(model.cutoffs):
@@ -234,28 +236,28 @@ METHODS = ("model", "bg_nbd_gamma_gamma", "carry_forward_90d", "rfm_mean_90d")
 
 def evaluate_segmentation(model: Segmenter, tables: Tables, as_of: date) -> Evaluation:
     """Return the error of the expected value out of time, the baselines' beside it, and calibration as details."""
-    past = replay(model, tables, as_of)
+    past = replay_cutoffs(model, tables, as_of)
     total = float(past["came"].sum())
     errors = {name: float((past[name] - past["came"]).abs().sum()) for name in METHODS}
     unit = total if total > 0 else 1.0
     details = {
         "mae_90d": {name: round(error / len(past), 4) for name, error in errors.items()},
         "expected_over_came": {name: round(float(past[name].sum()) / unit, 4) for name in METHODS},
-        "rank_correlation": {name: _rank(past[name], past["came"]) for name in METHODS},
+        "rank_correlation": {name: _rank_correlation(past[name], past["came"]) for name in METHODS},
         "customers": len(past),
         "cutoffs": sorted(past["cutoff"].unique().tolist()),
-        "calibration": calibration(past).round(4).to_dict("records"),
+        "calibration": calibration_by_tenth(past).round(4).to_dict("records"),
     }
     shares = {name: error / unit for name, error in errors.items()}
     return Evaluation("wape_90d", shares["model"], {name: shares[name] for name in METHODS[2:]}, True, details)
 
 
-def _rank(actual: pd.Series[float], right: pd.Series[float]) -> float | None:
+def _rank_correlation(actual: pd.Series[float], right: pd.Series[float]) -> float | None:
     correlation = actual.rank().corr(right.rank())
     return round(float(correlation), 4) if np.isfinite(correlation) else None
 
 
-def calibration(past: pd.DataFrame) -> pd.DataFrame:
+def calibration_by_tenth(past: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of what was expected and of what came for tenths of the customers by what was expected."""
     tenth = (past["model"].rank(method="first", pct=True) * 10).clip(upper=9.999).astype(int) + 1
     return (

@@ -22,13 +22,13 @@ from d2c_mlops.models.segmentation.choice import (
     Labels,
     SegmentLimits,
     Scale,
-    assign,
-    candidate,
-    choose,
-    cluster,
+    nearest_segments,
+    assess_candidate,
+    choose_candidate,
+    kmeans_centroids,
     fit_scale,
     match_centroids,
-    migrations,
+    migration_counts,
     feature_numbers,
     squared_distances,
 )
@@ -36,8 +36,8 @@ from .treatments import PROFILE, Treatment, best_treatment, planned_gain_total
 
 # %% auto #0
 __all__ = ['TRAITS', 'MOST', 'FEW', 'FITTED', 'FITS', 'SEGMENTS_FILE', 'Segment', 'LearnedSegments', 'describe_medians',
-           'segment_names', 'Options', 'margins', 'reuse_centroids', 'choose_segments', 'describe', 'medians',
-           'segment_labels', 'learn', 'write', 'read']
+           'segment_names', 'Options', 'margin_shares', 'reuse_centroids', 'choose_segments', 'describe_segment',
+           'feature_medians', 'segment_labels', 'learn_segments', 'write_segments', 'read_segments']
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #31d7fa16
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _points_then_and_now(
     return scale.points(earlier), scale.points(later)
 
 
-def margins(features: pd.DataFrame, assumed: float) -> Array:
+def margin_shares(features: pd.DataFrame, assumed: float) -> Array:
     """Return the margin share of each customer, the assumed one where costs are unknown."""
     given_share = feature_numbers(features, "margin_share")
     return np.where(np.isnan(given_share), assumed, given_share)
@@ -163,8 +163,8 @@ FITS = 1.05  # the centroids in use stay while customers lie at most so much fur
 def reuse_centroids(points: Array, k: int, former: Array) -> Array:
     """Return the centroids in use where there are `k` of them and they still fit, else new ones."""
     if k != len(former):
-        return cluster(points, k)
-    new = cluster(points, k, former)
+        return kmeans_centroids(points, k)
+    new = kmeans_centroids(points, k, former)
     apart = [float(squared_distances(points, centres).min(axis=1).sum()) for centres in (former, new)]
     return former if apart[0] <= FITS * apart[1] else new
 
@@ -185,7 +185,7 @@ def choose_segments(
         return scale, points.mean(axis=0, keepdims=True), [], [*notes, f"a single segment: {few}"]
     drawn = np.sort(np.random.default_rng(0).permutation(len(points))[:FITTED])
     columns = {name: feature_numbers(features, name)[drawn] for name in PROFILE}
-    margin = margins(features, options.margin)[drawn]
+    margin = margin_shares(features, options.margin)[drawn]
 
     def gain(labels: Labels) -> float:
         gain_found = planned_gain_total(labels, columns, margin, value_90d[drawn], options.treatments)
@@ -194,22 +194,22 @@ def choose_segments(
     before = _points_then_and_now(features, earlier, scale)
     counts = [options.segments] if options.segments else list(range(2, MOST + 1))
     centroids = [
-        cluster(points[drawn], k) if former is None else reuse_centroids(points[drawn], k, former.centroids)
+        kmeans_centroids(points[drawn], k) if former is None else reuse_centroids(points[drawn], k, former.centroids)
         for k in counts
     ]
-    tried = [candidate(points[drawn], before, centres, gain) for centres in centroids]
-    chosen, why = choose(tried, options.limits, len(former.centroids) if former is not None else None)
+    tried = [assess_candidate(points[drawn], before, centres, gain) for centres in centroids]
+    chosen, why = choose_candidate(tried, options.limits, len(former.centroids) if former is not None else None)
     marked = [Candidate(**{**asdict(entry), "chosen": i == chosen}) for i, entry in enumerate(tried)]
     return scale, centroids[chosen], marked, [*notes, why if not options.segments else "the number was given"]
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #85852e81
-def describe(
+def describe_segment(
     members: pd.DataFrame, label: str, name: str, value: Array, alive: Array, total: tuple[int, float], options: Options
 ) -> Segment:
     """Return the segment of these customers; `total` is the number of all customers and their revenue."""
     columns = {column: feature_numbers(members, column) for column in PROFILE}
     revenue = feature_numbers(members, "purchases") * feature_numbers(members, "order_value")
-    margin = margins(members, options.margin)
+    margin = margin_shares(members, options.margin)
     weight = float(value.sum())
     share = float((margin * value).sum() / weight) if weight > 0 else float(margin.mean())
     plan = best_treatment(options.treatments, columns, share, float(value.mean()))
@@ -234,11 +234,11 @@ def describe(
         assumed_response=plan.response,
         gain=plan.gain * n,
         planned_profit=profit + plan.gain * n,
-        medians=medians(members),
+        medians=feature_medians(members),
     )
 
 
-def medians(features: pd.DataFrame) -> dict[str, float]:
+def feature_medians(features: pd.DataFrame) -> dict[str, float]:
     """Return the medians of the numeric features that are known."""
     middle = features.select_dtypes("number").median().dropna()
     return {str(name): float(value) for name, value in middle.items()}
@@ -258,7 +258,7 @@ def segment_labels(
     return labels, last
 
 # %% ../../../nbs/models/segmentation/segments.ipynb #2e64a007
-def learn(
+def learn_segments(
     features: pd.DataFrame,
     earlier: pd.DataFrame | None,
     as_of: date,
@@ -271,16 +271,16 @@ def learn(
     chance, _, worth = value.expect(features, 90)
     scale, centroids, tried, notes = choose_segments(features, earlier, worth, options, former)
     points = scale.points(features)
-    labels = assign(points, centroids)
+    labels = nearest_segments(points, centroids)
     present = [s for s in range(len(centroids)) if (labels == s).any()]
     centroids, labels = centroids[present], np.searchsorted(present, labels)
-    everyone = medians(features)
+    everyone = feature_medians(features)
     groups = [features[labels == s] for s in range(len(centroids))]
-    titles = segment_names(scale, centroids, [medians(group) for group in groups], everyone)
+    titles = segment_names(scale, centroids, [feature_medians(group) for group in groups], everyone)
     money = feature_numbers(features, "purchases") * feature_numbers(features, "order_value")
     total = len(features), float(money.sum())
     segments_found = [
-        describe(group, "", titles[s], worth[labels == s], chance[labels == s], total, options)
+        describe_segment(group, "", titles[s], worth[labels == s], chance[labels == s], total, options)
         for s, group in enumerate(groups)
     ]
     assigned, last = segment_labels(centroids, segments_found, former)
@@ -291,7 +291,9 @@ def learn(
     both = _points_then_and_now(features, earlier, scale)
     rows: tuple[tuple[int, ...], ...] = ()
     if both is not None:
-        moves = migrations(assign(both[0], centroids), assign(both[1], centroids), len(centroids))
+        moves = migration_counts(
+            nearest_segments(both[0], centroids), nearest_segments(both[1], centroids), len(centroids)
+        )
         rows = tuple(tuple(row) for row in moves.tolist())
     return LearnedSegments(
         as_of, currency, scale, centroids, max(spread, 1e-6), segments, value, tuple(tried), rows, tuple(notes), last
@@ -301,22 +303,22 @@ def learn(
 SEGMENTS_FILE = "segments.json"
 
 
-def write(learned: LearnedSegments, folder: Path) -> None:
+def write_segments(learned_segments: LearnedSegments, folder: Path) -> None:
     """Write what was learned into `folder` as segments.json; floats are kept to the last digit."""
     values = {
-        **{name: getattr(learned, name) for name in ("currency", "spread", "moves", "notes", "last_label")},
-        "as_of": learned.as_of.isoformat(),
-        "scale": asdict(learned.scale),
-        "centroids": learned.centroids.tolist(),
-        "segments": [asdict(segment) for segment in learned.segments],
-        "value": learned.value.to_dict(),
-        "candidates": [asdict(entry) for entry in learned.candidates],
+        **{name: getattr(learned_segments, name) for name in ("currency", "spread", "moves", "notes", "last_label")},
+        "as_of": learned_segments.as_of.isoformat(),
+        "scale": asdict(learned_segments.scale),
+        "centroids": learned_segments.centroids.tolist(),
+        "segments": [asdict(segment) for segment in learned_segments.segments],
+        "value": learned_segments.value.to_dict(),
+        "candidates": [asdict(entry) for entry in learned_segments.candidates],
     }
     (folder / SEGMENTS_FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def read(folder: Path) -> LearnedSegments:
-    """Return what `write` wrote."""
+def read_segments(folder: Path) -> LearnedSegments:
+    """Return what `write_segments` wrote."""
     values: dict[str, Any] = json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))
     scale = Scale(**{name: tuple(columns) for name, columns in values["scale"].items()})
     return LearnedSegments(

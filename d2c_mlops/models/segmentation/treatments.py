@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import Failure, UsageError
+from ...errors import Failure, UsageError, did_you_mean
 
 # %% auto #0
-__all__ = ['CAMPAIGN', 'NOTHING', 'CATALOGUE', 'NUMBERS', 'PROFILE', 'Treatment', 'catalogue', 'Effect', 'effect',
-           'best_treatment', 'planned_gain_total']
+__all__ = ['CAMPAIGN', 'NOTHING', 'CATALOGUE', 'NUMBERS', 'PROFILE', 'Treatment', 'treatment_catalogue', 'Effect',
+           'treatment_effect', 'best_treatment', 'planned_gain_total']
 
 # %% ../../../nbs/models/segmentation/treatments.ipynb #95707f49
 CAMPAIGN = 30  # days in which a treatment works and a voucher is valid
@@ -79,7 +78,7 @@ CATALOGUE = (
 NUMBERS = ("cost", "discount", "response")
 
 
-def catalogue(changes: Mapping[str, Mapping[str, Any]] | None) -> tuple[Treatment, ...]:
+def treatment_catalogue(changes: Mapping[str, Mapping[str, Any]] | None) -> tuple[Treatment, ...]:
     """Return the catalogue with `changes` by name; a new name adds a treatment. Raises UsageError with every fault."""
     by_name = {treatment.name: treatment for treatment in CATALOGUE}
     allowed = [f.name for f in fields(Treatment) if f.name != "name"]
@@ -88,24 +87,19 @@ def catalogue(changes: Mapping[str, Mapping[str, Any]] | None) -> tuple[Treatmen
         wrong = sorted(set(change) - set(allowed))
         failures += [
             Failure(
-                f"is not one of {', '.join(allowed)}{_nearest(treatment_name, allowed)}", f"{name}.{treatment_name}"
+                f"is not one of {', '.join(allowed)}{did_you_mean(treatment_name, allowed)}", f"{name}.{treatment_name}"
             )
             for treatment_name in wrong
         ]
         if not wrong:
             by_name[name] = replace(by_name.get(name, Treatment(name, "")), **change)
-            failures += _faults(by_name[name])
+            failures += _treatment_failures(by_name[name])
     if failures:
         raise UsageError("treatments that cannot be", failures=failures)
     return tuple(by_name.values())
 
 
-def _nearest(name: str, allowed: Sequence[str]) -> str:
-    near = get_close_matches(name, allowed, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _faults(treatment: Treatment) -> list[Failure]:
+def _treatment_failures(treatment: Treatment) -> list[Failure]:
     limits = {"cost": float("inf"), "discount": 1.0, "response": 1.0}
     return [
         Failure(f"must be between 0 and {most:g}, got {getattr(treatment, name)}", f"{treatment.name}.{name}")
@@ -126,7 +120,7 @@ class Effect:
     gain: float  # profit over doing nothing, at the assumed response
 
 
-def effect(
+def treatment_effect(
     treatment: Treatment,
     margin: float,  # share of revenue
     value_90d: float,  # money a customer is expected to spend anyway
@@ -153,8 +147,8 @@ def best_treatment(
 ) -> Effect:
     """Return the effect with the highest gain; doing nothing is always possible."""
     order = float(np.median(columns["order_value"]))
-    effects = [effect(t, margin, value_90d, order, float(t.suits(columns).mean())) for t in treatments]
-    return max([effect(NOTHING, margin, value_90d, order), *effects], key=lambda option: option.gain)
+    effects = [treatment_effect(t, margin, value_90d, order, float(t.suits(columns).mean())) for t in treatments]
+    return max([treatment_effect(NOTHING, margin, value_90d, order), *effects], key=lambda option: option.gain)
 
 # %% ../../../nbs/models/segmentation/treatments.ipynb #dc357768
 def planned_gain_total(

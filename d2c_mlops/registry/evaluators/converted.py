@@ -29,7 +29,7 @@ from d2c_mlops.registry.evaluators import (
 )
 from d2c_mlops.registry.evaluators.converted_forecasts import is_forecast
 from d2c_mlops.registry.evaluators.forecast_series import naive_forecasts_by_series
-from d2c_mlops.registry.evaluators.outcome_column import Outcome, target_column, transformed
+from d2c_mlops.registry.evaluators.outcome_column import Outcome, target_column, transform_column
 from d2c_mlops.registry.evaluators.step_recording import Steps, functions_called, row_dates
 from d2c_mlops.registry.evaluators.training_rows import PreparedRows, prepared_training_rows
 
@@ -252,13 +252,13 @@ def _numeric_baselines(
     """Return baselines for numbers: the input column that is nearest to the outcome, and the past of dated records."""
     actual, baselines = outcome.values(training), dict[str, Any]()
     far = {
-        name: float(np.nanmean(np.abs(transformed(training[name], outcome.form) - actual)))
+        name: float(np.nanmean(np.abs(transform_column(training[name], outcome.form) - actual)))
         for name in training.columns
         if name in inputs and pd.api.types.is_numeric_dtype(training[name].dtype) and training[name].notna().any()
     }
     nearest = min(far, key=lambda name: far[name], default="")
     if nearest and far[nearest] < np.abs(actual - actual.mean()).mean():
-        baselines["nearest column, as it is"] = transformed(holdout[nearest], outcome.form)
+        baselines["nearest column, as it is"] = transform_column(holdout[nearest], outcome.form)
     days = _record_times(pd.concat([training, holdout]).drop(columns=outcome.column))
     if days is None or not days[: len(training)].max() < days[len(training) :].min():
         return baselines

@@ -17,7 +17,7 @@ from d2c_mlops.models.core.charter import Charter, break_even_precision
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.lead_scoring.additive import probability
 from d2c_mlops.models.lead_scoring.baselines import source_rates
-from d2c_mlops.models.lead_scoring.evaluation import leads_to_call, profit
+from d2c_mlops.models.lead_scoring.evaluation import calls_profit, leads_to_call
 from d2c_mlops.models.lead_scoring.leakage_guard import auc
 from d2c_mlops.registry.evaluators import ACTUAL, BASELINE, MODEL, EvaluationTrial, Evaluator, Metric, predict_shuffled
 
@@ -43,7 +43,7 @@ class LeadEvaluator(Evaluator):
             chosen = leads_to_call(
                 score, break_even_precision(right or 0.0, wrong or 0.0), observations["day"].to_numpy(), capacity
             )
-            return profit(won, chosen, right or 0.0, wrong or 0.0) / max(1, len(observations))
+            return calls_profit(won, chosen, right or 0.0, wrong or 0.0) / max(1, len(observations))
 
         by_rank = Metric(
             "auc",

@@ -29,13 +29,13 @@ class Outcome:
         """Return which records have an outcome."""
         if self.classes:
             return records[self.column].isin(list(self.classes)).to_numpy(bool)
-        return np.asarray(np.isfinite(transformed(records[self.column], self.form)), dtype=bool)
+        return np.asarray(np.isfinite(transform_column(records[self.column], self.form)), dtype=bool)
 
     def values(self, records: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the outcomes as codes of classes, or numbers as the model predicts them."""
         if self.classes:
             return self.coded(records[self.column].map(dict(self.classes)).astype(object).to_numpy())
-        return transformed(records[self.column], self.form)
+        return transform_column(records[self.column], self.form)
 
     def coded(self, answers: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return predictions in the coding of `values`; an unknown class is -1, no prediction NaN."""
@@ -106,10 +106,10 @@ def _mapping_to_answers(
     targets = answers.to_numpy(np.float64)
     for form in FORMS:
         if aligned_column is not None:
-            numbers = transformed(aligned_column, form)
+            numbers = transform_column(aligned_column, form)
             agree = np.allclose(numbers, targets, equal_nan=True)
         else:
-            numbers = np.sort(transformed(column, form))
+            numbers = np.sort(transform_column(column, form))
             numbers = numbers[np.isfinite(numbers)]
             place = (
                 np.clip(np.searchsorted(numbers, targets), 1, max(1, len(numbers) - 1)) if len(numbers) > 1 else None
@@ -143,7 +143,7 @@ def _class_mapping(
     return None
 
 
-def transformed(column: pd.Series, transform_name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def transform_column(column: pd.Series, transform_name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return a column as numbers with a transform such as log1p; NaN for values that are not numbers."""
     with np.errstate(all="ignore"):
         return np.asarray(

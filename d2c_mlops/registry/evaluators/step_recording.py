@@ -173,7 +173,7 @@ def number_of_rows(value: Any) -> int:
     return len(value) if isinstance(value, pd.DataFrame | pd.Series | np.ndarray) and value.ndim else -1
 
 
-def rows_at(value: Any, places: Any) -> Any:
+def select_rows_at(value: Any, places: Any) -> Any:
     """Return some rows of a table, series or array by position; a numeric index is renumbered."""
     if isinstance(value, np.ndarray):
         return value[places]

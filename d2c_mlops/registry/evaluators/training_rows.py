@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...errors import DataRefused
 from .outcome_column import Outcome, target_column
-from .step_recording import RecordedTraining, StepResult, Steps, number_of_rows, row_dates, rows_at
+from .step_recording import RecordedTraining, StepResult, Steps, number_of_rows, row_dates, select_rows_at
 
 WHEN = "(date)"  # column of the rows with the dates of their index
 
@@ -38,7 +38,7 @@ class RowSource:
 
     def of(self, places: Any, column: Any, values: pd.Series) -> Any:
         """Return the step's value with only some rows, and with other values in one column."""
-        value = rows_at(self.step_result.value, places)
+        value = select_rows_at(self.step_result.value, places)
         if column not in self.columns:
             return value
         source_column = self.columns[column]
@@ -92,7 +92,7 @@ class PreparedRows:
                 loads.append(len(places))
                 return parts[step_result.position].of(places, self.outcome.column, records[self.outcome.column])
             return (
-                rows_at(step_result.value, places)
+                select_rows_at(step_result.value, places)
                 if step_result.call >= first and number_of_rows(step_result.value) == whole
                 else step_result.value
             )

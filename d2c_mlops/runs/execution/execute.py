@@ -23,7 +23,7 @@ from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.store import Ledger, error_of_os_error
 from d2c_mlops.private_files import make_private, private_folder
 from d2c_mlops.runs.execution import processes
-from d2c_mlops.runs.execution.failures import classify, error_of_exit_code
+from d2c_mlops.runs.execution.failures import classify_failure, error_of_exit_code
 from d2c_mlops.runs.execution.kernels import choose_kernel
 from d2c_mlops.runs.execution.leases import Stop
 from d2c_mlops.runs.execution.output_storage import output_exists, publish_outputs
@@ -45,9 +45,9 @@ from d2c_mlops.runs.parameters.parameters import (
 )
 from d2c_mlops.runs.run_events import SLOT_KEY, append_event_to, read_events, run_notes
 from d2c_mlops.runs.secrets.redaction import Redaction
-from d2c_mlops.runs.secrets.secrets import references, secret
+from d2c_mlops.runs.secrets.secrets import secret, secret_names_in
 from d2c_mlops.settings import JobSettings, Settings
-from d2c_mlops.settings.parsing import size
+from d2c_mlops.settings.parsing import parse_size
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RunJob:
     row: dict[str, Any]
 
 
-def runbooks(settings: Settings) -> dict[str, Path]:
+def available_runbooks(settings: Settings) -> dict[str, Path]:
     """Return the runbooks by name: the included ones, replaced by the project's own of the same name."""
     shipped = Path(str(files("d2c_mlops") / "runbooks"))
     folders = (shipped, settings.root / "runbooks")
@@ -94,7 +94,7 @@ def run(
     ledger = ledger or Ledger.of(settings)
     limits = limits or run_limits(settings, seconds=timeout)
     close_lost_runs(ledger, datetime.now(UTC))
-    former = _stages_of(find_run(ledger, resume)) if resume else None
+    former = _stage_folder(find_run(ledger, resume)) if resume else None
     started_by = by or ("schedule" if (slot_fields or {}).get("job") else current_user())
     _open_run(ledger, job, {"started_by": started_by, **(slot_fields or {})})
     progress({"event": "start", "id": job.id, "folder": str(job.folder)})
@@ -138,7 +138,7 @@ def run_limits(settings: Settings, job: JobSettings | None = None, seconds: floa
     memory = (job.memory if job else "") or settings.run_memory
     return RunLimits(
         seconds=job.timeout if job else settings.run_timeout if seconds is None else seconds,
-        memory_bytes=size(memory) if memory else None,
+        memory_bytes=parse_size(memory) if memory else None,
         cpus=(job.cpus if job else 0) or settings.run_cpus or None,
         cost=job.max_cost if job and job.max_cost else None,
         cpu_hour_price=settings.cpu_hour_price,
@@ -149,7 +149,7 @@ def check_parameters(
     name: str, parameters: Mapping[str, Any], settings: Settings
 ) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return the path and the content of a notebook and the converted parameters. Raises UsageError."""
-    available = runbooks(settings)
+    available = available_runbooks(settings)
     notebook = available.get(name) or settings.root / name if not Path(name).exists() else Path(name)
     if name not in available and notebook.suffix != ".ipynb":
         raise UsageError(
@@ -164,12 +164,12 @@ def prepare_job(name: str, parameters: Mapping[str, Any], settings: Settings) ->
     """Validate a run before anything is written. Raises UsageError."""
     notebook, content, values = check_parameters(name, parameters, settings)
     kernel = choose_kernel(content.get("metadata", {}), str(notebook))
-    shipped = name in runbooks(settings)
+    shipped = name in available_runbooks(settings)
     id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{notebook.stem[:24]}-{randomness.token_hex(3)}"
     folder = settings.store / "runs" / id
     plain = to_json(values)
     seed = plain.get("seed")
-    for reference in sorted(references(plain)):
+    for reference in sorted(secret_names_in(plain)):
         secret(reference)
     row = {
         "id": id,
@@ -273,19 +273,19 @@ def _supervise_worker(
         worker(rendering, limits=RunLimits(60.0), usage=processes.ResourceUsage(), should_stop=lambda: None)
     if ended.error:
         return ended.error
-    error = ended.done["error"] if ended.done else _worker_died(job, ended.code)
+    error = ended.done["error"] if ended.done else _worker_death_error(job, ended.code)
     if error and error["kind"] in ("Killed", "DeadKernelError") and processes.oom_kills() > oom_kills:
         peak = f"{usage.peak_memory_bytes / 2**20:,.0f} MiB"
         return {"kind": "OutOfMemory", "message": f"the machine ran out of memory; the run used {peak}"}
     return error
 
 
-def _stages_of(run: Run) -> Path | None:
+def _stage_folder(run: Run) -> Path | None:
     """Return the folder of a run with completed stages; None if its outputs are not on this machine."""
     return run.folder if (run.folder / STAGES).is_dir() else None
 
 
-def _worker_died(job: RunJob, code: int) -> dict[str, Any]:
+def _worker_death_error(job: RunJob, code: int) -> dict[str, Any]:
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         name = signal.Signals(-code).name
         return {"kind": "Killed", "message": f"the worker was killed by a signal ({name})"}
@@ -301,12 +301,12 @@ def _close_run(
     limits: RunLimits,
     settings: Settings,
 ) -> None:
-    redaction = Redaction(job.folder, references(job.parameters))
+    redaction = Redaction(job.folder, secret_names_in(job.parameters))
     recorded, inputs = read_events(job.folder)
     for draft in job.folder.glob("*.tmp"):
         draft.unlink(missing_ok=True)
     (job.folder / "spec.json").unlink(missing_ok=True)
-    kind, code = classify(error)
+    kind, code = classify_failure(error)
     if kind is None:
         shutil.rmtree(job.folder / STAGES, ignore_errors=True)
     values = {

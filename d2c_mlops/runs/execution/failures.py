@@ -65,7 +65,7 @@ KINDS = {
 }
 
 
-def classify(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
+def classify_failure(error: Mapping[str, Any] | None) -> tuple[str | None, int]:
     """Return the class of a failure and its exit code; None and 0 if there is no error."""
     if error is None:
         return None, 0

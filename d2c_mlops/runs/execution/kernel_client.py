@@ -120,7 +120,9 @@ class NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
     def _set_up(self) -> None:
         self._shell_errors_allowed = self.language != "python"
         if self.language == "python":
-            reply = self._execute_silently(f"{inspect.getsource(kernel_setup.setup)}\nsetup(get_ipython())\ndel setup")
+            reply = self._execute_silently(
+                f"{inspect.getsource(kernel_setup.setup_kernel)}\nsetup_kernel(get_ipython())\ndel setup_kernel"
+            )
             if reply["status"] == "error":
                 self._shell_errors_allowed = True
                 self.notes.append(f"failing shell commands are not detected: {reply['evalue']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from d2c_mlops.settings.parsing import home_path
 
 
-def setup(shell):  # type: ignore[no-untyped-def]
+def setup_kernel(shell):  # type: ignore[no-untyped-def]
     """Make `exit()` end the notebook at this point, and a failing shell command an error, as in a script."""
     import warnings
     from functools import partial

@@ -49,7 +49,7 @@ class Translator(PythonTranslator):  # type: ignore[misc]
         return val.source if isinstance(val, WrittenOutput) else super().translate(val)
 
 
-def written_output(value: Any, source: str) -> Any:
+def papermill_parameter(value: Any, source: str) -> Any:
     """Return a parameter in a form that papermill can store: as JSON if that equals its source."""
     if repr(value) == source:
         return value
@@ -113,7 +113,7 @@ def execute_notebook(spec: dict[str, Any]) -> dict[str, Any] | None:
             spec["notebook"],
             spec["output"],
             parameters={
-                name: written_output(value, spec["sources"][name]) for name, value in spec["parameters"].items()
+                name: papermill_parameter(value, spec["sources"][name]) for name, value in spec["parameters"].items()
             },
             engine_name="d2c",
             kernel_name=spec["kernel"],

@@ -102,7 +102,10 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
 def _dag_source(group: list[Job], context: ExportContext) -> str:
     last = group[-1]
     start = context.made_at.astimezone(last.cadence.zone)
-    cron, slot = expression(last.cadence, context), LOGICAL_DATE if is_supported(last.cadence) else "due"
+    cron, slot = (
+        airflow_cron_expression(last.cadence, context),
+        LOGICAL_DATE if is_airflow_supported(last.cadence) else "due",
+    )
     dag = DAG.format(
         dag_id=f"d2c_{last.name}",
         description=", ".join(f"{job.name}: {job.settings.run}" for job in group),
@@ -127,7 +130,7 @@ def _dag_source(group: list[Job], context: ExportContext) -> str:
     return dag + "".join(f"    {first} >> {then}\n" for first, then in edges)
 
 
-def is_supported(cadence: Cadence) -> bool:
+def is_airflow_supported(cadence: Cadence) -> bool:
     """Return whether Airflow's croniter gives the same slots: it does not support LW and 5L, combines a date and a weekday with a
     star differently, and repeats hours of the clock only for hourly jobs."""
     _, hour, date, _, day = cadence.lines[0].split()
@@ -137,9 +140,9 @@ def is_supported(cadence: Cadence) -> bool:
     return len(cadence.lines) == 1 and not either and not partly and not names
 
 
-def expression(cadence: Cadence, context: ExportContext) -> str:
+def airflow_cron_expression(cadence: Cadence, context: ExportContext) -> str:
     """Return the cron expression with which Airflow must start a job."""
-    if is_supported(cadence):
+    if is_airflow_supported(cadence):
         return cadence.cron
     moments = start_times(cadence, cadence.zone, context.made_at)
     return fields_text([moments[MINUTE], None, None, None, None]) if cadence.follows_clock else fields_text(moments)

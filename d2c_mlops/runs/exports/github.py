@@ -38,12 +38,12 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     for group in dependent_groups(jobs):
         head = head_comment([*SAID, *(line for job in group for line in ("", *job_description(job)))])
         contents[f"d2c-{group[-1].name}.yml"] = head + yaml.safe_dump(
-            workflow(group, context), sort_keys=False, width=120
+            workflow_of_jobs(group, context), sort_keys=False, width=120
         )
     return contents
 
 
-def workflow(group: list[Job], context: ExportContext) -> dict[str, Any]:
+def workflow_of_jobs(group: list[Job], context: ExportContext) -> dict[str, Any]:
     """Return the workflow of a group of jobs."""
     cron = fields_text(start_times(group[0].cadence, ZoneInfo("UTC"), context.made_at))
     return {

@@ -35,23 +35,23 @@ SKIPPED, CAUGHT_UP = 600, 14 * 24 * 3600  # seconds for which Kubernetes still s
 def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
     """Return a manifest per job."""
     return {
-        f"{slug(job)}.yaml": head_comment([*SAID, "", *job_description(job)])
-        + yaml.safe_dump(manifest(job, context), sort_keys=False)
+        f"{kubernetes_name(job)}.yaml": head_comment([*SAID, "", *job_description(job)])
+        + yaml.safe_dump(cronjob_manifest(job, context), sort_keys=False)
         for job in jobs.values()
     }
 
 
-def slug(job: Job) -> str:
+def kubernetes_name(job: Job) -> str:
     """Return a job's name as Kubernetes allows it; a CronJob's may have 52 characters."""
     return f"d2c-{job.name.replace('_', '-')}"[:52].rstrip("-")
 
 
-def manifest(job: Job, context: ExportContext) -> dict[str, Any]:
+def cronjob_manifest(job: Job, context: ExportContext) -> dict[str, Any]:
     """Return the CronJob of a job."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": {"name": slug(job), "labels": _job_labels(job)},
+        "metadata": {"name": kubernetes_name(job), "labels": _job_labels(job)},
         "spec": {
             "schedule": cron_expression(job.cadence, job.cadence.zone, context.made_at),
             "timeZone": job.settings.zone,
@@ -78,7 +78,7 @@ def manifest(job: Job, context: ExportContext) -> dict[str, Any]:
 
 
 def _job_labels(job: Job) -> dict[str, str]:
-    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": slug(job)}
+    return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/component": kubernetes_name(job)}
 
 
 def _pod_template(job: Job, context: ExportContext) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def cron_fields(cron: str) -> Fields:
     ]
 
 
-def merge_lines(lines: Iterable[str]) -> Fields:
+def merge_cron_lines(lines: Iterable[str]) -> Fields:
     """Return fields that match at least where one of the expressions does."""
     both = zip(*map(cron_fields, lines), strict=True)
     return [
@@ -53,7 +53,7 @@ def start_times(
     after_skipped_hour: bool = True,  # also right behind an hour that the clock skips, not only at the next regular time
 ) -> Fields:
     """Return when a clock in `zone` must start the job: on time, at the zone's other offset, after a skipped hour."""
-    fields_of_job = merge_lines(cadence.lines)
+    fields_of_job = merge_cron_lines(cadence.lines)
     changes = _offset_changes(cadence.zone, since)
     moments = [since, *(moment for moment, _, _ in changes)]
     shifts = {_offset_minutes(zone, m) - _offset_minutes(cadence.zone, m) for m in moments}
@@ -93,10 +93,10 @@ def cron_expression(cadence: Cadence, zone: ZoneInfo, since: datetime) -> str:
 @lru_cache(64)
 def _offset_changes(zone: ZoneInfo, since: datetime) -> tuple[tuple[datetime, timedelta, timedelta], ...]:
     """Return the changes of a zone's offset in the next ten years: when (UTC, naive), the offsets before and after."""
-    return tuple(_each_change(zone, since))
+    return tuple(_each_offset_change(zone, since))
 
 
-def _each_change(zone: ZoneInfo, since: datetime) -> Iterator[tuple[datetime, timedelta, timedelta]]:
+def _each_offset_change(zone: ZoneInfo, since: datetime) -> Iterator[tuple[datetime, timedelta, timedelta]]:
     start = since.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
     for day in range(0, 3660):
         first, last = start + timedelta(days=day), start + timedelta(days=day + 1)

@@ -74,13 +74,13 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
         )
         contents[f"d2c-{job.name}.timer"] = head + TIMER.format(
             name=job.name,
-            calendar="".join(f"OnCalendar={line}\n" for line in calendars(job, context)),
+            calendar="".join(f"OnCalendar={line}\n" for line in calendar_events(job, context)),
             persistent="no" if options.missed == "skip" else "yes",
         )
     return contents
 
 
-def calendars(job: Job, context: ExportContext) -> list[str]:
+def calendar_events(job: Job, context: ExportContext) -> list[str]:
     """Return the calendar events of a job; two where cron means 'that date or that weekday'.
 
     systemd does not repeat a repeated hour, so jobs that follow the clock are started by UTC.

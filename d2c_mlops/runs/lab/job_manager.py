@@ -24,7 +24,7 @@ from d2c_mlops.runs.parameters.parameters import (
     default_text,
     load_notebook,
 )
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 
 class JobScheduler(Scheduler):  # type: ignore[misc]
@@ -62,7 +62,7 @@ class RunManager(DefaultExecutionManager):  # type: ignore[misc]
     def execute(self) -> None:
         """Run the job's copy of the notebook and return the output notebook, even if a cell failed."""
         job = self.model
-        settings = load(Path(self.root_dir))
+        settings = load_settings(Path(self.root_dir))
         declared = declared_parameters(load_notebook(Path(self.staging_paths["input"])))
         parameters = drop_blank_fields(declared, job.parameters or {})
         ledger = Ledger.of(settings)

@@ -10,21 +10,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from d2c_mlops.errors import Failure, UsageError
+from d2c_mlops.errors import Failure, UsageError, did_you_mean
 from d2c_mlops.runs.parameters.types import (
     UNKNOWN,
     Constructed,
-    convert,
+    convert_value,
     default_kind,
     kind_of,
-    literal,
+    literal_value,
     members_of_enums,
 )
 from d2c_mlops.runs.secrets import secrets
@@ -44,7 +43,7 @@ class Parameter:
 
     def read(self, value: Any) -> Any:
         """Return `value` converted to this parameter's type. Raises ValueError if that is not possible."""
-        return convert(self.kind, value)
+        return convert_value(self.kind, value)
 
 
 def load_notebook(path: Path) -> dict[str, Any]:
@@ -92,8 +91,7 @@ def check_values(
     failures, values = [], {}
     for name, value in texts.items():
         if name not in declared:
-            near = get_close_matches(name, declared, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, declared, cutoff=0.5)
             failures.append(Failure(f"is not a parameter of this notebook{hint}", name))
             continue
         try:
@@ -112,7 +110,7 @@ def check_values(
 
 def default_text(parameter: Parameter) -> str:
     """Return a parameter's default as text that can be passed back; empty if only the notebook can evaluate it."""
-    value = literal(parameter.default)
+    value = literal_value(parameter.default)
     if value is UNKNOWN:
         return ""
     if isinstance(value, list | tuple | dict | set):
@@ -122,7 +120,7 @@ def default_text(parameter: Parameter) -> str:
 
 def default_model(parameters: Sequence[Parameter]) -> str | None:
     """Return the default of the parameter `model`; None if there is none or it is not a text."""
-    value = literal(next((parameter.default for parameter in parameters if parameter.name == "model"), "None"))
+    value = literal_value(next((parameter.default for parameter in parameters if parameter.name == "model"), "None"))
     return value[:64] if isinstance(value, str) and value else None
 
 

@@ -43,7 +43,7 @@ def _refuse_number(value: Any) -> Any:
     return value
 
 
-def _no_bool(value: Any) -> Any:
+def _refuse_bool(value: Any) -> Any:
     """Return the value. Raises ValueError for True and False, which Python takes as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError(f"{value} is not a number")
@@ -52,8 +52,8 @@ def _no_bool(value: Any) -> Any:
 
 Date = Annotated[dt.date, BeforeValidator(_parse_day)]
 Datetime = Annotated[dt.datetime, BeforeValidator(_parse_time)]
-Integer = Annotated[int, BeforeValidator(_no_bool)]
-Float = Annotated[float, BeforeValidator(_no_bool)]
+Integer = Annotated[int, BeforeValidator(_refuse_bool)]
+Float = Annotated[float, BeforeValidator(_refuse_bool)]
 
 # The names that an annotation may use. A class beyond them is called with the text, in the kernel.
 NAMES: dict[str, Any] = {
@@ -138,15 +138,15 @@ def default_kind(value: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> tuple
     try:
         literal = ast.literal_eval(value)
     except (ValueError, TypeError):
-        return _called_kind(value, enums)
+        return _constructor_kind(value, enums)
     name = type(literal).__name__
     return (None, "any") if literal is None else (NAMES.get(name), name)
 
 
-def _called_kind(value: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> tuple[Any, str]:
+def _constructor_kind(value: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> tuple[Any, str]:
     """Return the type of defaults such as float("inf"), date(2026, 1, 1), date.today(), np.nan, Mode.FAST."""
     if isinstance(value, ast.UnaryOp):
-        return _called_kind(value.operand, enums)
+        return _constructor_kind(value.operand, enums)
     if isinstance(value, ast.Attribute) and value.attr in ("nan", "inf", "NaN", "Inf"):
         return Float, "float"
     if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id in enums:
@@ -162,7 +162,7 @@ def _called_kind(value: ast.expr, enums: Mapping[str, tuple[str, ...]]) -> tuple
     return None, "any"
 
 
-def literal(source: str) -> Any:
+def literal_value(source: str) -> Any:
     """Return the value of a default such as 3, ["a"], -1.5, date(2026, 1, 31), Path("x"), float("nan"); else UNKNOWN."""
     try:
         node = ast.parse(source, mode="eval").body
@@ -186,7 +186,7 @@ def members_of_enums(tree: ast.Module) -> dict[str, tuple[str, ...]]:
     return members
 
 
-def convert(kind: Any, value: Any) -> Any:
+def convert_value(kind: Any, value: Any) -> Any:
     """Return `value` converted to a type. Raises ValueError (such as pydantic's ValidationError) if that is not possible."""
     if kind is None or kind is Any:
         return None if isinstance(value, str) and value == "None" else value

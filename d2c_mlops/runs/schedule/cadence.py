@@ -78,7 +78,7 @@ class Cadence:
         As in Debian's cron, this holds for jobs with `*` in minutes or hours, or with all hours listed.
         """
         minute, hour = self.cron.split()[:2]
-        return bool(self.every) or minute.startswith("*") or self._every_hour(hour)
+        return bool(self.every) or minute.startswith("*") or self._covers_every_hour(hour)
 
     @property
     def note(self) -> str:
@@ -182,7 +182,7 @@ class Cadence:
         if first.astimezone(self.zone).replace(tzinfo=None) != naive:
             moved_on = self._behind_gap(naive)
             hour = self.cron.split()[1]
-            return moved_on, [] if self.every or self._every_hour(hour) else [moved_on]
+            return moved_on, [] if self.every or self._covers_every_hour(hour) else [moved_on]
         second = local.replace(fold=1).astimezone(UTC)
         return first, [first, second] if second != first and self.follows_clock else [first]
 
@@ -198,7 +198,7 @@ class Cadence:
                 last = middle
         return last.replace(microsecond=0)
 
-    def _every_hour(self, hour: str) -> bool:
+    def _covers_every_hour(self, hour: str) -> bool:
         return hour.startswith("*") or len(CronSim(f"0 {hour} * * *", datetime(2026, 1, 1)).hours) == 24
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from difflib import get_close_matches
 from typing import Any
 
-from d2c_mlops.errors import D2CError, Failure, UsageError
+from d2c_mlops.errors import D2CError, Failure, UsageError, did_you_mean
 from d2c_mlops.runs.execution.slot_rows import slot_key
 from d2c_mlops.runs.schedule.cadence import Cadence, never_due, parse_cadence
 from d2c_mlops.settings import JobSettings, Settings
@@ -52,7 +51,7 @@ def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Fa
     for name, job in settings.jobs.items():
         where = f"[schedule:{name}]"
         failures = [
-            Failure(f"there is no job {dependency!r}{_similar_names(dependency, settings.jobs)}", f"{where} {option}")
+            Failure(f"there is no job {dependency!r}{did_you_mean(dependency, settings.jobs)}", f"{where} {option}")
             for option, others in (("after", job.after), ("on", job.on))
             for dependency in others
             if dependency not in settings.jobs
@@ -61,7 +60,7 @@ def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Fa
             jobs[name] = Job(job, parse_cadence(job.at, job.zone) if job.at else never_due(job.zone))
             jobs[name].parameters(EXAMPLE, None)
         except D2CError as err:
-            failures.append(Failure(one_line(err), where))
+            failures.append(Failure(one_line_error(err), where))
         if failures:
             refused[name] = failures
     before = {name: (*job.after, *job.on) for name, job in settings.jobs.items()}
@@ -99,7 +98,7 @@ def scheduled_job(settings: Settings, name: str) -> Job:
     if name in refused:
         raise refusal_error({name: refused[name]})
     if name not in jobs:
-        near = _similar_names(name, jobs)
+        near = did_you_mean(name, jobs)
         raise UsageError(f"there is no job {name!r}{near}", next=f"settings.ini has: {', '.join(jobs) or 'none'}")
     return jobs[name]
 
@@ -148,18 +147,13 @@ def due_slots(job: Job, since: datetime, now: datetime, grace: timedelta = GRACE
     return decided
 
 
-def one_line(err: D2CError) -> str:
+def one_line_error(err: D2CError) -> str:
     """Return the message of an error, its failures and the next command in one line."""
     return str(err).replace("\n  - ", "; ").replace("\n  next: ", "; next: ").replace("\n", " ")
 
 
 def _other_jobs(job: JobSettings) -> tuple[str, ...]:
     return (*job.after, *job.on)
-
-
-def _similar_names(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _dependency_circle(before: Mapping[str, tuple[str, ...]]) -> list[str] | None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.runs.execution.leases import LogMessage
-from d2c_mlops.runs.secrets.secrets import resolve
+from d2c_mlops.runs.secrets.secrets import resolve_reference
 from d2c_mlops.settings import JobSettings
 
 
-def notify(job: JobSettings, event: str, title: str, text: str, print_line: LogMessage) -> int:
+def notify_channels(job: JobSettings, event: str, title: str, text: str, print_line: LogMessage) -> int:
     """Send a message to the job's channels for this event; return how many accepted it.
 
     Failed notifications are logged and do not stop the scheduler: the result is already recorded.
@@ -29,7 +29,7 @@ def send_notification(url: str, title: str, text: str, print_line: LogMessage, n
     """Send a message to one channel, which may be written secret:NAME; return whether it was accepted. The URL is not logged."""
     channel = _new_apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url
-    if not channel.add(resolve(url)):
+    if not channel.add(resolve_reference(url)):
         print_line(f"{name}: {scheme} is not a channel that apprise supports")
         return False
     if not channel.notify(title=title, body=text):

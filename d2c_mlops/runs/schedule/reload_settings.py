@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from d2c_mlops.errors import SettingsError
-from d2c_mlops.settings import FILE, Settings, find, has_own_section
+from d2c_mlops.settings import FILE, Settings, find_settings_file, has_own_section
 
 
 def reload_jobs(
@@ -17,7 +17,7 @@ def reload_jobs(
     editor or a deployment may have been interrupted, and a scheduler without jobs would stay silent.
     """
     file = current_settings.root.resolve() / FILE
-    settings = reload() if find(current_settings.root) == file else None
+    settings = reload() if find_settings_file(current_settings.root) == file else None
     if settings is None or settings.root.resolve() != current_settings.root.resolve():
         lost = "is missing, or has no section [d2c]"
     elif had_section and not has_own_section(file):

@@ -19,7 +19,7 @@ from d2c_mlops.runs.execution.slot_rows import Slot
 from d2c_mlops.runs.schedule.clock_changes import TOLERANCE, decided_until, undo_future_decisions
 from d2c_mlops.runs.schedule.dependencies import jobs_on_new_data, unmet_dependency
 from d2c_mlops.runs.schedule.jobs import Job, due_slots, readable_jobs, refusal_error
-from d2c_mlops.runs.schedule.notify import notify
+from d2c_mlops.runs.schedule.notify import notify_channels
 from d2c_mlops.runs.schedule.reload_settings import reload_jobs
 from d2c_mlops.runs.schedule.slot_parameters import notebook_failures, slot_parameters
 from d2c_mlops.settings import FILE, JobSettings, Settings, has_own_section
@@ -236,7 +236,7 @@ class Scheduler:
                 self.record_failure(slot, code, "its scheduler has stopped")
 
     def _notify_failure(self, slot: Slot, event: str, text: str) -> None:
-        notify(self._settings_of(slot), event, f"{self.slot_text(slot)} {event}", text, self.say)
+        notify_channels(self._settings_of(slot), event, f"{self.slot_text(slot)} {event}", text, self.say)
 
     def slot_text(self, slot: Slot) -> str:
         """Return the job of a slot and the slot's time in the job's zone."""

@@ -14,7 +14,7 @@ from d2c_mlops.errors import D2CError, Failure
 from d2c_mlops.runs.execution.execute import check_parameters
 from d2c_mlops.runs.execution.slot_rows import slot_key
 from d2c_mlops.runs.parameters.parameters import Parameter, check_values, declared_parameters
-from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, last_complete_day, one_line
+from d2c_mlops.runs.schedule.jobs import EXAMPLE, Job, last_complete_day, one_line_error
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import time_zone
 
@@ -35,10 +35,10 @@ def slot_parameters(job: Job, slot: datetime, previous: datetime | None, setting
     `as_of` is the last day that was over before the slot in the dataset's zone (the job's, where no dataset is named),
     `as_of_offset` days earlier or later; `slot_key` is the key of job and slot. Raises UsageError.
     """
-    return _filled_values(job, slot, previous, settings, declared_by(job.settings.run, settings)[1])
+    return _filled_values(job, slot, previous, settings, notebook_parameters(job.settings.run, settings)[1])
 
 
-def declared_by(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
+def notebook_parameters(run: str, settings: Settings) -> tuple[str, dict[str, Parameter]]:
     """Return the path of a notebook or runbook and the parameters that it declares. Raises UsageError."""
     notebook, content, _ = check_parameters(run, {}, settings)
     return str(notebook), {parameter.name: parameter for parameter in declared_parameters(content, str(notebook))}
@@ -60,7 +60,7 @@ def _filled_values(
 def notebook_failures(jobs: Mapping[str, Job], settings: Settings) -> dict[str, list[Failure]]:
     """Return the failures of the jobs' notebooks, by job: unknown runbook or notebook, invalid parameter."""
     failures_by_job: dict[str, list[Failure]] = {}
-    declared_of = cache(partial(declared_by, settings=settings))  # many jobs run the same notebook
+    declared_of = cache(partial(notebook_parameters, settings=settings))  # many jobs run the same notebook
     for name, job in jobs.items():
         try:
             notebook, declared = declared_of(job.settings.run)
@@ -68,7 +68,7 @@ def notebook_failures(jobs: Mapping[str, Job], settings: Settings) -> dict[str, 
                 list(declared.values()), _filled_values(job, EXAMPLE, None, settings, declared).values, notebook
             )
         except D2CError as err:
-            failures_by_job[name] = [Failure(one_line(err), f"[schedule:{name}]")]
+            failures_by_job[name] = [Failure(one_line_error(err), f"[schedule:{name}]")]
     return failures_by_job
 
 

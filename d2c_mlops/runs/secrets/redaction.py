@@ -30,7 +30,7 @@ class Redaction:
     def of(cls, folder: Path) -> Redaction:
         """Return the redaction of the run in a folder, by its specification."""
         spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        return cls(folder, secrets.references(spec["parameters"]))
+        return cls(folder, secrets.secret_names_in(spec["parameters"]))
 
     def refresh(self) -> None:
         """Add the secrets that the notebook has looked up since."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from d2c_mlops.errors import UsageError
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 PREFIX = "secret:"
 REFERENCE = re.compile(r"secret:([A-Za-z_][A-Za-z0-9_.-]*)")
@@ -53,19 +53,19 @@ def values_to_redact(names: Iterator[str] | set[str]) -> dict[str, str]:
     return marked | values_by_name
 
 
-def references(value: Any) -> set[str]:
+def secret_names_in(value: Any) -> set[str]:
     """Return the names of the secrets that a parameter refers to, at any depth."""
     if isinstance(value, str):
         match = REFERENCE.fullmatch(value)
         return {match[1]} if match else set()
     if isinstance(value, dict):
-        return set().union(*(references(item) for item in value.values()))
+        return set().union(*(secret_names_in(item) for item in value.values()))
     if isinstance(value, list | tuple):
-        return set().union(*(references(item) for item in value))
+        return set().union(*(secret_names_in(item) for item in value))
     return set()
 
 
-def resolve(text: str) -> str:
+def resolve_reference(text: str) -> str:
     """Return the secret that a text refers to, or the text itself."""
     match = REFERENCE.fullmatch(text)
     return secret(match[1]) if match else text
@@ -81,7 +81,7 @@ def _look_up(name: str) -> str | None:
     for variable in (f"{VARIABLE}{name}", name):
         if os.environ.get(variable):
             return os.environ[variable]
-    config = load()
+    config = load_settings()
     folders = [config.root / config.secrets] if config.secrets else []
     for folder in (*folders, MOUNTED):
         file = folder / name

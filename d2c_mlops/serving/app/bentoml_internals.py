@@ -20,7 +20,7 @@ SERVICE = ("_bentoml_sdk", "Service")
 CONTAINER = ("bentoml._internal.configuration.containers", "BentoMLContainer")
 
 
-def private(place: tuple[str, str]) -> Any:
+def private_name(place: tuple[str, str]) -> Any:
     """Return a private name of BentoML; None if it is missing."""
     module, name = place
     try:
@@ -34,7 +34,7 @@ def make_service(inner: type[Any], app: Callable[[ASGI | None], ASGI], **config:
 
     `app` makes the application in a worker; it is given BentoML's own application, which runs start and stop, where requests bypass that.
     """
-    base, container = private(SERVICE), private(CONTAINER)
+    base, container = private_name(SERVICE), private_name(CONTAINER)
     needed = {".".join(SERVICE): base, "Service.to_asgi": getattr(base, "to_asgi", None)}
     needed |= {
         ".".join(CONTAINER): container,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
-from d2c_mlops.serving.http.messages import NDJSON, HttpRefused, Request, new_id, problem, too_large
+from d2c_mlops.serving.http.messages import NDJSON, HttpRefused, Request, new_id, problem_answer, too_large_answer
 from d2c_mlops.serving.predict.predictor import LINE, PredictionBatch, ServedModel, validation_problem
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ LONGEST = 2**20  # bytes of one line
 class NdjsonAnswer:
     """A request with an NDJSON body. Memory does not grow with its length; an invalid line gets an error, other lines are answered."""
 
-    def __init__(self, app: App, request: Request, served: ServedModel, reasons: bool) -> None:
-        self.app, self.request, self.served, self.reasons = app, request, served, reasons
+    def __init__(self, app: App, request: Request, served_model: ServedModel, reasons: bool) -> None:
+        self.app, self.request, self.served, self.reasons = app, request, served_model, reasons
         self.batch = new_id()
         self.about = app.log_metadata(request)
         self.index = self.predict_batch = 0
@@ -34,14 +34,14 @@ class NdjsonAnswer:
         request, settings = self.request, self.app.settings
         if request.header(b"idempotency-key") is not None:
             why = "send the records as one JSON body, or without the Idempotency-Key"
-            raise HttpRefused(problem(400, "Streams do not support Idempotency-Key", why))
+            raise HttpRefused(problem_answer(400, "Streams do not support Idempotency-Key", why))
         unfinished, waiting, error = b"", [], None
         parts = request.stream(settings.max_body, settings.read_seconds)
         try:
             async for part in parts:
                 *lines, unfinished = (unfinished + part).split(b"\n")
                 if len(unfinished) > LONGEST:
-                    raise HttpRefused(too_large(LONGEST))
+                    raise HttpRefused(too_large_answer(LONGEST))
                 waiting += lines
                 while len(waiting) >= LINE:
                     await self._send_answers(waiting[:LINE])
@@ -110,7 +110,7 @@ class NdjsonAnswer:
                     for i, a in self._predict_records({index: record}, faults).items()
                 }
             (index,) = records
-            faults[index] = orjson.loads(problem(422, "Model cannot predict these records", str(err)).body)
+            faults[index] = orjson.loads(problem_answer(422, "Model cannot predict these records", str(err)).body)
             return {}
         self.predict_batch += len(inputs)
         indexes = list(records)

@@ -51,7 +51,7 @@ loaded: list[ServedModel] = []
 keeping = ServiceContext(settings)
 
 
-def served() -> ServedModel:
+def loaded_model() -> ServedModel:
     """Return the loaded model. Raises LookupError before it is loaded."""
     if not loaded:
         raise LookupError("not loaded")
@@ -95,7 +95,7 @@ def load_served_model(folder: Path, saved_metadata: dict[str, Any]) -> ServedMod
     return served_model
 
 
-def versions() -> tuple[dict[int, ServedModel], dict[int, str]]:
+def load_versions() -> tuple[dict[int, ServedModel], dict[int, str]]:
     """Load the champion and, where there is one, the challenger; a challenger that cannot be loaded does not stop the service.
 
     Returns the loaded versions, the champion first, and why a challenger was not loaded.
@@ -132,10 +132,10 @@ class ModelService:
     def __init__(self) -> None:
         die_with_parent()  # a worker ends when its supervisor is killed
         trim_memory()
-        listener = journal.start()
+        listener = journal.start_json_logging()
         if FILES == "unverified":
             LOG.warning("unverified", extra={"facts": {"why": f"{VARIABLE} is not set: files were not compared"}})
-        loaded_versions, broken = versions()
+        loaded_versions, broken = load_versions()
         champion = next(iter(loaded_versions.values()))
         keeping.majors = older_contracts(FOLDER.parent, load_served_model)
         keeping.keyring = open_keyring()
@@ -230,12 +230,12 @@ def drain_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, drain)
 
 
-def application(inner: ASGI | None) -> App:
+def create_application(inner: ASGI | None) -> App:
     """Return the application of a worker; `inner` is BentoML's own, which runs start and stop."""
-    wire.install()
-    return create_app(served, keeping, inner)
+    wire.install_protocol()
+    return create_app(loaded_model, keeping, inner)
 
 
 FILES = keeping.files = verify_files()  # before anything of the model is read, its class imported
-Service = make_service(ModelService, application, traffic={"timeout": 60}, workers=settings.workers)
+Service = make_service(ModelService, create_application, traffic={"timeout": 60}, workers=settings.workers)
 open_keyring()

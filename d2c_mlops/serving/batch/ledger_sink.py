@@ -18,7 +18,7 @@ from d2c_mlops.ledger.store import Ledger, insert_new
 from d2c_mlops.models.core.contract import to_records
 from d2c_mlops.serving.batch.sinks import Batch, BatchWriter, WriteCounts
 from d2c_mlops.serving.predict.predictor import Mask, mask_function
-from d2c_mlops.serving.predict.privacy import masked_reasons
+from d2c_mlops.serving.predict.privacy import mask_reason_texts
 from d2c_mlops.serving.state_paths import log_secret
 from d2c_mlops.settings import Settings
 
@@ -97,7 +97,7 @@ class _Predictions:
         contract = self.batch.contract
         personal = {field.name for field in (*contract.input_fields, *contract.output_fields) if field.personal}
         return [
-            masked_reasons(why, pair, personal)
+            mask_reason_texts(why, pair, personal)
             for why, *pair in zip(reasons, input_records, output_records, strict=True)
         ]
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from d2c_mlops.data.sources.files import files_below, kind_of
+from d2c_mlops.data.sources.files import file_kind, files_below
 from d2c_mlops.data.store import translate_full_disk
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.file_lock import lock
@@ -24,7 +24,7 @@ from d2c_mlops.parallel import run_jobs, use_backend
 from d2c_mlops.registry.versions import Version, copy_verified_files, model_class
 from d2c_mlops.serving.batch.contract_coercion import coerce_inputs
 from d2c_mlops.serving.batch.record_source import read_records
-from d2c_mlops.serving.batch.score import CHUNK, BatchResult, Progress, SplitScorer, explains, predict_chunk
+from d2c_mlops.serving.batch.score import CHUNK, BatchResult, Progress, SplitScorer, has_reasons, predict_chunk
 from d2c_mlops.serving.batch.sinks import WriteCounts
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings import Settings
@@ -76,11 +76,11 @@ def score_parts(
     and again: the same command predicts only the files that are not finished.
     """
     folder, target = home_path(source), home_path(sink).resolve()
-    names = parts_of(folder, target)
+    names = parquet_files_below(folder, target)
     both = rollout_and_challenger
     batch = _batch_digest(folder, names, version, reasons, both)
     with _draft_folder(target, batch, settings) as draft:
-        task = _part_task(draft, version, settings, reasons, both)
+        task = _prepare_part_task(draft, version, settings, reasons, both)
         resumed = sum((draft / "parts" / name).exists() for name in names)
         with use_backend(settings.backend):
             counts = run_jobs(score_part, [(task, folder / name, draft / "parts" / name) for name in names])
@@ -107,7 +107,7 @@ def score_parts(
     return replace(result, challenger=model, challenged=challenged, failed=failed, notes=tuple(notes))
 
 
-def parts_of(folder: Path, target: Path) -> list[str]:
+def parquet_files_below(folder: Path, target: Path) -> list[str]:
     """Return the names of the Parquet files below a folder; raises UsageError where it is none or has other files."""
     if not folder.is_dir():
         raise UsageError(
@@ -116,7 +116,7 @@ def parts_of(folder: Path, target: Path) -> list[str]:
             next="name a folder, or a sink that is a file",
         )
     names = list(files_below(folder))
-    if others := [name for name in names if kind_of(name) != "parquet"]:
+    if others := [name for name in names if file_kind(name) != "parquet"]:
         listed = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         raise UsageError(f"not Parquet: {listed}", where=str(folder), next="convert or remove these files")
     if not names:
@@ -128,7 +128,7 @@ def parts_of(folder: Path, target: Path) -> list[str]:
         raise UsageError("there is a file of this name", where=str(target), next="name another sink")
     if not target.parent.is_dir():
         raise UsageError("the folder does not exist", where=str(target.parent), next=f"mkdir -p {target.parent}")
-    if foreign := [name for name in (files_below(target) if target.is_dir() else ()) if kind_of(name) != "parquet"]:
+    if foreign := [name for name in (files_below(target) if target.is_dir() else ()) if file_kind(name) != "parquet"]:
         raise UsageError(
             f"the folder holds other files ({foreign[0]}) and would be replaced as a whole",
             where=str(target),
@@ -187,7 +187,7 @@ def _draft_folder(target: Path, batch: str, settings: Settings) -> Iterator[Path
                 shutil.rmtree(models, ignore_errors=True)
 
 
-def _part_task(
+def _prepare_part_task(
     draft: Path,
     version: Version,
     settings: Settings,
@@ -203,7 +203,7 @@ def _part_task(
         return copy_verified_files(registered, settings, folder)
 
     task = PartTask(version, files(version), tuple(settings.packages), reasons)
-    if reasons and not explains(load(task.model, task.packages)):
+    if reasons and not has_reasons(load(task.model, task.packages)):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
     return (
         task
@@ -218,15 +218,15 @@ def _part_task(
 
 
 @lru_cache(maxsize=2)
-def _model_at(folder: Path, packages: tuple[str, ...]) -> Model:
+def _load_cached_model(folder: Path, packages: tuple[str, ...]) -> Model:
     return load(folder, packages)
 
 
 def score_part(task: PartTask, part: Path, out: Path) -> PartCounts:
     """Predict the records of a Parquet file and write them to another one, which appears when it is complete."""
     if out.exists():
-        return _counts_of(out, task.challenger is not None)
-    model = _model_at(task.model, task.packages)
+        return _finished_part_counts(out, task.challenger is not None)
+    model = _load_cached_model(task.model, task.packages)
     try:
         read = read_records(str(part), model.contract)
         frame = coerce_inputs(model.contract, read.frame, str(part), read.untyped)
@@ -237,7 +237,7 @@ def score_part(task: PartTask, part: Path, out: Path) -> PartCounts:
         return PartCounts()
     both = None
     if task.rollout is not None and task.challenger is not None and task.challenger_model is not None:
-        challenger = _model_at(task.challenger_model, task.packages)
+        challenger = _load_cached_model(task.challenger_model, task.packages)
         both = SplitScorer(model, task.version, challenger, task.rollout, task.challenger, task.reasons)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -261,7 +261,7 @@ def score_part(task: PartTask, part: Path, out: Path) -> PartCounts:
     return PartCounts(len(frame), both.challenged if both else 0, both.failed if both else 0, columns)
 
 
-def _counts_of(out: Path, has_challenger: bool) -> PartCounts:
+def _finished_part_counts(out: Path, has_challenger: bool) -> PartCounts:
     """Return the counts of a part that an earlier attempt finished; what the challenger failed on is not known any more."""
     footer = pq.read_metadata(out)
     challenged = 0

@@ -12,7 +12,7 @@ from d2c_mlops.data.ingestion.reading import parts_at
 from d2c_mlops.data.layouts.discovery import RawTable
 from d2c_mlops.data.origin import LINE
 from d2c_mlops.data.sources.fetch import without_password
-from d2c_mlops.data.sources.files import FileFormat, Part, stem_of
+from d2c_mlops.data.sources.files import FileFormat, Part, file_stem
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.models.core.contract import Contract
 
@@ -72,7 +72,7 @@ def _matching_part(parts: list[Part], source: str, contract: Contract) -> Part:
     needed = {field.name for field in contract.input_fields if not field.nullable}
     fitting = [part for part in parts if needed <= set(part.frame.columns)]
     if len(fitting) != 1:
-        listed = ", ".join(sorted(stem_of(part.name) for part in parts)) or "none"
+        listed = ", ".join(sorted(file_stem(part.name) for part in parts)) or "none"
         raise UsageError(
             f"{len(fitting)} of its tables have the columns of {contract.name}: {', '.join(sorted(needed))}",
             where=without_password(source),

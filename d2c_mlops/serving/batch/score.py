@@ -91,7 +91,7 @@ def score(
         _check_not_the_same(source, sink)
     model = load_version(version, settings)
     contract = model.contract
-    if reasons and not explains(model):
+    if reasons and not has_reasons(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
     read = horizon_records(model, version, sums) if source is None else read_records(source, contract, file_format)
     rows = unescape_formulas(read.frame) if read.untyped else read.frame
@@ -188,7 +188,7 @@ class SplitScorer:
         contract = self.challenger.contract
         inputs = rows.reset_index(drop=True).reindex(columns=[field.name for field in contract.input_fields])
         try:
-            if self.reasons and not explains(self.challenger):
+            if self.reasons and not has_reasons(self.challenger):
                 raise ValueError("no reasons")
             predicted = predict_chunk(self.challenger, inputs, self.beside, self.reasons)
             yield predicted.set_axis(rows.index)
@@ -213,7 +213,7 @@ def horizon_records(model: Model, version: Version, sums: bool = False) -> Recor
     return RecordSource(records if of_sums is None else pd.concat([records, of_sums], ignore_index=True), False)
 
 
-def explains(model: Model) -> bool:
+def has_reasons(model: Model) -> bool:
     """Whether the model gives reasons."""
     return type(model).explain is not Model.explain
 

@@ -176,10 +176,10 @@ class _HookWriter:
             headers["authorization"] = f"Bearer {token}"
         wait = FIRST_WAIT
         for attempt in range(1, TRIES + 1):
-            response = post(self.url, body, headers)
+            response = post_once(self.url, body, headers)
             if response.status in (401, 403):
                 raise UsageError(
-                    f"the web hook refused the credentials ({response.what})", where=shown_hook(self.url),
+                    f"the web hook refused the credentials ({response.what})", where=masked_url(self.url),
                     next=f"set {TOKEN} to its token and run the same command again: it resumes where it stopped",
                 )  # fmt: skip
             if not response.away:
@@ -190,7 +190,7 @@ class _HookWriter:
                 wait *= 2
         raise Temporary(
             f"the web hook did not accept the predictions from number {place} on, {TRIES} times ({response.what})",
-            where=shown_hook(self.url),
+            where=masked_url(self.url),
             next="run the same command again: it resumes where it stopped",
         )
 
@@ -236,11 +236,11 @@ def check_encrypted(location: str, where: str = "") -> None:
     """Raise UsageError where predictions would be sent over an unencrypted connection."""
     url = urlsplit(location)
     if url.scheme.lower() == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        place = where or shown_hook(location)
+        place = where or masked_url(location)
         raise UsageError("predictions are not sent over an unencrypted connection", where=place, next="use https://")
 
 
-def shown_hook(url: str) -> str:
+def masked_url(url: str) -> str:
     """Return a web hook's URL without secrets: user, query, and random parts of its path."""
     try:
         parts = urlsplit(url)
@@ -262,7 +262,7 @@ def split_credentials(url: str, headers: Mapping[str, str]) -> tuple[str, dict[s
     return urlunsplit(parts._replace(netloc=place)), all_headers
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> HookResponse:
+def post_once(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> HookResponse:
     """Send one call, without retries, and return the response."""
     try:
         plain, all_headers = split_credentials(url, headers)

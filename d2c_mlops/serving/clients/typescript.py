@@ -105,8 +105,10 @@ EXPLAIN = """
 def client_source(model: str, contract: Contract, explains: bool) -> str:
     """Return the source of the client."""
     types = [
-        _interface("InputRecord", contract.input_fields, "An input record."),
-        _interface("Prediction", contract.output_fields, "The prediction for a record.", ["prediction_id: string;"]),
+        _interface_source("InputRecord", contract.input_fields, "An input record."),
+        _interface_source(
+            "Prediction", contract.output_fields, "The prediction for a record.", ["prediction_id: string;"]
+        ),
     ]
     if explains:
         types.append(
@@ -121,7 +123,7 @@ def client_source(model: str, contract: Contract, explains: bool) -> str:
     )
 
 
-def _interface(name: str, fields: tuple[Field, ...], doc: str, first: list[str] | None = None) -> str:
+def _interface_source(name: str, fields: tuple[Field, ...], doc: str, first: list[str] | None = None) -> str:
     lines = [f"  {line}" for line in first or []]
     for field in fields:
         kind = " | ".join(json.dumps(choice) for choice in field.choices) if field.choices else TYPES[field.kind]

@@ -10,7 +10,7 @@ from . import DeployPlan
 ASKED = "/predict|/explain|/feedback"
 
 
-def rules(plan: DeployPlan) -> dict[str, Any]:
+def alert_rules(plan: DeployPlan) -> dict[str, Any]:
     """Return the alert rules of a model."""
     model_label = f'model="{plan.model}"'
     prediction_paths = f'{model_label},path=~"{ASKED}"'

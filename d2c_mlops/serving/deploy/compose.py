@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, DeployTarget, header, unpinned
-from d2c_mlops.serving.deploy.alerts import rules
+from d2c_mlops.serving.deploy.alerts import alert_rules
 from d2c_mlops.serving.deploy.dashboard import dashboard
 from d2c_mlops.serving.deploy.project import project_containerfile
 from d2c_mlops.serving.package.container.containerfile import USER
@@ -92,10 +92,10 @@ def files(plan: DeployPlan) -> dict[str, str]:
         "isDefault": True,
     }
     texts = {
-        "compose.yaml": compose(plan),
-        "prometheus/prometheus.yaml": prometheus(plan),
-        "prometheus/alerts.yaml": rules(plan),
-        "alertmanager/alertmanager.yaml": alertmanager(),
+        "compose.yaml": compose_document(plan),
+        "prometheus/prometheus.yaml": prometheus_configuration(plan),
+        "prometheus/alerts.yaml": alert_rules(plan),
+        "alertmanager/alertmanager.yaml": alertmanager_configuration(),
         "grafana/datasources/prometheus.yaml": {"apiVersion": 1, "datasources": [source]},
         "grafana/dashboards/provider.yaml": {"apiVersion": 1, "providers": [provider]},
     }
@@ -112,7 +112,7 @@ def files(plan: DeployPlan) -> dict[str, str]:
     }
 
 
-def compose(plan: DeployPlan) -> dict[str, Any]:
+def compose_document(plan: DeployPlan) -> dict[str, Any]:
     """Return compose.yaml: all services with their limits."""
     project_service = {
         "image": f"${{D2C_IMAGE:-d2c-{plan.slug}-project}}",
@@ -158,8 +158,8 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
                 "secrets": ["ledger", *(["keys"] if plan.deciding else []), *plan.secrets],
                 **_resource_limits(2.0, 4096),
             },
-            image_name(plan): service(plan),
-            **({"decisions": decisions(plan.deciding, project_service, up)} if plan.deciding else {}),
+            image_name(plan): model_service(plan),
+            **({"decisions": decision_service(plan.deciding, project_service, up)} if plan.deciding else {}),
             "prometheus": {
                 "image": PROMETHEUS,
                 "command": ["--config.file=/etc/prometheus/prometheus.yaml", "--storage.tsdb.retention.time=90d"],
@@ -189,7 +189,7 @@ def compose(plan: DeployPlan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def service(plan: DeployPlan) -> dict[str, Any]:
+def model_service(plan: DeployPlan) -> dict[str, Any]:
     """Return the model service: without root, read-only except for its state."""
     ready = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{plan.port}/readyz', timeout=2)"
     return {
@@ -219,7 +219,7 @@ def service(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def decisions(
+def decision_service(
     decision_plan: DecisionServicePlan, project_service: dict[str, Any], depends_on: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the decision service, which also collects, proposes and applies decisions."""
@@ -248,7 +248,7 @@ def decisions(
     }
 
 
-def alertmanager() -> dict[str, Any]:
+def alertmanager_configuration() -> dict[str, Any]:
     """Return the configuration of Alertmanager: a web hook whose address is a secret."""
     hook = {"url_file": "/run/secrets/alerts", "send_resolved": True}
     return {
@@ -270,7 +270,7 @@ def _resource_limits(cpus: float, memory_mb: int) -> dict[str, Any]:
     }
 
 
-def prometheus(plan: DeployPlan) -> dict[str, Any]:
+def prometheus_configuration(plan: DeployPlan) -> dict[str, Any]:
     """Return the scrape configuration of Prometheus."""
     at = {image_name(plan): plan.port} | ({"decisions": plan.deciding.port} if plan.deciding else {})
     scrape_configs = [

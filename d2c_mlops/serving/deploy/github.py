@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from . import REQUIREMENTS, DeployPlan, DeployTarget, header, pip_arguments, unpinned
-from .kubernetes import STAGE, labels, rollout_volume
+from .kubernetes import STAGE, replica_labels, rollout_volume
 
 SAID = (
     "Put this file into .github/workflows/. Create what it refers to (Settings, Secrets and variables):",
@@ -61,11 +61,11 @@ _Plain.add_representer(str, _literal_text)
 
 def files(plan: DeployPlan) -> dict[str, str]:
     """Return the workflow."""
-    text = yaml.dump(workflow(plan), Dumper=_Plain, sort_keys=False, width=120)
+    text = yaml.dump(deployment_workflow(plan), Dumper=_Plain, sort_keys=False, width=120)
     return {f"d2c-{plan.slug}.yml": header([*SAID, *unpinned(plan)]) + text}
 
 
-def workflow(plan: DeployPlan) -> dict[str, Any]:
+def deployment_workflow(plan: DeployPlan) -> dict[str, Any]:
     """Return the workflow of a model: one job per stage, each needs the previous one."""
     return {
         "name": f"d2c {plan.model}",
@@ -74,7 +74,7 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
         "concurrency": {"group": f"d2c-{plan.model}", "cancel-in-progress": False},
         "env": {
             "MODEL": plan.model,
-            "IMAGE": f"{repository(plan.image)}:${{{{ github.sha }}}}",
+            "IMAGE": f"{image_repository(plan.image)}:${{{{ github.sha }}}}",
             "D2C_STORE": "${{ vars.D2C_STORE || 'd2c_store' }}",
         },
         "jobs": {
@@ -83,8 +83,8 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
                 {"name": "Contract is compatible with callers", "run": 'd2c contract diff "$MODEL"', "env": _ledger_service()},
             ]),
             "image": image_build_job(plan),
-            "staging": stage("staging", "image", plan, []),
-            "production": stage("production", "staging", plan, [
+            "staging": deployment_job("staging", "image", plan, []),
+            "production": deployment_job("production", "staging", plan, [
                 {
                     "name": "Roll out to 10 % of the keys",
                     "if": "needs.image.outputs.challenger == 'true'",
@@ -98,13 +98,13 @@ def workflow(plan: DeployPlan) -> dict[str, Any]:
 
 def rollout_start_commands(plan: DeployPlan) -> str:
     """Return the commands that start the rollout at 10 % of the keys and wait until every replica follows."""
-    chosen = ",".join(f"{name}={value}" for name, value in labels(plan).items())
+    chosen = ",".join(f"{name}={value}" for name, value in replica_labels(plan).items())
     return REACH.format(map=rollout_volume(plan.model), annotation=STAGE, chosen=chosen)
 
 
 def image_build_job(plan: DeployPlan) -> dict[str, Any]:
     """Return the job that builds the Bento and its image and uploads the bill of materials."""
-    host = registry(plan.image)
+    host = image_registry(plan.image)
     github = host == "ghcr.io"
     login = {
         "registry": host,
@@ -134,7 +134,7 @@ def image_build_job(plan: DeployPlan) -> dict[str, Any]:
     return _workflow_job(plan, 45, steps, needs=["test"], **job_options)
 
 
-def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, Any]]) -> dict[str, Any]:
+def deployment_job(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the job that deploys the image to an environment and checks its contract."""
     sizes = f"--cpu {plan.size.cpu:g} --memory {plan.size.memory_mb} --replicas {plan.size.least} {plan.size.most} --latency {plan.size.request_ms:g}"
     write = f'd2c deploy "$MODEL" --to kubernetes --image "$IMAGE" --files "$FILES" --out manifests {sizes}'
@@ -158,15 +158,15 @@ def stage(name: str, before: str, plan: DeployPlan, next_step: list[dict[str, An
     return _workflow_job(plan, 30, steps, needs=earlier, environment=name)
 
 
-def repository(image_build_job: str) -> str:
+def image_repository(image_build_job: str) -> str:
     """Return an image's name without its tag."""
     head, slash, last = image_build_job.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
-def registry(image_build_job: str) -> str:
+def image_registry(image_build_job: str) -> str:
     """Return the registry of an image name; a first part that is not a host means Docker Hub."""
-    first, slash, _ = repository(image_build_job).partition("/")
+    first, slash, _ = image_repository(image_build_job).partition("/")
     return first if slash and (set(first) & set(".:") or first == "localhost") else "docker.io"
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from d2c_mlops.serving.deploy import BUSY, DeployPlan, DeployTarget, header, slug
-from d2c_mlops.serving.deploy.alerts import rules
+from d2c_mlops.serving.deploy.alerts import alert_rules
 from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.rollout.state_file import FILE, Rollout
 
@@ -33,10 +33,10 @@ def files(plan: DeployPlan) -> dict[str, str]:
     """Return the manifests by file name."""
     manifests = {
         "statefulset.yaml": stateful_set(plan),
-        "service.yaml": service(plan),
-        "autoscaler.yaml": autoscaler(plan),
+        "service.yaml": model_services(plan),
+        "autoscaler.yaml": horizontal_autoscaler(plan),
         "disruption.yaml": disruption_budget(plan),
-        "network.yaml": network(plan),
+        "network.yaml": network_policy(plan),
         "account.yaml": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": object_metadata(plan), "automountServiceAccountToken": False},
     }  # fmt: skip
     texts = {
@@ -48,24 +48,24 @@ def files(plan: DeployPlan) -> dict[str, str]:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": object_metadata(plan),
-        "spec": rules(plan),
+        "spec": alert_rules(plan),
     }
-    for name, resource in (("alerts", rules(plan)), ("rule", operated)):
+    for name, resource in (("alerts", alert_rules(plan)), ("rule", operated)):
         texts[f"prometheus/{name}.yaml"] = header() + yaml.safe_dump(resource, sort_keys=False, width=120)
     return texts
 
 
 def object_metadata(plan: DeployPlan) -> dict[str, Any]:
     """Return a name with its labels."""
-    return {"name": plan.slug, "labels": labels(plan) | {"app.kubernetes.io/version": str(plan.version)}}
+    return {"name": plan.slug, "labels": replica_labels(plan) | {"app.kubernetes.io/version": str(plan.version)}}
 
 
-def labels(plan: DeployPlan) -> dict[str, str]:
+def replica_labels(plan: DeployPlan) -> dict[str, str]:
     """Return the labels that select the replicas."""
-    return selector(plan.model)
+    return model_selector_labels(plan.model)
 
 
-def selector(model: str) -> dict[str, str]:
+def model_selector_labels(model: str) -> dict[str, str]:
     """Return the labels of a model's replicas."""
     return {"app.kubernetes.io/name": "d2c", "app.kubernetes.io/instance": slug(model)}
 
@@ -77,14 +77,14 @@ def rollout_volume(model: str) -> str:
 
 def rollout_config_map(now: Rollout) -> str:
     """Return the ConfigMap with the rollout state; replicas follow it without a restart."""
-    chosen = ",".join(f"{name}={value}" for name, value in selector(now.model).items())
+    chosen = ",".join(f"{name}={value}" for name, value in model_selector_labels(now.model).items())
     rollout_comment = [
         "State of a rollout, followed by the replicas. Apply it: `| kubectl apply -f -`. Pods see a changed ConfigMap within about a minute, or at once after",
         f"  kubectl annotate pods -l {chosen} --overwrite {STAGE}={now.stage or 'none'}",
     ]
     metadata = {
         "name": rollout_volume(now.model),
-        "labels": selector(now.model),
+        "labels": model_selector_labels(now.model),
         "annotations": {STAGE: now.stage or "none"},
     }
     data = {FILE: json.dumps(now.to_dict(), indent=1)}
@@ -108,10 +108,13 @@ def stateful_set(plan: DeployPlan) -> dict[str, Any]:
         "spec": {
             "serviceName": plan.slug,  # the autoscaler sets the number of replicas; a number here would reset it with each apply
             "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": labels(plan)},
+            "selector": {"matchLabels": replica_labels(plan)},
             "updateStrategy": {"type": "RollingUpdate"},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-            "template": {"metadata": {"labels": labels(plan), "annotations": annotations}, "spec": pod(plan)},
+            "template": {
+                "metadata": {"labels": replica_labels(plan), "annotations": annotations},
+                "spec": pod_template(plan),
+            },
             "volumeClaimTemplates": [
                 {
                     "metadata": {"name": "state"},
@@ -122,7 +125,7 @@ def stateful_set(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
-def pod(plan: DeployPlan) -> dict[str, Any]:
+def pod_template(plan: DeployPlan) -> dict[str, Any]:
     """Return the pod: without root, read-only except for its state, with startup, liveness and readiness probes."""
     secret = {"secretKeyRef": {"name": "d2c-service", "key": "log-secret"}}
     environment = [
@@ -140,9 +143,9 @@ def pod(plan: DeployPlan) -> dict[str, Any]:
             "requests": {"cpu": f"{round(plan.size.cpu * 1000)}m", "memory": f"{plan.size.memory_mb}Mi"},
             "limits": {"memory": f"{round(plan.size.memory_mb * 1.5)}Mi"},
         },
-        "startupProbe": probe("/livez", plan, 1, 60),
-        "livenessProbe": probe("/livez", plan, 10, 3),
-        "readinessProbe": probe("/readyz", plan, 2, 2),
+        "startupProbe": health_probe("/livez", plan, 1, 60),
+        "livenessProbe": health_probe("/livez", plan, 10, 3),
+        "readinessProbe": health_probe("/readyz", plan, 2, 2),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -180,13 +183,13 @@ def pod(plan: DeployPlan) -> dict[str, Any]:
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": labels(plan)},
+                "labelSelector": {"matchLabels": replica_labels(plan)},
             }
         ],
     }
 
 
-def probe(path: str, plan: DeployPlan, every: int, failures: int) -> dict[str, Any]:
+def health_probe(path: str, plan: DeployPlan, every: int, failures: int) -> dict[str, Any]:
     """Return a probe; seconds between two of them and how many may fail."""
     return {
         "httpGet": {"path": path, "port": "http"},
@@ -196,18 +199,18 @@ def probe(path: str, plan: DeployPlan, every: int, failures: int) -> dict[str, A
     }
 
 
-def service(plan: DeployPlan) -> dict[str, Any]:
+def model_services(plan: DeployPlan) -> dict[str, Any]:
     """Return the Services of the model."""
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": object_metadata(plan),
-        "spec": {"selector": labels(plan), "ports": ports},
+        "spec": {"selector": replica_labels(plan), "ports": ports},
     }
 
 
-def autoscaler(plan: DeployPlan) -> dict[str, Any]:
+def horizontal_autoscaler(plan: DeployPlan) -> dict[str, Any]:
     """Return the HorizontalPodAutoscaler, which scales on CPU time."""
     target = {"type": "Utilization", "averageUtilization": round(100 * BUSY)}
     return {
@@ -226,11 +229,11 @@ def autoscaler(plan: DeployPlan) -> dict[str, Any]:
 
 def disruption_budget(plan: DeployPlan) -> dict[str, Any]:
     """Return the PodDisruptionBudget."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(plan)}}
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": replica_labels(plan)}}
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": object_metadata(plan), "spec": spec}
 
 
-def network(plan: DeployPlan) -> dict[str, Any]:
+def network_policy(plan: DeployPlan) -> dict[str, Any]:
     """Return the NetworkPolicy: ingress from this namespace and from labelled clients, egress only for traces."""
     marked = {"namespaceSelector": {"matchLabels": {"d2c/client": "true"}}}
     return {
@@ -238,7 +241,7 @@ def network(plan: DeployPlan) -> dict[str, Any]:
         "kind": "NetworkPolicy",
         "metadata": object_metadata(plan),
         "spec": {
-            "podSelector": {"matchLabels": labels(plan)},
+            "podSelector": {"matchLabels": replica_labels(plan)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [{"podSelector": {}}, marked], "ports": [{"port": plan.port}]}],
             "egress": trace_egress_rules(plan),

@@ -91,7 +91,7 @@ def _checked_key(entry: dict[str, Any]) -> Key:
     return key
 
 
-def create(
+def create_key(
     file: Path,
     name: str,
     models: Sequence[str],
@@ -117,7 +117,7 @@ def create(
     return key, token
 
 
-def revoke(file: Path, id: str, *, now: datetime) -> Key:
+def revoke_key(file: Path, id: str, *, now: datetime) -> Key:
     """Revoke a key now; it stays listed. A key that was already revoked keeps its time."""
     with _locked_keys(file) as keys:
         key = _find_key(keys, id, file)
@@ -126,7 +126,7 @@ def revoke(file: Path, id: str, *, now: datetime) -> Key:
     return key
 
 
-def rotate(
+def rotate_key(
     file: Path, id: str, *, now: datetime, grace: timedelta, lifetime: timedelta | None = None
 ) -> tuple[Key, str]:
     """Create a successor of a key; the old key stays valid until the grace period is over or it expires.

@@ -247,6 +247,6 @@ def _is_same_request(row: tuple[str, bytes, float] | None, digest: str, former: 
     return row[2], bytes(row[1])
 
 
-def identity(*parts: str) -> str:
+def request_identity(*parts: str) -> str:
     """Return a deterministic id of some parts, so that a repetition after a crash is recognised."""
     return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

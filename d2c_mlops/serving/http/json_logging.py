@@ -40,7 +40,7 @@ class _Bounded(QueueHandler):
         pass
 
 
-def start(name: str = "d2c.service") -> QueueListener:
+def start_json_logging(name: str = "d2c.service") -> QueueListener:
     """Write log records of the logger `name` as JSON lines; return a function that stops it."""
     queue: SimpleQueue[Any] = SimpleQueue()
     shown = logging.StreamHandler(sys.stderr)

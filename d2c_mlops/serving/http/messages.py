@@ -69,7 +69,9 @@ class ClientDisconnected(Exception):
     """The caller disconnected before the request was complete."""
 
 
-def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> HttpAnswer:
+def problem_answer(
+    status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> HttpAnswer:
     """Return an error body as RFC 9457 describes it."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return HttpAnswer(orjson.dumps(body), status, PROBLEM, **(headers or {}))
@@ -97,20 +99,20 @@ class Request:
         """Return the decompressed body. Raises HttpRefused when it is too large or arrives too slowly."""
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
-            raise HttpRefused(too_large(limit))
+            raise HttpRefused(too_large_answer(limit))
         message = await self._first_message(seconds)
         packed = self.header(b"content-encoding")
         if not message.get("more_body") and not packed:
             body = bytes(message.get("body", b""))
             if len(body) > limit:
-                raise HttpRefused(too_large(limit))
+                raise HttpRefused(too_large_answer(limit))
             return body
         parts, size = [], 0
         async with _ReceiveTimeout(seconds):
             async for part in self._decompress_body(message, limit):
                 size += len(part)
                 if size > limit:
-                    raise HttpRefused(too_large(limit))
+                    raise HttpRefused(too_large_answer(limit))
                 parts.append(part)
         return b"".join(parts)
 
@@ -136,7 +138,7 @@ class Request:
         packed = (self.header(b"content-encoding") or b"identity").strip().lower()
         if packed not in (b"identity", b"gzip"):
             raise HttpRefused(
-                problem(415, "Content-Encoding not supported", "send the body uncompressed, or with gzip")
+                problem_answer(415, "Content-Encoding not supported", "send the body uncompressed, or with gzip")
             )
         zipped, received, since = _Members() if packed == b"gzip" else None, 0, monotonic()
         total = 0
@@ -145,7 +147,7 @@ class Request:
             received += len(part)
             total += len(part)
             if seconds is None and total > limit:
-                raise HttpRefused(too_large(limit))
+                raise HttpRefused(too_large_answer(limit))
             if received >= SLOWEST:
                 received, since = 0, monotonic()
             if zipped is not None:
@@ -158,7 +160,7 @@ class Request:
             async with _ReceiveTimeout(seconds and max(0.0, seconds - (monotonic() - since))):
                 message = _raise_if_disconnected(await self.receive())
         if zipped is not None and not zipped.whole:
-            raise HttpRefused(problem(400, "Body is an incomplete gzip stream", "send the whole stream"))
+            raise HttpRefused(problem_answer(400, "Body is an incomplete gzip stream", "send the whole stream"))
 
     async def reply(self, answer: HttpAnswer, close_connection: bool = False) -> None:
         """Send an answer, compressed when the caller accepts gzip and the body is large enough."""
@@ -204,16 +206,18 @@ class Request:
             raise ClientDisconnected from None
 
 
-def too_large(limit: int) -> HttpAnswer:
+def too_large_answer(limit: int) -> HttpAnswer:
     """Return the answer to a body that is too large."""
-    return problem(413, "Body too large", f"at most {limit} bytes; send fewer records per request, or stream NDJSON")
+    return problem_answer(
+        413, "Body too large", f"at most {limit} bytes; send fewer records per request, or stream NDJSON"
+    )
 
 
 def check_json(request: Request) -> None:
     """Raise HttpRefused unless the content type is JSON: browsers send other types to any site without a CORS preflight."""
     content_type = request.header(b"content-type") or b""
     if content_type != b"application/json" and not JSON_TYPE.fullmatch(content_type):
-        raise HttpRefused(problem(415, "Unsupported media type", "send Content-Type: application/json"))
+        raise HttpRefused(problem_answer(415, "Unsupported media type", "send Content-Type: application/json"))
 
 
 @cache
@@ -263,12 +267,14 @@ class _Members:
                 self.one = zlib.decompressobj(wbits=31)
                 self.count += 1
                 if self.count > MEMBERS + self.size // MEMBER:
-                    raise HttpRefused(problem(400, "Body has too many gzip members", "send a single gzip member"))
+                    raise HttpRefused(
+                        problem_answer(400, "Body has too many gzip members", "send a single gzip member")
+                    )
             try:
                 unpacked = self.one.decompress(part, UNPACK)
             except zlib.error:
                 raise HttpRefused(
-                    problem(400, "Body is not valid gzip", "Content-Encoding is gzip, the body is not")
+                    problem_answer(400, "Body is not valid gzip", "Content-Encoding is gzip, the body is not")
                 ) from None
             part = self.one.unconsumed_tail or self.one.unused_data
             self.size += len(unpacked)
@@ -302,7 +308,7 @@ class _ReceiveTimeout:
         try:
             await self.timer.__aexit__(*exc)
         except TimeoutError:
-            slow = problem(
+            slow = problem_answer(
                 408, "Request timed out", "the body did not arrive in time: send it faster, or in smaller parts"
             )
             slow.headers["connection"] = "close"

@@ -6,7 +6,7 @@ import socket
 from functools import cache, lru_cache
 from ipaddress import ip_address
 
-from d2c_mlops.serving.http.messages import HttpRefused, Request, problem
+from d2c_mlops.serving.http.messages import HttpRefused, Request, problem_answer
 
 OPEN = frozenset({"/livez", "/readyz", "/healthz"})  # health checks: answered under any name
 
@@ -18,19 +18,19 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
     An IP address cannot be rebound. `hosts` are further names, with or without a port.
     """
     host = request.header(b"host")
-    if host is not None and not known_host(host, hosts):
+    if host is not None and not is_own_host(host, hosts):
         shown = host[:100].decode("latin-1")
         raise HttpRefused(
-            problem(
+            problem_answer(
                 403,
                 "Host not allowed",
                 f"{shown}: add it to `hosts` in [service], or use localhost",
             )
         )
     origin = request.header(b"origin")
-    if origin is not None and not known_origin(origin, host or b"", hosts):
+    if origin is not None and not is_allowed_origin(origin, host or b"", hosts):
         raise HttpRefused(
-            problem(
+            problem_answer(
                 403,
                 "Origin not allowed",
                 "add the page's host to `hosts` in [service] if it is yours",
@@ -39,7 +39,7 @@ def check_origin(request: Request, hosts: tuple[str, ...]) -> None:
 
 
 @lru_cache(1024)
-def known_host(host: bytes, hosts: tuple[str, ...]) -> bool:
+def is_own_host(host: bytes, hosts: tuple[str, ...]) -> bool:
     """Return whether a Host header names this machine: by address, as localhost, by its own name or one of `hosts`."""
     text = host.decode("latin-1").lower()
     name = text.partition(":")[0].rstrip(".")
@@ -56,7 +56,7 @@ def known_host(host: bytes, hosts: tuple[str, ...]) -> bool:
 
 
 @lru_cache(1024)
-def known_origin(origin: bytes, host: bytes, hosts: tuple[str, ...]) -> bool:
+def is_allowed_origin(origin: bytes, host: bytes, hosts: tuple[str, ...]) -> bool:
     """Return whether an Origin header is the service's own page, or a page on one of `hosts`."""
     scheme, _, place = origin.decode("latin-1").lower().partition("://")
     if scheme not in ("http", "https"):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from d2c_mlops.serving.http.messages import HttpRefused, is_in_task, problem
+from d2c_mlops.serving.http.messages import HttpRefused, is_in_task, problem_answer
 
 COUNT = 16  # a worker
 T = TypeVar("T")
@@ -23,7 +23,9 @@ class ThreadPool:
     async def run(self, work: Callable[[], T], seconds: float) -> T:
         """Run a call. Raises HttpRefused when it takes longer than `seconds`, and at once while all threads run such calls."""
         if self.stuck >= self.count:
-            raise HttpRefused(problem(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"}))
+            raise HttpRefused(
+                problem_answer(503, "Model worker threads exhausted", "retry later", {"retry_after": "5"})
+            )
         await is_in_task()
         making = self.pool.submit(work)
         answer = asyncio.wrap_future(making)
@@ -32,7 +34,7 @@ class ThreadPool:
         answer.cancel()  # the result is not read
         self._abandon_work(making)
         took = f"the prediction took more than {seconds:g} s; send fewer records per request"
-        raise HttpRefused(problem(504, "Prediction timed out", took))
+        raise HttpRefused(problem_answer(504, "Prediction timed out", took))
 
     def _abandon_work(self, making: Future[Any]) -> None:
         if making.cancel():

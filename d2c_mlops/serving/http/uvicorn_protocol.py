@@ -16,7 +16,16 @@ from typing import Any
 import uvicorn.config
 
 from d2c_mlops.library_versions import VersionRange
-from d2c_mlops.serving.http.messages import WHOLE, Headers, Receive, Request, Scope, Send, problem, resume_coroutine
+from d2c_mlops.serving.http.messages import (
+    WHOLE,
+    Headers,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    problem_answer,
+    resume_coroutine,
+)
 
 try:
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -167,7 +176,7 @@ def _malformed_request(scope: Scope) -> tuple[int, str, str] | None:
 
 
 async def _refuse_request(status: int, title: str, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await Request(scope, receive, send).reply(problem(status, title, detail), close_connection=True)
+    await Request(scope, receive, send).reply(problem_answer(status, title, detail), close_connection=True)
 
 
 async def _resume_request(going: Generator[Any, Any, None], waits_for: Any) -> None:
@@ -189,7 +198,7 @@ def missing_uvicorn_name() -> str:
     return "" if "auto" in getattr(uvicorn.config, "HTTP_PROTOCOLS", ()) else "uvicorn.config.HTTP_PROTOCOLS"
 
 
-def install() -> bool:
+def install_protocol() -> bool:
     """Make uvicorn use this protocol unless another is configured, and return True; warn and return False where it cannot."""
     if not TESTED.usable(missing_uvicorn_name(), INSTEAD):
         return False

@@ -24,9 +24,9 @@ from d2c_mlops.data.store import write_atomic
 from d2c_mlops.errors import DataRefused, UsageError, child_error
 from d2c_mlops.models.core.model import EXAMPLE_FILE, Model, load
 from d2c_mlops.registry.versions import Version, version_files
-from d2c_mlops.serving.batch.score import explains
+from d2c_mlops.serving.batch.score import has_reasons
 from d2c_mlops.serving.bento_files import check_bento_files
-from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serve_bento
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.predictor import ServedModel
@@ -80,7 +80,7 @@ def loadtest(
     requests of the test are not logged. Raises D2CError when an answer is not 200.
     """
     model, example = _model_and_example(bento, version, settings)
-    path = path or ("/explain" if explains(model) else "/predict")
+    path = path or ("/explain" if has_reasons(model) else "/predict")
     largest = settings.service.max_records
     with TemporaryDirectory(prefix="load-", dir=settings.store) as name:
         folder = Path(name)
@@ -89,7 +89,7 @@ def loadtest(
         )
         start, port = time.monotonic(), free_port()
         with (
-            serving(bento, replace(settings, service=service_settings), port=port) as server,
+            serve_bento(bento, replace(settings, service=service_settings), port=port) as server,
             peak_memory(server.process.pid) as top,
         ):
             ready = time.monotonic() - start
@@ -208,7 +208,7 @@ def _model_and_example(bento: Bento, version: Version, settings: Settings) -> tu
 def _accepts_connection(model: Model, record: dict[str, Any]) -> bool:
     body = json.dumps({"records": [record]}).encode()
     try:
-        ServedModel(model, model.contract.name, 0, {}, record).predict(body, "0", explains(model))
+        ServedModel(model, model.contract.name, 0, {}, record).predict(body, "0", has_reasons(model))
     except (DataRefused, ValidationError):
         return False
     return True

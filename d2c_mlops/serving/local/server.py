@@ -20,7 +20,7 @@ from d2c_mlops.errors import UsageError, child_error
 from d2c_mlops.private_files import private_file, private_folder
 from d2c_mlops.serving.bento_files import VARIABLE
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.package.bento import Bento, environment
+from d2c_mlops.serving.package.bento import Bento, bentoml_environment
 from d2c_mlops.serving.package.requirements import bare_environment
 from d2c_mlops.serving.state_paths import keys_file, service_environment
 from d2c_mlops.settings import Settings
@@ -69,7 +69,7 @@ def check_keys(model: str, settings: Settings) -> None:
 
 
 @contextmanager
-def serving(
+def serve_bento(
     bento: Bento,
     settings: Settings,
     *,
@@ -104,7 +104,7 @@ def serving(
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            env=bare_environment(environment(settings)) | environment_,
+            env=bare_environment(bentoml_environment(settings)) | environment_,
             cwd=settings.store,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -116,10 +116,10 @@ def serving(
         _wait_until_ready(url, process, log, timeout)
         yield Server(url, process, log)
     finally:
-        stop(process)
+        stop_service(process)
 
 
-def stop(process: subprocess.Popen[bytes], timeout: float = 10.0) -> None:
+def stop_service(process: subprocess.Popen[bytes], timeout: float = 10.0) -> None:
     """Stop a service gracefully; kill it after `timeout` seconds."""
     for number, wait in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
         try:
@@ -133,7 +133,7 @@ def stop(process: subprocess.Popen[bytes], timeout: float = 10.0) -> None:
     process.wait(5.0)
 
 
-def ready(url: str) -> bool:
+def is_service_ready(url: str) -> bool:
     """Return whether a service is ready: /readyz answers 200."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2.0) as answer:  # noqa: S310
@@ -144,7 +144,7 @@ def ready(url: str) -> bool:
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
     limit = time.monotonic() + timeout
-    while not ready(url):
+    while not is_service_ready(url):
         if process.poll() is not None or time.monotonic() > limit:
             text = log.read_text(encoding="utf-8", errors="replace")
             raise child_error(text, "the service did not become ready", where=str(log), next="read the log")

@@ -62,7 +62,7 @@ def log_folders(settings: Settings, folder: Path | None = None) -> list[Path]:
     )
 
 
-def collect(ledger: Ledger, folder: Path) -> CollectCounts:
+def collect_log_folder(ledger: Ledger, folder: Path) -> CollectCounts:
     """Load a log folder. Existing rows are not changed, so that a repetition has no effect.
 
     A sealed file is removed after its rows are committed; an open file of a running service is read and kept.

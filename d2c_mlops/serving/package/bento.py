@@ -21,7 +21,7 @@ from d2c_mlops.models.core.model import EXAMPLE_FILE
 from d2c_mlops.private_files import private_folder
 from d2c_mlops.registry.versions import Version, copy_verified_files, folder_digest, model_class
 from d2c_mlops.serving.bento_files import LIST as FILES
-from d2c_mlops.serving.bento_files import check_bento_files, file_digests, file_list_digest, packed_digests
+from d2c_mlops.serving.bento_files import check_bento_files, digests_as_bytes, file_digests, file_list_digest
 from d2c_mlops.serving.package.requirements import bare_environment, pinned_requirements
 from d2c_mlops.serving.predict.older_contracts import FILE as OLDER_FILE
 from d2c_mlops.serving.predict.older_contracts import FOLDER as OLDER
@@ -70,14 +70,14 @@ class Bento:
         return {"tag": self.tag, "folder": str(self.folder), "made": self.made, "sha256": self.sha256}
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def bentoml_environment(settings: Settings) -> dict[str, str]:
     """Return the environment for BentoML's commands: the project's store, no telemetry, quiet."""
     home = settings.store / "bentoml"
     private_folder(home)
     return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
 
 
-def package(version: Version, settings: Settings, challenger: Version | None = None) -> Bento:
+def package_model_version(version: Version, settings: Settings, challenger: Version | None = None) -> Bento:
     """Build the Bento of a version, optionally with a challenger.
 
     A Bento of the same files and code is reused.
@@ -99,7 +99,7 @@ def package(version: Version, settings: Settings, challenger: Version | None = N
         for name, described in (("version.json", version), ("challenger.json", challenger)):
             if described is not None:
                 (context / name).write_text(json.dumps(_version_metadata(described), indent=1), encoding="utf-8")
-        files = packed_digests(_copied_digests(version, context))
+        files = digests_as_bytes(_copied_digests(version, context))
         bento = Bento(tag, folder, made=False, sha256=file_list_digest(files))
         if (folder / "bento.yaml").exists():
             check_bento_files(folder / "src", bento.sha256)
@@ -128,7 +128,7 @@ def _copied_digests(version: Version, context: Path) -> dict[str, str]:
     return digests
 
 
-def image_files(version: Version, image: str, settings: Settings) -> str:
+def image_files_digest(version: Version, image: str, settings: Settings) -> str:
     """Return the digest of the files of an image built on this machine; empty for other images."""
     folder = settings.store / "bentoml" / "bentos" / version.model
     for file in sorted(folder.glob(f"v{version.version}-*/image.json"), key=lambda file_: -file_.stat().st_mtime):
@@ -236,7 +236,7 @@ def _bentofile(version: Version) -> dict[str, Any]:
 
 def _build_bento(context: Path, tag: str, settings: Settings) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", tag.partition(":")[2]]
-    environment_ = bare_environment(environment(settings))
+    environment_ = bare_environment(bentoml_environment(settings))
     process = subprocess.run(command, cwd=context, env=environment_, capture_output=True, text=True, timeout=600)
     if process.returncode:
         text = (process.stderr or process.stdout).strip()

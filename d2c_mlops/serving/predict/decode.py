@@ -62,7 +62,7 @@ class Reader:
 
     def __init__(self, columns: Sequence[Field], max_records: int) -> None:
         self.complete = not any(field.nullable for field in columns)
-        self._decoders = decoders(columns, max_records)
+        self._decoders = build_decoders(columns, max_records)
 
     def records(self, body: bytes) -> Sequence[dict[str, Any]] | None:
         """Return the records of a body `{"records": […]}`."""
@@ -95,12 +95,12 @@ class Reader:
         return text if b"\n" not in text and b"\r" not in text else None
 
 
-def decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], Decoder[Any]] | None:
+def build_decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], Decoder[Any]] | None:
     """Return the decoders of a body and of one record; None where msgspec cannot express the contract."""
     members: list[Any] = []
     try:
         for field in columns:
-            kind = kind_of(field)
+            kind = msgspec_type(field)
             if kind is None or not field.name.isidentifier():
                 return None
             members.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
@@ -111,7 +111,7 @@ def decoders(columns: Sequence[Field], max_records: int) -> tuple[Decoder[Any], 
         return None
 
 
-def kind_of(field: Field) -> Any:
+def msgspec_type(field: Field) -> Any:
     """Return the msgspec type of a field's values; None where pydantic treats it differently."""
     kind = KINDS.get(field.kind)
     if field.choices:

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from d2c_mlops.models.core.contract import Moment, Personal
 from d2c_mlops.serving.http.api_keys import PROBE
-from d2c_mlops.serving.http.idempotency import identity
-from d2c_mlops.serving.http.messages import HttpRefused, problem
+from d2c_mlops.serving.http.idempotency import request_identity
+from d2c_mlops.serving.http.messages import HttpRefused, problem_answer
 from d2c_mlops.serving.predict.prediction_ids import PredictionId
-from d2c_mlops.serving.predict.privacy import pseudonym
+from d2c_mlops.serving.predict.privacy import keyed_pseudonym
 
 if TYPE_CHECKING:
     from d2c_mlops.serving.http.messages import Request
@@ -80,30 +80,30 @@ class FeedbackMessage:
         return self.given is None or self.given.verified
 
 
-def id_of(model: str, prediction_id: str, action: str) -> str:
+def feedback_id(model: str, prediction_id: str, action: str) -> str:
     """Return the id of feedback by prediction and kind; the same in every replica, so that it counts once."""
-    return identity("feedback", model, prediction_id, action)
+    return request_identity("feedback", model, prediction_id, action)
 
 
-def parse_feedback(body: bytes, id: str, served: ServedModel, request: Request, now: datetime) -> FeedbackMessage:
+def parse_feedback(body: bytes, id: str, served_model: ServedModel, request: Request, now: datetime) -> FeedbackMessage:
     """Parse a body; `id` is used for feedback by key. Raises ValidationError, and HttpRefused for an unknown prediction."""
     feedback: Any = Feedback.model_validate_json(body, strict=True).root
-    key, personal = feedback.key, key_protection(served)
+    key, personal = feedback.key, key_protection(served_model)
     decoded_id = None
     if feedback.prediction_id is not None:
-        decoded_id = served.signer.decode(feedback.prediction_id)
+        decoded_id = served_model.signer.decode(feedback.prediction_id)
         if decoded_id is None:
-            why = f"no service of {served.name} has made a prediction with this id: send the id from the answer"
-            raise HttpRefused(problem(422, "Prediction not found", why))
-        id = id_of(served.name, feedback.prediction_id, feedback.action)
+            why = f"no service of {served_model.name} has made a prediction with this id: send the id from the answer"
+            raise HttpRefused(problem_answer(422, "Prediction not found", why))
+        id = feedback_id(served_model.name, feedback.prediction_id, feedback.action)
     if key is not None and personal:
-        key = pseudonym(key, served.secret) if served.secret and personal != "drop" else None
+        key = keyed_pseudonym(key, served_model.secret) if served_model.secret and personal != "drop" else None
         if key is None and feedback.prediction_id is None:
             why = "the keys of this model are personal data and are not logged: send prediction_id"
-            raise HttpRefused(problem(422, "Feedback by key is not supported", why))
+            raise HttpRefused(problem_answer(422, "Feedback by key is not supported", why))
     reason, value = getattr(feedback, "reason", None), getattr(feedback, "value", None)
-    version = served.version_of_feedback(decoded_id, feedback.key)
-    values = {"kind": "feedback", "id": id, "model": served.name, "version": version, "at": feedback.at or now,
+    version = served_model.version_of_feedback(decoded_id, feedback.key)
+    values = {"kind": "feedback", "id": id, "model": served_model.name, "version": version, "at": feedback.at or now,
               "prediction_id": feedback.prediction_id, "key": key, "action": feedback.action,
               "reason": reason, "value": value, "caller": request.caller, "request_id": request.id}  # fmt: skip
     if request.probe:
@@ -114,7 +114,7 @@ def parse_feedback(body: bytes, id: str, served: ServedModel, request: Request, 
     )
 
 
-def schema() -> dict[str, Any]:
+def feedback_schema() -> dict[str, Any]:
     """Return the JSON Schema of a body (OpenAPI 3.0 dialect)."""
     text: dict[str, Any] = {"type": "string", "maxLength": 2000}
     number, other_types = {"type": "number"}, [{"type": "boolean"}, text]
@@ -154,8 +154,8 @@ def schema() -> dict[str, Any]:
     }
 
 
-def key_protection(served: ServedModel) -> Personal:
+def key_protection(served_model: ServedModel) -> Personal:
     """Return how the key is kept out of the log (hash or drop), by inputs or outputs of the contract."""
-    fields = (*served.model.contract.input_fields, *served.model.contract.output_fields)
-    personal = {field.personal for field in fields if field.name == served.key}
+    fields = (*served_model.model.contract.input_fields, *served_model.model.contract.output_fields)
+    personal = {field.personal for field in fields if field.name == served_model.key}
     return "drop" if "drop" in personal else any(personal)

@@ -15,7 +15,7 @@ import orjson
 
 from d2c_mlops.models.core.contract import contract_from_dict, to_frame
 from d2c_mlops.models.core.model import EXAMPLE_FILE, MODEL_FILE, Model, load
-from d2c_mlops.serving.http.messages import HttpAnswer, HttpRefused, Request, problem
+from d2c_mlops.serving.http.messages import HttpAnswer, HttpRefused, Request, problem_answer
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.predictor import ServedModel
 
@@ -55,7 +55,7 @@ class OlderContract:
         """Return the answer after its sunset: 410."""
         day = f" on {self.sunset:%Y-%m-%d}" if self.sunset is not None else ""
         see = f"its support ended{day}; GET /v{self.newest}/contract describes its successor"
-        return problem(410, f"Version {self.major} of the contract is no longer supported", see)
+        return problem_answer(410, f"Version {self.major} of the contract is no longer supported", see)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -72,7 +72,9 @@ class OlderContract:
         }
 
 
-def path_without_major(request: Request, served: Callable[[], ServedModel], majors: Mapping[int, OlderContract]) -> str:
+def path_without_major(
+    request: Request, served_model: Callable[[], ServedModel], majors: Mapping[int, OlderContract]
+) -> str:
     """Return the path after /v1, /v2, …, and store the contract version in the request; empty where there is none.
 
     Raises HttpRefused with 410 after its sunset.
@@ -81,7 +83,7 @@ def path_without_major(request: Request, served: Callable[[], ServedModel], majo
     if match is None or (path := match[2] or "/") in WITHOUT:
         return ""
     major = int(match[1])
-    if major != served().model.contract.major:
+    if major != served_model().model.contract.major:
         old = request.older = majors.get(major)
         if old is None:
             return ""
@@ -118,19 +120,21 @@ def older_contracts(home: Path, serve: Callable[[Path, dict[str, Any]], ServedMo
         folder = home / FOLDER / str(contract.major)
         if folder.is_dir() and not (until is not None and datetime.now(UTC) > until):
             served = serve(folder, entry["about"])
-            contract = replace(contract, served=replace(served, openapi_document=orjson.dumps(document(served))))
+            contract = replace(
+                contract, served=replace(served, openapi_document=orjson.dumps(older_openapi_document(served)))
+            )
         contracts[contract.major] = contract
     return contracts
 
 
-def document(served: ServedModel) -> dict[str, Any]:
+def older_openapi_document(served_model: ServedModel) -> dict[str, Any]:
     """Return the OpenAPI document of an older major version: under its path, and deprecated."""
-    whole = openapi.document(served)
+    whole = openapi.openapi_document(served_model)
     for methods in whole["paths"].values():
         for operation in methods.values():
             operation["deprecated"] = True
     paths = {path: methods_ for path, methods_ in whole["paths"].items() if path not in WITHOUT}
-    return {**whole, "servers": [{"url": f"/v{served.model.contract.major}"}], "paths": paths}
+    return {**whole, "servers": [{"url": f"/v{served_model.model.contract.major}"}], "paths": paths}
 
 
 def contract_breach(folder: Path) -> str:

@@ -76,18 +76,22 @@ def record_schema(fields: tuple[Field, ...], *, answer: bool = False, reasons: b
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def document(served: ServedModel) -> dict[str, Any]:
+def openapi_document(served_model: ServedModel) -> dict[str, Any]:
     """Return the OpenAPI 3.0 document of a served model."""
-    contract, name, most = served.model.contract, served.name, served.max_records
-    example = {"records": [served.example]}
+    contract, name, most = served_model.model.contract, served_model.name, served_model.max_records
+    example = {"records": [served_model.example]}
     asks = {"/predict": _predict_operation("predict", f"Predict up to {most} records", example)}
-    if served.explains:
+    if served_model.explains:
         asks["/explain"] = _predict_operation(
             "explain", f"Predict up to {most} records, with the reasons of each", example, "Explained"
         )
     return {
         "openapi": "3.0.3",
-        "info": {"title": name, "version": contract.version, "description": f"Model {name}, version {served.version}."},
+        "info": {
+            "title": name,
+            "version": contract.version,
+            "description": f"Model {name}, version {served_model.version}.",
+        },
         "security": [{"bearer": []}, {"header": []}, {}],
         "paths": {
             **{path: {"post": operation} for path, operation in asks.items()},
@@ -113,13 +117,13 @@ def document(served: ServedModel) -> dict[str, Any]:
                 "Prediction": record_schema(contract.output_fields, answer=True),
                 **(
                     {"ExplainedPrediction": record_schema(contract.output_fields, answer=True, reasons=True)}
-                    if served.explains
+                    if served_model.explains
                     else {}
                 ),
                 "Request": _request_body(most),
                 "Response": _json_response("Prediction"),
-                **({"Explained": _json_response("ExplainedPrediction")} if served.explains else {}),
-                "Feedback": feedback.schema(),
+                **({"Explained": _json_response("ExplainedPrediction")} if served_model.explains else {}),
+                "Feedback": feedback.feedback_schema(),
                 "FeedbackTaken": closed_object({"feedback_id": {"type": "string"}}),
                 "Problem": problem_schema(),
             },
@@ -127,35 +131,37 @@ def document(served: ServedModel) -> dict[str, Any]:
     }
 
 
-def json_schema(served: ServedModel) -> dict[str, Any]:
+def json_schema(served_model: ServedModel) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a record and of a prediction, with the routes that BentoML's clients look for."""
-    contract = served.model.contract
+    contract = served_model.model.contract
     sides = {
         "Record": record_schema(contract.input_fields),
         "Prediction": record_schema(contract.output_fields, answer=True),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"{served.name} {contract.version}",
+        "title": f"{served_model.name} {contract.version}",
         "$defs": {name: _to_json_schema(schema) for name, schema in sides.items()},
         "$ref": "#/$defs/Record",
-        "name": served.name,
-        "routes": _service_routes(served),
+        "name": served_model.name,
+        "routes": _service_routes(served_model),
     }
 
 
-def _service_routes(served: ServedModel) -> list[dict[str, Any]]:
+def _service_routes(served_model: ServedModel) -> list[dict[str, Any]]:
     """Return the routes in the format of BentoML's /schema.json.
 
     Its clients drop fields that an inline schema does not list; behind a reference a record is sent unchanged, and the service
     refuses unknown fields.
     """
-    listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served.max_records}
-    asks = {"predict": "Predict records"} | ({"explain": "Predict records, with reasons"} if served.explains else {})
+    listed = {"type": "array", "items": {"$ref": "#/$defs/Record"}, "minItems": 1, "maxItems": served_model.max_records}
+    asks = {"predict": "Predict records"} | (
+        {"explain": "Predict records, with reasons"} if served_model.explains else {}
+    )
     takes = {"title": "Input", "type": "object", "properties": {"records": listed}, "required": ["records"]}
     gives = {"type": "object", "description": "model, version, contract and predictions: one per record, in order"}
     feedback_properties: dict[str, dict[str, Any]] = {}
-    for variant in feedback.schema()["oneOf"]:
+    for variant in feedback.feedback_schema()["oneOf"]:
         feedback_properties |= {
             name: {"description": property_.get("description", "")} for name, property_ in variant["properties"].items()
         }
@@ -181,10 +187,10 @@ def _to_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "properties": properties}
 
 
-def contract_page(served: ServedModel, base: str) -> str:
+def contract_page(served_model: ServedModel, base: str) -> str:
     """Return an HTML page with inputs, outputs and an example call."""
-    contract, name, version = served.model.contract, served.name, served.version
-    body = json.dumps({"records": [served.example]}, ensure_ascii=False)
+    contract, name, version = served_model.model.contract, served_model.name, served_model.version
+    body = json.dumps({"records": [served_model.example]}, ensure_ascii=False)
     call = f"curl -X POST {base}predict -H 'content-type: application/json' -d '{body}'"
     tables = "".join(
         f"<h2>{title}</h2><table><tr><th>field<th>type<th>unit<th>meaning</tr>{_row_limit_text(fields)}</table>"
@@ -226,7 +232,7 @@ def _predict_operation(name: str, summary: str, example: Any, answer: str = "Res
         "responses": {
             "200": {"description": "One prediction per record, in order", "headers": headers,
                     "content": {**_json_content(answer), NDJSON: stream}},
-            **errors("400", "401", "403", "408", "413", "415", "422", "503", "504"),
+            **error_responses("400", "401", "403", "408", "413", "415", "422", "503", "504"),
         },
     }  # fmt: skip
 
@@ -243,7 +249,7 @@ def _feedback_path() -> dict[str, Any]:
                 "content": _json_content("FeedbackTaken"),
             },
             "202": {"description": "Stored; survives a crash", "content": _json_content("FeedbackTaken")},
-            **errors("400", "401", "403", "408", "409", "413", "415", "422", "503"),
+            **error_responses("400", "401", "403", "408", "409", "413", "415", "422", "503"),
         },
     }
 
@@ -268,7 +274,7 @@ ERRORS = {
 }
 
 
-def errors(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
+def error_responses(*codes: str, texts: Mapping[str, str] = ERRORS) -> dict[str, Any]:
     """Return responses that are problems (RFC 9457), by status; `texts` are the descriptions."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {code: {"description": texts[code], "content": content} for code in codes}

@@ -17,11 +17,11 @@ from d2c_mlops.models.core.contract import Contract, to_frame, to_records, value
 from d2c_mlops.models.core.contract import Field as ContractField
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.serving.http.latency import LatencyEstimate
-from d2c_mlops.serving.http.messages import HttpRefused, problem
+from d2c_mlops.serving.http.messages import HttpRefused, problem_answer
 from d2c_mlops.serving.predict import openapi
 from d2c_mlops.serving.predict.decode import Reader
 from d2c_mlops.serving.predict.prediction_ids import PredictionId, Signer
-from d2c_mlops.serving.predict.privacy import masked_reasons, pseudonym
+from d2c_mlops.serving.predict.privacy import keyed_pseudonym, mask_reason_texts
 from d2c_mlops.serving.predict.validation import LISTED, Validation
 
 MAX_RECORDS = 10_000
@@ -112,7 +112,7 @@ class ServedModel:
     @cached_property
     def openapi_json(self) -> bytes:
         """The OpenAPI document."""
-        return self.openapi_document or orjson.dumps(openapi.document(self))
+        return self.openapi_document or orjson.dumps(openapi.openapi_document(self))
 
     @cached_property
     def key(self) -> str:
@@ -136,7 +136,7 @@ class ServedModel:
         personal = {field.name for field in self._logged_fields if field.personal}
         rows = zip(inputs, outputs, reasons, strict=True)
         return [
-            masked_reasons(why, (inputs_of_row, outputs_of_row), personal)
+            mask_reason_texts(why, (inputs_of_row, outputs_of_row), personal)
             for inputs_of_row, outputs_of_row, why in rows
         ]
 
@@ -319,7 +319,7 @@ def mask_function(fields: Iterable[ContractField], secret: bytes) -> Mask | None
     def mask(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [
             {
-                name: value if name not in personal else pseudonym(value, secret)
+                name: value if name not in personal else keyed_pseudonym(value, secret)
                 for name, value in record.items()
                 if name not in dropped
             }
@@ -329,7 +329,7 @@ def mask_function(fields: Iterable[ContractField], secret: bytes) -> Mask | None
     return mask
 
 
-def validation_problem(err: ValidationError, served: ServedModel) -> HttpRefused:
+def validation_problem(err: ValidationError, served_model: ServedModel) -> HttpRefused:
     """Return the refusal with every error, its record index and field; sent values may be personal and are not repeated."""
     faults, status = [], 400
     for error in err.errors(include_url=False, include_input=False, include_context=False)[: LISTED + 1]:
@@ -340,5 +340,5 @@ def validation_problem(err: ValidationError, served: ServedModel) -> HttpRefused
         if error["type"] == "too_long" and where == ("records",):
             status = 413
     title = "Request does not match the contract" if status == 400 else "Too many records in a request"
-    see = f"errors are listed; GET /contract describes the inputs of {served.name}"
-    return HttpRefused(problem(status, title, see, errors=faults))
+    see = f"errors are listed; GET /contract describes the inputs of {served_model.name}"
+    return HttpRefused(problem_answer(status, title, see, errors=faults))

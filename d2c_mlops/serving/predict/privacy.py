@@ -12,7 +12,7 @@ from typing import Any
 SEALED, NONCE = b"\0", 16  # how a sealed answer begins: with no byte of JSON, and this many random ones
 
 
-def pseudonym(value: Any, secret: bytes) -> Any:
+def keyed_pseudonym(value: Any, secret: bytes) -> Any:
     """Return a value's keyed hash: deterministic, and not reversible by trial without the secret."""
     if value is None:
         return None
@@ -24,13 +24,13 @@ def body_key(body: bytes, secret: bytes) -> bytes:
     return hashlib.blake2b(body, key=secret[:64], person=b"d2c kept answer", digest_size=32).digest()
 
 
-def encrypted(answer: bytes, key: bytes) -> bytes:
+def encrypt_answer(answer: bytes, key: bytes) -> bytes:
     """Return an answer encrypted under a single-use key: SHAKE-256 of key and nonce as the stream (NIST FIPS 202)."""
     nonce = secrets.token_bytes(NONCE)
     return SEALED + nonce + _xor_with_stream(answer, key + nonce)
 
 
-def decrypted(stored: bytes, key: bytes) -> bytes:
+def decrypt_answer(stored: bytes, key: bytes) -> bytes:
     """Return the decrypted answer; an unencrypted answer is returned unchanged."""
     if not stored.startswith(SEALED):
         return stored
@@ -43,7 +43,7 @@ def _xor_with_stream(text: bytes, seed: bytes) -> bytes:
     return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
 
 
-def masked_reasons(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:
+def mask_reason_texts(reasons: list[str], values: Iterable[Mapping[str, Any]], personal: Iterable[str]) -> list[str]:
     """Return reasons in which personal values that occur as whole words are replaced by their field's name."""
     words = {str(record[name]): name for record in values for name in personal if record.get(name) not in (None, "")}
     if not words:

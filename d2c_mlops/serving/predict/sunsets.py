@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import zip_longest
 
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.registry.promotion_history import history
+from d2c_mlops.registry.promotion_history import promotions_until
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.predict.older_contracts import OlderContract
 from d2c_mlops.settings import Settings
@@ -21,7 +21,7 @@ def supported_older_contracts(
     promotion that replaced it. Ended versions are listed too, because their callers get 410.
     """
     newest = version.schema.major
-    records = history(ledger, version.model)
+    records = promotions_until(ledger, version.model)
     spoken = {number: find_version(ledger, version.model, number) for number in {record.version for record in records}}
     last: dict[int, tuple[Version, datetime | None]] = {}
     for record, after in zip_longest(records, records[1:]):
@@ -30,14 +30,14 @@ def supported_older_contracts(
     promises = []
     for major, (version_, since) in sorted(last.items()):
         if major < newest:
-            end = sunset(version.model, major, since, settings)
+            end = sunset_time(version.model, major, since, settings)
             promises.append(
                 (OlderContract(major, version_.version, version_.schema.version, newest, since, end), version_)
             )
     return promises
 
 
-def sunset(model: str, major: int, since: datetime | None, settings: Settings) -> datetime | None:
+def sunset_time(model: str, major: int, since: datetime | None, settings: Settings) -> datetime | None:
     """Return the time until which a major version is supported; None while it is not replaced and no date is set."""
     configured = settings.model(model).sunset.get(str(major))
     if configured is None and since is None:

@@ -53,7 +53,7 @@ def synthetic_value(field: Field) -> Any:
 def text_matching(pattern: str, field: Field) -> Any:
     """Return a text that matches the pattern, with the shortest choice at each place; the field's sample where that fails."""
     if patterns is None:
-        _warn()
+        _warn_no_pattern_parser()
         return field.sample()
     try:
         text = "".join(_candidate_texts(patterns.parse(pattern)))
@@ -64,7 +64,7 @@ def text_matching(pattern: str, field: Field) -> Any:
 
 
 @cache
-def _warn() -> None:
+def _warn_no_pattern_parser() -> None:
     LOG.warning("re._parser is missing in this Python: keys of probes do not follow the pattern of their field")
 
 

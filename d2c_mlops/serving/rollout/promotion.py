@@ -16,7 +16,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion
 from d2c_mlops.registry.promotions import judge_and_promote, revert_promotion
-from d2c_mlops.serving.rollout.rollout_history import current_event, current_rollout, history, state_file_of
+from d2c_mlops.serving.rollout.rollout_history import current_event, current_rollout, rollout_events, state_file_of
 from d2c_mlops.serving.rollout.state_file import Rollout, write_state
 from d2c_mlops.settings import Settings
 
@@ -82,7 +82,7 @@ def append_event(
 def _update_services(promotion: Promotion, settings: Settings) -> None:
     """End a rollout whose champion has changed, and switch services that have loaded the new champion."""
     ledger, model = Ledger.of(settings), promotion.model
-    event = current_event(history(ledger, model))
+    event = current_event(rollout_events(ledger, model))
     if event is not None and event.mode != "off":
         won = promotion.version == event.challenger
         why = promotion.reason if won else f"version {promotion.version} became champion"

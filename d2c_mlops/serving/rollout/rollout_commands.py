@@ -11,7 +11,7 @@ from d2c_mlops.registry import artifacts, promotion_history
 from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.rollout.promotion import alias_notes, append_event, promote
-from d2c_mlops.serving.rollout.rollout_history import current_rollout, history, record_aborts, state_file_of
+from d2c_mlops.serving.rollout.rollout_history import current_rollout, record_aborts, rollout_events, state_file_of
 from d2c_mlops.serving.rollout.rollout_status import RolloutStatus, rollout_status
 from d2c_mlops.serving.rollout.state_file import Rollout, read_state
 from d2c_mlops.settings import Settings
@@ -52,7 +52,7 @@ def challenger_to_package(
     return None
 
 
-def rollout(
+def start_rollout(
     model: str,
     settings: Settings,
     *,
@@ -97,7 +97,7 @@ def rollout(
     return status
 
 
-def abort(model: str, settings: Settings, *, by: str | None = None, reason: str = "") -> RolloutStatus:
+def abort_rollout(model: str, settings: Settings, *, by: str | None = None, reason: str = "") -> RolloutStatus:
     """Abort the rollout: route all keys to the champion now."""
     ledger = Ledger.of(settings)
     record_aborts(ledger, model, settings)
@@ -125,7 +125,9 @@ def promote_challenger(
         )
     promotion, clauses = promote(model, settings, number=now.challenger, by=by, reason=reason, override=override)
     if promotion is None:  # the challenger is already the champion
-        status = abort(model, settings, by=by, reason=clauses[0].finding if clauses else "it is already the champion")
+        status = abort_rollout(
+            model, settings, by=by, reason=clauses[0].finding if clauses else "it is already the champion"
+        )
         status.gate = clauses
         return status
     status = rollout_status(model, settings, wait=True)
@@ -159,14 +161,14 @@ def check_compatible(champion: Version, version: Version) -> None:
         )
 
 
-def why_ended(ledger: Ledger, version: Version) -> str:
+def abort_or_rollback_reason(ledger: Ledger, version: Version) -> str:
     """Return why a version was aborted or rolled back; empty where it was not."""
-    met = [event for event in history(ledger, version.model) if event.challenger == version.version]
+    met = [event for event in rollout_events(ledger, version.model) if event.challenger == version.version]
     if met and met[-1].action == "abort":
         return f"its rollout was aborted on {met[-1].at:%Y-%m-%d}, by {met[-1].by}: {met[-1].reason}"
     over = [
         promotion
-        for promotion in promotion_history.history(ledger, version.model)
+        for promotion in promotion_history.promotions_until(ledger, version.model)
         if promotion.previous == version.version
     ]
     if over:
@@ -185,7 +187,7 @@ def _chosen_challenger(ledger: Ledger, champion: Version, now: Rollout | None, n
             f"{champion.model} has no other version than its champion, version {champion.version}",
             next=f"`d2c run train -p model={champion.model}` trains one; --version selects an older one",
         )
-    if why := why_ended(ledger, newest):
+    if why := abort_or_rollback_reason(ledger, newest):
         raise NoNewVersion(
             f"version {newest.version} of {champion.model}, the newest, is not rolled out again automatically: {why}",
             next=f"--version {newest.version} rolls it out anyway; `d2c run train -p model={champion.model}` trains a new one",

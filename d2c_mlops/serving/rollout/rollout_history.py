@@ -14,7 +14,7 @@ from sqlalchemy import select
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.schema import rollouts
 from d2c_mlops.ledger.store import Ledger, insert_new
-from d2c_mlops.registry.promotion_history import champion as champion_at
+from d2c_mlops.registry.promotion_history import champion_at_time as champion_at
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.log.aborted import abort_markers, abort_row
 from d2c_mlops.serving.rollout.state_file import Rollout, ended_rollout, read_state, state_paths, write_state
@@ -51,7 +51,7 @@ class RolloutEvent:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
 
 
-def history(ledger: Ledger, model: str, until: datetime | None = None) -> list[RolloutEvent]:
+def rollout_events(ledger: Ledger, model: str, until: datetime | None = None) -> list[RolloutEvent]:
     """Return the events of a model's rollouts, oldest first, up to and including the time `until`."""
     query = select(rollouts).where(rollouts.c.model == model).order_by(rollouts.c.at, rollouts.c.id)
     if until is not None:
@@ -71,7 +71,7 @@ def current_event(events: Sequence[RolloutEvent]) -> RolloutEvent | None:
 
 def current_rollout(ledger: Ledger, model: str, settings: Settings, until: datetime | None = None) -> Rollout | None:
     """Return the current or last rollout; None when there never was one."""
-    event, champion = current_event(history(ledger, model, until)), champion_at(ledger, model, until)
+    event, champion = current_event(rollout_events(ledger, model, until)), champion_at(ledger, model, until)
     if event is None or champion is None:
         return None
     rollout = Rollout(

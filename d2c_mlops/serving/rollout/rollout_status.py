@@ -17,8 +17,8 @@ from d2c_mlops.registry.versions import find_version
 from d2c_mlops.serving.rollout.rollout_history import (
     RolloutEvent,
     current_rollout,
-    history,
     record_aborts,
+    rollout_events,
     state_file_of,
 )
 from d2c_mlops.serving.rollout.state_file import BEAT, Rollout, host_id
@@ -71,17 +71,17 @@ def rollout_status(model: str, settings: Settings, *, wait: bool = False, notes:
     """Return the status of a rollout; with `wait` after the services on this machine follow it, or after PATIENCE seconds."""
     ledger, start = Ledger.of(settings), time.monotonic()
     record_aborts(ledger, model, settings)
-    champion, now = promotion_history.champion(ledger, model), current_rollout(ledger, model, settings)
+    champion, now = promotion_history.champion_at_time(ledger, model), current_rollout(ledger, model, settings)
     status = RolloutStatus(
-        model, champion.version if champion else None, now, history(ledger, model), notes=list(notes)
+        model, champion.version if champion else None, now, rollout_events(ledger, model), notes=list(notes)
     )
     status.file = str(state_file_of(model, settings)[0])
     if champion is None:
         find_version(ledger, model)
-    status.workers = workers(model, settings)
+    status.workers = live_worker_reports(model, settings)
     while wait and status.workers_behind and time.monotonic() - start < PATIENCE:
         time.sleep(0.1)
-        status.workers = workers(model, settings)
+        status.workers = live_worker_reports(model, settings)
     if wait and status.workers and not status.workers_behind:
         status.seconds = round(time.monotonic() - start, 2)
     counted = [
@@ -93,7 +93,7 @@ def rollout_status(model: str, settings: Settings, *, wait: bool = False, notes:
     return status
 
 
-def workers(model: str, settings: Settings) -> list[dict[str, Any]]:
+def live_worker_reports(model: str, settings: Settings) -> list[dict[str, Any]]:
     """Return the reports of live workers that share this machine's folder."""
     return [report for report in _worker_reports(model, settings) if _is_alive(report)]
 

@@ -157,15 +157,21 @@ class RolloutWatcher:
             ShadowRollout.of(*sides, shadows=self.shadows, write=self._write_abort_reason), target, 0.0
         )
 
-    def _install_versions(self, served: ServedModel, target: tuple[Any, ...], share: float) -> None:
-        self.install(served)
+    def _install_versions(self, served_model: ServedModel, target: tuple[Any, ...], share: float) -> None:
+        self.install(served_model)
         first, self.applied = not self.applied, target
         for label in {served_version.label for served_version in self.versions.values()}:
-            answers = isinstance(served, ShareRollout) and label == served.challenger.label
-            self.metrics.share.labels(served.name, label).set(share if answers else 0.0)
+            answers = isinstance(served_model, ShareRollout) and label == served_model.challenger.label
+            self.metrics.share.labels(served_model.name, label).set(share if answers else 0.0)
         if not first or len(target) > 2:
             mode = self.rollout.mode if self.rollout and len(target) > 2 else "off"
-            facts = {"model": served.name, "champion": target[0], "challenger": target[1], "mode": mode, "share": share}
+            facts = {
+                "model": served_model.name,
+                "champion": target[0],
+                "challenger": target[1],
+                "mode": mode,
+                "share": share,
+            }
             LOG.info("rollout", extra={"facts": facts})
 
     def _abort_stage(self, rollout: Rollout, reason: str, evidence: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def _error_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings) 
 
 def _latency_violation(counts: Counter[tuple[str, ...]], guards: RolloutSettings) -> str | None:
     """Compare calls of the challenger with calls of the champion for at least as many records."""
-    theirs, ours = _by_size(counts, "challenger"), _by_size(counts, "champion")
+    theirs, ours = _calls_by_size(counts, "challenger"), _calls_by_size(counts, "champion")
     for size, calls in theirs.items():
         like = next(
             (ours[records] for records in sorted(ours) if records >= size and ours[records].total() >= LEAST_CALLS),
@@ -162,7 +162,7 @@ def _adoption_violation(counts: Counter[tuple[str, ...]], guards: RolloutSetting
     return None
 
 
-def _by_size(counts: Counter[tuple[str, ...]], variant: str) -> dict[int, Counter[int]]:
+def _calls_by_size(counts: Counter[tuple[str, ...]], variant: str) -> dict[int, Counter[int]]:
     by_size: dict[int, Counter[int]] = {}
     for name, count in counts.items():
         if name[:2] == ("ms", variant):
@@ -171,7 +171,7 @@ def _by_size(counts: Counter[tuple[str, ...]], variant: str) -> dict[int, Counte
 
 
 def _call_counts(counts: Counter[tuple[str, ...]], variant: str) -> Counter[int]:
-    return sum(_by_size(counts, variant).values(), Counter())
+    return sum(_calls_by_size(counts, variant).values(), Counter())
 
 
 def _p95(calls: Counter[int]) -> float | None:

@@ -14,7 +14,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.registry import promotion_history
 from d2c_mlops.registry.versions import find_version
-from d2c_mlops.serving.predict.privacy import pseudonym
+from d2c_mlops.serving.predict.privacy import keyed_pseudonym
 from d2c_mlops.serving.rollout import rollout_history
 from d2c_mlops.serving.state_paths import log_secret
 from d2c_mlops.settings import Settings
@@ -36,7 +36,7 @@ class Answerer:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"at": self.at.isoformat()}
 
 
-def served(model: str, key: str, settings: Settings, start: datetime, end: datetime) -> list[Answerer]:
+def versions_of_key(model: str, key: str, settings: Settings, start: datetime, end: datetime) -> list[Answerer]:
     """Return the versions that answered a key between two times: from logged predictions, else computed with start times."""
     ledger = Ledger.of(settings)
     contract = find_version(ledger, model).schema
@@ -53,7 +53,7 @@ def logged_answerers(
     text: str | None = key
     if any(field.personal for field in contract.output_fields if field.name == contract.key):
         secret = log_secret(settings)
-        text = pseudonym(key, secret.encode()) if secret else None
+        text = keyed_pseudonym(key, secret.encode()) if secret else None
     if text is None:
         return []
     conditions = (
@@ -75,8 +75,8 @@ def computed_answerers(
     ledger: Ledger, model: str, key: str, settings: Settings, start: datetime, end: datetime
 ) -> list[Answerer]:
     """Return the versions that would have answered, by champions and rollouts of the time, with start times."""
-    changes = [promotion.at for promotion in promotion_history.history(ledger, model)] + [
-        event.at for event in rollout_history.history(ledger, model)
+    changes = [promotion.at for promotion in promotion_history.promotions_until(ledger, model)] + [
+        event.at for event in rollout_history.rollout_events(ledger, model)
     ]
     moments = [start, *sorted(moment for moment in changes if start < moment <= end)]
     answerers: list[Answerer] = []
@@ -92,7 +92,7 @@ def version_and_variant(
     ledger: Ledger, model: str, key: str, settings: Settings, time: datetime
 ) -> tuple[int | None, str]:
     """Return the version and the variant that answer a key at a moment."""
-    champion = promotion_history.champion(ledger, model, time)
+    champion = promotion_history.champion_at_time(ledger, model, time)
     if champion is None:
         return None, "none"
     now = rollout_history.current_rollout(ledger, model, settings, time)

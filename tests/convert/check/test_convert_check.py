@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from d2c_mlops.convert.check.apply_fixes import write_fixed_copy
 from d2c_mlops.convert.check.check import apply_all_rules, check
 from d2c_mlops.convert.check.finding_report import Report
-from d2c_mlops.convert.check.magic_commands import d2c
+from d2c_mlops.convert.check.magic_commands import run_d2c_magic
 from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.convert.source.finding import SEVERITIES
 from d2c_mlops.errors import UsageError
@@ -180,10 +180,10 @@ def test_the_magic_shows_a_table_or_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", str(HERE / "in_place.ipynb"))
-    assert "D2C511" in d2c("check").data
-    assert "D2C002" in d2c(f"check {HERE / 'py2.ipynb'}").data
+    assert "D2C511" in run_d2c_magic("check").data
+    assert "D2C002" in run_d2c_magic(f"check {HERE / 'py2.ipynb'}").data
     monkeypatch.setenv("JPY_SESSION_NAME", "nowhere")
-    assert d2c("check") is None and d2c("dance") is None
+    assert run_d2c_magic("check") is None and run_d2c_magic("dance") is None
     assert "next: %d2c check" in capsys.readouterr().out
 
 

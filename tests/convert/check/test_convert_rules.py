@@ -6,12 +6,12 @@ from types import ModuleType
 
 import pytest
 
-from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, every_change, installed_version
+from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, discover_api_changes, installed_version
 from d2c_mlops.convert.check.apply_fixes import apply_fixes
 from d2c_mlops.convert.check.check import apply_all_rules
-from d2c_mlops.convert.check.rule import Rule, Subject, example, rules
-from d2c_mlops.convert.check.rules.library_changes import changes
-from d2c_mlops.convert.check.secret_scan import find_personal_data, find_secrets, has_valid_luhn_digit, masked
+from d2c_mlops.convert.check.rule import Rule, Subject, make_rule_example, rules
+from d2c_mlops.convert.check.rules.library_changes import affected_places
+from d2c_mlops.convert.check.secret_scan import find_personal_data, find_secrets, has_valid_luhn_digit, mask_secret
 from d2c_mlops.convert.source.environment import distribution_of
 from d2c_mlops.convert.source.notebook import Notebook, code_cell
 
@@ -34,25 +34,27 @@ def _title(change: ApiChange) -> str:
 
 @pytest.mark.parametrize("change", applicable_changes(), ids=_title)
 def test_a_change_is_found_in_its_example_and_gone_after_its_edit(change: ApiChange) -> None:
-    subject = Subject(example(change.example).notebook())
-    hits = [hit for hit, found in changes(subject) if found is change]
+    subject = Subject(make_rule_example(change.example).notebook())
+    hits = [hit for hit, found in affected_places(subject) if found is change]
     assert hits
     if hits[0].edits:
         findings = [one for one in apply_all_rules(subject) if one.edits]
         sources, applied = apply_fixes(subject.notebook.cells, findings)
         assert applied, "the edit could not be applied"
         after = Subject(Notebook(Path("x.ipynb"), (code_cell(0, sources[0]),), "python", "", 4))
-        assert change not in [found for _, found in changes(after)]
+        assert change not in [found for _, found in affected_places(after)]
 
 
 def test_pandas_names_are_known_on_objects_of_which_nothing_else_is() -> None:
     source = "t = make()\nt = t.append({'a': 1}, ignore_index=True)\nfor k, v in t.iteritems():\n    t.ix[k]\nt.groupby('a')['b', 'c'].sum()"
     found = {
-        (one.rule, one.line) for one in apply_all_rules(Subject(example(source).notebook())) if one.severity == "error"
+        (one.rule, one.line)
+        for one in apply_all_rules(Subject(make_rule_example(source).notebook()))
+        if one.severity == "error"
     }
     assert {("D2C501", 2), ("D2C501", 3), ("D2C501", 4), ("D2C514", 5)} <= found
     quiet = "rows = make()\nrows.append(1)\nclass A:\n    def items(self):\n        return rows.append"
-    assert "D2C501" not in {one.rule for one in apply_all_rules(Subject(example(quiet).notebook()))}
+    assert "D2C501" not in {one.rule for one in apply_all_rules(Subject(make_rule_example(quiet).notebook()))}
 
 
 def _lookup(path: str) -> bool:
@@ -86,7 +88,7 @@ _TOLD = (
     "change",
     [
         one
-        for one in every_change()
+        for one in discover_api_changes()
         if one.kind == "gone"
         and installed_version(one.library)
         and one in applicable_changes()
@@ -172,7 +174,7 @@ def test_the_check_digit_of_a_card_counts() -> None:
         and not has_valid_luhn_digit("4111111111111112")
         and not has_valid_luhn_digit("0000000000000000")
     )
-    assert masked("abc") == "********" and masked("a" * 20).startswith("aaa*")
+    assert mask_secret("abc") == "********" and mask_secret("a" * 20).startswith("aaa*")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,8 @@ def test_the_check_digit_of_a_card_counts() -> None:
 def test_what_ends_nothing_and_what_hides_a_failure_is_found(cell: str, found: str) -> None:
     hits = {
         one.rule
-        for one in apply_all_rules(Subject(example(f"rows = 1\n{cell}" if "rows" in cell else cell).notebook()))
+        for one in apply_all_rules(
+            Subject(make_rule_example(f"rows = 1\n{cell}" if "rows" in cell else cell).notebook())
+        )
     }
     assert hits & {"D2C110", "D2C111"} == ({found} if found else set())

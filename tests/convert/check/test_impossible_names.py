@@ -9,7 +9,7 @@ from d2c_mlops.convert.check.check import rules
 from d2c_mlops.convert.check.rule import read_subject
 from d2c_mlops.convert.run.local_packages import find_local
 from d2c_mlops.convert.source.environment import _submodule_file
-from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
+from d2c_mlops.convert.source.path_exists import is_file, is_folder, path_exists_and_readable
 
 LONG = "n" * 300
 CELLS = [
@@ -44,7 +44,7 @@ def test_rules_take_names_that_no_file_can_have_for_absent_files(source: str, tm
 
 def test_a_path_that_the_system_refuses_to_look_at_is_absent(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("")
-    assert is_file(tmp_path / "shop.py") and exists(tmp_path / "shop.py") and is_folder(tmp_path)
+    assert is_file(tmp_path / "shop.py") and path_exists_and_readable(tmp_path / "shop.py") and is_folder(tmp_path)
     for name in (LONG, "a\0b", "ä" * 200, "\ud800"):
-        assert not (is_file(tmp_path / name) or is_folder(tmp_path / name) or exists(tmp_path / name))
+        assert not (is_file(tmp_path / name) or is_folder(tmp_path / name) or path_exists_and_readable(tmp_path / name))
         assert find_local(name, [tmp_path]) is None and _submodule_file(tmp_path, name) is None

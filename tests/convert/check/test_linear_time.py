@@ -22,14 +22,14 @@ from d2c_mlops.convert.source.magics import split_magics
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.source.sections import section_title, split_section_titles
 from d2c_mlops.convert.verify.verify import _FIGURE, _NOT_RESULTS, _text_lines
-from d2c_mlops.data.ingestion.joining import plain_stem
+from d2c_mlops.data.ingestion.joining import bare_file_stem
 from d2c_mlops.data.sources.csv_files import NUMBER_LIKE
 from d2c_mlops.data.sources.fetch import without_password
 from d2c_mlops.formulas import escape_formula, unescape_formula
 from d2c_mlops.models.lead_scoring.wording import plain_label
 from d2c_mlops.runs.execution.cell_output import CONTROL
 from d2c_mlops.runs.execution.page_body import without_external_resources
-from d2c_mlops.serving.http.origins import known_host
+from d2c_mlops.serving.http.origins import is_own_host
 from d2c_mlops.serving.package.container.builders import STEP
 
 
@@ -114,7 +114,7 @@ def test_what_asks_for_help_and_what_is_assigned_is_still_found() -> None:
     "seed", ["a\n", " a\n", "x = 1\n", "x += 1\n", "x.append(1)\n", "exit\n", "<", "$(", "a.a.a?", "password_"]
 )
 def test_a_notebook_is_checked_in_time_by_its_length(monkeypatch: pytest.MonkeyPatch, seed: str, kind: str) -> None:
-    monkeypatch.setattr("d2c_mlops.convert.check.linter.start", lambda book: None)
+    monkeypatch.setattr("d2c_mlops.convert.check.linter.start_ruff", lambda book: None)
     monkeypatch.setattr("d2c_mlops.convert.check.linter.read_ruff_findings", lambda lint: [])
     apply_all_rules(read_subject(notebook(seed * 20, kind), Path("a.ipynb"), Path()))  # what rules need is loaded once
 
@@ -143,9 +143,9 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "print in Python 2": (python_3_line, "print (a) ", ","),
     "number of a CSV file": (NUMBER_LIKE.fullmatch, "1", "x"),
     "returns of a printout": (CONTROL.split, "\r", "x"),
-    "dots in a file's name": (plain_stem, ".", "x"),
-    "digits in a file's name": (plain_stem, "1", "x"),
-    "years in a file's name": (plain_stem, ".19", "x"),
+    "dots in a file's name": (bare_file_stem, ".", "x"),
+    "digits in a file's name": (bare_file_stem, "1", "x"),
+    "years in a file's name": (bare_file_stem, ".19", "x"),
     "tags of an output": (without_external_resources, "<a", ""),
     "tags that end late": (without_external_resources, "<a ", ">"),
     "tags with single quotes": (without_external_resources, "<b'", ""),
@@ -162,7 +162,7 @@ PATTERNS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "a cell of apostrophes": (unescape_formula, "'", " "),
     "options of an address": (without_password, "https://a?b&", ""),
     "users of an address": (lambda text: without_password(f"https://{text}"), "a@", ""),
-    "hosts": (lambda text: known_host(text.encode(), ()), "[::1]", ""),
+    "hosts": (lambda text: is_own_host(text.encode(), ()), "[::1]", ""),
     "sources in tags": (without_external_resources, "<b src='", ">"),
     "commands that install": (_INSTALL.match, "python", ""),
     "dates of a message": (_MISMATCH.search, "time data 'a' ", ""),
@@ -192,7 +192,7 @@ def test_patterns_find_what_they_found() -> None:
     ]
     assert re.sub(r"\s+", " ", _NOT_RESULTS.sub(" ", "<td>3</td> 0xff 12:30:01")).strip() == "3"
     assert [
-        plain_stem(each) for each in ("sales_2024-01.csv", "orders (1).csv", "01 leads-part-2.csv", "a..12.csv")
+        bare_file_stem(each) for each in ("sales_2024-01.csv", "orders (1).csv", "01 leads-part-2.csv", "a..12.csv")
     ] == [
         "sales",
         "orders",

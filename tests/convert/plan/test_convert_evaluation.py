@@ -13,10 +13,10 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.plan.model_plan import ModelChoice, model_choices
 from d2c_mlops.convert.plan.plan import plan_notebook
-from d2c_mlops.convert.plan.steps import blocks
+from d2c_mlops.convert.plan.steps import plan_blocks
 from d2c_mlops.convert.run.evaluation_overlap import overlap_share, record_fits, regression_rows
 from d2c_mlops.convert.source.notebook import read_notebook
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 IMPORTS = """import pandas as pd
 import statsmodels.api as sm
@@ -79,7 +79,7 @@ def chosen(folder: Path, *cells: str) -> ModelChoice:
             for i, s in enumerate((IMPORTS, SPLIT, *cells))]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     plan = plan_notebook(read_notebook(path))
-    found = model_choices(plan, blocks(plan))
+    found = model_choices(plan, plan_blocks(plan))
     assert not isinstance(found, str), found
     return found[0]
 
@@ -189,7 +189,7 @@ def test_a_metric_of_the_whole_table_is_called_one_of_training_data(tmp_path: Pa
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate(cells)]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    done = convert(path, settings=load(tmp_path, environ={}), stages=("read", "write"), timeout=800)
+    done = convert(path, settings=load_settings(tmp_path, environ={}), stages=("read", "write"), timeout=800)
     assert done.written is not None and done.written.model, (done.refusal, done.written)
     text = Path(done.written.module_file).read_text()
     assert "accuracy_on_training_data" in text and "nothing was held out" in text

@@ -12,7 +12,7 @@ import pytest
 
 from d2c_mlops.convert.conversion_report import feature_agreement_text
 from d2c_mlops.convert.plan.plan import Plan, plan_notebook
-from d2c_mlops.convert.plan.recorded_functions import replay_function_sources, replayed_functions
+from d2c_mlops.convert.plan.recorded_functions import plan_function_replay, replay_function_sources
 from d2c_mlops.convert.plan.row_dependence import learning_sites, row_dependence_advice
 from d2c_mlops.convert.run.feature_agreement import Disagreement, check_agreement, rare_rows_first
 from d2c_mlops.convert.source.notebook import read_notebook
@@ -159,7 +159,7 @@ LEARNING = {
 def ways(tmp_path: Path, source: str) -> tuple[Any, Any]:
     """The author's function, and the one that takes what was learned."""
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
-    functions = replayed_functions(plan, rewrite_learning=True)
+    functions = plan_function_replay(plan, rewrite_learning=True)
     space: dict[str, Any] = {"Learned": Learned}
     body = "\n".join(line for line in IMPORTS.split("\n") if "read_csv" not in line)
     exec(f"{body}\n{source}", space)
@@ -221,7 +221,7 @@ def test_what_answers_row_by_row_learns_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     plan = planned(tmp_path, IMPORTS, source, "X = f(shop)")
     assert learning_sites(plan.lines, plan) == []
-    assert replayed_functions(plan, rewrite_learning=True).served == {}
+    assert plan_function_replay(plan, rewrite_learning=True).served == {}
 
 
 FIGURES = {

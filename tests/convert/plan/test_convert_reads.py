@@ -17,10 +17,10 @@ from d2c_mlops.convert.plan.block import Block
 from d2c_mlops.convert.plan.model_plan import ModelChoice, find_record_entries, limit_outputs, model_choices
 from d2c_mlops.convert.plan.plan import Plan, plan_notebook
 from d2c_mlops.convert.plan.slicing import ColumnSet, NeededColumns
-from d2c_mlops.convert.plan.steps import blocks
-from d2c_mlops.convert.run.model_proof import _training_records, check_features_equal
+from d2c_mlops.convert.plan.steps import plan_blocks
+from d2c_mlops.convert.run.model_proof import _training_rows_and_features, check_features_equal
 from d2c_mlops.convert.source.notebook import parse_notebook
-from d2c_mlops.convert.source.source_edits import with_return
+from d2c_mlops.convert.source.source_edits import append_return
 from d2c_mlops.convert.write.charter import charter_source
 from d2c_mlops.convert.write.model_source import model_sources
 from d2c_mlops.convert.write.notebook_document import join_short_cells, notebook_cells
@@ -49,7 +49,7 @@ def plan_of(*cells: str) -> tuple[Plan, list[Block], CodeParameters]:
         for text in (IMPORTS, *cells)
     ]
     plan = plan_notebook(parse_notebook(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode(), Path("shop.ipynb")))  # fmt: skip
-    found = blocks(plan)
+    found = plan_blocks(plan)
     return plan, found, extract_parameters(plan, found, None, "data")
 
 
@@ -322,7 +322,7 @@ def test_a_step_hands_out_the_same_the_second_time() -> None:
     ],
 )
 def test_a_value_is_returned_without_being_bound_first(sources: list[str], value: str, said: list[str]) -> None:
-    assert with_return(sources, value) == said
+    assert append_return(sources, value) == said
 
 
 def test_every_heading_goes_down_where_there_are_several_titles() -> None:
@@ -391,9 +391,9 @@ def test_a_charter_asks_beside_its_fields_and_knows_its_metric() -> None:
 def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> None:
     raw = pd.DataFrame({"a": [1.0, 99.0, 3.0, 4.0]})
     whole = raw * 2
-    kept, features = _training_records(raw, whole.drop(1).reset_index(drop=True), whole)
+    kept, features = _training_rows_and_features(raw, whole.drop(1).reset_index(drop=True), whole)
     assert kept["a"].tolist() == [1.0, 3.0, 4.0] and features["a"].tolist() == [2.0, 6.0, 8.0]
-    kept, _ = _training_records(raw, whole.drop(1).to_numpy(), whole)
+    kept, _ = _training_rows_and_features(raw, whole.drop(1).to_numpy(), whole)
     assert kept.index.tolist() == [0, 2, 3]
     check_features_equal(whole, whole.drop(1).reset_index(drop=True))
     with pytest.raises(ValueError, match="differ"):
@@ -402,6 +402,6 @@ def test_records_are_told_by_their_features_where_rows_were_numbered_anew() -> N
 
 def test_a_name_that_is_taken_is_told_apart_by_what_it_gives() -> None:
     taken = {"measure_silhouette"}
-    assert naming.unique("measure_silhouette", taken, ["ms_silhouette"]) == "measure_ms_silhouette"
-    assert naming.unique("measure_silhouette", taken, ["linkage"]) == "measure_silhouette_linkage"
-    assert naming.unique("measure_silhouette", taken, []) == "measure_silhouette_2"
+    assert naming.unique_name("measure_silhouette", taken, ["ms_silhouette"]) == "measure_ms_silhouette"
+    assert naming.unique_name("measure_silhouette", taken, ["linkage"]) == "measure_silhouette_linkage"
+    assert naming.unique_name("measure_silhouette", taken, []) == "measure_silhouette_2"

@@ -18,12 +18,12 @@ from d2c_mlops.convert.check.notebook_urls import find_url_sources, without_secr
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
-from d2c_mlops.convert.repair.downloads import download_fixes, download_urls, safe_name
+from d2c_mlops.convert.repair.downloads import download_fixes, download_urls, safe_file_name
 from d2c_mlops.convert.repair.fix_registry import RepairContext, apply_notebook_edits
 from d2c_mlops.convert.source.download import NotFetched, download, is_public
 from d2c_mlops.convert.source.notebook import code_cell, read_notebook
 from d2c_mlops.saved_response import saved_response, saved_url
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 TABLE = b"day,units\n2024-01-01,3\n2024-01-02,5\n"
 
@@ -234,13 +234,13 @@ def test_texts_that_are_not_read_are_no_sources(tmp_path: Path) -> None:
     ],
 )
 def test_files_get_plain_names(url: str, name: str) -> None:
-    assert safe_name(url, ()) == name
+    assert safe_file_name(url, ()) == name
 
 
 def test_a_file_is_never_a_module_nor_another_file() -> None:
     for url in ("https://x.example/json.py", "https://x.example/sitecustomize.PY", "https://x.example/x.pth"):
-        assert safe_name(url, ())[8] == "-"
-    assert safe_name("https://x.example/A.csv", ["fetched/a.csv"]).endswith("-A.csv")
+        assert safe_file_name(url, ())[8] == "-"
+    assert safe_file_name("https://x.example/A.csv", ["fetched/a.csv"]).endswith("-A.csv")
 
 
 def test_queries_and_passwords_are_not_shown() -> None:
@@ -317,7 +317,7 @@ def test_a_conversion_fetches_first_and_runs_without_a_network(host: str, tmp_pa
         f"rate = requests.get('http://{host}/rate.json').json()['rate']",
         "total = sales['units'].sum() * rate\nprint(total)",
     )
-    settings = load(tmp_path / "shop", environ={})
+    settings = load_settings(tmp_path / "shop", environ={})
     refused = convert(path, settings=settings)
     assert refused.refusal is not None and refused.refusal.cell == 2 and "--fetch" in refused.next
     inside = convert(path, settings=settings, fetch=True)

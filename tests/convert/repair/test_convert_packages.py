@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from d2c_mlops.convert.conversion_report import page
+from d2c_mlops.convert.conversion_report import report_html
 from d2c_mlops.convert.repair.package_installation import install
-from d2c_mlops.convert.run.isolation import CONTAINER, PROPERTIES, modes, protection_table
+from d2c_mlops.convert.run.isolation import CONTAINER, PROPERTIES, protection_table, system_modes
 
 FAKE = '#!/bin/sh\nfor a in "$@"; do printf "%s\\n" "$a" >> "$(dirname "$0")/log"; done\npwd >> "$(dirname "$0")/log"\necho " + six==1.0" >&2\n'
 
@@ -59,14 +59,14 @@ def test_the_report_says_which_mode_held_what_it_protects_and_how_often_it_ran()
         "notebook": "x.ipynb", "name": "x", "next": "", "findings": [], "seconds": {}, "isolation": "namespaces",
         "runs": {"to repair it": 2, "to verify it": 3},
     }  # fmt: skip
-    text = page(done)
+    text = report_html(done)
     assert "run 5 times (2 to repair it, 3 to verify it)" in text and "<b>namespaces</b>" in text
     assert all(row[0] in text for row in protection_table()) and all(meaning in text for meaning in PROPERTIES.values())
-    assert "Nothing was run" in page(done | {"runs": {}})
+    assert "Nothing was run" in report_html(done | {"runs": {}})
 
 
 def test_the_table_has_a_row_for_each_mode_and_trust_protects_limits_alone() -> None:
     rows = dict(protection_table())
-    assert list(rows) == [*(mode.name for mode in modes()), CONTAINER.name, "none (--trust)"]
+    assert list(rows) == [*(mode.name for mode in system_modes()), CONTAINER.name, "none (--trust)"]
     assert [name for name, value in rows["none (--trust)"].items() if value == "yes"] == ["limits"]
     assert all(set(row) == set(PROPERTIES) for row in rows.values())

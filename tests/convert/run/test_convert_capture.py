@@ -17,14 +17,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from d2c_mlops.convert.run.memory_reads import plain_json
-from d2c_mlops.convert.run.result_capture import IN_MEMORY, snapshot
+from d2c_mlops.convert.run.result_capture import IN_MEMORY, capture_values
 from d2c_mlops.convert.verify.verify import ComparedName, Snapshot, _build_verdict, _compared_name
 from d2c_mlops.convert.write.notebook_document import CellSource
 from d2c_mlops.convert.write.write_conversion import run_model_probe
 
 
 def read(value: Any) -> Snapshot:
-    forms, lines, parts = snapshot({"x": value})
+    forms, lines, parts = capture_values({"x": value})
     return Snapshot.read(
         b"".join([plain_json({"forms": forms, "arrays": lines, "replaced": []}).encode(), b"\n", *parts])
     )
@@ -135,7 +135,7 @@ def test_no_python_code_of_a_value_is_called() -> None:
 
     values = {"a": Loud(), "b": LoudText("true"), "c": LoudList([1]), "d": [Loud()], "e": np.array([Loud()], object)}
     called.clear()
-    found = snapshot(values)
+    found = capture_values(values)
     assert called == []
     assert found[0]["b"] == {"t": "text", "v": "true"} and found[0]["c"]["parts"] == [{"t": "number", "v": 1}]
 

@@ -22,7 +22,7 @@ from d2c_mlops.convert.run.containers import CODE, PREFIX, ContainerImage, isola
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits, Stopped, run_program
 from d2c_mlops.convert.run.session import Session
 from d2c_mlops.errors import UsageError
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 import hostile
@@ -67,7 +67,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         return log
 
     yield make
-    container_pool.close_all()
+    container_pool.close_waiting_containers()
     isolating_image.cache_clear()
 
 
@@ -141,7 +141,7 @@ def test_an_image_that_is_not_there_is_not_pulled(engines: Callable[..., Path], 
 def test_an_engine_that_only_pretends_is_refused(engines: Callable[..., Path], name: str) -> None:
     engines(name)
     with pytest.raises(UsageError, match="does not isolate on this machine") as refused:
-        isolation.mode(f"{PREFIX}{IMAGE}")
+        isolation.find_mode(f"{PREFIX}{IMAGE}")
     assert "privileges" in refused.value.what
 
 
@@ -426,7 +426,7 @@ def test_the_environment_of_an_image_is_not_handed_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         os, "environ", {"PATH": "/venv/bin", "PYTHONPATH": "/site", "HTTP_PROXY": "http://geheim", "TOKEN": "geheim"}
     )
-    assert container_init.environment({"HOME": "/x", "PYTHONPATH": "/code"}) == {
+    assert container_init.command_environment({"HOME": "/x", "PYTHONPATH": "/code"}) == {
         "PATH": "/venv/bin", "HOME": "/x", "PYTHONPATH": "/code:/site"}  # fmt: skip
 
 
@@ -490,7 +490,7 @@ class TestPodman:
     def test_a_conversion_is_equivalent_and_says_where_it_ran(self, limits: ChildLimits, tmp_path: Path) -> None:
         (tmp_path / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
         notebook = Path(__file__).parents[2] / "notebooks" / "churn_2019.ipynb"
-        done = convert(notebook, settings=load(tmp_path, environ={}), isolation=limits.isolation)
+        done = convert(notebook, settings=load_settings(tmp_path, environ={}), isolation=limits.isolation)
         assert done.verdict.status == "equivalent", done.to_text()
         assert f"isolation container of {hostile.image()} (podman)" in done.to_text()
         assert done.report is not None and f"container of {hostile.image()}" in done.report.read_text()

@@ -15,7 +15,7 @@ from d2c_mlops.convert.run.local_packages import choose_local_packages, copy_pac
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.notebooks import notebook
 
 
@@ -122,7 +122,7 @@ def test_own_names_are_never_fetched(
     path = notebook(written(tmp_path / "old", files) / "x.ipynb", *cells)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\n")
-    settings = load(tmp_path / "shop", environ={})
+    settings = load_settings(tmp_path / "shop", environ={})
     done = convert(path, settings=settings, install=True, stages=("revive",), timeout=800)
     assert asked == [] and done.local == local
     assert (done.refusal is None) == bool(local), done.refusal
@@ -164,7 +164,7 @@ def repository(tmp_path: Path) -> tuple[Conversion, Path]:
     path = notebook(root / "notebooks" / "up.ipynb", "from src.config import VALUE, more", "total = more(VALUE)\ntotal")
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
-    return convert(path, settings=load(tmp_path / "shop", environ={}), timeout=800), tmp_path / "shop"
+    return convert(path, settings=load_settings(tmp_path / "shop", environ={}), timeout=800), tmp_path / "shop"
 
 
 @pytest.mark.slow
@@ -176,5 +176,5 @@ def test_a_notebook_with_a_package_above_it_is_converted_and_runs_on_record(
     assert done.local == ["common", "src"] and "common, src copied into" in done.to_text()
     assert (shop / "shop" / "local" / "src" / "config.py").exists()
     monkeypatch.chdir(tmp_path)
-    ran = run(str(done.written.notebook), {}, load(shop, environ={}))
+    ran = run(str(done.written.notebook), {}, load_settings(shop, environ={}))
     assert ran.status == "succeeded"

@@ -12,13 +12,19 @@ from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.run import folder_copies
 from d2c_mlops.convert.run.container_pool import Folder, Lease
-from d2c_mlops.convert.run.folder_copies import Workplace, add_file, is_visible_below, read_result, repository_root
+from d2c_mlops.convert.run.folder_copies import (
+    Workplace,
+    add_missing_file,
+    is_visible_below,
+    read_result,
+    repository_root,
+)
 from d2c_mlops.convert.run.isolated_run import Child, ChildLimits
 from d2c_mlops.convert.run.isolation import TRUSTED, mode_works
 from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages, find_local, import_roots
 from d2c_mlops.convert.source.notebook import read_notebook
 from d2c_mlops.errors import DataRefused
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 
 
 @pytest.fixture
@@ -113,15 +119,20 @@ def test_a_file_is_added_through_no_link_of_a_run(here: Path, victim: Path, name
     (here / "a" / "link").symlink_to(victim)
     (here.parent / "new.csv").write_text("x")
     before = sorted(victim.rglob("*"))
-    assert not add_file(here.parent / "new.csv", here, Path(name))
+    assert not add_missing_file(here.parent / "new.csv", here, Path(name))
     assert sorted(victim.rglob("*")) == before
 
 
 def test_a_file_is_added_where_nothing_is(here: Path, victim: Path) -> None:
     (here.parent / "new.csv").write_text("x")
-    assert add_file(here.parent / "new.csv", here, Path("a/b/new.csv")) and (here / "a/b/new.csv").read_text() == "x"
+    assert (
+        add_missing_file(here.parent / "new.csv", here, Path("a/b/new.csv"))
+        and (here / "a/b/new.csv").read_text() == "x"
+    )
     (here / "dangling.csv").symlink_to(victim / "made.csv")
-    assert not add_file(here.parent / "new.csv", here, Path("dangling.csv")) and not (victim / "made.csv").exists()
+    assert (
+        not add_missing_file(here.parent / "new.csv", here, Path("dangling.csv")) and not (victim / "made.csv").exists()
+    )
 
 
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder", "a second name", "too much", "nothing"])
@@ -234,7 +245,10 @@ def test_a_conversion_neither_reads_nor_writes_outside(
     (tmp_path / "shop" / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
     before = {path: path.read_bytes() for path in victim.iterdir()}
     done = convert(
-        here / "a.ipynb", settings=load(tmp_path / "shop", environ={}), isolation="bubblewrap", stages=("revive",)
+        here / "a.ipynb",
+        settings=load_settings(tmp_path / "shop", environ={}),
+        isolation="bubblewrap",
+        stages=("revive",),
     )
     text = done.to_text() + "".join(
         p.read_text(errors="replace") for p in (tmp_path / "shop").rglob("*") if p.is_file()

@@ -11,8 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2c_mlops.convert.run.folder_copies import LeftOut, Workplace, clone_folder, copy_folder, files_below, summary
-from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, environment, processes_with_mark, run_program
+from d2c_mlops.convert.run.folder_copies import (
+    LeftOut,
+    Workplace,
+    clone_folder,
+    copy_folder,
+    files_below,
+    left_out_summary,
+)
+from d2c_mlops.convert.run.isolated_run import ChildLimits, Stopped, child_environment, processes_with_mark, run_program
 from d2c_mlops.convert.run.isolation import mode_works
 from d2c_mlops.convert.run.local_packages import LocalPackage, copy_packages
 from d2c_mlops.convert.run.session import Session
@@ -61,7 +68,7 @@ def test_the_environment_holds_no_secret_and_no_home_of_ours(shell: Session) -> 
 def test_only_what_is_named_goes_into_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MLFLOW_TRACKING_URI", "SSH_AUTH_SOCK", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "geheim")
-    assert "geheim" not in str(environment(tmp_path))
+    assert "geheim" not in str(child_environment(tmp_path))
 
 
 def test_an_error_comes_with_its_place_and_the_kinds_around_it(shell: Session) -> None:
@@ -191,7 +198,7 @@ def test_folders_below_the_deepest_level_are_reported(tmp_path: Path) -> None:
     (deep / "f" / "far.csv").touch()
     left_out = copy_folder(tmp_path / "shop", tmp_path / "copy")
     assert (tmp_path / "copy/a/b/c/d/e/near.csv").exists() and not (tmp_path / "copy/a/b/c/d/e/f").exists()
-    assert summary(left_out, tmp_path / "shop") == "a/b/c/d/e/f: deeper than 6 folders"
+    assert left_out_summary(left_out, tmp_path / "shop") == "a/b/c/d/e/f: deeper than 6 folders"
 
 
 def test_what_is_no_regular_file_is_reported_and_a_summary_names_five(tmp_path: Path) -> None:
@@ -201,7 +208,7 @@ def test_what_is_no_regular_file_is_reported_and_a_summary_names_five(tmp_path: 
         (tmp_path / "shop" / f"{number}").symlink_to(tmp_path / "nowhere")
     left_out = copy_folder(tmp_path / "shop", tmp_path / "copy")
     assert LeftOut(tmp_path / "shop" / "pipe", "not a regular file") in left_out and len(left_out) == 7
-    text = summary(left_out, tmp_path / "shop")
+    text = left_out_summary(left_out, tmp_path / "shop")
     assert text.startswith("0: a link to a place outside the folder; 1: ") and text.endswith("; and 2 more")
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2c_mlops.convert.meaning.column_selection import column_selection
-from d2c_mlops.convert.meaning.inference import infer
-from d2c_mlops.convert.meaning.roles import structure
+from d2c_mlops.convert.meaning.inference import infer_types
+from d2c_mlops.convert.meaning.roles import infer_structure
 from d2c_mlops.convert.source.dataflow import Flow, trace_names
 from d2c_mlops.convert.source.notebook import Notebook, code_cell, read_notebook
 
@@ -108,7 +108,7 @@ def test_expressions_are_followed_to_classes_and_columns() -> None:
     book = notebook(
         "import pandas as pd\ndf = pd.read_csv('a.csv')\nX = df.drop('y', axis=1)\nX.pop('id')\nz = X[['a']].values"
     )
-    inference = infer(book)
+    inference = infer_types(book)
     kinds = {one.name: one.thing.path for one in inference.bindings if one.thing}
     assert kinds["df"] == kinds["X"] == "pandas.DataFrame" and kinds["z"] == "numpy.ndarray"
     last = [one for one in inference.bindings if one.name == "z"][-1]
@@ -117,7 +117,7 @@ def test_expressions_are_followed_to_classes_and_columns() -> None:
 
 def test_fits_are_read_with_features_and_target_through_split_and_scaler() -> None:
     book = read_notebook(HERE / "leaks.ipynb")
-    found = structure(book, infer(book))
+    found = infer_structure(book, infer_types(book))
     (model,) = found.models
     assert (model.name, model.path, model.parameters) == (
         "forest",
@@ -141,7 +141,7 @@ def test_roles_of_a_plain_story() -> None:
         "print(r2_score(d, p))",
         "df.to_csv('out.csv')",
     )
-    roles = structure(book, infer(book)).roles
+    roles = infer_structure(book, infer_types(book)).roles
     assert [roles[i].role for i in range(10)] == [
         "import",
         "constant",

@@ -6,7 +6,7 @@ import nbformat.v4 as v4
 import pytest
 
 from d2c_mlops.convert.plan.plan import plan_notebook
-from d2c_mlops.convert.plan.steps import blocks
+from d2c_mlops.convert.plan.steps import plan_blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.source.sections import section_title, split_section_titles
 
@@ -39,7 +39,7 @@ def test_a_box_is_a_title_and_every_line_keeps_its_place():
 def test_a_cell_is_cut_at_its_titles_and_nothing_is_lost():
     cell = "# --- 1. Prices ---\nprices = [3, 1, 2]\nprices.sort()\n\n# --- 2. Total ---\n# of all shops\ntotal = sum(prices)\nprint(total)"
     document = json.dumps(v4.new_notebook(cells=[v4.new_code_cell(text) for text in (cell, "print(prices, total)")]))
-    found = blocks(plan_notebook(parse_notebook(document)))
+    found = plan_blocks(plan_notebook(parse_notebook(document)))
     assert [block.text for block in found if block.kind == "prose"] == ["## Prices", "## Total"]
     code = "\n".join(line.statement.source for block in found for line in block.lines)
     assert "# of all shops" in code

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from d2c_mlops.convert.plan.plan import plan_notebook
-from d2c_mlops.convert.plan.steps import blocks
+from d2c_mlops.convert.plan.steps import plan_blocks
 from d2c_mlops.convert.source.notebook import parse_notebook
 from d2c_mlops.convert.write.notebook_document import join_short_cells, notebook_cells
 from d2c_mlops.convert.write.parameters import extract_parameters
@@ -30,7 +30,7 @@ def notebook(cells: list[str]) -> bytes:
 
 def converted(cells: list[str]) -> list[str]:
     plan = plan_notebook(parse_notebook(notebook(cells), Path("program.ipynb")))
-    found = blocks(plan)
+    found = plan_blocks(plan)
     parameters = extract_parameters(plan, found, None, ".")
     out = join_short_cells(notebook_cells(plan, found, parameters, {}, "models.program"))
     return [cell.source for cell in out if cell.kind == "code"]

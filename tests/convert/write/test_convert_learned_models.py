@@ -16,7 +16,7 @@ import pytest
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.model import load as load_model
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 READ = "import numpy as np\nimport pandas as pd\nleads = pd.read_csv('leads.csv')\nleads.head()"
@@ -86,7 +86,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     (root / "old").mkdir()
     leads.to_csv(root / "old" / "leads.csv", index=False)
     sys.path.insert(0, str(root))
-    yield load(root, environ={})
+    yield load_settings(root, environ={})
     sys.path.remove(str(root))
 
 

@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 
 from d2c_mlops.convert.convert import Conversion, convert
-from d2c_mlops.convert.write.model_text import _tolerance
+from d2c_mlops.convert.write.model_text import _metric_tolerance
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.converted.statistical import Forecast, Regression
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.core.model import load as load_model
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 pytestmark = pytest.mark.timeout(600)
 SALES = """import numpy as np
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     root = tmp_path_factory.mktemp("modelshop")
     (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
     sys.path.insert(0, str(root))
-    yield load(root, environ={})
+    yield load_settings(root, environ={})
     sys.path.remove(str(root))
 
 
@@ -150,4 +150,4 @@ def test_bins_and_percentiles_of_the_training_data_are_replayed(
     ids=["same", "chance", "slow", "wild"],
 )
 def test_a_metric_may_move_as_far_as_chance_moves_it(again: float | None, far: float) -> None:
-    assert _tolerance(0.87, again) == pytest.approx(far)
+    assert _metric_tolerance(0.87, again) == pytest.approx(far)

@@ -11,7 +11,7 @@ import pytest
 from d2c_mlops.convert.convert import convert
 from d2c_mlops.convert.verify.verify import project_copy
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 
 READS = {
     "a constant": (
@@ -60,7 +60,7 @@ def shop(folder: Path, source: str, last: str = "n") -> tuple[Settings, Path]:
     made = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": s, "outputs": [], "execution_count": None}
             for i, s in enumerate((source, last))]  # fmt: skip
     path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return load(root, environ={}), path
+    return load_settings(root, environ={}), path
 
 
 def code(notebook: Path) -> str:
@@ -127,7 +127,7 @@ def test_a_converted_notebook_runs_from_the_project_and_from_elsewhere(
             assert each in text, text
     for place in (settings.root, tmp_path):
         monkeypatch.chdir(place)
-        assert run(str(done.written.notebook), {}, load(settings.root, environ={})).status == "succeeded"
+        assert run(str(done.written.notebook), {}, load_settings(settings.root, environ={})).status == "succeeded"
     assert (settings.root / "old" / "data" / "x.csv").read_text() == "a\n1\n2\n"
 
 

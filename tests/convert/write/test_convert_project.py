@@ -2,12 +2,12 @@
 
 import pytest
 
-from d2c_mlops.convert.write.project import check_import, find_or_make
+from d2c_mlops.convert.write.project import check_import, find_or_create_project
 from d2c_mlops.errors import DataRefused
 
 
 def imported(root, source):
-    project = find_or_make(root, "shop")
+    project = find_or_create_project(root, "shop")
     (project.package / "models").mkdir(parents=True, exist_ok=True)
     (project.package / "models" / "__init__.py").touch()
     (project.package / "models" / "demand.py").write_text(source)

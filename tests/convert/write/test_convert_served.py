@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2c_mlops.convert.conversion_report import page
+from d2c_mlops.convert.conversion_report import report_html
 from d2c_mlops.convert.convert import Conversion, convert
 from d2c_mlops.convert.eject import eject
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import to_records
-from d2c_mlops.models.core.model import discover
-from d2c_mlops.registry.gate import judge
+from d2c_mlops.models.core.model import discover_models
+from d2c_mlops.registry.gate import judge_clauses
 from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.registry.versions import load_version, new_model, register
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.serving.app.app import ServedModel, create_app
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.local_client import LocalClient
 
 pytestmark = pytest.mark.timeout(900)  # it runs, packages and ejects
@@ -54,7 +54,7 @@ STAGES = ("revive", "read", "write", "report")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("oldshop")
     (root / "settings.ini").write_text("[d2c]\nstore = d2c_store\n")
-    return load(root, environ={})
+    return load_settings(root, environ={})
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def project(home: Settings, churn: Conversion) -> Settings:
     importlib.invalidate_caches()
     with (home.root / "settings.ini").open("a") as file:
         file.write(CHARTER)
-    yield load(home.root, environ={})  # type: ignore[misc]
+    yield load_settings(home.root, environ={})  # type: ignore[misc]
     sys.path.remove(str(home.root))
 
 
@@ -97,7 +97,7 @@ def test_the_report_says_what_was_done(churn: Conversion) -> None:
     assert "LogisticRegression" in text or "Churn2019Model" in text
     assert "Structure" in text and churn.next in text
     assert json.loads(churn.report.with_suffix(".json").read_text())["status"] == "converted"
-    assert "&lt;b&gt;" in page({**churn.to_dict(), "next": "<b>"})
+    assert "&lt;b&gt;" in report_html({**churn.to_dict(), "next": "<b>"})
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_run_promote_package_and_serve_give_the_notebooks_answer(churn: Conversi
     assert answer.status_code == 200, answer.text
     got = [each["prediction"] for each in answer.json()["predictions"]]
     assert got == np.asarray(expected).tolist()
-    made = package(version, project)
+    made = package_model_version(version, project)
     assert (made.folder / "bento.yaml").exists()
     assert "skops" in (made.folder / "env/python/requirements.txt").read_text()
 
@@ -159,18 +159,18 @@ def test_an_edited_converted_class_is_refused(
     text = text.replace(before, after).replace('name="churn_2019"', f'name="{name}"')
     (project.root / f"{name}.py").write_text(text)
     importlib.invalidate_caches()
-    found = load(project.root, environ={"D2C_PACKAGES": name})
+    found = load_settings(project.root, environ={"D2C_PACKAGES": name})
     model = new_model(name, found, {}).fit(Tables({}), date(2024, 1, 1))
     evaluation = model.evaluate(Tables({}), date(2024, 1, 1))
     version = register(name, model, evaluation, settings=found, as_of=date(2024, 1, 1))
-    clauses = {clause.name: clause for clause in judge(version, None, found)}
+    clauses = {clause.name: clause for clause in judge_clauses(version, None, found)}
     assert not clauses["evaluation"].holds and words in clauses["evaluation"].finding
 
 
 def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Settings) -> None:
     from d2c_mlops.models.core.conformance import check_model
 
-    found = discover(project.packages)["churn_2019"]
+    found = discover_models(project.packages)["churn_2019"]
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = f"{project.root}{os.pathsep}{before}"
     try:
@@ -200,7 +200,7 @@ QUICK = ("churn_2019.ipynb", "leaks.ipynb", "magics.ipynb", "py2.ipynb")
 )
 def test_no_notebook_crashes_the_static_stages(name: str, home: Settings, tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[d2c]\n")
-    here = load(tmp_path, environ={})
+    here = load_settings(tmp_path, environ={})
     done = convert(NOTEBOOKS / name, settings=here, run=False)
     assert (done.written is None) == (done.refusal is not None)
     if done.refusal is not None:

@@ -9,7 +9,7 @@ import pytest
 from d2c_mlops.data.quality import Finding, QualityReport, assess_quality
 from d2c_mlops.data.quality.assess import one_for_all_tables
 from d2c_mlops.data.simulate import Shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.quality.verdict import Thresholds
 
@@ -71,7 +71,7 @@ def test_the_strictest_table_of_a_shared_finding_decides() -> None:
 
 
 def test_stored_tables_are_read_by_a_public_query_as_known_on_a_day(tmp_path: Path) -> None:
-    write(
+    write_dataset(
         tmp_path, "shop", dict(SHOP.tables()), "test", layout="canonical", created_at=datetime(2024, 5, 1, tzinfo=UTC)
     )
     stored = Tables.open(tmp_path, "shop")

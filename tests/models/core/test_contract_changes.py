@@ -6,7 +6,7 @@ import pandera.pandas as pa
 import pytest
 
 from d2c_mlops.models.core.contract import Contract, column
-from d2c_mlops.models.core.contract_changes import broken_clauses, changes
+from d2c_mlops.models.core.contract_changes import broken_clauses, contract_differences
 
 LEAD = pa.DataFrameSchema(
     {
@@ -44,27 +44,29 @@ def of_period(frequency: str, horizon: int, version: str = "1.0.0") -> Contract:
 
 
 def test_a_value_that_is_no_longer_accepted_breaks_callers_and_a_new_optional_column_does_not() -> None:
-    found = changes(of_leads(), of_leads("1.1.0", NARROWER))
+    found = contract_differences(of_leads(), of_leads("1.1.0", NARROWER))
     assert [(c.where, c.breaking) for c in found] == [("inputs.source", True), ("inputs.country", False)]
 
 
 def test_a_new_required_input_and_a_removed_input_break_callers() -> None:
     required = pa.DataFrameSchema({**LEAD.columns, "country": column("string", "Country", example="DE")})
-    assert [(c.where, c.breaking) for c in changes(of_leads(), of_leads("1.1.0", required))] == [
+    assert [(c.where, c.breaking) for c in contract_differences(of_leads(), of_leads("1.1.0", required))] == [
         ("inputs.country", True)
     ]
-    assert [(c.what, c.breaking) for c in changes(of_leads("1.0.0", required), of_leads())] == [("is gone", True)]
+    assert [(c.what, c.breaking) for c in contract_differences(of_leads("1.0.0", required), of_leads())] == [
+        ("is gone", True)
+    ]
 
 
 def test_limits_of_inputs_may_widen_and_limits_of_outputs_may_narrow() -> None:
-    longer = changes(of_source(max_length=9), of_source(max_length=10))
+    longer = contract_differences(of_source(max_length=9), of_source(max_length=10))
     assert [(c.where, c.breaking) for c in longer] == [("outputs.source", True), ("inputs.source", False)]
-    limited = changes(of_source(), of_source(max_length=9))
+    limited = contract_differences(of_source(), of_source(max_length=9))
     assert [c.where for c in limited if c.breaking] == ["inputs.source"]
 
 
 def test_marking_a_field_as_personal_breaks_nobody() -> None:
-    found = changes(of_source(), of_source(personal="drop"))
+    found = contract_differences(of_source(), of_source(personal="drop"))
     assert [(c.what, c.breaking) for c in found] == [("personal was False and is drop", False)] * 2
 
 
@@ -87,7 +89,7 @@ def test_the_same_contract_may_keep_its_version() -> None:
 def test_another_frequency_or_a_shorter_horizon_breaks_callers(frequency: str, horizon: int, breaks: bool) -> None:
     daily = of_period("D", 28)
     other = of_period(frequency, horizon)
-    assert [change.breaking for change in changes(daily, other)] == [breaks]
+    assert [change.breaking for change in contract_differences(daily, other)] == [breaks]
     assert len(broken_clauses(daily, other)) == int(breaks)
 
 

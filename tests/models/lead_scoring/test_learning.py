@@ -5,19 +5,19 @@ import json
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.layouts.leads import campaign
+from d2c_mlops.data.layouts.leads import simulate_campaign
 from d2c_mlops.errors import DataRefused, UsageError
-from d2c_mlops.models.lead_scoring.answers import score
+from d2c_mlops.models.lead_scoring.answers import score_leads
 from d2c_mlops.models.lead_scoring.learning import (
     Money,
     Prepared,
     Recipe,
     lead_contract,
     leads_with_contract_fields,
-    learn,
+    learn_lead_score,
     learned_from_dict,
     learned_to_dict,
-    prepare,
+    prepare_leads,
 )
 from d2c_mlops.models.lead_scoring.training import PACES
 from d2c_mlops.models.lead_scoring.wording import Word
@@ -27,7 +27,7 @@ MONEY = Money(45, 5)
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    return prepare(Recipe(), campaign(leads=1500))
+    return prepare_leads(Recipe(), simulate_campaign(leads=1500))
 
 
 def test_a_code_for_missing_values_is_noted(prepared: Prepared) -> None:
@@ -37,22 +37,22 @@ def test_a_code_for_missing_values_is_noted(prepared: Prepared) -> None:
 
 @pytest.fixture(scope="module")
 def leaking() -> pd.DataFrame:
-    return campaign(1500, leak=True)
+    return simulate_campaign(1500, leak=True)
 
 
 def test_a_field_that_is_known_only_after_the_outcome_is_refused(leaking: pd.DataFrame) -> None:
     with pytest.raises(DataRefused, match="call_minutes"):
-        prepare(Recipe(), leaking)
+        prepare_leads(Recipe(), leaking)
 
 
 def test_a_misspelt_field_to_drop_is_refused_with_the_fields_there_are(leaking: pd.DataFrame) -> None:
     with pytest.raises(UsageError, match="call_minuts") as refused:
-        prepare(Recipe(drop=("call_minuts",)), leaking)
+        prepare_leads(Recipe(drop=("call_minuts",)), leaking)
     assert "call_minutes" in str(refused.value)
 
 
 def test_a_leak_that_is_dropped_leaves_the_other_fields(leaking: pd.DataFrame, prepared: Prepared) -> None:
-    assert len(prepare(Recipe(drop=("call_minutes",)), leaking).fields) == len(prepared.fields)
+    assert len(prepare_leads(Recipe(drop=("call_minutes",)), leaking).fields) == len(prepared.fields)
 
 
 def test_the_contract_has_an_optional_input_per_field_in_the_words_of_the_owner(prepared: Prepared) -> None:
@@ -65,26 +65,29 @@ def test_the_contract_has_an_optional_input_per_field_in_the_words_of_the_owner(
 
 
 def test_a_score_read_from_json_answers_to_the_last_digit(prepared: Prepared) -> None:
-    learned = learn(Recipe(paces=PACES[:1], pairs=(("source", "n_demo_7d"),)), prepared, MONEY)
+    learned = learn_lead_score(Recipe(paces=PACES[:1], pairs=(("source", "n_demo_7d"),)), prepared, MONEY)
     again = learned_from_dict(json.loads(json.dumps(learned_to_dict(learned))), learned.contract)
     leads = prepared.sample.frame.head(500)
-    before, after = score(learned.sheet, leads, with_reasons=True), score(again.sheet, leads, with_reasons=True)
+    before, after = (
+        score_leads(learned.sheet, leads, with_reasons=True),
+        score_leads(again.sheet, leads, with_reasons=True),
+    )
     assert (before.margin == after.margin).all()
     assert before.reasons == after.reasons
 
 
 def test_with_few_won_leads_the_rate_by_source_answers_and_says_so(prepared: Prepared) -> None:
-    learned = learn(Recipe(min_wins=5000), prepared, MONEY)
+    learned = learn_lead_score(Recipe(min_wins=5000), prepared, MONEY)
     assert [field.name for field in learned.sheet.fields] == ["source"]
     assert learned.sheet.baseline.startswith("rate by source only: ")
 
 
 def test_a_limit_of_calls_a_day_raises_the_threshold(prepared: Prepared) -> None:
-    learned = learn(Recipe(paces=PACES[:1], capacity=1), prepared, MONEY)
+    learned = learn_lead_score(Recipe(paces=PACES[:1], capacity=1), prepared, MONEY)
     assert learned.sheet.bar > learned.sheet.break_even
 
 
 def test_leads_that_were_all_lost_are_refused() -> None:
-    lost = prepare(Recipe(), campaign(leads=400, rate=0.0))
+    lost = prepare_leads(Recipe(), simulate_campaign(leads=400, rate=0.0))
     with pytest.raises(DataRefused, match="400 leads were lost"):
-        learn(Recipe(), lost, MONEY)
+        learn_lead_score(Recipe(), lost, MONEY)

@@ -7,28 +7,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from d2c_mlops.data.layouts.leads import campaign
+from d2c_mlops.data.layouts.leads import simulate_campaign
 from d2c_mlops.models.lead_scoring.additive import additive_terms
-from d2c_mlops.models.lead_scoring.answers import Sheet, score, tag_with_term
+from d2c_mlops.models.lead_scoring.answers import Sheet, score_leads, tag_with_term
 from d2c_mlops.models.lead_scoring.fields import learn_fields
 from d2c_mlops.models.lead_scoring.outputs import (
-    answers,
+    answers_frame,
     explained_answers,
     record_answers,
     record_parts,
     record_reasons,
 )
-from d2c_mlops.models.lead_scoring.training import PACES, TrainingPlan, learning_sample, train
-from d2c_mlops.models.lead_scoring.wording import phrases, words_for
+from d2c_mlops.models.lead_scoring.training import PACES, TrainingPlan, fit_score_tables, learning_sample
+from d2c_mlops.models.lead_scoring.wording import code_phrases, words_for
 
 
 @pytest.fixture(scope="module")
 def scored() -> tuple[Sheet, pd.DataFrame]:
     """A score sheet learned from 1,200 leads, and these leads."""
-    sample = learning_sample(campaign(leads=1200))
+    sample = learning_sample(simulate_campaign(leads=1200))
     fields, _ = learn_fields(sample.frame)
     plan = TrainingPlan(tuple(fields), additive_terms(fields), {}, paces=PACES[:1])
-    fitted = train(plan, sample)
+    fitted = fit_score_tables(plan, sample)
     words = words_for(fields, {})
     sheet = Sheet(
         plan.fields,
@@ -38,7 +38,7 @@ def scored() -> tuple[Sheet, pd.DataFrame]:
         fitted.level_variance,
         fitted.variances,
         tuple(
-            tuple(phrases(field, words[field.name], table))
+            tuple(code_phrases(field, words[field.name], table))
             for field, table in zip(fields, fitted.model.tables, strict=True)
         ),
         (True,) * len(fields),
@@ -56,8 +56,8 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def test_a_service_answers_each_lead_as_the_batch_does(scored: tuple[Sheet, pd.DataFrame]) -> None:
     sheet, frame = scored
-    batch = score(sheet, frame, with_reasons=True)
-    table = answers(sheet, frame["lead_id"], batch)
+    batch = score_leads(sheet, frame, with_reasons=True)
+    table = answers_frame(sheet, frame["lead_id"], batch)
     records = records_of(frame)
     single = pd.DataFrame(record_answers(sheet, records)).astype(table.dtypes)
     pd.testing.assert_frame_equal(single, table, check_exact=True)

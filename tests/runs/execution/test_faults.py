@@ -14,11 +14,11 @@ from d2c_mlops.errors import NotebookFailed, Temporary
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import execute, processes, slot_rows
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.failures import classify
+from d2c_mlops.runs.execution.failures import classify_failure
 from d2c_mlops.runs.execution.leases import FENCE, LEASE, LeaseKeeper, LeaseWatch
 from d2c_mlops.runs.execution.run_rows import latest_runs, open_row
 from d2c_mlops.runs.execution.supervise import RunLimits
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.scheduling import NOW, SLOT, Clock, finish, scheduler
 
@@ -29,7 +29,7 @@ CPUS = "import os\nfrom d2c_mlops.runs.recording import record\nrecord(cpus=len(
 def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> None:
     grow = "import numpy as np, time\nheld = np.ones(2**27)\ntime.sleep(30)"
     write(project / "nb.ipynb", PARAMETERS, CPUS, grow)
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     with pytest.raises(NotebookFailed, match="its limit is 600 MiB"):
         run("nb.ipynb", {}, held, limits=RunLimits(60, memory_bytes=600 * 2**20, cpus=1))
     (row,) = latest_runs(Ledger.of(held))
@@ -42,7 +42,7 @@ def test_a_run_keeps_to_its_processors_and_ends_at_its_memory(project: Path) -> 
 def test_prints_of_100_mb_are_cut_and_the_run_goes_on(project: Path) -> None:
     loud = "for i in range(100):\n    print('x' * 1_000_000)\nimport os\nos.write(2, b'y' * 20_000_000)"
     write(project / "nb.ipynb", PARAMETERS, loud, RECORD)
-    done = run("nb.ipynb", {}, load(project, environ={}))
+    done = run("nb.ipynb", {}, load_settings(project, environ={}))
     assert done.recorded["twice"] == 6
     text = Path(done.outputs["notebook"]).read_text()
     assert len(text) < 3_000_000 and "characters left out" in text
@@ -62,8 +62,8 @@ def test_prints_of_100_mb_are_cut_and_the_run_goes_on(project: Path) -> None:
 def test_a_kernel_that_dies_is_recorded_for_what_it_is(project: Path, death: str, failure: str, code: int) -> None:
     write(project / "nb.ipynb", PARAMETERS, RECORD, f"import os\nos.{death}")
     with pytest.raises(Temporary if code == 75 else NotebookFailed):
-        run("nb.ipynb", {}, load(project, environ={}))
-    (row,) = latest_runs(Ledger.of(load(project, environ={})))
+        run("nb.ipynb", {}, load_settings(project, environ={}))
+    (row,) = latest_runs(Ledger.of(load_settings(project, environ={})))
     assert (row.failure, row.exit_code, row.recorded["twice"]) == (failure, code, 6)
 
 
@@ -156,7 +156,7 @@ def test_processes_are_told_apart_by_a_clock_that_nobody_sets() -> None:
     ],
 )
 def test_failures_are_classified(kind: str, message: str, expected: tuple[str, int]) -> None:
-    assert classify({"kind": kind, "message": message}) == expected
+    assert classify_failure({"kind": kind, "message": message}) == expected
 
 
 @pytest.mark.slow
@@ -174,6 +174,6 @@ def test_a_worker_that_is_killed_after_the_last_cell_leaves_a_page_all_the_same(
         return ended
 
     monkeypatch.setattr(execute, "supervise_worker", killed_while_rendering)
-    done = run("nb.ipynb", {}, load(project, environ={}))
+    done = run("nb.ipynb", {}, load_settings(project, environ={}))
     assert done.status == "succeeded" and calls == [False, True]
     assert Path(done.outputs["html"]).read_text().rstrip().endswith("</html>")

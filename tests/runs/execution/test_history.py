@@ -20,7 +20,7 @@ from d2c_mlops.runs.execution.execute import prepare_job, run
 from d2c_mlops.runs.execution.package_environments import installed_packages
 from d2c_mlops.runs.execution.run_rows import Run, close_row, find_run, latest_runs, open_row
 from d2c_mlops.runs.run_history import RunFilter, compare_runs, find_runs, prunable_runs, prune_runs
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 
 NOW = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
@@ -30,7 +30,7 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def held(project: Path) -> Settings:
     write(project / "nb.ipynb", PARAMETERS, RECORD)
-    return load(project, environ={})
+    return load_settings(project, environ={})
 
 
 def past(held: Settings, at: datetime, status: str = "succeeded", job: str | None = None, **recorded: object) -> Run:
@@ -121,10 +121,10 @@ def test_pruning_removes_nothing_outside_of_the_store(held: Settings, project: P
 
 def test_outputs_go_to_a_url_and_a_store_that_refuses_loses_nothing(held: Settings, project: Path) -> None:
     (project / "wall").write_text("a file where a folder is wanted")
-    refusing = load(project, {"outputs": f"file://{project}/wall"}, environ={})
+    refusing = load_settings(project, {"outputs": f"file://{project}/wall"}, environ={})
     done = run("nb.ipynb", {}, refusing)
     assert done.status == "succeeded" and "the output store failed" in done.outputs["refused"] and done.folder.exists()
-    willing = load(project, {"outputs": f"file://{project}/kept"}, environ={})
+    willing = load_settings(project, {"outputs": f"file://{project}/kept"}, environ={})
     assert output_storage.publish_remaining(Ledger.of(held), willing) == [done.id]
     moved = find_run(Ledger.of(held), done.id)
     assert "refused" not in moved.outputs and moved.outputs["html"] == f"file://{project}/kept/{done.id}/output.html"
@@ -160,13 +160,13 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_outputs_go_to_s3(held: Settings, project: Path, bucket: str) -> None:
-    on_s3 = load(project, {"outputs": bucket}, environ={})
+    on_s3 = load_settings(project, {"outputs": bucket}, environ={})
     done = run("nb.ipynb", {}, on_s3)
     assert done.outputs.get("refused") is None
     assert done.outputs["html"] == f"{bucket}/{done.id}/output.html"
     assert b"twice = 6" in output_storage.read_output(done.outputs["html"])
     assert not (held.store / "runs" / done.id).exists()
-    refused = load(project, {"outputs": "s3://no-such-bucket/x"}, environ={})
+    refused = load_settings(project, {"outputs": "s3://no-such-bucket/x"}, environ={})
     kept = run("nb.ipynb", {}, refused)
     assert "refuses" in kept.outputs["refused"] and kept.folder.exists()
     assert [r.status for r in latest_runs(Ledger.of(held))] == ["succeeded", "succeeded"]

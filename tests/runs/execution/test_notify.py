@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.errors import NotebookFailed, SettingsError, Temporary
-from d2c_mlops.runs.schedule.notify import notify
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.runs.schedule.notify import notify_channels
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import write
 from support.scheduling import Clock, finish, scheduler
 
@@ -43,7 +43,7 @@ def test_a_failure_is_told_once_and_a_retry_only_who_asked(
     text = (project / "settings.ini").read_text()
     (project / "settings.ini").write_text(text + f"notify = {url}\nnotify_on = failed retry\n")
     clock = Clock()
-    made = scheduler(load(project, environ={}), clock)
+    made = scheduler(load_settings(project, environ={}), clock)
     made.poll(), finish(made)
     clock.now += timedelta(seconds=11)
     made.poll(), finish(made)
@@ -58,10 +58,10 @@ def test_a_channel_is_named_by_a_secret_and_its_failure_stops_nothing(
     job = replace(scheduled.jobs["report"], notify=("secret:CHANNEL", "nonsense://x"), notify_on=("failed",))
     monkeypatch.setenv("D2C_SECRET_CHANNEL", url)
     said: list[str] = []
-    assert notify(job, "failed", "title", "text", said.append) == 1
-    assert notify(job, "succeeded", "title", "text", said.append) == 0
+    assert notify_channels(job, "failed", "title", "text", said.append) == 1
+    assert notify_channels(job, "succeeded", "title", "text", said.append) == 0
     assert len(told) == 1 and said == ["report: nonsense is not a channel that apprise supports"]
-    assert notify(replace(job, notify=("secret:NONE",)), "failed", "t", "x", said.append) == 0
+    assert notify_channels(replace(job, notify=("secret:NONE",)), "failed", "t", "x", said.append) == 0
     assert "secret 'NONE' is not defined" in said[-1] and url not in "".join(said)
 
 
@@ -70,4 +70,4 @@ def test_an_unknown_event_is_refused(project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:x]\nrun = nb.ipynb\nat = hourly\nnotify_on = exploded\n")
     with pytest.raises(SettingsError, match="'exploded' is none of"):
-        load(project, environ={})
+        load_settings(project, environ={})

@@ -26,7 +26,7 @@ from d2c_mlops.runs.execution.page_header import (
     value_text,
 )
 from d2c_mlops.runs.execution.run_rows import Run, latest_runs
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.tagged_notebooks import ran, write
 
 AT = datetime(2026, 11, 29, 5, 0, tzinfo=UTC)
@@ -214,7 +214,7 @@ def test_the_page_of_a_failed_run_ends_its_traceback_at_the_users_cell(project: 
 @pytest.mark.slow
 def test_a_run_out_of_time_has_its_facts_too(project: Path) -> None:
     write(project / "nb.ipynb", "print('begun')", "import time\ntime.sleep(99)")
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     with pytest.raises(NotebookFailed):
         run("nb.ipynb", {}, held, timeout=15)
     text = Path(latest_runs(Ledger.of(held))[0].outputs["html"]).read_text()

@@ -18,12 +18,12 @@ from d2c_mlops.errors import NotebookFailed, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import kernels
 from d2c_mlops.runs.execution.execute import run
-from d2c_mlops.runs.execution.failures import classify
+from d2c_mlops.runs.execution.failures import classify_failure
 from d2c_mlops.runs.execution.kernel_client import error_message, user_frames
 from d2c_mlops.runs.execution.kernels import choose_kernel
 from d2c_mlops.runs.execution.run_rows import Run, close_lost_runs, latest_runs
 from d2c_mlops.runs.execution.temporary_folder import LONGEST, remove_scratch, scratch_folder
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.tagged_notebooks import ran, write
 
 REACHED = "open('reached', 'a').write('x')"
@@ -68,9 +68,9 @@ def test_exit_with_another_status_fails_in_its_cell(project: Path, end: str, mes
 
 
 def test_only_who_stops_a_run_cancels_it() -> None:
-    assert classify({"kind": "SystemExit", "message": "1", "cell": 3}) == ("notebook_error", 5)
-    assert classify({"kind": "KeyboardInterrupt", "message": "", "cell": 3}) == ("notebook_error", 5)
-    assert classify({"kind": "KeyboardInterrupt", "message": ""}) == ("cancelled", 130)
+    assert classify_failure({"kind": "SystemExit", "message": "1", "cell": 3}) == ("notebook_error", 5)
+    assert classify_failure({"kind": "KeyboardInterrupt", "message": "", "cell": 3}) == ("notebook_error", 5)
+    assert classify_failure({"kind": "KeyboardInterrupt", "message": ""}) == ("cancelled", 130)
 
 
 def test_a_failing_shell_line_fails_the_run_with_command_and_status(project: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_kernel_of_another_machine_gives_way_to_the_projects_python(project: P
 def test_a_language_without_a_kernel_is_refused_with_what_there_is(project: Path, saved: dict[str, Any]) -> None:
     write(project / "nb.ipynb", "x <- 1", metadata=saved)
     with pytest.raises(UsageError, match="no kernel for it is installed") as caught:
-        run("nb.ipynb", {}, load(project, environ={}))
+        run("nb.ipynb", {}, load_settings(project, environ={}))
     assert "python3 (python)" in caught.value.next and not (project / "d2c_store").exists()
 
 
@@ -270,7 +270,7 @@ def test_parameters_that_json_lacks_arrive_and_are_recorded_as_valid_json(projec
     given = {"x": "nan", "xs": "[1, NaN, -Infinity]", "d": '{"a": Infinity}', "name": "None", "code": "007"}
     row = ran(project, TYPED, "print([repr(v) for v in (x, xs, d, name, code)])", given=given)
     assert "['nan', '[1, nan, -inf]', \"{'a': inf}\", 'None', \"'007'\"]" in printed(row)
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     with Ledger.of(held).read() as connection:
         (text,) = connection.exec_driver_sql("select parameters from runs").one()
     expected = {"x": "nan", "xs": [1, "nan", "-inf"], "d": {"a": "inf"}, "name": None, "code": "007"}
@@ -286,7 +286,7 @@ def test_a_value_from_python_arrives_as_it_is(project: Path) -> None:
 
 def test_a_run_whose_page_is_absent_names_what_is_there(project: Path) -> None:
     write(project / "nb.ipynb", "1 / 0")
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     with pytest.raises(NotebookFailed) as caught:
         run("nb.ipynb", {}, held)
     row = latest_runs(Ledger.of(held))[0]

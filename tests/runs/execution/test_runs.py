@@ -14,7 +14,7 @@ from d2c_mlops.errors import DataRefused, NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.run_rows import close_lost_runs, find_run, latest_runs
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import marked, wait_for
 
@@ -107,7 +107,7 @@ def test_a_full_disk_is_temporary_and_leaves_no_row_open(project: Path) -> None:
         pytest.skip("mounting a small tmpfs needs root")
     try:
         write(project / "nb.ipynb", PARAMETERS, "print('x' * 2_000_000)")
-        held = load(project, {"store": "small/store"}, {})
+        held = load_settings(project, {"store": "small/store"}, {})
         Ledger.of(held).close()
         with pytest.raises(Temporary, match="No space left"):
             run("nb.ipynb", {}, held)

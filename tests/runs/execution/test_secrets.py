@@ -13,7 +13,7 @@ from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.parameters.parameters import to_source
 from d2c_mlops.runs.secrets.redaction import encoded_forms, replace_texts
 from d2c_mlops.runs.secrets.secrets import secret
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.notebooks import write
 
 TOKEN, PASSWORD = 'pa"ss w&rd<1>', "file-secret-42"
@@ -40,7 +40,7 @@ def test_a_secret_reaches_the_notebook_and_nothing_else(project: Path, monkeypat
     (project / "settings.ini").write_text(text)
     monkeypatch.setenv("D2C_SECRET_SHOP_TOKEN", TOKEN)
     write(project / "nb.ipynb", "token: str = ''", SHOW, "raise ValueError(f'{token} and {other} are wrong')")
-    held = load(project)
+    held = load_settings(project)
     with pytest.raises(NotebookFailed) as caught:
         run("nb.ipynb", {"token": "secret:SHOP_TOKEN"}, held)
     (row,) = latest_runs(Ledger.of(held))
@@ -56,7 +56,7 @@ def test_a_secret_reaches_the_notebook_and_nothing_else(project: Path, monkeypat
 
 def test_a_secret_that_nobody_has_is_refused_before_anything_starts(project: Path) -> None:
     write(project / "nb.ipynb", "token: str = ''")
-    held = load(project)
+    held = load_settings(project)
     with pytest.raises(UsageError, match="secret 'NOWHERE' is not defined"):
         run("nb.ipynb", {"token": "secret:NOWHERE"}, held)
     assert not (held.store / "runs").exists()

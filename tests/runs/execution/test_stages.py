@@ -9,7 +9,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.execution.stage_reuse import stage
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.notebooks import write
 
 STAGED = """
@@ -33,7 +33,7 @@ USE = "total = float(weights(cleaned(n)).sum())\nif not Path('mended').exists():
 
 def test_a_resumed_run_computes_only_what_was_not_finished(project: Path) -> None:
     write(project / "nb.ipynb", "n: int = 3", STAGED, USE)
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     with pytest.raises(NotebookFailed):
         run("nb.ipynb", {}, held)
     assert (project / "calls").read_text() == "cw"
@@ -53,4 +53,4 @@ def test_outside_of_a_run_a_stage_is_a_function() -> None:
 def test_an_unknown_run_cannot_be_resumed(project: Path) -> None:
     write(project / "nb.ipynb", "n: int = 3")
     told = CliRunner().invoke(main, ["run", "nb.ipynb", "--resume", "nope"])
-    assert told.exit_code == 2 and latest_runs(Ledger.of(load(project, environ={}))) == []
+    assert told.exit_code == 2 and latest_runs(Ledger.of(load_settings(project, environ={}))) == []

@@ -10,7 +10,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.schedule import Scheduler
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
 
@@ -50,8 +50,8 @@ def test_slots_that_passed_while_the_clock_was_ahead_go_by_the_policy(
     ini = project / "settings.ini"
     ini.write_text(ini.read_text().replace("daily at 06:00", "every 5 minutes") + "missed = all\n")
     clock = Clock(NOW - timedelta(minutes=20))
-    made = scheduler(load(project, environ={}), clock, known_since=NOW - timedelta(minutes=20))
-    made.settings = load(project, {"run_slots": "50"}, environ={})
+    made = scheduler(load_settings(project, environ={}), clock, known_since=NOW - timedelta(minutes=20))
+    made.settings = load_settings(project, {"run_slots": "50"}, environ={})
     clock.now = NOW + timedelta(hours=2)
     made.poll(), finish(made)
     clock.now = NOW
@@ -115,7 +115,7 @@ def test_a_forerunner_far_ahead_or_behind_a_backfill_holds_nothing_up(
 ) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
-    made = scheduler(load(project, environ={}), Clock())
+    made = scheduler(load_settings(project, environ={}), Clock())
     later = [SLOT + timedelta(days=n) for n in range(1, 31)]
     slot_rows.add_slots(made.ledger, "report", dict.fromkeys(later, ("skipped", "missed")), NOW)
     made.poll(), finish(made), made.poll(), finish(made)

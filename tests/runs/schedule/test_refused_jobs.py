@@ -19,7 +19,7 @@ from d2c_mlops.runs.schedule.jobs import readable_jobs, scheduled_job, scheduled
 from d2c_mlops.runs.schedule.reload_settings import reload_jobs
 from d2c_mlops.runs.schedule.schedule import Scheduler
 from d2c_mlops.runs.schedule.slot_run import run_job
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import wait_for
 from support.scheduling import NOW, SLOT, Clock, finish, scheduler
@@ -34,7 +34,7 @@ def section(name: str, *lines: str) -> str:
 def with_jobs(project: Path, *sections: str) -> Settings:
     write(project / "nb.ipynb", PARAMETERS, RECORD)
     (project / "settings.ini").write_text("[d2c]\n" + "".join(sections))
-    return load(project, environ={})
+    return load_settings(project, environ={})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ class Edited:
         self.file = project / "settings.ini"
         settings = with_jobs(project, *sections)
         self.made = Scheduler(
-            settings, say=self.said.append, clock=self.clock, reload=lambda: load(project, environ={})
+            settings, say=self.said.append, clock=self.clock, reload=lambda: load_settings(project, environ={})
         )
         slot_rows.known_jobs(self.made.ledger, self.made.jobs, NOW - timedelta(minutes=20))
         self.edits = 0
@@ -166,7 +166,7 @@ def test_a_scheduler_without_jobs_keeps_its_store_when_the_file_is_emptied(proje
     before = with_jobs(project, "store = here\n")
     (project / "settings.ini").unlink() if text is None else (project / "settings.ini").write_text(text)
     with pytest.raises(SettingsError, match="has no section"):
-        reload_jobs(lambda: load(project, environ={}), before, had_jobs=False)
+        reload_jobs(lambda: load_settings(project, environ={}), before, had_jobs=False)
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,10 @@ def test_a_running_daemon_survives_a_bad_edit(project: Path, wait: Callable[...,
 
 def test_a_file_without_the_section_d2c_is_read_and_read_again(project: Path, quick: list[Exception]) -> None:
     (project / "settings.ini").write_text(GOOD)
-    settings = load(project, environ={})
+    settings = load_settings(project, environ={})
     assert settings.root == project and list(settings.jobs) == ["good"]
     said: list[str] = []
-    made = Scheduler(settings, say=said.append, clock=Clock(), reload=lambda: load(project, environ={}))
+    made = Scheduler(settings, say=said.append, clock=Clock(), reload=lambda: load_settings(project, environ={}))
     (project / "settings.ini").write_text(GOOD + section("second", "at = hourly"))
     made._refreshed = float("-inf")
     made.poll()

@@ -16,7 +16,7 @@ from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.jobs import due_slots, fill_placeholders, scheduled_jobs
 from d2c_mlops.runs.schedule.schedule import Scheduler
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import marked, wait_for
 from support.scheduling import NOW, SLOT, Clock, finish, scheduler
@@ -94,7 +94,7 @@ def test_a_notebook_that_is_gone_is_a_failure_on_record(scheduled: Settings, pro
 def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
-    made = scheduler(load(project, environ={}), Clock())
+    made = scheduler(load_settings(project, environ={}), Clock())
     assert made.poll() == 1 and [s.job for s in made.running.values()] == ["report"]
     finish(made)
     assert made.poll() == 1 and [s.job for s in made.running.values()] == ["second"]
@@ -108,7 +108,7 @@ def test_a_job_whose_forerunner_failed_is_skipped_when_its_turn_has_passed(sched
         file.write("[schedule:first]\nrun = bad.ipynb\nat = daily at 05:00\nzone = Europe/Berlin\n")
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = first\n")
     clock = Clock()
-    made = scheduler(load(project, environ={}), clock)
+    made = scheduler(load_settings(project, environ={}), clock)
     made.poll(), finish(made)
     clock.now += timedelta(days=1)
     made.poll(), finish(made)
@@ -180,7 +180,7 @@ def test_no_more_of_a_job_run_at_a_time_than_may(
     with (project / "settings.ini").open("a") as file:
         file.write(line)
     write(project / "nb.ipynb", PARAMETERS, "import time\ntime.sleep(2)", RECORD)
-    made = scheduler(load(project, {"run_slots": "8"}, environ={}), Clock(NOW - timedelta(hours=1)))
+    made = scheduler(load_settings(project, {"run_slots": "8"}, environ={}), Clock(NOW - timedelta(hours=1)))
     wanted = [day(number) for number in range(1, 5)]
     slot_rows.add_slots(made.ledger, "report", dict.fromkeys(wanted, ("waiting", "backfill")), NOW, parallel=parallel)
     assert made.poll() == room and len(slot_rows.running_slots(made.ledger)) == room
@@ -205,7 +205,7 @@ def test_a_run_that_becomes_too_dear_is_stopped_and_not_tried_again(scheduled: S
     text = (project / "settings.ini").read_text().replace("[d2c]\n", "[d2c]\ncpu_hour_price = 7200\n")
     (project / "settings.ini").write_text(text + "max_cost = 8\nretries = 3\n")
     write(project / "nb.ipynb", PARAMETERS, RECORD, "while True: pass")
-    made = scheduler(load(project, environ={}), Clock())
+    made = scheduler(load_settings(project, environ={}), Clock())
     made.poll(), finish(made)
     slot = slot_rows.find_slot(made.ledger, "report", SLOT)
     (row,) = latest_runs(made.ledger)
@@ -226,7 +226,7 @@ def test_a_wrong_section_is_refused_with_all_that_is_wrong(project: Path) -> Non
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:x]\nrn = nb.ipynb\nmissed = never\n")
     with pytest.raises(SettingsError) as caught:
-        load(project, environ={})
+        load_settings(project, environ={})
     text = str(caught.value)
     assert "did you mean 'run'" in text and "'never' is none of" in text and "[schedule:x] at: is needed" in text
 

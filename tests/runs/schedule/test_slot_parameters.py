@@ -17,7 +17,7 @@ from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.jobs import scheduled_job
 from d2c_mlops.runs.schedule.slot_parameters import slot_parameters
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import write
 from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
 
@@ -37,7 +37,7 @@ def with_job(project: Path, *lines: str, cell: str = TRAIN) -> Settings:
     write(project / "nb.ipynb", cell)
     text = "[d2c]\npackages = toyshop\n[model:mean_units]\ndata = shop\n[schedule:train_it]\nrun = nb.ipynb\n"
     (project / "settings.ini").write_text(text + "".join(f"{line}\n" for line in ("at = daily at 06:00", *lines)))
-    return load(project, environ={})
+    return load_settings(project, environ={})
 
 
 def given(settings: Settings, slot: datetime) -> dict[str, str]:
@@ -120,7 +120,7 @@ def test_attempts_share_a_key_and_other_slots_and_jobs_have_their_own(project: P
     with_job(project, "retries = 3", "backoff = 1")
     with (project / "settings.ini").open("a") as file:
         file.write(text)
-    settings = load(project, environ={})
+    settings = load_settings(project, environ={})
     quick += [Temporary("away"), Temporary("away")]
     clock = Clock(NOW.replace(hour=6))
     call(settings, clock=clock, name="train_it", wait_for_slot=True)
@@ -207,7 +207,7 @@ def test_a_slot_that_waits_names_the_job_that_it_waits_for(
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
         file.write("timeout = 10\n")
-    settings = load(project, environ={})
+    settings = load_settings(project, environ={})
     said: list[str] = []
     with pytest.raises(Temporary, match="waits for report, whose slot 2026-11-22T06:00"):
         call(settings, name="second")

@@ -10,7 +10,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.slot_run import run_job
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.notebooks import PARAMETERS, RECORD, write
 from support.processes import wait_for
 from support.scheduling import NOW, SLOT, Clock, call, finish, scheduler
@@ -58,10 +58,10 @@ def test_what_was_missed_goes_by_the_jobs_policy(scheduled: Settings, quick: lis
     ini = project / "settings.ini"
     ini.write_text(ini.read_text() + "missed = all\n")
     later = Clock(NOW + timedelta(days=5, hours=5))
-    ran = [s.slot for s in call(load(project, environ={}), clock=later)]
+    ran = [s.slot for s in call(load_settings(project, environ={}), clock=later)]
     assert ran == [SLOT + timedelta(days=4), SLOT + timedelta(days=5)]
     ini.write_text(ini.read_text().replace("missed = all", "missed = skip"))
-    assert call(load(project, environ={}), clock=Clock(NOW + timedelta(days=6, hours=5))) == []
+    assert call(load_settings(project, environ={}), clock=Clock(NOW + timedelta(days=6, hours=5))) == []
 
 
 def test_a_temporary_failure_asks_for_another_call_and_the_last_one_does_not(
@@ -101,7 +101,7 @@ def test_a_dependent_waits_for_todays_forerunner_even_when_asked_first(
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")
         file.write("timeout = 60\n")
-    settings = load(project, environ={})
+    settings = load_settings(project, environ={})
     call(settings)
     tomorrow = Clock(NOW + timedelta(days=1))
     with pytest.raises(Temporary, match="waits"):

@@ -8,7 +8,7 @@ from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.execute import run
 from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.runs.schedule.jobs import scheduled_jobs
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from support.notebooks import write
 from support.scheduling import NOW, SLOT, Clock, scheduler
 
@@ -39,7 +39,7 @@ def settle(made) -> None:
 def test_new_data_start_what_depends_on_them_once(project: Path, quick: list, rows: int, jobs: list[str]) -> None:
     add(project, rows)
     clock = Clock()
-    made = scheduler(load(project, environ={}), clock)
+    made = scheduler(load_settings(project, environ={}), clock)
     settle(made)
     assert sorted(r.job for r in latest_runs(made.ledger)) == jobs
     if rows:
@@ -54,14 +54,14 @@ def test_new_data_start_what_depends_on_them_once(project: Path, quick: list, ro
 
 def test_news_of_a_scheduler_that_was_killed_in_between_are_passed_on(project: Path, quick: list) -> None:
     add(project, 3)
-    made = scheduler(load(project, environ={}), Clock())
+    made = scheduler(load_settings(project, environ={}), Clock())
     slot_rows.add_slots(made.ledger, "orders", {SLOT: ("waiting", "due")}, NOW, until=SLOT)
     (slot,) = slot_rows.waiting_slots(made.ledger, NOW)
     mine = slot_rows.claim_slot(made.ledger, slot, NOW)
     assert mine is not None
     made.record_success = lambda slot, done: None  # killed after the run's row was closed, before the slot's was
     made.execute(mine)
-    second = scheduler(load(project, environ={}), Clock())
+    second = scheduler(load_settings(project, environ={}), Clock())
     second.watch.abandoned = lambda running: list(running)
     second.poll()
     assert slot_rows.find_slot(second.ledger, "orders", SLOT).status == "succeeded"
@@ -73,7 +73,7 @@ def test_jobs_that_wait_for_each_other_are_refused(project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:a]\nrun = nb.ipynb\non = b\n[schedule:b]\nrun = nb.ipynb\nat = hourly\nafter = a\n")
     with pytest.raises(UsageError, match="circular dependency: a after b after a"):
-        scheduled_jobs(load(project, environ={}))
+        scheduled_jobs(load_settings(project, environ={}))
 
 
 def test_the_source_runbook_takes_in_a_folder_and_says_what_is_new(project: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_source_runbook_takes_in_a_folder_and_says_what_is_new(project: Path
     (project / "days").mkdir()
     for name, frame in simulate.shop(customers=10, days=20).items():
         frame.to_csv(project / "days" / f"{name}_2026-01-01.csv", index=False)
-    held = load(project, environ={})
+    held = load_settings(project, environ={})
     first = run("source", {"source": str(project / "days"), "name": "shop"}, held)
     assert first.recorded["new_rows"] > 0 and first.inputs[0]["digest"] == first.recorded["digest"]
     again = run("source", {"source": str(project / "days"), "name": "shop"}, held)

@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from d2c_mlops.serving.app.app import ServiceContext, create_app
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serve_bento
 from d2c_mlops.serving.log.log_segments import Logbook
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.predict.predictor import ServedModel
 from support.decisions_shop import NOW
 from support.http_server import listening
@@ -29,7 +29,7 @@ RECORDS = [ASK, {**ASK, "lead_id": "L-2", "visits": 7}]
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[str, str]]:
     book, file = Logbook(tmp_path / "log"), tmp_path / "keys.json"
-    token = keys.create(file, "crm", ["leads"], now=NOW)[1]
+    token = keys.create_key(file, "crm", ["leads"], now=NOW)[1]
     app = create_app(
         lambda: ServedModel(Lead(), "leads", 7, {}, ASK, secret=b"s"),
         ServiceContext(keyring=Keyring(file), logbook=book),
@@ -106,7 +106,7 @@ def test_healthz_answers_as_bentomls_does(service) -> None:
 def test_a_bento_that_runs_is_asked_by_bentomls_client(settings, project) -> None:
     version = train(settings)
     records = [{"product_id": key, "day": "2024-01-01"} for key in ("P001", "P002", "P003")]
-    with serving(package(version, settings), settings, port=free_port()) as server:
+    with serve_bento(package_model_version(version, settings), settings, port=free_port()) as server:
         with bentoml.SyncHTTPClient(server.url) as client:
             assert client.is_ready()
             answer = client.predict(records=records)

@@ -88,7 +88,7 @@ def protocol() -> type[Any]:
 
 
 def test_the_tested_uvicorn_uses_the_short_way_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert wire.install() and protocol() is wire.FastHttpProtocol and not warnings(caplog)
+    assert wire.install_protocol() and protocol() is wire.FastHttpProtocol and not warnings(caplog)
 
 
 @pytest.mark.parametrize("installed", ["0.44.0", "0.55.0", "2.0"])
@@ -96,7 +96,7 @@ def test_another_version_of_uvicorn_keeps_its_own_protocol_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, installed: str
 ) -> None:
     monkeypatch.setattr(library_versions, "version", lambda name: installed)
-    assert not wire.install() and not wire.install() and protocol() is not wire.FastHttpProtocol
+    assert not wire.install_protocol() and not wire.install_protocol() and protocol() is not wire.FastHttpProtocol
     (told,) = warnings(caplog)
     assert installed in told and "uvicorn >=0.45,<0.55" in told and "own HTTP protocol" in told
 
@@ -107,7 +107,7 @@ def test_a_uvicorn_without_a_private_name_keeps_its_own_protocol(
 ) -> None:
     bare = type("HttpToolsProtocol", (), {n: v for n, v in vars(wire.HttpToolsProtocol).items() if n != name})
     monkeypatch.setattr(wire, "HttpToolsProtocol", bare)
-    assert not wire.install() and protocol() is not wire.FastHttpProtocol
+    assert not wire.install_protocol() and protocol() is not wire.FastHttpProtocol
     (told,) = warnings(caplog)
     assert f"HttpToolsProtocol.{name} is missing" in told
 
@@ -116,7 +116,7 @@ def test_a_uvicorn_that_starts_its_tasks_otherwise_keeps_its_own_protocol(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(wire.HttpToolsProtocol, "_start_asgi_task", lambda self, cycle: None)
-    assert not wire.install() and protocol() is not wire.FastHttpProtocol
+    assert not wire.install_protocol() and protocol() is not wire.FastHttpProtocol
     assert "_start_asgi_task(self, cycle, app) is missing" in warnings(caplog)[0]
 
 
@@ -129,7 +129,7 @@ def test_a_uvicorn_whose_module_moved_does_not_keep_the_service_from_starting(
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
     before = dict(uvicorn.config.HTTP_PROTOCOLS)
-    assert not copy.install() and before == uvicorn.config.HTTP_PROTOCOLS
+    assert not copy.install_protocol() and before == uvicorn.config.HTTP_PROTOCOLS
     assert "is missing" in warnings(caplog)[0]
 
 
@@ -193,7 +193,7 @@ def test_without_the_parser_of_patterns_a_probe_uses_the_sample_of_its_field(
     field = Field("code", "string", "Code", pattern="[A-Z]{3}[0-9]{2}")
     assert re.fullmatch(field.pattern or "", synthetic.text_matching(field.pattern or "", field))
     monkeypatch.setattr(synthetic, "patterns", None)
-    synthetic._warn.cache_clear()
+    synthetic._warn_no_pattern_parser.cache_clear()
     assert [synthetic.text_matching(field.pattern or "", field) for _ in range(2)] == [field.sample()] * 2
     assert len(warnings(caplog)) == 1 and "re._parser is missing" in warnings(caplog)[0]
 

@@ -116,13 +116,13 @@ def test_a_line_that_the_disk_takes_in_part_is_refused_and_written_over(
 def tokens(tmp_path: Path) -> dict[str, str]:
     file = tmp_path / "keys.json"
     made = {
-        "right": keys.create(file, "crm", ["leads"], now=NOW)[1],
-        "every": keys.create(file, "all", ["*"], now=NOW)[1],
-        "other": keys.create(file, "shop", ["demand"], now=NOW)[1],
-        "expired": keys.create(file, "old", ["leads"], now=NOW - timedelta(2), lifetime=timedelta(1))[1],
+        "right": keys.create_key(file, "crm", ["leads"], now=NOW)[1],
+        "every": keys.create_key(file, "all", ["*"], now=NOW)[1],
+        "other": keys.create_key(file, "shop", ["demand"], now=NOW)[1],
+        "expired": keys.create_key(file, "old", ["leads"], now=NOW - timedelta(2), lifetime=timedelta(1))[1],
     }
-    gone, made["revoked"] = keys.create(file, "gone", ["leads"], now=NOW)
-    keys.revoke(file, gone.id, now=NOW)
+    gone, made["revoked"] = keys.create_key(file, "gone", ["leads"], now=NOW)
+    keys.revoke_key(file, gone.id, now=NOW)
     made["wrong"] = made["right"][:-3] + "abc"
     assert made["right"].split("_", 2)[2] not in file.read_text() and file.stat().st_mode & 0o077 == 0
     return made
@@ -164,16 +164,16 @@ def test_x_api_key_works_and_the_log_names_the_key_not_the_token(
 
 def test_a_rotated_key_and_its_successor_both_work_until_the_grace_is_over(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    old, first = keys.create(file, "crm", ["leads"], now=NOW)
+    old, first = keys.create_key(file, "crm", ["leads"], now=NOW)
     ring = Keyring(file)
     assert ring.refusal(first, "leads", NOW)[1] is None
-    _, second = keys.rotate(file, old.id, now=NOW, grace=timedelta(days=1))
+    _, second = keys.rotate_key(file, old.id, now=NOW, grace=timedelta(days=1))
     ring.looked = 0.0  # a second has passed
     assert [ring.refusal(t, "leads", NOW)[1] for t in (first, second)] == [None, None]
     late = NOW + timedelta(days=2)
     assert [ring.refusal(t, "leads", late)[1] for t in (first, second)] == ["expired key", None]
     with pytest.raises(UsageError, match="no key"):
-        keys.revoke(file, "nope", now=NOW)
+        keys.revoke_key(file, "nope", now=NOW)
 
 
 def test_in_production_nobody_is_let_in_without_a_key(keeping: ServiceContext) -> None:

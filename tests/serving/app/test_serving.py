@@ -16,9 +16,9 @@ from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import load_version
 from d2c_mlops.serving.app.app import ServedModel, ServiceContext, create_app
-from d2c_mlops.serving.http.api_keys import create
-from d2c_mlops.serving.local.server import free_port, serving
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.http.api_keys import create_key
+from d2c_mlops.serving.local.server import free_port, serve_bento
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.package.requirements import FORBIDDEN, transitive_versions
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.serving.state_paths import keys_file
@@ -102,13 +102,13 @@ def test_the_contract_and_the_page_say_what_is_taken(client: LocalClient) -> Non
 def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings, project: Path) -> None:
     version = train(settings)
     promote("mean_units", settings)
-    bento = package(version, settings)
-    assert bento.made and not package(version, settings).made
+    bento = package_model_version(version, settings)
+    assert bento.made and not package_model_version(version, settings).made
     pinned = (bento.folder / "env/python/requirements.txt").read_text()
     assert "pandas==" in pinned and not any(f"\n{name}==" in pinned for name in FORBIDDEN)
     port = free_port()
     (project / "mean_units.py").write_text("raise RuntimeError('a module that is called like the model')")
-    with serving(bento, settings, port=port) as server:
+    with serve_bento(bento, settings, port=port) as server:
         body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
         request = urllib.request.Request(f"{server.url}/predict", body, {"content-type": "application/json"})
         answer = json.load(urllib.request.urlopen(request, timeout=10))
@@ -120,17 +120,17 @@ def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings
             status = Path(f"/proc/{process.pid}/status").read_text()
             caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
             assert not caught >> (signal.SIGALRM - 1) & 1, "no handler interrupts a model"
-        with pytest.raises(UsageError, match=f"port {port} is not available"), serving(bento, settings, port=port):
+        with pytest.raises(UsageError, match=f"port {port} is not available"), serve_bento(bento, settings, port=port):
             pass
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
 
 
 @pytest.mark.slow
 def test_a_service_in_production_starts_and_asks_for_a_key(settings: Settings, project: Path) -> None:
-    bento = package(train(settings), settings)
-    _, token = create(keys_file(settings), "shop", ["mean_units"], now=datetime.now(UTC))
+    bento = package_model_version(train(settings), settings)
+    _, token = create_key(keys_file(settings), "shop", ["mean_units"], now=datetime.now(UTC))
     held = replace(settings, service=replace(settings.service, mode="production"))
-    with serving(bento, held, port=free_port()) as server:
+    with serve_bento(bento, held, port=free_port()) as server:
         body = json.dumps({"records": [{"product_id": "P002", "day": "2024-01-01"}]}).encode()
         for given, status in ((token, 200), ("d2c_wrong", 401)):
             headers = {"authorization": f"Bearer {given}", "content-type": "application/json"}
@@ -172,9 +172,9 @@ def test_pins_follow_what_distributions_require() -> None:
 @pytest.mark.slow
 def test_a_service_that_cannot_start_says_why(settings: Settings) -> None:
     version = train(settings)
-    bento = package(version, settings)
+    bento = package_model_version(version, settings)
     (bento.folder / "src" / "version.json").unlink()
-    short = serving(bento, settings, port=free_port(), timeout=20)
+    short = serve_bento(bento, settings, port=free_port(), timeout=20)
     with pytest.raises(D2CError, match="did not become ready"), short:
         pass
 

@@ -185,7 +185,7 @@ def _nothing(place: Path) -> Path:
 @pytest.mark.parametrize("make", [_other_file, _one_file, _nothing])
 def test_a_source_that_is_no_folder_of_parquet_files_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     with pytest.raises(UsageError, match=r"folder of Parquet files|not Parquet: readme.txt|no Parquet file"):
-        parquet_folder.parts_of(make(tmp_path), tmp_path / "out")
+        parquet_folder.parquet_files_below(make(tmp_path), tmp_path / "out")
 
 
 @pytest.mark.parametrize("sink", ["ask", "ask/below", ".", "taken.parquet", "absent/out", "mixed"])
@@ -195,8 +195,8 @@ def test_a_sink_that_would_lose_files_is_refused(tmp_path: Path, sink: str) -> N
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError):
-        parquet_folder.parts_of(source, (tmp_path / sink).resolve())
-    assert parquet_folder.parts_of(source, tmp_path / "out") == [
+        parquet_folder.parquet_files_below(source, (tmp_path / sink).resolve())
+    assert parquet_folder.parquet_files_below(source, tmp_path / "out") == [
         "part-0.parquet",
         "part-2.parquet",
         "deep/part-1.parquet",

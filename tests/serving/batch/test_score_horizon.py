@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
-from d2c_mlops.data.store import write
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import Version, load_version, new_model, register
@@ -30,7 +30,7 @@ AS_OF = date(2023, 7, 19)
 def demand(settings: Settings) -> Version:
     """A version of the demand forecast of a simulated shop."""
     tables = shop(days=200, customers=200)
-    manifest, _ = write(
+    manifest, _ = write_dataset(
         settings.store, "shop", dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
     )
     model = new_model("demand", settings, {"horizon": 7}).fit(tables, AS_OF)

@@ -51,13 +51,13 @@ def tokens(file: Path, model: str, scope: str, other_scope: str) -> dict[str, st
     """Return a key of each kind."""
     day = timedelta(days=1)
     made = {
-        "right": keys.create(file, "jo", [model], now=NOW, scopes=[scope])[1],
-        "other": keys.create(file, "shop", ["demand"], now=NOW, scopes=[scope])[1],
-        "scope": keys.create(file, "crm", [model], now=NOW, scopes=[other_scope])[1],
-        "expired": keys.create(file, "old", [model], now=NOW - 2 * day, lifetime=day, scopes=[scope])[1],
+        "right": keys.create_key(file, "jo", [model], now=NOW, scopes=[scope])[1],
+        "other": keys.create_key(file, "shop", ["demand"], now=NOW, scopes=[scope])[1],
+        "scope": keys.create_key(file, "crm", [model], now=NOW, scopes=[other_scope])[1],
+        "expired": keys.create_key(file, "old", [model], now=NOW - 2 * day, lifetime=day, scopes=[scope])[1],
     }
-    gone, made["revoked"] = keys.create(file, "gone", [model], now=NOW, scopes=[scope])
-    keys.revoke(file, gone.id, now=NOW)
+    gone, made["revoked"] = keys.create_key(file, "gone", [model], now=NOW, scopes=[scope])
+    keys.revoke_key(file, gone.id, now=NOW)
     made["wrong"], made["garbage"] = made["right"][:-4] + "abcd", "d2c__"
     return made
 
@@ -158,7 +158,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         tmp_path, "allow = price >= cost", "deciders = jo ann", more="[decisions]\nlinks = secret:LINKS\n"
     )
     made = tokens(keys_file(held), "price", DECIDE, ASKING)
-    made["eve"] = keys.create(keys_file(held), "eve", ["price"], now=NOW, scopes=[DECIDE])[1]
+    made["eve"] = keys.create_key(keys_file(held), "eve", ["price"], now=NOW, scopes=[DECIDE])[1]
     predicted(ledger, "P-1", 20.0, at=NOW)
     create_decisions(ledger, policy, NOW)
     at = application_dependencies(held, ledger)

@@ -20,12 +20,12 @@ from d2c_mlops.errors import SettingsError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.http import idempotency as kept
-from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, IdempotencyStore, identity
+from d2c_mlops.serving.http.idempotency import CALLER, SIZE, Full, IdempotencyStore, request_identity
 from d2c_mlops.serving.log import log_segments as logbook
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 from d2c_mlops.serving.log.log_segments import Logbook, seal_abandoned_segments
-from d2c_mlops.serving.predict.privacy import body_key, decrypted, encrypted
-from d2c_mlops.settings import load
+from d2c_mlops.serving.predict.privacy import body_key, decrypt_answer, encrypt_answer
+from d2c_mlops.settings import load_settings
 from support.lead_service import ASK, asking, logged
 
 SCOPE = "leads/predict {}"
@@ -129,14 +129,14 @@ def test_a_file_of_before_is_counted_and_still_answers(tmp_path: Path) -> None:
 def test_limits_that_cannot_be_meant_are_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text(f"[d2c]\n[service]\n{line}\n")
     with pytest.raises(SettingsError, match="kept_"):
-        load(tmp_path, environ={})
+        load_settings(tmp_path, environ={})
 
 
 def test_a_call_writes_few_pages(tmp_path: Path) -> None:
     held, calls = IdempotencyStore(tmp_path / "kept.db"), 200
     for number in range(calls):
-        held.begin(SCOPE.format("a"), identity(str(number)), "d")
-        held.store_answer(SCOPE.format("a"), identity(str(number)), "d", bytes(700))
+        held.begin(SCOPE.format("a"), request_identity(str(number)), "d")
+        held.store_answer(SCOPE.format("a"), request_identity(str(number)), "d", bytes(700))
     pages = (tmp_path / "kept.db-wal").stat().st_size / (4096 + 24)
     assert pages / calls < 7.8  # splits included
     seen: list[str] = []
@@ -340,8 +340,8 @@ def test_a_collection_on_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, m
         done = CliRunner().invoke(main, ["collect", "--json"])
     assert done.exit_code == 75 and json.loads(done.output)["what"] == "the disk is full", done.output
     assert (folder / "1.jsonl").exists()
-    ledger = Ledger.of(load(tmp_path, environ={}))
-    told = collect(ledger, folder)
+    ledger = Ledger.of(load_settings(tmp_path, environ={}))
+    told = collect_log_folder(ledger, folder)
     assert (told.predictions, told.new_predictions, told.faulty) == (1, 0, 1)
     assert (folder / "1.faulty").exists() and not (folder / "1.jsonl").exists()
 
@@ -386,8 +386,8 @@ def test_without_a_secret_nothing_personal_is_kept_and_the_ids_are_the_same(keep
 @given(st.binary(max_size=300), st.binary(max_size=40), st.binary(max_size=80))
 def test_what_is_sealed_is_opened_by_the_same_body_and_secret_only(answer: bytes, body: bytes, secret: bytes) -> None:
     key = body_key(body, secret)
-    held = encrypted(answer, key)
-    assert decrypted(held, key) == answer and encrypted(answer, key) != held
+    held = encrypt_answer(answer, key)
+    assert decrypt_answer(held, key) == answer and encrypt_answer(answer, key) != held
     if len(answer) > 8:
-        assert answer not in held and decrypted(held, body_key(body + b".", secret)) != answer
-    assert decrypted(b"[200]\n{}", key) == b"[200]\n{}"  # kept by a release of before
+        assert answer not in held and decrypt_answer(held, body_key(body + b".", secret)) != answer
+    assert decrypt_answer(b"[200]\n{}", key) == b"[200]\n{}"  # kept by a release of before

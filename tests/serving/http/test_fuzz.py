@@ -120,7 +120,7 @@ def test_any_path_and_length_is_answered(client, path: str, length: str) -> None
 )
 def test_any_header_is_answered(tmp_path: Path, header: str, text: bytes) -> None:
     file = tmp_path / "keys.json"
-    keys.create(file, "crm", ["leads"], now=NOW)
+    keys.create_key(file, "crm", ["leads"], now=NOW)
     for keeping in (ServiceContext(), ServiceContext(keyring=Keyring(file))):
         client = asking(keeping)
         for path in ("/predict", "/contract", "/"):
@@ -144,7 +144,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     create_decisions(ledger, policy, NOW)
     (found,) = list_decisions(ledger)
     file = folder / "keys.json"
-    token = keys.create(file, "jo", ["price"], now=NOW, scopes=["decide"])[1]
+    token = keys.create_key(file, "jo", ["price"], now=NOW, scopes=["decide"])[1]
     app = DecisionApp(Dependencies(held, ledger, Keyring(file), [b"x" * 20], clock=clock(minutes=1)))
     yield TestClient(app, raise_server_exceptions=False), found.id, {"authorization": f"Bearer {token}"}
     ledger.close()

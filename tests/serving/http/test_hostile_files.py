@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2c_mlops.convert.repair.data_files import kind_of_file
+from d2c_mlops.convert.repair.data_files import detect_file_kind
 from d2c_mlops.data.ingestion.reading import parts_at
 from d2c_mlops.data.sources import fetch as parquet
 from d2c_mlops.data.sources import text_encoding
@@ -36,7 +36,7 @@ from d2c_mlops.memory_limit import memory_limit
 from d2c_mlops.runs.run_history import _write_csv
 from d2c_mlops.serving.app.app import ServiceContext
 from d2c_mlops.serving.batch.sinks import _File
-from d2c_mlops.serving.batch.webhook_sink import check_encrypted, post, shown_hook, split_credentials
+from d2c_mlops.serving.batch.webhook_sink import check_encrypted, masked_url, post_once, split_credentials
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.package.bento import copy_inside
 from support.cpu import least_cpu_seconds
@@ -281,7 +281,7 @@ DAMAGED = {
 def test_a_zip_file_that_lies_is_refused_and_says_what_it_is(tmp_path: Path, name: str) -> None:
     file = tmp_path / "a.zip"
     file.write_bytes(DAMAGED[name])
-    assert kind_of_file(file) in ("zip", "unknown")
+    assert detect_file_kind(file) in ("zip", "unknown")
     with pytest.raises(DataRefused, match="cannot be read"):
         ZipSource().read(str(file))
     with pytest.raises(ValueError, match="cannot be searched"):
@@ -400,7 +400,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("url", SECRETS)
 def test_an_address_is_shown_without_its_passwords(url: str) -> None:
-    assert shown_hook(url) == SECRETS[url]
+    assert masked_url(url) == SECRETS[url]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_an_address_is_shown_without_its_passwords(url: str) -> None:
     ],
 )
 def test_a_call_that_fails_repeats_no_password(url: str) -> None:
-    said = post(url, b"{}", {"authorization": "Bearer Winter-2019"}, timeout=2.0)
+    said = post_once(url, b"{}", {"authorization": "Bearer Winter-2019"}, timeout=2.0)
     assert said.away and said.what and "Winter" not in said.what
 
 
@@ -448,7 +448,7 @@ LEAKS = [
 @pytest.mark.parametrize("url", LEAKS)
 def test_no_form_of_an_address_shows_its_secret(url: str) -> None:
     shown = without_password(url)
-    assert "S3cr3tZ" not in shown and "S3cr3tZ" not in shown_hook(url)
+    assert "S3cr3tZ" not in shown and "S3cr3tZ" not in masked_url(url)
     assert without_password(shown) == shown
 
 
@@ -480,7 +480,7 @@ def test_an_emptied_file_of_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pyt
         return client.post("/predict", json={"records": [ASK]}, headers=head).status_code
 
     assert status() == 200  # no file: nobody needs a key
-    token = keys.create(file, "crm", ["leads"], now=datetime(2026, 1, 1, tzinfo=UTC))[1]
+    token = keys.create_key(file, "crm", ["leads"], now=datetime(2026, 1, 1, tzinfo=UTC))[1]
     assert (status(), status(token)) == (401, 200)
     for emptied in ('{"keys": []}', "", "{}", "[]", '{"keys": null}'):
         file.write_text(emptied)
@@ -498,7 +498,7 @@ def test_a_service_that_starts_with_an_emptied_file_of_keys_lets_nobody_in(tmp_p
 
 def ring_with_key(folder: Path) -> tuple[keys.Keyring, Path, str]:
     file = folder / "keys.json"
-    token = keys.create(file, "crm", ("leads",), now=datetime.now(UTC))[1]
+    token = keys.create_key(file, "crm", ("leads",), now=datetime.now(UTC))[1]
     return keys.Keyring(file), file, token
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.app.app import ServiceContext, create_app
-from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_collection import collect_log_folder, feedback_with_predictions
 from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.predict.prediction_ids import Signer
 from d2c_mlops.serving.predict.predictor import ServedModel
@@ -211,7 +211,7 @@ def test_two_replicas_that_are_told_the_same_count_it_once(tmp_path: Path) -> No
     )
     for book in books:
         book.close()
-    told = [collect(ledger, book.folder) for book in books]
+    told = [collect_log_folder(ledger, book.folder) for book in books]
     assert [each.new_feedback for each in told] == [2, 0]
     assert len(feedback_with_predictions(ledger, "leads")) == 2
 
@@ -228,7 +228,7 @@ def test_feedback_of_a_service_of_before_joins_and_is_not_counted_twice(tmp_path
     rows = [line("a" * 32, at), said("f1", at, prediction_id=id), said("f2", at, prediction_id=f"{'a' * 32}-1"),
             said("f3", at, prediction_id=f"{'a' * 32}-1"), said("f4", at, prediction_id=f"{'a' * 32}-1", reason="other")]  # fmt: skip
     (folder / "a.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
-    told = collect(ledger, folder)
+    told = collect_log_folder(ledger, folder)
     assert (told.new_feedback, told.repeated) == (1, 1)
     with ledger.read() as connection:
         found = (
@@ -262,7 +262,7 @@ def test_a_prediction_of_a_rollout_is_in_the_ledger_under_the_id_that_was_given(
     told = {one["prediction_id"]: one["variant"] for one in service.ask(*leads(30)).json()["predictions"]}
     service.logged()
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    collect(ledger, service.folder / "log")
+    collect_log_folder(ledger, service.folder / "log")
     with ledger.read() as connection:
         assert {row.id: row.variant for row in connection.execute(sa.select(predictions))} == told
 

@@ -23,37 +23,37 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_rotation_never_lengthens_the_old_key(file: Path) -> None:
-    short, _ = keys.create(file, "crm", ["*"], now=NOW, lifetime=DAY)
-    long, _ = keys.create(file, "shop", ["*"], now=NOW)
+    short, _ = keys.create_key(file, "crm", ["*"], now=NOW, lifetime=DAY)
+    long, _ = keys.create_key(file, "shop", ["*"], now=NOW)
     for key in (short, long):
-        keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
+        keys.rotate_key(file, key.id, now=NOW, grace=7 * DAY)
     assert keys.read_keys(file)[short.id].expires_at == (NOW + DAY).isoformat()
     assert keys.read_keys(file)[long.id].expires_at == (NOW + 7 * DAY).isoformat()
-    keys.rotate(file, long.id, now=NOW, grace=2 * DAY)
+    keys.rotate_key(file, long.id, now=NOW, grace=2 * DAY)
     assert keys.read_keys(file)[long.id].expires_at == (NOW + 2 * DAY).isoformat()
 
 
 def test_a_key_that_works_no_more_has_no_successor(file: Path) -> None:
-    expired, _ = keys.create(file, "crm", ["*"], now=NOW - 2 * DAY, lifetime=DAY)
-    revoked, _ = keys.create(file, "crm", ["*"], now=NOW)
-    keys.revoke(file, revoked.id, now=NOW)
+    expired, _ = keys.create_key(file, "crm", ["*"], now=NOW - 2 * DAY, lifetime=DAY)
+    revoked, _ = keys.create_key(file, "crm", ["*"], now=NOW)
+    keys.revoke_key(file, revoked.id, now=NOW)
     before = file.read_bytes()
     for key, state in ((expired, "expired"), (revoked, "revoked")):
         with pytest.raises(UsageError, match=state):
-            keys.rotate(file, key.id, now=NOW, grace=7 * DAY)
+            keys.rotate_key(file, key.id, now=NOW, grace=7 * DAY)
     assert file.read_bytes() == before
 
 
 def test_a_key_that_is_revoked_twice_ended_the_first_time(file: Path) -> None:
-    key, _ = keys.create(file, "crm", ["*"], now=NOW)
-    keys.revoke(file, key.id, now=NOW)
-    assert keys.revoke(file, key.id, now=NOW + DAY).revoked_at == NOW.isoformat()
+    key, _ = keys.create_key(file, "crm", ["*"], now=NOW)
+    keys.revoke_key(file, key.id, now=NOW)
+    assert keys.revoke_key(file, key.id, now=NOW + DAY).revoked_at == NOW.isoformat()
 
 
 def test_a_revocation_outlives_a_rotation_at_the_same_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, _ = keys.create(file, "crm", ["*"], now=NOW)
+    key, _ = keys.create_key(file, "crm", ["*"], now=NOW)
     read, waiting = keys.read_keys, threading.Event()
-    revoking = threading.Thread(target=keys.revoke, args=(file, key.id), kwargs={"now": NOW})
+    revoking = threading.Thread(target=keys.revoke_key, args=(file, key.id), kwargs={"now": NOW})
 
     def slowly(place: Path) -> dict[str, keys.Key]:
         found = read(place)
@@ -64,7 +64,7 @@ def test_a_revocation_outlives_a_rotation_at_the_same_time(file: Path, monkeypat
         return found
 
     monkeypatch.setattr(keys, "read_keys", slowly)
-    keys.rotate(file, key.id, now=NOW, grace=DAY)
+    keys.rotate_key(file, key.id, now=NOW, grace=DAY)
     revoking.join()
     assert read(file)[key.id].state(NOW) == "revoked"
 
@@ -76,7 +76,7 @@ def test_a_key_that_would_never_work_is_not_made(project: Path) -> None:
 
 
 def test_a_damaged_file_lets_nobody_in_at_the_start_and_changes_nothing_later(file: Path) -> None:
-    _, token = keys.create(file, "crm", ["*"], now=NOW)
+    _, token = keys.create_key(file, "crm", ["*"], now=NOW)
     ring = keys.Keyring(file)
     file.write_text("{")
     ring.reload_if_changed()
@@ -109,7 +109,7 @@ def test_a_key_made_later_a_damaged_file_and_one_that_is_gone_let_nobody_in(
     file.write_text("{")
     assert ring.requires_keys()
     file.unlink()
-    keys.create(file, "crm", ["leads"], now=NOW)
+    keys.create_key(file, "crm", ["leads"], now=NOW)
     assert ring.requires_keys() and not ring.damaged
     file.unlink()
     assert ring.requires_keys() and ring.keys

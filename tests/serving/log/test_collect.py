@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from d2c_mlops.ledger.schema import feedback, predictions
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_collection import collect_log_folder, feedback_with_predictions
 from d2c_mlops.serving.log.log_segments import Logbook
 from support.log_lines import line, said
 
@@ -54,12 +54,12 @@ def test_collecting_twice_and_while_the_service_writes_changes_nothing(tmp_path:
     ledger, book = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), Logbook(tmp_path / "log")
     now = datetime.now(UTC)
     assert book.append(line("a", now))
-    assert collect(ledger, tmp_path / "log").new_predictions == 2
+    assert collect_log_folder(ledger, tmp_path / "log").new_predictions == 2
     assert book.append(line("b", now)) and book.append(b'{"kind": "gossip"}')
-    told = collect(ledger, tmp_path / "log")
+    told = collect_log_folder(ledger, tmp_path / "log")
     assert (told.predictions, told.new_predictions, told.faulty) == (4, 2, 1)
     book.close()
-    assert collect(ledger, tmp_path / "log").new_predictions == 0
+    assert collect_log_folder(ledger, tmp_path / "log").new_predictions == 0
     assert sorted(ids(ledger)) == ["a-0", "a-1", "b-0", "b-1"]
     assert not list((tmp_path / "log").glob("*.jsonl")) and len(list((tmp_path / "log").glob("*.faulty"))) == 1
 
@@ -71,7 +71,7 @@ def test_feedback_and_outcomes_join_by_id_or_by_the_last_prediction_of_the_key(t
                  said("f2", middle, key="a", action="outcome", value=3.5), said("f3", late, key="z")):  # fmt: skip
         assert book.append(each)
     book.close()
-    assert collect(ledger, tmp_path / "log").new_feedback == 3
+    assert collect_log_folder(ledger, tmp_path / "log").new_feedback == 3
     joined = {one["id"]: one for one in feedback_with_predictions(ledger, "m")}
     assert joined["f1"]["prediction"]["key"] == "b" and joined["f2"]["prediction"]["id"] == "old-0"
     assert joined["f2"]["value"] == 3.5 and joined["f3"]["prediction"] is None
@@ -84,7 +84,7 @@ def test_a_line_that_the_database_refuses_holds_up_no_other(tmp_path: Path) -> N
     for each in (line("a", now), *bad, said("h", now)):
         assert book.append(each)
     book.close()
-    told = collect(ledger, tmp_path / "log")
+    told = collect_log_folder(ledger, tmp_path / "log")
     assert (told.new_predictions, told.new_feedback, told.faulty) == (2, 1, 2)
     (kept,) = (tmp_path / "log").glob("*.faulty")
     assert kept.read_bytes().splitlines() == bad and not list((tmp_path / "log").glob("*.jsonl"))
@@ -96,7 +96,7 @@ def test_predictions_are_collected_into_postgresql(postgres: str, tmp_path: Path
     book.append(line("a", datetime.now(UTC)))
     book.append(said("f", datetime.now(UTC), value={"x": 1}, key="a\0b", reason="\0"))
     for expected in (2, 0):
-        assert collect(ledger, tmp_path).new_predictions == expected
+        assert collect_log_folder(ledger, tmp_path).new_predictions == expected
     with ledger.read() as connection:
         assert connection.execute(select(func.count()).select_from(feedback)).scalar() == 1
     book.close()
@@ -126,7 +126,7 @@ def test_what_was_acknowledged_is_in_the_ledger_once_after_kill_9_of_writer_and_
         lines = told.read_bytes().split(b"\n")[:-1]
         assert lines
         acknowledged |= {one.decode() for one in lines}
-    collect(ledger, log)
+    collect_log_folder(ledger, log)
     found = ids(ledger)
     assert len(found) == len(set(found)) and acknowledged <= set(found)
     assert len(found) <= len(acknowledged) + TRIALS  # at most the one line that was kept but not yet told

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
-from d2c_mlops.serving.deploy.alerts import rules
+from d2c_mlops.serving.deploy.alerts import alert_rules
 
 PLAN = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize())
 OWN = 'model="mean_units",version="3"'
@@ -57,7 +57,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_wakes_people_when_it_should_and_only_then(case: str, tmp_path: Path) -> None:
     series, name, minute, fires = CASES[case]
-    written = rules(PLAN)
+    written = alert_rules(PLAN)
     (alert,) = [each for group in written["groups"] for each in group["rules"] if each["alert"] == name]
     expected = [{"exp_labels": alert["labels"], "exp_annotations": alert["annotations"]}] if fires else []
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(written))

@@ -108,8 +108,8 @@ def test_production_mode_from_the_environment_packages_measures_serves_and_check
     refused = CliRunner().invoke(main, ["serve", "mean_units", "--port", "0"])
     assert refused.exit_code == 2 and "d2c keys create" in refused.output
     now = datetime.now(UTC)
-    keys.create(keys_file(settings), "crm", ["mean_units"], now=now)
-    probe = keys.create(keys_file(settings), "ci", ["mean_units"], now=now, scopes=["probe"])[1]
+    keys.create_key(keys_file(settings), "crm", ["mean_units"], now=now)
+    probe = keys.create_key(keys_file(settings), "ci", ["mean_units"], now=now, scopes=["probe"])[1]
     from d2c_mlops.serving.local.server import free_port
 
     port = free_port()

@@ -18,14 +18,14 @@ from d2c_mlops.registry.versions import Version
 from d2c_mlops.serving.deploy import DeployPlan, deploy, size_of
 from d2c_mlops.serving.local.contract_check import check_service
 from d2c_mlops.serving.local.loadtest import FILE, LoadResult, measured_load
-from d2c_mlops.serving.local.server import serving
+from d2c_mlops.serving.local.server import serve_bento
 from d2c_mlops.serving.package import container
 from d2c_mlops.serving.package.bento import Bento
 from d2c_mlops.serving.package.container import builders, containerize, find_builder, image_preparation, wheels
 from d2c_mlops.serving.package.container.containerfile import USER
 from d2c_mlops.serving.package.requirements import FORBIDDEN
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.training import train
 
 FAKE = """#!{python}
@@ -106,7 +106,7 @@ def bento(fakes: Path, monkeypatch: pytest.MonkeyPatch) -> Bento:
 
 @pytest.fixture
 def held(fakes: Path) -> Settings:
-    return load(fakes, environ={"D2C_STORE": str(fakes / "store")})
+    return load_settings(fakes, environ={"D2C_STORE": str(fakes / "store")})
 
 
 def told(fakes: Path) -> list[list[str]]:
@@ -315,7 +315,7 @@ def test_a_service_is_loaded_its_limits_are_deployed_and_it_keeps_its_contract(s
     assert load.service_mb <= json.loads(done.stdout)["size"]["memory_mb"] <= load.service_mb + 1
     bento = Bento(load.bento, settings.store / "bentoml/bentos" / load.bento.replace(":", "/"), made=False)
     assert (bento.folder / FILE).exists()
-    with serving(bento, settings, port=_port()) as server:
+    with serve_bento(bento, settings, port=_port()) as server:
         assert all(check.holds for check in check_service(server.url, version.schema, 1))
         other = CliRunner().invoke(main, ["contract", "check", "mean_units", server.url, "--version", "1"])
         assert other.exit_code == 0 and "/predict answers the example" in other.output

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from d2c_mlops.cli import main
 from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text
-from d2c_mlops.decisions.server import deployment
+from d2c_mlops.decisions.server import decision_service_plan
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, ReplicaSize, deploy, size_of, targets
@@ -28,7 +28,7 @@ from d2c_mlops.serving.rollout.rollout_history import state_file_of
 from d2c_mlops.serving.rollout.rollout_status import rollout_status
 from d2c_mlops.serving.rollout.state_file import FILE, read_state, state_paths
 from d2c_mlops.serving.state_paths import keys_file
-from d2c_mlops.settings import load, service_settings
+from d2c_mlops.settings import load_settings, service_settings
 from support.training import train
 
 PLAN = DeployPlan(
@@ -203,9 +203,9 @@ def test_the_workflow_begins_a_rollout_once_and_leaves_it_alone_from_then_on(set
     train(settings)
     assert pushed()[0].startswith("challenger=true")
     assert pushed(widens)[1] == "share 0.1"
-    rollouts.rollout("mean_units", settings, share=0.5)
+    rollouts.start_rollout("mean_units", settings, share=0.5)
     assert pushed()[1] == pushed(widens)[1] == "share 0.5"
-    rollouts.abort("mean_units", settings, reason="complaints")
+    rollouts.abort_rollout("mean_units", settings, reason="complaints")
     said, state = pushed()
     assert said.startswith("challenger=false") and "complaints" in said and state == "off 0"
 
@@ -247,7 +247,7 @@ def test_under_compose_the_scheduler_decides_and_the_service_follows(tmp_path: P
     assert "state:/state" in service["volumes"]
     for name in ("D2C_SERVICE_STATE",):
         assert scheduler["environment"][name] == service["environment"][name] == "/state"
-    held = load(tmp_path, environ=scheduler["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))})
+    held = load_settings(tmp_path, environ=scheduler["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))})
     inside = service_settings(service["environment"] | {"D2C_SERVICE_LOG_SECRET_FILE": str(secret(tmp_path))})
     assert held.ledger == inside.log_secret == "sqlite:///x"
     assert state_file_of("mean_units", held) == state_paths(inside.rollout, inside.state, "mean_units")
@@ -259,7 +259,7 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
         "[d2c]\n[decisions]\nlinks = secret:LINKS\nport = 3456\n"
         "[decisions:mean_units]\nfield = units\napply = secret:HOOK\nsign = secret:SIGN\nnotify.jo = secret:MAIL\n"
     )
-    asked = deployment(load(tmp_path))
+    asked = decision_service_plan(load_settings(tmp_path))
     assert asked == DecisionServicePlan(3456, ("LINKS",), ("HOOK", "MAIL", "SIGN"))
     made = targets()["compose"].files(replace(PLAN, deciding=asked))
     whole = yaml.safe_load(made["compose.yaml"])
@@ -271,7 +271,7 @@ def test_people_decide_under_compose_where_the_project_has_a_policy(tmp_path: Pa
     head = made["compose.yaml"].partition("\nname: d2c")[0]
     assert "openssl rand -hex 32 > secrets/LINKS" in head and "secrets/HOOK, secrets/MAIL, secrets/SIGN" in head
     given = service["environment"] | {"D2C_LEDGER_URL_FILE": str(secret(tmp_path))}
-    held = load(tmp_path, environ=given)
+    held = load_settings(tmp_path, environ=given)
     assert str(keys_file(held)) == "/run/secrets/keys" and held.service.state == "/state"
     assert (
         service["environment"].items()

@@ -21,13 +21,13 @@ from d2c_mlops.serving.bento_files import (
     LIST,
     VARIABLE,
     check_bento_files,
+    digests_as_bytes,
     file_digests,
     file_list_digest,
-    packed_digests,
 )
 from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize, targets
-from d2c_mlops.serving.local.server import serving
-from d2c_mlops.serving.package.bento import image_files, package
+from d2c_mlops.serving.local.server import serve_bento
+from d2c_mlops.serving.package.bento import image_files_digest, package_model_version
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
 from support.training import train
@@ -96,7 +96,7 @@ def test_a_changed_version_is_refused_before_anything_of_it_is_parsed_or_importe
     file = version_files(version, settings) / MODEL_FILE
     for text in ('{"class": "evil:Model", "params": {}}', "{", "[" * 100_000):
         file.write_text(text)
-        for do in (load_version, package):
+        for do in (load_version, package_model_version):
             with pytest.raises(DataRefused, match="changed after they were registered"):
                 do(version, settings)
     assert not Path("imported").exists()
@@ -140,7 +140,7 @@ def home(tmp_path: Path) -> Path:
     for name, text in {"toys/__init__.py": "WORTH = 1\n", "model/model.json": "{}", "version.json": "{}"}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    (root / LIST).write_bytes(packed_digests(file_digests(root)))
+    (root / LIST).write_bytes(digests_as_bytes(file_digests(root)))
     return root
 
 
@@ -162,7 +162,7 @@ def test_a_file_of_a_bento_that_is_not_what_was_packaged_is_named(
         check_bento_files(home, wanted)
     assert f"{name}: {what}" in str(refused.value)
     if name != LIST:
-        (home / LIST).write_bytes(packed_digests(file_digests(home)))  # and the list with it
+        (home / LIST).write_bytes(digests_as_bytes(file_digests(home)))  # and the list with it
         with pytest.raises(DataRefused, match=LIST):
             check_bento_files(home, wanted)
 
@@ -251,7 +251,7 @@ def test_deploy_takes_the_digest_of_an_image_that_was_built_here(settings: Setti
     (folder / "src").mkdir(parents=True)
     (folder / "src" / LIST).write_text("{}")
     (folder / "image.json").write_text(json.dumps({"tag": "mean_units:v1"}))
-    assert image_files(version, "mean_units:v1", settings) == file_list_digest(b"{}") and not image_files(
+    assert image_files_digest(version, "mean_units:v1", settings) == file_list_digest(b"{}") and not image_files_digest(
         version, "x", settings
     )
     told = CliRunner().invoke(main, ["deploy", "mean_units", "--to", "compose"])
@@ -268,9 +268,9 @@ def test_deploy_takes_the_digest_of_an_image_that_was_built_here(settings: Setti
 @pytest.mark.slow
 def test_a_bento_is_built_checked_and_served_or_refused(settings: Settings) -> None:
     version = train(settings)
-    made = package(version, settings)
-    assert made.made and len(made.sha256) == 64 and package(version, settings).sha256 == made.sha256
-    with serving(made, settings, port=bento_port()) as server:
+    made = package_model_version(version, settings)
+    assert made.made and len(made.sha256) == 64 and package_model_version(version, settings).sha256 == made.sha256
+    with serve_bento(made, settings, port=bento_port()) as server:
         import httpx
 
         assert httpx.get(f"{server.url}/healthz").headers["x-d2c-files"] == "verified"
@@ -279,10 +279,10 @@ def test_a_bento_is_built_checked_and_served_or_refused(settings: Settings) -> N
     file = made.folder / "src/toyshop/__init__.py"
     file.write_text(file.read_text() + "\nWORTH = 1\n")
     with pytest.raises(DataRefused, match=r"toyshop/__init__\.py: was changed"):
-        package(version, settings)
+        package_model_version(version, settings)
     with (
         pytest.raises(Exception, match="differ from the packaged ones") as refused,
-        serving(made, settings, port=bento_port()),
+        serve_bento(made, settings, port=bento_port()),
     ):
         pass
     assert "toyshop/__init__.py" in str(refused.value)

@@ -19,13 +19,13 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.versions import find_version
 from d2c_mlops.serving.app.app import App, ServedModel, ServiceContext, create_app
 from d2c_mlops.serving.http.api_keys import Keyring
-from d2c_mlops.serving.local.server import free_port, serving
+from d2c_mlops.serving.local.server import free_port, serve_bento
 from d2c_mlops.serving.log.log_segments import Logbook
-from d2c_mlops.serving.package.bento import package
+from d2c_mlops.serving.package.bento import package_model_version
 from d2c_mlops.serving.predict.older_contracts import OlderContract
 from d2c_mlops.serving.predict.sunsets import sunset_texts, supported_older_contracts
 from d2c_mlops.serving.rollout.promotion import promote
-from d2c_mlops.settings import Settings, load
+from d2c_mlops.settings import Settings, load_settings
 from support.lead_service import Lead
 from support.local_client import LocalClient
 from support.training import train
@@ -125,10 +125,10 @@ def test_it_wants_a_key_as_the_newer_one_does(app: App, tmp_path: Path) -> None:
 
 
 def test_its_documents_are_its_own(tmp_path: Path, app: App) -> None:
-    from d2c_mlops.serving.predict.older_contracts import document
+    from d2c_mlops.serving.predict.older_contracts import older_openapi_document
 
     older = app.keeping.majors[1]
-    served = replace(older.served, openapi_document=json.dumps(document(older.served)).encode())
+    served = replace(older.served, openapi_document=json.dumps(older_openapi_document(older.served)).encode())
     app.keeping.majors[1] = replace(older, served=served)
     client = LocalClient(app)
     told = client.get("/v1/openapi.json").json()
@@ -194,17 +194,17 @@ def test_the_former_champion_of_an_older_major_version_is_kept_for_its_days(move
     assert old.sunset is not None and old.sunset.date() == day
     assert f"served by version 1 at /v1 until {day}" in done.output
     (project / "settings.ini").write_text((project / "settings.ini").read_text() + "sunset.1 = 2027-03-31\n")
-    ((old, _),) = supported_older_contracts(ledger, second, load(project, environ={}))
+    ((old, _),) = supported_older_contracts(ledger, second, load_settings(project, environ={}))
     assert old.sunset == datetime(2027, 3, 31, 23, 59, 59, tzinfo=UTC)
     (project / "settings.ini").write_text((project / "settings.ini").read_text().replace("2027", "2020"))
-    assert "ended on 2020-03-31" in sunset_texts(ledger, second, load(project, environ={}))[0]
+    assert "ended on 2020-03-31" in sunset_texts(ledger, second, load_settings(project, environ={}))[0]
     assert supported_older_contracts(ledger, find_version(ledger, "mean_units", 1), moved) == []
 
 
 def test_a_date_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("[d2c]\n[model:demand]\nsunset.1 = spring\n")
     with pytest.raises(SettingsError) as told:
-        load(tmp_path, environ={})
+        load_settings(tmp_path, environ={})
     assert told.value.failures[0].where == "[model:demand] sunset.1"
 
 
@@ -221,10 +221,10 @@ def get(url: str, body: object = None) -> tuple[int, Message, dict]:
 def test_both_answer_over_http_until_the_older_ones_day(moved: Settings, project: Path) -> None:
     promote("mean_units", moved, override=True, by="Jo", reason="shops")
     second = find_version(Ledger.of(moved), "mean_units", 2)
-    bento = package(second, moved)
+    bento = package_model_version(second, moved)
     old = {"records": [{"product_id": "P002", "day": "2024-01-01"}]}
     new = {"records": [{**old["records"][0], "shop": "P001"}]}
-    with serving(bento, moved, port=free_port()) as server:
+    with serve_bento(bento, moved, port=free_port()) as server:
         status, headers, first = get(f"{server.url}/v1/predict", old)
         assert (status, first["version"], first["contract"]) == (200, 1, "1.0.0")
         assert headers["Sunset"].endswith("23:59:59 GMT")
@@ -235,10 +235,10 @@ def test_both_answer_over_http_until_the_older_ones_day(moved: Settings, project
         assert get(f"{server.url}/predict", old)[0] == 400
         assert get(f"{server.url}/v1/predict", new)[0] == 400
     ended = replace(moved, models={"mean_units": replace(moved.model("mean_units"), sunset={"1": "2020-03-31"})})
-    again = package(second, ended)
+    again = package_model_version(second, ended)
     assert again.tag != bento.tag
     assert not (again.folder / "src" / "older" / "1").exists()
-    with serving(again, ended, port=free_port()) as server:
+    with serve_bento(again, ended, port=free_port()) as server:
         assert get(f"{server.url}/v1/predict", old)[0] == 410
 
 
@@ -253,6 +253,6 @@ def test_code_that_does_not_keep_an_older_contract_is_not_packaged(moved: Settin
         text.replace(renamed, 'return pd.DataFrame({"product_id": records["product_id"], "pieces": units})')
     )
     with pytest.raises(UsageError, match="older version of the contract that is still supported") as told:
-        package(find_version(Ledger.of(moved), "mean_units", 2), moved)
+        package_model_version(find_version(Ledger.of(moved), "mean_units", 2), moved)
     assert [each.where for each in told.value.failures] == ["contract 1"]
     assert "sunset" in (told.value.next or "")

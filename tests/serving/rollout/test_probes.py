@@ -20,11 +20,11 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from d2c_mlops.cli import main
-from d2c_mlops.convert.run.inferred_contract import contract_of
+from d2c_mlops.convert.run.inferred_contract import infer_contract
 from d2c_mlops.decisions.apply import now_utc
 from d2c_mlops.decisions.verdicts import create_decisions
 from d2c_mlops.errors import D2CError, DataRefused, UsageError
-from d2c_mlops.ledger.migrate import config
+from d2c_mlops.ledger.migrate import alembic_config
 from d2c_mlops.ledger.schema import decisions, feedback, predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract, Field, column
@@ -34,9 +34,9 @@ from d2c_mlops.serving.app.service import load_served_model
 from d2c_mlops.serving.http import api_keys as keys
 from d2c_mlops.serving.http.api_keys import Keyring
 from d2c_mlops.serving.local.contract_check import check_service
-from d2c_mlops.serving.log.log_collection import collect, feedback_with_predictions
+from d2c_mlops.serving.log.log_collection import collect_log_folder, feedback_with_predictions
 from d2c_mlops.serving.log.log_segments import Logbook
-from d2c_mlops.serving.package.bento import _copy_code, package
+from d2c_mlops.serving.package.bento import _copy_code, package_model_version
 from d2c_mlops.serving.package.requirements import pinned_requirements
 from d2c_mlops.serving.predict import synthetic
 from d2c_mlops.serving.predict.predictor import ServedModel
@@ -99,7 +99,7 @@ def test_what_a_contract_check_is_told_is_never_applied_to_the_shops_table(
     priced, tmp_path, monkeypatch, keyed
 ) -> None:
     held, ledger, _, url, table, _ = priced
-    key = keys.create(keys_file(held), "ci", ["price"], now=now_utc(), scopes=["probe"])[1] if keyed else ""
+    key = keys.create_key(keys_file(held), "ci", ["price"], now=now_utc(), scopes=["probe"])[1] if keyed else ""
     time.sleep(1.1 * keyed)  # a service looks at its keys once a second
     checks = check_service(url, CONTRACT, 1, key)
     assert not [each for each in checks if not each.holds], checks
@@ -113,7 +113,7 @@ def test_what_a_contract_check_is_told_is_never_applied_to_the_shops_table(
 
 def test_what_a_caller_is_told_is_applied(priced, tmp_path, monkeypatch) -> None:
     held, _, _, url, table, _ = priced
-    token = keys.create(keys_file(held), "pricing", ["price"], now=now_utc(), scopes=["ask", "decide"])[1]
+    token = keys.create_key(keys_file(held), "pricing", ["price"], now=now_utc(), scopes=["ask", "decide"])[1]
     time.sleep(1.1)  # a service looks at its keys once a second
     record, own = {"sku": "P-1", "current_price": 7.0, "cost": 5.0}, {"authorization": f"Bearer {token}"}
     assert httpx.post(f"{url}/predict", json={"records": [record]}, headers=own).status_code == 200
@@ -124,10 +124,10 @@ def test_what_a_caller_is_told_is_applied(priced, tmp_path, monkeypatch) -> None
 @pytest.mark.parametrize("given_", ["a caller's key", "no key", "a key that is revoked"])
 def test_a_check_that_would_count_as_a_caller_asks_nothing(priced, given_: str) -> None:
     held, _, _, url, _, book = priced
-    made, token = keys.create(keys_file(held), "crm", ["price"], now=now_utc())
+    made, token = keys.create_key(keys_file(held), "crm", ["price"], now=now_utc())
     if given_ == "a key that is revoked":
-        keys.create(keys_file(held), "other", ["price"], now=now_utc())
-        keys.revoke(keys_file(held), made.id, now=now_utc() - timedelta(seconds=1))
+        keys.create_key(keys_file(held), "other", ["price"], now=now_utc())
+        keys.revoke_key(keys_file(held), made.id, now=now_utc() - timedelta(seconds=1))
     time.sleep(1.1)  # a service looks at its keys once a second
     with pytest.raises(UsageError, match="would count this check as a real caller") as refused:
         check_service(url, CONTRACT, 1, "" if given_ == "no key" else token)
@@ -155,7 +155,7 @@ def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None
     assert origin(production, here, **mark) is None
     file = tmp_path / "keys.json"
     tokens = {
-        scope: keys.create(file, scope, ["leads"], now=now_utc(), scopes=[scope])[1] for scope in ("ask", "probe")
+        scope: keys.create_key(file, scope, ["leads"], now=now_utc(), scopes=[scope])[1] for scope in ("ask", "probe")
     }
     guarded = ServiceContext(keyring=Keyring(file))
     assert origin(guarded, here, **mark, authorization=f"Bearer {tokens['ask']}") is None
@@ -165,10 +165,10 @@ def test_a_probe_is_only_what_a_key_or_this_machine_says(tmp_path: Path) -> None
 def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     with pytest.raises(UsageError, match="cannot be combined with other scopes"):
-        keys.create(file, "both", ["leads"], now=now_utc(), scopes=["ask", "probe"])
-    keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])
+        keys.create_key(file, "both", ["leads"], now=now_utc(), scopes=["ask", "probe"])
+    keys.create_key(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])
     assert not Keyring(file).has_valid_key("leads", now_utc())
-    keys.create(file, "crm", ["leads"], now=now_utc())
+    keys.create_key(file, "crm", ["leads"], now=now_utc())
     assert Keyring(file).has_valid_key("leads", now_utc())
     done = CliRunner().invoke(main, ["keys", "create", "x", "--scope", "probe", "--scope", "ask"])
     assert done.exit_code == 2 and "cannot be combined with other scopes" in done.output
@@ -176,7 +176,7 @@ def test_a_key_that_probes_has_no_other_scope_and_opens_no_production_by_itself(
 
 def probing(service: Service, tmp_path: Path) -> dict[str, str]:
     file = tmp_path / "keys.json"
-    token = keys.create(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])[1]
+    token = keys.create_key(file, "ci", ["leads"], now=now_utc(), scopes=["probe"])[1]
     service.keeping.keyring = Keyring(file)
     return {"authorization": f"Bearer {token}"}
 
@@ -232,7 +232,7 @@ def test_a_ledger_of_before_is_read_as_it_is(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        made = config()
+        made = alembic_config()
         made.attributes["connection"] = connection
         command.upgrade(made, "0007")
         values = "'p-0', 'price', 1, '1.0.0', 'champion', 'P-1', '2026-06-01 12:00:00', '{}', '{\"price\": 1}', NULL, NULL, NULL"
@@ -250,7 +250,7 @@ def test_collecting_says_how_many_predictions_are_those_of_probes(tmp_path: Path
     client.post("/predict", json={"records": [ASK, ASK]}, headers={"x-d2c-probe": "1"})
     client.post("/predict", json={"records": [ASK]})
     keeping.logbook.close()
-    told = collect(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), tmp_path / "log")
+    told = collect_log_folder(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"), tmp_path / "log")
     assert (told.new_predictions, told.probes) == (3, 2)
 
 
@@ -298,7 +298,7 @@ def test_no_training_record_is_in_a_bento_or_its_documents(settings, project) ->
         "mean_units", fitted, fitted.evaluate(tables, as_of), settings=settings, as_of=as_of, example=known
     )
     record = json.loads((version_files(version, settings) / "example.json").read_text())
-    bento = package(version, settings)
+    bento = package_model_version(version, settings)
     assert not list(bento.folder.rglob("example.json"))
     assert record["product_id"] == "P004"  # P001 is in the contract
     served = load_served_model(bento.folder / "src/model", {"model": "mean_units", "version": 1})
@@ -335,7 +335,7 @@ def test_the_example_of_an_observed_field_is_of_no_record_in_particular() -> Non
             "since": pd.to_datetime(["2001-01-01", "2024-03-01", "2024-05-01", "2024-04-01"]),
         }
     )
-    fields = {each["name"]: each.get("example") for each in contract_of("m", frame, {}, [])["inputs"]}
+    fields = {each["name"]: each.get("example") for each in infer_contract("m", frame, {}, [])["inputs"]}
     assert {name: fields[name] for name in frame} == {"age": 40, "city": "Berlin", "since": "2024-04-01"}
     assert not any(
         all(str(row[name]).startswith(str(fields[name])) for name in frame) for row in frame.to_dict("records")[:1]

@@ -25,20 +25,20 @@ from d2c_mlops.errors import DataRefused, GateRefused, SettingsError, UsageError
 from d2c_mlops.ledger.schema import predictions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import contract_to_dict
-from d2c_mlops.registry.promotion_history import champion
+from d2c_mlops.registry.promotion_history import champion_at_time
 from d2c_mlops.registry.promotions import judge_and_promote as promote_alone
 from d2c_mlops.registry.versions import Version, find_version
 from d2c_mlops.serving.app.app import ServedModel
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.serving.http.metrics import Metrics
 from d2c_mlops.serving.log.aborted import abort_markers
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 from d2c_mlops.serving.log.log_segments import Logbook
 from d2c_mlops.serving.rollout import rollout_commands as rollouts
 from d2c_mlops.serving.rollout import rollout_history, variants
 from d2c_mlops.serving.rollout import rollout_watcher as watch
 from d2c_mlops.serving.rollout.promotion import rollback
-from d2c_mlops.serving.rollout.rollout_status import rollout_status, workers
+from d2c_mlops.serving.rollout.rollout_status import live_worker_reports, rollout_status
 from d2c_mlops.serving.rollout.rollout_watcher import RolloutWatcher
 from d2c_mlops.serving.rollout.state_file import (
     FILE,
@@ -52,7 +52,7 @@ from d2c_mlops.serving.rollout.state_file import (
 )
 from d2c_mlops.serving.rollout.variant_counters import RolloutCounters, rollout_statistics, sum_counts, violated_guard
 from d2c_mlops.serving.rollout.variants import ShadowQueue, challenger_version_in
-from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load
+from d2c_mlops.settings import RolloutSettings, ServiceSettings, Settings, load_settings
 from support.lead_service import Lead
 from support.rollouts import KEYS, Service, going, leads
 from support.training import train
@@ -121,7 +121,7 @@ def test_records_of_one_request_are_divided_and_answered_in_order(service: Servi
         assert [one["reasons"] for one in answer["predictions"]] == [[f"{r['visits']} visits"] for r in asked]
     ledger = Ledger(f"sqlite:///{service.folder / 'ledger.db'}")
     service.logged()
-    assert collect(ledger, service.folder / "log").new_predictions == 500
+    assert collect_log_folder(ledger, service.folder / "log").new_predictions == 500
     with ledger.read() as connection:
         rows = {row.id: row for row in connection.execute(select(predictions))}
     for one in answer["predictions"]:
@@ -437,11 +437,11 @@ def test_feedback_counts_for_the_side_that_answered(service: Service) -> None:
 def test_limits_come_from_the_settings_and_say_what_is_wrong(project: Path) -> None:
     ini = project / "settings.ini"
     ini.write_text(ini.read_text() + "rollout.max_errors = 0.5\n[rollout]\nmin_answers = 7\n")
-    guards = load(project, environ={}).guards("mean_units")
+    guards = load_settings(project, environ={}).guards("mean_units")
     assert (guards.max_errors, guards.min_answers, guards.slow_ms) == (0.5, 7, 10.0)
     ini.write_text(ini.read_text() + "max_erors = 1\nslow_ms = -1\n")
     with pytest.raises(SettingsError) as caught:
-        load(project, environ={})
+        load_settings(project, environ={})
     assert any("did you mean 'max_errors'" in str(one) for one in caught.value.failures)
     assert any("is less than 0" in str(one) for one in caught.value.failures)
 
@@ -460,36 +460,39 @@ def two(settings: Settings) -> tuple[Version, Version]:
 def test_a_rollout_from_start_to_promotion_is_on_record(two, settings: Settings) -> None:
     ledger = Ledger.of(settings)
     assert not rollout_status("mean_units", settings).in_progress
-    rollouts.rollout("mean_units", settings, shadow=True, by="Jo", reason="look first")
-    rollouts.rollout("mean_units", settings, share=0.1, by="Jo")
-    told = rollouts.rollout("mean_units", settings, share=0.25, by="Jo")
+    rollouts.start_rollout("mean_units", settings, shadow=True, by="Jo", reason="look first")
+    rollouts.start_rollout("mean_units", settings, share=0.1, by="Jo")
+    told = rollouts.start_rollout("mean_units", settings, share=0.25, by="Jo")
     assert told.in_progress and told.rollout.share == 0.25 and told.rollout.salt == "2"
     file, _ = rollout_history.state_file_of("mean_units", settings)
     assert read_state(file).share == 0.25 and read_state(file).guards == settings.guards("mean_units")
     assert (
         "no change: the rollout is already in this state"
-        in rollouts.rollout("mean_units", settings, share=0.25).notes[0]
+        in rollouts.start_rollout("mean_units", settings, share=0.25).notes[0]
     )
     done = rollouts.promote_challenger("mean_units", settings, by="Jo", reason="better")
     assert all(clause.holds for clause in done.gate) and not done.in_progress and done.champion == 2
-    assert champion(ledger, "mean_units").version == 2 and (read_state(file).champion, read_state(file).mode) == (
+    assert champion_at_time(ledger, "mean_units").version == 2 and (
+        read_state(file).champion,
+        read_state(file).mode,
+    ) == (
         2,
         "off",
     )
-    actions = [(each.action, each.by) for each in rollout_history.history(ledger, "mean_units")]
+    actions = [(each.action, each.by) for each in rollout_history.rollout_events(ledger, "mean_units")]
     assert actions == [("shadow", "Jo"), ("start", "Jo"), ("widen", "Jo"), ("promote", "Jo")]
     rollback("mean_units", settings)
     assert read_state(file).champion == 1
 
 
 def test_an_abort_says_why_and_a_lost_file_is_made_again(two, settings: Settings) -> None:
-    rollouts.rollout("mean_units", settings, share=0.5)
+    rollouts.start_rollout("mean_units", settings, share=0.5)
     file, _ = rollout_history.state_file_of("mean_units", settings)
     file.write_text("torn")
     assert rollout_status("mean_units", settings).in_progress and read_state(file).share == 0.5
-    told = rollouts.abort("mean_units", settings, by="Ann", reason="complaints")
+    told = rollouts.abort_rollout("mean_units", settings, by="Ann", reason="complaints")
     assert not told.in_progress and told.events[-1].reason == "complaints" and read_state(file).mode == "off"
-    assert "no rollout is in progress" in rollouts.abort("mean_units", settings).notes[0]
+    assert "no rollout is in progress" in rollouts.abort_rollout("mean_units", settings).notes[0]
     with pytest.raises(UsageError, match="no rollout"):
         rollouts.promote_challenger("mean_units", settings)
 
@@ -498,7 +501,7 @@ def test_the_gate_holds_for_a_rollout_too(settings: Settings) -> None:
     train(settings)
     promote_alone("mean_units", settings)
     train(settings, scale=3.0)
-    rollouts.rollout("mean_units", settings, share=0.1)
+    rollouts.start_rollout("mean_units", settings, share=0.1)
     with pytest.raises(GateRefused, match="failed the gate"):
         rollouts.promote_challenger("mean_units", settings)
     assert rollout_status("mean_units", settings).in_progress
@@ -508,14 +511,14 @@ def test_a_challenger_that_is_the_champion_again_ends_its_rollout(settings: Sett
     train(settings)
     promote_alone("mean_units", settings)
     train(settings)
-    rollouts.rollout("mean_units", settings, share=0.1)
+    rollouts.start_rollout("mean_units", settings, share=0.1)
     told = rollouts.promote_challenger("mean_units", settings)
     assert not told.in_progress and told.champion == 1 and [clause.name for clause in told.gate] == ["no change"]
     assert "same data" in told.events[-1].reason
 
 
 def test_promoting_another_version_ends_a_rollout(two, settings: Settings) -> None:
-    rollouts.rollout("mean_units", settings, share=0.1)
+    rollouts.start_rollout("mean_units", settings, share=0.1)
     train(settings)
     rollouts.promote("mean_units", settings, number=3)
     told = rollout_status("mean_units", settings)
@@ -523,7 +526,7 @@ def test_promoting_another_version_ends_a_rollout(two, settings: Settings) -> No
 
 
 def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Settings) -> None:
-    told = rollouts.rollout("mean_units", settings, share=0.5)
+    told = rollouts.start_rollout("mean_units", settings, share=0.5)
     ledger, (file, folder) = Ledger.of(settings), rollout_history.state_file_of("mean_units", settings)
     versions = {n: ServedModel(Lead(), "mean_units", n, {}, {}) for n in (1, 2)}
     book = Logbook(folder.parents[1] / "log")
@@ -532,8 +535,8 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     watcher.check()
     watcher.close()
     book.close()
-    assert collect(ledger, folder.parents[1] / "log").new_aborts == 1
-    assert collect(ledger, folder.parents[1] / "log").new_aborts == 0
+    assert collect_log_folder(ledger, folder.parents[1] / "log").new_aborts == 1
+    assert collect_log_folder(ledger, folder.parents[1] / "log").new_aborts == 0
     now = rollout_status("mean_units", settings)
     assert not now.in_progress and now.events[-1].by == "service" and now.events[-1].reason.startswith("errors")
     assert now.events[-1].stage == told.rollout.stage and read_state(file).mode == "off"
@@ -541,49 +544,49 @@ def test_what_a_service_ended_is_carried_into_the_ledger_once(two, settings: Set
     with pytest.raises(
         UsageError, match=r"not rolled out again automatically: its rollout was aborted .* by service: errors"
     ) as caught:
-        rollouts.rollout("mean_units", settings, share=0.1)
+        rollouts.start_rollout("mean_units", settings, share=0.1)
     assert "--version 2" in caught.value.next
-    told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
+    told = rollouts.start_rollout("mean_units", settings, shadow=True, begin=True)
     assert not told.in_progress and "aborted" in told.notes[0]
-    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).in_progress
-    assert rollouts.rollout("mean_units", settings, share=0.2).in_progress
+    assert rollouts.start_rollout("mean_units", settings, share=0.1, number=2).in_progress
+    assert rollouts.start_rollout("mean_units", settings, share=0.2).in_progress
 
 
 def test_what_was_rolled_back_from_or_aborted_by_hand_does_not_go_out_again(two, settings: Settings) -> None:
     rollouts.promote("mean_units", settings, number=2)
     rollback("mean_units", settings, by="Jo", reason="complaints")
     with pytest.raises(UsageError, match=r"version 1 replaced it as champion .* by Jo: complaints"):
-        rollouts.rollout("mean_units", settings, share=0.1)
-    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).in_progress
-    assert rollouts.rollout("mean_units", settings, share=0.1, number=2).in_progress
-    rollouts.abort("mean_units", settings, reason="again")
+        rollouts.start_rollout("mean_units", settings, share=0.1)
+    assert not rollouts.start_rollout("mean_units", settings, shadow=True, begin=True).in_progress
+    assert rollouts.start_rollout("mean_units", settings, share=0.1, number=2).in_progress
+    rollouts.abort_rollout("mean_units", settings, reason="again")
     with pytest.raises(UsageError, match="again"):
-        rollouts.rollout("mean_units", settings, shadow=True)
+        rollouts.start_rollout("mean_units", settings, shadow=True)
     train(settings, scale=2.0)
-    assert rollouts.rollout("mean_units", settings, shadow=True, begin=True).rollout.challenger == 3
+    assert rollouts.start_rollout("mean_units", settings, shadow=True, begin=True).rollout.challenger == 3
 
 
 def test_beginning_never_narrows_and_leaves_alone_what_cannot_begin(two, settings: Settings, monkeypatch) -> None:
-    assert rollouts.rollout("mean_units", settings, shadow=True, begin=True).rollout.mode == "shadow"
-    assert rollouts.rollout("mean_units", settings, share=0.1, begin=True).rollout.share == 0.1
-    rollouts.rollout("mean_units", settings, share=0.5)
+    assert rollouts.start_rollout("mean_units", settings, shadow=True, begin=True).rollout.mode == "shadow"
+    assert rollouts.start_rollout("mean_units", settings, share=0.1, begin=True).rollout.share == 0.1
+    rollouts.start_rollout("mean_units", settings, share=0.5)
     for more in ({"shadow": True}, {"share": 0.1}):
-        told = rollouts.rollout("mean_units", settings, begin=True, **more)
+        told = rollouts.start_rollout("mean_units", settings, begin=True, **more)
         assert (told.rollout.mode, told.rollout.share) == ("share", 0.5) and "already in progress" in told.notes[0]
     ledger = Ledger.of(settings)
-    assert len(rollout_history.history(ledger, "mean_units")) == 3
+    assert len(rollout_history.rollout_events(ledger, "mean_units")) == 3
     rollouts.promote_challenger("mean_units", settings)
-    assert not rollouts.rollout("mean_units", settings, shadow=True, begin=True).in_progress
+    assert not rollouts.start_rollout("mean_units", settings, shadow=True, begin=True).in_progress
     train(settings, scale=2.0)
 
     def breaks(champion: Version, version: Version) -> None:
         raise GateRefused("another major")
 
     monkeypatch.setattr(rollouts, "check_compatible", breaks)
-    told = rollouts.rollout("mean_units", settings, shadow=True, begin=True)
+    told = rollouts.start_rollout("mean_units", settings, shadow=True, begin=True)
     assert not told.in_progress and told.notes == ["no change: another major"]
     with pytest.raises(GateRefused):
-        rollouts.rollout("mean_units", settings, shadow=True)
+        rollouts.start_rollout("mean_units", settings, shadow=True)
     with pytest.raises(UsageError, match="begin goes with"):
         verbs.rollout("mean_units", begin=True, settings=settings)
 
@@ -596,7 +599,7 @@ def test_a_worker_in_a_container_of_its_own_lives_as_long_as_it_gives_signs_of_l
         (folder / f"worker-{name}.json").write_text(json.dumps({**told, "pid": 2**22 + 1, "host": host}))
     silent = time.time() - 60
     os.utime(folder / "worker-b.json", (silent, silent))
-    assert [each["host"] for each in workers("mean_units", settings)] == ["elsewhere"]
+    assert [each["host"] for each in live_worker_reports("mean_units", settings)] == ["elsewhere"]
 
 
 def test_a_worker_gives_signs_of_life(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,10 +615,10 @@ def test_what_a_rollout_is_about_or_may_begin_with_is_packaged(two, settings: Se
     ledger = Ledger.of(settings)
     for begin in (False, True):
         if begin:
-            rollouts.rollout("mean_units", settings, shadow=True)
+            rollouts.start_rollout("mean_units", settings, shadow=True)
         found = rollouts.challenger_to_package(ledger, "mean_units", settings)
         assert found is not None and found.version == 2
-    rollouts.abort("mean_units", settings)
+    rollouts.abort_rollout("mean_units", settings)
     assert rollouts.challenger_to_package(ledger, "mean_units", settings) is None, "it is not taken again by itself"
 
 
@@ -628,16 +631,16 @@ def test_another_major_version_is_refused(two, settings: Settings) -> None:
         with pytest.raises(GateRefused, match=what):
             rollouts.check_compatible(first, other)
     with pytest.raises(UsageError, match="already the champion"):
-        rollouts.rollout("mean_units", settings, share=0.1, number=1)
+        rollouts.start_rollout("mean_units", settings, share=0.1, number=1)
     with pytest.raises(UsageError, match="above 0"):
-        rollouts.rollout("mean_units", settings, share=1.5)
+        rollouts.start_rollout("mean_units", settings, share=1.5)
 
 
 def test_without_another_version_there_is_nothing_to_roll_out(settings: Settings) -> None:
     train(settings)
     promote_alone("mean_units", settings)
     with pytest.raises(UsageError, match="no other version than its champion"):
-        rollouts.rollout("mean_units", settings, share=0.1)
+        rollouts.start_rollout("mean_units", settings, share=0.1)
 
 
 def test_the_command_tells_how_it_stands(two, settings: Settings) -> None:
@@ -662,7 +665,7 @@ def test_the_command_tells_how_it_stands(two, settings: Settings) -> None:
 
 
 def test_what_served_a_key_is_logged_or_computed_and_says_which(two, settings: Settings) -> None:
-    rollout = rollouts.rollout("mean_units", settings, share=0.5).rollout
+    rollout = rollouts.start_rollout("mean_units", settings, share=0.5).rollout
     theirs = next(key for key in KEYS if rollout.chooses(key))
     ours = next(key for key in KEYS if not rollout.chooses(key))
     (one,) = verbs.served("mean_units", ours, settings=settings)[-1:]
@@ -688,7 +691,7 @@ def test_what_served_a_key_is_logged_or_computed_and_says_which(two, settings: S
 
 def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, tmp_path: Path) -> None:
     first, _ = two
-    rollouts.rollout("mean_units", settings, share=0.3)
+    rollouts.start_rollout("mean_units", settings, share=0.3)
     both = rollout_history.share_rollout(Ledger.of(settings), "mean_units", settings)
     assert both is not None
     rollout, second = both
@@ -713,7 +716,7 @@ def test_a_batch_divides_the_keys_as_the_service_does(two, settings: Settings, t
 
 def test_a_batch_falls_back_where_the_challenger_fails(two, settings: Settings, tmp_path: Path, monkeypatch) -> None:
     first, _ = two
-    rollouts.rollout("mean_units", settings, share=1.0)
+    rollouts.start_rollout("mean_units", settings, share=1.0)
     both = rollout_history.share_rollout(Ledger.of(settings), "mean_units", settings)
     source = tmp_path / "ask.csv"
     pd.DataFrame({"product_id": KEYS[:50], "day": "2024-01-01"}).to_csv(source, index=False)
@@ -751,7 +754,7 @@ def asked(url: str, keys: list[str]) -> dict[str, tuple[int, str]]:
 @pytest.mark.slow
 def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -> None:
     """One with two workers, one with one: they share the state folder, as replicas on a machine do."""
-    rollouts.rollout("mean_units", settings, share=0.1)
+    rollouts.start_rollout("mean_units", settings, share=0.1)
     keys = KEYS[:300]
 
     def until(urls: list[str], wanted: Callable[[dict[str, tuple[int, str]]], bool]) -> float:
@@ -773,15 +776,17 @@ def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -
     ):
         urls = [one.url, two_.url]
         limit = time.monotonic() + 30
-        while len(workers("mean_units", settings)) < 3 and time.monotonic() < limit:  # the second worker of the first
+        while (
+            len(live_worker_reports("mean_units", settings)) < 3 and time.monotonic() < limit
+        ):  # the second worker of the first
             time.sleep(0.1)
         until(urls, exactly(0.1))
-        told = rollouts.rollout("mean_units", settings, share=0.4)
+        told = rollouts.start_rollout("mean_units", settings, share=0.4)
         assert len(told.workers) == 3 and told.workers_behind == [] and told.seconds < 5
         until(urls, exactly(0.4))
-        assert rollouts.abort("mean_units", settings, reason="a test").seconds < 5
+        assert rollouts.abort_rollout("mean_units", settings, reason="a test").seconds < 5
         until(urls, lambda said: set(said.values()) == {(1, "champion")})
-        rollouts.rollout("mean_units", settings, share=0.4, number=2)
+        rollouts.start_rollout("mean_units", settings, share=0.4, number=2)
         rollouts.promote_challenger("mean_units", settings)
         until(urls, lambda said: set(said.values()) == {(2, "champion")})
     assert find_version(Ledger.of(settings), "mean_units", 2).version == 2
@@ -790,7 +795,7 @@ def test_two_replicas_follow_within_seconds_and_agree(two, settings: Settings) -
 
 @pytest.mark.slow
 def test_a_running_service_follows_a_rollback_to_a_version_that_it_has_loaded(two, settings: Settings) -> None:
-    rollouts.rollout("mean_units", settings, share=0.1)
+    rollouts.start_rollout("mean_units", settings, share=0.1)
     with verbs.serve("mean_units", settings=settings) as server:
         rollouts.promote_challenger("mean_units", settings)
         until(lambda: set(asked(server.url, KEYS[:50]).values()) == {(2, "champion")})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _removed_api(name: str, since: str, instead: str, *, to: str = "", text: str = "", example: str = "") -> ApiChange:
+def _removed_api(
+    name: str, since_version: str, replacement: str, *, to: str = "", text: str = "", example: str = ""
+) -> ApiChange:
     example = example or f"import numpy as np\nx = np.{name}"
-    return ApiChange("numpy", f"numpy.{name}", since, "gone", instead, example, to=to, text=text)
+    return ApiChange("numpy", f"numpy.{name}", since_version, "gone", replacement, example, to=to, text=text)
 
 
 CHANGES = (

@@ -8,22 +8,22 @@ from d2c_mlops.convert.source.finding import Severity
 _START = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 
 
-def _removed_api(name: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
+def _removed_api(name: str, since_version: str, replacement: str, *, to: str = "", use: str = "") -> ApiChange:
     example = f"import pandas as pd\nx = pd.{name}{use}"
-    return ApiChange("pandas", f"pandas.{name}", since, "gone", instead, example, to=to)
+    return ApiChange("pandas", f"pandas.{name}", since_version, "gone", replacement, example, to=to)
 
 
 def _method_change(
-    holders: str, name: str, since: str, instead: str, *, to: str = "", use: str = "()"
+    holders: str, name: str, since_version: str, replacement: str, *, to: str = "", use: str = "()"
 ) -> tuple[ApiChange, ...]:
     starts = {"DataFrame": "df", "Series": "df['a']"}
     return tuple(
         ApiChange(
             "pandas",
             f"pandas.{holder}.{name}",
-            since,
+            since_version,
             "gone",
-            instead,
+            replacement,
             f"{_START}x = {starts[holder]}.{name}{use}",
             to=f"pandas.{holder}.{to}" if to else "",
         )
@@ -34,8 +34,8 @@ def _method_change(
 def _keyword_change(
     path: str,
     argument: str,
-    since: str,
-    instead: str,
+    since_version: str,
+    replacement: str,
     use: str,
     *,
     to: str = "",
@@ -45,9 +45,9 @@ def _keyword_change(
     return ApiChange(
         "pandas",
         f"pandas.{path}",
-        since,
+        since_version,
         "keyword",
-        instead,
+        replacement,
         _START + use,
         argument=argument,
         to=to,
@@ -56,11 +56,11 @@ def _keyword_change(
     )
 
 
-def _positional_change(path: str, position: int, names: str, use: str, since: str = "2.0") -> ApiChange:
+def _positional_change(path: str, position: int, names: str, use: str, since_version: str = "2.0") -> ApiChange:
     words = tuple(names.split())
     instead = f"name them: {', '.join(f'{word}=' for word in words)}"
     return ApiChange(
-        "pandas", f"pandas.{path}", since, "positional", instead, _START + use, position=position, names=words
+        "pandas", f"pandas.{path}", since_version, "positional", instead, _START + use, position=position, names=words
     )
 
 

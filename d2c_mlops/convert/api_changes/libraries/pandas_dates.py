@@ -42,13 +42,13 @@ def _frequency_change(
     position: int | None,
     use: str,
     values: dict[str, str | None],
-    since: str = "3.0",
+    since_version: str = "3.0",
 ) -> ApiChange:
     instead = "the new alias: " + ", ".join(f"{old} is {new}" for old, new in values.items() if "-" not in old)
     return ApiChange(
         "pandas",
         f"pandas.{path}",
-        since,
+        since_version,
         "value",
         instead,
         _START + use,

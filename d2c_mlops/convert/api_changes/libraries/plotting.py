@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from d2c_mlops.convert.api_changes.change import ApiChange
 from d2c_mlops.convert.source.finding import Severity
-from d2c_mlops.convert.source.scopes import words
+from d2c_mlops.convert.source.scopes import split_words
 
 _PLOT = "import matplotlib.pyplot as plt\n"
 _SEABORN = "import seaborn as sns\n"
 STYLES: dict[str, str | None] = {"seaborn": "seaborn-v0_8"}
 STYLES |= {
     f"seaborn-{name}": f"seaborn-v0_8-{name}"
-    for name in words(
+    for name in split_words(
         "bright colorblind dark dark-palette darkgrid deep muted notebook paper pastel poster talk "
         "ticks white whitegrid"
     )
 }
 
 
-def _removed_api(path: str, since: str, instead: str, example: str, *, to: str = "") -> ApiChange:
-    return ApiChange("matplotlib", path, since, "gone", instead, example, to=to)
+def _removed_api(path: str, since_version: str, replacement: str, example: str, *, to: str = "") -> ApiChange:
+    return ApiChange("matplotlib", path, since_version, "gone", replacement, example, to=to)
 
 
 def _keyword_change(
     library: str,
     path: str,
     argument: str,
-    since: str,
-    instead: str,
+    since_version: str,
+    replacement: str,
     example: str,
     *,
     to: str = "",
@@ -37,9 +37,9 @@ def _keyword_change(
     return ApiChange(
         library,
         path,
-        since,
+        since_version,
         "keyword",
-        instead,
+        replacement,
         example,
         argument=argument,
         to=to,
@@ -224,7 +224,7 @@ CHANGES: tuple[ApiChange, ...] = (
             f"{_SEABORN}sns.{name}(a, b)",
             position=1,
         )
-        for name in words(
+        for name in split_words(
             "barplot boxplot boxenplot catplot countplot kdeplot lineplot lmplot pointplot regplot relplot "
             "residplot scatterplot stripplot swarmplot violinplot jointplot"
         )

@@ -5,22 +5,22 @@ from __future__ import annotations
 from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _moved_api(library: str, path: str, since: str, instead: str, *, to: str = "") -> ApiChange:
+def _moved_api(library: str, path: str, since_version: str, replacement: str, *, to: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}" if module else f"import {path}"
-    return ApiChange(library, path, since, "gone", instead, example, to=to)
+    return ApiChange(library, path, since_version, "gone", replacement, example, to=to)
 
 
 def _method_change(
-    library: str, module: str, name: str, method: str, since: str, instead: str, *, to: str = ""
+    library: str, module: str, name: str, method: str, since_version: str, replacement: str, *, to: str = ""
 ) -> ApiChange:
     example = f"from {module} import {name}\nm = {name}()\nm.{method}(X, y)"
     return ApiChange(
         library,
         f"{module}.{name}.{method}",
-        since,
+        since_version,
         "gone",
-        instead,
+        replacement,
         example,
         to=f"{module}.{name}.{to}" if to else "",
     )

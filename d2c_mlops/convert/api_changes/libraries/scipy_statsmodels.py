@@ -5,17 +5,17 @@ from __future__ import annotations
 from d2c_mlops.convert.api_changes.change import ApiChange
 
 
-def _moved_api(library: str, path: str, since: str, instead: str, *, to: str = "") -> ApiChange:
+def _moved_api(library: str, path: str, since_version: str, replacement: str, *, to: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
-    return ApiChange(library, path, since, "gone", instead, f"from {module} import {name}", to=to)
+    return ApiChange(library, path, since_version, "gone", replacement, f"from {module} import {name}", to=to)
 
 
 def _keyword_change(
-    library: str, path: str, argument: str, since: str, instead: str, *, to: str = "", value: str = "1"
+    library: str, path: str, argument: str, since_version: str, replacement: str, *, to: str = "", value: str = "1"
 ) -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}\nx = {name}(y, {argument}={value})"
-    return ApiChange(library, path, since, "keyword", instead, example, argument=argument, to=to)
+    return ApiChange(library, path, since_version, "keyword", replacement, example, argument=argument, to=to)
 
 
 _COX = "lifelines.CoxPHFitter"

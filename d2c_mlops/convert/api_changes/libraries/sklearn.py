@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from d2c_mlops.convert.api_changes.change import ApiChange
-from d2c_mlops.convert.source.scopes import words
+from d2c_mlops.convert.source.scopes import split_words
 
 _LIBRARY = "scikit-learn"
 
 
-def _moved_api(path: str, since: str, instead: str, *, to: str = "", use: str = "") -> ApiChange:
+def _moved_api(path: str, since_version: str, replacement: str, *, to: str = "", use: str = "") -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}" if module else f"import {path}"
-    return ApiChange(_LIBRARY, path, since, "gone", instead, example + use, to=to)
+    return ApiChange(_LIBRARY, path, since_version, "gone", replacement, example + use, to=to)
 
 
 def _keyword_change(
     path: str,
     argument: str,
-    since: str,
-    instead: str,
+    since_version: str,
+    replacement: str,
     *,
     to: str = "",
     droppable: tuple[object, ...] = (),
@@ -26,22 +26,26 @@ def _keyword_change(
 ) -> ApiChange:
     module, _, name = path.rpartition(".")
     example = f"from {module} import {name}\nx = {name}({argument}={value})"
-    return ApiChange(_LIBRARY, path, since, "keyword", instead, example, argument=argument, to=to, droppable=droppable)
+    return ApiChange(
+        _LIBRARY, path, since_version, "keyword", replacement, example, argument=argument, to=to, droppable=droppable
+    )
 
 
-def _value_change(path: str, argument: str, since: str, values: dict[str, str | None], instead: str = "") -> ApiChange:
+def _value_change(
+    path: str, argument: str, since_version: str, values: dict[str, str | None], replacement: str = ""
+) -> ApiChange:
     module, _, name = path.rpartition(".")
-    instead = instead or ", ".join(f"{argument}={new!r} for {old!r}" for old, new in values.items())
+    replacement = replacement or ", ".join(f"{argument}={new!r} for {old!r}" for old, new in values.items())
     example = f"from {module} import {name}\nx = {name}({argument}={next(iter(values))!r})"
-    return ApiChange(_LIBRARY, path, since, "value", instead, example, argument=argument, values=values)
+    return ApiChange(_LIBRARY, path, since_version, "value", replacement, example, argument=argument, values=values)
 
 
-_MODEL_SELECTION = words(
+_MODEL_SELECTION = split_words(
     "GridSearchCV KFold LeaveOneOut RandomizedSearchCV ShuffleSplit StratifiedKFold "
     "StratifiedShuffleSplit cross_val_predict cross_val_score learning_curve train_test_split "
     "validation_curve"
 )
-_LINEAR = words(
+_LINEAR = split_words(
     "BayesianRidge ElasticNet ElasticNetCV Lars LarsCV Lasso LassoCV LassoLars LinearRegression "
     "OrthogonalMatchingPursuit Ridge RidgeCV RidgeClassifier"
 )

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from d2c_mlops.convert.check.notebook_urls import constant_text, find_url_sources, without_secrets
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
-from d2c_mlops.convert.source.path_exists import exists, is_file, is_folder
+from d2c_mlops.convert.source.path_exists import is_file, is_folder, path_exists_and_readable
 
 _ABSOLUTE = re.compile(
     r"^(?:/(?:home|Users|mnt|media|data|tmp|var|opt|root|Volumes|dbfs|srv|private|work|export|scratch)/[^\n]+"
@@ -44,14 +44,14 @@ def _path_texts(subject: Subject) -> Iterator[tuple[Cell, ast.Constant]]:
     "error",
     why="the path exists on one machine only",
     fix="store the data beside the notebook, or make the folder a parameter",
-    bad=example("import pandas as pd\nsales = pd.read_csv('C:/Users/ann/sales.csv')"),
-    good=example("import pandas as pd\nsales = pd.read_csv('data/sales.csv')\nrate = 'a/b'"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_csv('C:/Users/ann/sales.csv')"),
+    good=make_rule_example("import pandas as pd\nsales = pd.read_csv('data/sales.csv')\nrate = 'a/b'"),
 )
 def absolute_path(subject: Subject) -> Iterator[Hit]:
     for cell, node in _path_texts(subject):
         text = str(node.value)
         if _ABSOLUTE.match(text) and not _PLATFORM_PATH.match(text):
-            yield hit(cell, node, f"`{text[:80]}` is a path of another machine")
+            yield make_hit(cell, node, f"`{text[:80]}` is a path of another machine")
     for cell in subject.notebook.code:
         for magic in cell.magics:
             if magic.name == "cd" and _ABSOLUTE.match(magic.argument.strip("'\"")):
@@ -64,14 +64,14 @@ def absolute_path(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="files above the notebook's folder are not copied with it",
     fix="move the file into the project, or make the folder a parameter",
-    bad=example("import pandas as pd\nsales = pd.read_csv('../raw/sales.csv')"),
-    good=example("import pandas as pd\nsales = pd.read_csv('raw/sales.csv')"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_csv('../raw/sales.csv')"),
+    good=make_rule_example("import pandas as pd\nsales = pd.read_csv('raw/sales.csv')"),
 )
 def path_outside_folder(subject: Subject) -> Iterator[Hit]:
     for cell, node in _path_texts(subject):
         text = str(node.value).replace("\\", "/")
         if text.startswith("../") and not _PLATFORM_PATH.match(text) and re.search(r"[\w/]", text[3:]):
-            yield hit(cell, node, f"`{text[:80]}` is outside the notebook's folder")
+            yield make_hit(cell, node, f"`{text[:80]}` is outside the notebook's folder")
 
 
 @rule(
@@ -80,8 +80,10 @@ def path_outside_folder(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the cell raises FileNotFoundError unless the file is beside the notebook",
     fix="put the file beside the notebook, with exactly this name",
-    bad=example("import pandas as pd\nsales = pd.read_csv('no/such/sales.csv')"),
-    good=example("import pandas as pd\nsales = pd.DataFrame({'a': [1]})\nsales.to_csv('s.csv')\npd.read_csv('s.csv')"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_csv('no/such/sales.csv')"),
+    good=make_rule_example(
+        "import pandas as pd\nsales = pd.DataFrame({'a': [1]})\nsales.to_csv('s.csv')\npd.read_csv('s.csv')"
+    ),
 )
 def file_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder or Path("/nonexistent")
@@ -90,14 +92,14 @@ def file_missing(subject: Subject) -> Iterator[Hit]:
         return
     for cell, node, text in _read_files(subject):
         path = folder / text.replace("\\", "/")
-        if text in files_written or Path(text).name in files_written or exists(path):
+        if text in files_written or Path(text).name in files_written or path_exists_and_readable(path):
             continue
         near = _similar_file(path)
         if near is not None:
             fix = f"use the name on disk: `{near}`"
-            yield hit(cell, node, f"`{text}` has the name `{near}` on disk", fix=fix, severity="error")
+            yield make_hit(cell, node, f"`{text}` has the name `{near}` on disk", fix=fix, severity="error")
         else:
-            yield hit(cell, node, f"`{text}` does not exist")
+            yield make_hit(cell, node, f"`{text}` does not exist")
 
 
 def _read_files(subject: Subject) -> Iterator[tuple[Cell, ast.expr, str]]:
@@ -147,8 +149,12 @@ def _normalized_name(name: str) -> str:
     "error",
     why="the name says text but the content is a spreadsheet, so the reader fails or returns wrong data",
     fix="read it with pd.read_excel, or export it again as CSV",
-    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}),
-    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}),
+    bad=make_rule_example(
+        "import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"PK\x03\x04..."}
+    ),
+    good=make_rule_example(
+        "import pandas as pd\nsales = pd.read_csv('sales.csv')", files={"sales.csv": b"day,units\n"}
+    ),
 )
 def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     if subject.folder is None:
@@ -158,7 +164,7 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
         if text.lower().endswith((".csv", ".txt", ".tsv")) and is_file(path):
             with path.open("rb") as stream:
                 if stream.read(4) in _SPREADSHEETS:
-                    yield hit(cell, node, f"the content of `{text}` is a spreadsheet")
+                    yield make_hit(cell, node, f"the content of `{text}` is a spreadsheet")
 
 
 @rule(
@@ -167,19 +173,21 @@ def file_of_another_type(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the run depends on a URL that may change, move or be unavailable",
     fix="ingest the data into the store once and read it from there; `d2c convert --fetch` downloads it before the run",
-    bad=example("import pandas as pd\nsales = pd.read_csv('https://shop.example/data/sales.csv')"),
-    good=example("import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_csv('https://shop.example/data/sales.csv')"),
+    good=make_rule_example(
+        "import pandas as pd\nsource = 'see https://shop.example/about'\nsales = pd.read_csv('sales.csv')"
+    ),
 )
 def url_at_run_time(subject: Subject) -> Iterator[Hit]:
     read = {id(source.call): source.url for source in find_url_sources(subject) if source.call is not None}
     for cell, call, path in subject.calls:
         url_node = call.args[0] if call.args else None
         if id(call) in read:
-            yield hit(cell, call, f"data is loaded from {without_secrets(read[id(call)])[:80]}")
+            yield make_hit(cell, call, f"data is loaded from {without_secrets(read[id(call)])[:80]}")
         elif _DOWNLOADS.match(path) and not (
             path == "requests.post" and not _URL.match(constant_text(subject.inference, url_node))
         ):
-            yield hit(
+            yield make_hit(
                 cell, call, f"`{path}` downloads its data", fix="load it once into the store and read it from there"
             )
     for cell in subject.notebook.code:
@@ -194,8 +202,8 @@ def url_at_run_time(subject: Subject) -> Iterator[Hit]:
     "error",
     why="it exists only in Colab, Kaggle or Databricks",
     fix="read the file from the project's folder",
-    bad=example("from google.colab import drive\ndrive.mount('/content/drive')"),
-    good=example("content = 'content/sales.csv'"),
+    bad=make_rule_example("from google.colab import drive\ndrive.mount('/content/drive')"),
+    good=make_rule_example("content = 'content/sales.csv'"),
 )
 def hosted_notebook_only(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
@@ -206,4 +214,4 @@ def hosted_notebook_only(subject: Subject) -> Iterator[Hit]:
                 )
     for cell, node in _path_texts(subject):
         if _PLATFORM_PATH.match(str(node.value)):
-            yield hit(cell, node, f"`{str(node.value)[:80]}` is a folder of a hosted notebook")
+            yield make_hit(cell, node, f"`{str(node.value)[:80]}` is a folder of a hosted notebook")

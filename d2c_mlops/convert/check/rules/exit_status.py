@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.source.finding import Hit
 
 _SHELLS = frozenset({"bash", "sh", "script"})
@@ -20,8 +20,8 @@ _STRICT = re.compile(r"^[ \t]*set[ \t]+(-[a-zA-Z]*e|-o\s+errexit)|^#!.*\s-[a-zA-
     "warning",
     why="a name alone does nothing: the lines and cells below it still run",
     fix="write `exit()` or `sys.exit()` to end the run with success, `sys.exit('reason')` to end it with failure",
-    bad=example("rows = 0\nif rows == 0:\n    exit"),
-    good=example("rows = 0\nif rows == 0:\n    exit()"),
+    bad=make_rule_example("rows = 0\nif rows == 0:\n    exit"),
+    good=make_rule_example("rows = 0\nif rows == 0:\n    exit()"),
 )
 def exit_without_call(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
@@ -36,7 +36,7 @@ def exit_without_call(subject: Subject) -> Iterator[Hit]:
             continue
         alone = name in ("exit", "quit") and cell.source.strip() == name  # IPython calls it there
         if name in ("sys.exit", "os._exit") or (name in ("exit", "quit") and not alone):
-            yield hit(cell, node, f"`{name}` without parentheses does not end the run")
+            yield make_hit(cell, node, f"`{name}` without parentheses does not end the run")
 
 
 @rule(
@@ -45,8 +45,8 @@ def exit_without_call(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="only the exit status of the last shell command counts, so the run continues after an earlier command fails",
     fix="begin a script with `set -e`; join the commands of a line with `&&`, or write one command per line",
-    bad=example("!cp export_of_today.csv in.csv; echo copied"),
-    good=example("!cp export_of_today.csv in.csv && echo copied", "%%bash\nset -e\ncp a b\necho copied"),
+    bad=make_rule_example("!cp export_of_today.csv in.csv; echo copied"),
+    good=make_rule_example("!cp export_of_today.csv in.csv && echo copied", "%%bash\nset -e\ncp a b\necho copied"),
 )
 def shell_status_hidden(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:

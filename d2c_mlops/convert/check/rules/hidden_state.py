@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.source.dataflow import BUILTINS, is_kernel_name
 from d2c_mlops.convert.source.finding import Hit
 
@@ -33,8 +33,8 @@ _PROUD = frozenset({"a module", "a function", "a class", "a DataFrame", "an esti
     "error",
     why="the name existed only in the author's session; a fresh kernel raises NameError here",
     fix="define it in a cell above, or restore the deleted cell",
-    bad=example("total = price * 3"),
-    good=example("price = 2\ntotal = price * 3", "display(total, _, In)"),
+    bad=make_rule_example("total = price * 3"),
+    good=make_rule_example("price = 2\ntotal = price * 3", "display(total, _, In)"),
 )
 def undefined_name(subject: Subject) -> Iterator[Hit]:
     for use in subject.flow.undefined:
@@ -51,8 +51,8 @@ def undefined_name(subject: Subject) -> Iterator[Hit]:
     "error",
     why="the cells were not run from top to bottom; in that order the notebook fails here",
     fix="move the definition above this cell",
-    bad=example("print(total)", "total = 3"),
-    good=example("total = 3", "print(total)"),
+    bad=make_rule_example("print(total)", "total = 3"),
+    good=make_rule_example("total = 3", "print(total)"),
 )
 def use_before_definition(subject: Subject) -> Iterator[Hit]:
     for use in subject.flow.early:
@@ -68,8 +68,8 @@ def use_before_definition(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the saved results come from another cell order than a run from top to bottom",
     fix="restart the kernel, run all cells, and check the results again",
-    bad=example("a = 1", "b = 2", counts=(7, 3)),
-    good=example("a = 1", "b = 2", counts=(1, 2)),
+    bad=make_rule_example("a = 1", "b = 2", counts=(7, 3)),
+    good=make_rule_example("a = 1", "b = 2", counts=(1, 2)),
 )
 def run_out_of_order(subject: Subject) -> Iterator[Hit]:
     counts = {cell.index: cell.execution_count for cell in subject.notebook.code}
@@ -86,8 +86,8 @@ def run_out_of_order(subject: Subject) -> Iterator[Hit]:
     "info",
     why="cells were rerun or deleted; the results may still depend on them",
     fix="restart the kernel, run all cells, and check the results again",
-    bad=example("a = 1", "b = 2", counts=(1, 9)),
-    good=example("a = 1", "b = 2", counts=(4, 5)),
+    bad=make_rule_example("a = 1", "b = 2", counts=(1, 9)),
+    good=make_rule_example("a = 1", "b = 2", counts=(4, 5)),
 )
 def gaps_in_order(subject: Subject) -> Iterator[Hit]:
     gaps = subject.flow.order.gaps
@@ -101,8 +101,8 @@ def gaps_in_order(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="every later cell that uses the builtin gets this value instead",
     fix="use another name",
-    bad=example("list = [1, 2]", "print(list)"),
-    good=example("items = [1, 2]", "print(list(items))"),
+    bad=make_rule_example("list = [1, 2]", "print(list)"),
+    good=make_rule_example("items = [1, 2]", "print(list(items))"),
 )
 def shadowed_builtin(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
@@ -123,8 +123,8 @@ def is_prompt_name(name: str) -> bool:
     "warning",
     why="the meaning of the name depends on which cell ran last, so the cells cannot become functions",
     fix="use a new name for the second value",
-    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = 'sales.csv'"),
-    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = sales.dropna()"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = 'sales.csv'"),
+    good=make_rule_example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales = sales.dropna()"),
 )
 def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
     kinds: dict[str, str] = {}
@@ -151,8 +151,8 @@ def rebound_to_another_kind(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the imported names are not visible, and they may overwrite existing names",
     fix="import only the names that are used",
-    bad=example("from math import *\nprint(sqrt(4))"),
-    good=example("from math import sqrt\nprint(sqrt(4))"),
+    bad=make_rule_example("from math import *\nprint(sqrt(4))"),
+    good=make_rule_example("from math import sqrt\nprint(sqrt(4))"),
 )
 def star_import(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
@@ -166,8 +166,12 @@ def star_import(subject: Subject) -> Iterator[Hit]:
     "info",
     why="running this cell twice changes the data twice, or fails the second time",
     fix="assign a new value: `sales = sales.drop(columns=[...])` in the cell that creates `sales`",
-    bad=example("import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"),
-    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"),
+    bad=make_rule_example(
+        "import pandas as pd\nsales = pd.read_csv('sales.csv')", "sales.drop(columns=['id'], inplace=True)"
+    ),
+    good=make_rule_example(
+        "import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales.drop(columns=['id'], inplace=True)"
+    ),
 )
 def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -178,7 +182,7 @@ def change_in_another_cell(subject: Subject) -> Iterator[Hit]:
             name = _changed_for_good(statement)
             made_here = first.get(name, statement.lineno) < statement.lineno
             if name and not made_here and subject.flow.definers.get(name):
-                yield hit(cell, statement, f"`{name}` is defined in another cell and changed in place here")
+                yield make_hit(cell, statement, f"`{name}` is defined in another cell and changed in place here")
 
 
 def _changed_for_good(statement: ast.stmt) -> str:
@@ -208,8 +212,8 @@ def _changed_for_good(statement: ast.stmt) -> str:
     "warning",
     why="the function works only in this notebook, and its result depends on the current value of the global name",
     fix="pass the value as an argument",
-    bad=example("rate = 0.2", "def net(price):\n    return price * (1 - rate)"),
-    good=example("def net(price, rate):\n    return price * (1 - rate)"),
+    bad=make_rule_example("rate = 0.2", "def net(price):\n    return price * (1 - rate)"),
+    good=make_rule_example("def net(price, rate):\n    return price * (1 - rate)"),
 )
 def function_reads_globals(subject: Subject) -> Iterator[Hit]:
     every = subject.flow

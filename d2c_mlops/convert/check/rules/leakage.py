@@ -6,11 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.meaning.api_signatures import is_wrapper
 from d2c_mlops.convert.meaning.column_selection import column_selection
 from d2c_mlops.convert.meaning.inference import Binding
-from d2c_mlops.convert.meaning.roles import METRICS, Fit, keyword
+from d2c_mlops.convert.meaning.roles import METRICS, Fit, keyword_value
 from d2c_mlops.convert.source.finding import Hit, Severity
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.scopes import base_name
@@ -85,10 +85,10 @@ def _contains_fit(binding: Binding, fit: Fit) -> bool:
     "warning",
     why="the scaler, imputer or selector was fitted on the test rows, so the score is too optimistic",
     fix="split first and fit on the training rows only; a Pipeline does this automatically",
-    bad=example(
+    bad=make_rule_example(
         _START + _XY + "X = StandardScaler().fit_transform(X)\n" + _PARTS,
     ),
-    good=example(
+    good=make_rule_example(
         _START + _XY + _PARTS + "scaler = StandardScaler()\nX_train = scaler.fit_transform(X_train)",
     ),
 )
@@ -109,13 +109,13 @@ def fitted_before_the_split(subject: Subject) -> Iterator[Hit]:
     "error",
     why="copies of the same row are in both the training and the test set, so the score is too optimistic",
     fix="split first and resample the training rows only",
-    bad=example(
+    bad=make_rule_example(
         _START
         + _XY
         + "from imblearn.over_sampling import SMOTE\nX, y = SMOTE(random_state=1).fit_resample(X, y)\n"
         + _PARTS,
     ),
-    good=example(
+    good=make_rule_example(
         _START
         + _XY
         + _PARTS
@@ -136,10 +136,10 @@ def resampled_before_the_split(subject: Subject) -> Iterator[Hit]:
     "error",
     why="the model sees the target during training and scores near perfect, but the target is not available in production",
     fix="drop the target from the features",
-    bad=example(
+    bad=make_rule_example(
         _START + "y = df['churn']\nX = df.drop(columns=['id'])\n" + _PARTS,
     ),
-    good=example(_START + _XY + _PARTS),
+    good=make_rule_example(_START + _XY + _PARTS),
 )
 def target_among_features(subject: Subject) -> Iterator[Hit]:
     fits = [(cell, call, call.args[0], call.args[1]) for cell, call in _split_calls(subject) if len(call.args) > 1]
@@ -165,7 +165,7 @@ def target_among_features(subject: Subject) -> Iterator[Hit]:
         same = target_column.frame is feature_columns.frame and feature_columns.frame.value is not None
         if same and feature_columns.holds(column) and column not in reported:
             reported.add(column)
-            yield hit(cell, call, f"the target `{column}` is still among the features `{ast.unparse(features)}`")
+            yield make_hit(cell, call, f"the target `{column}` is still among the features `{ast.unparse(features)}`")
 
 
 @rule(
@@ -174,10 +174,10 @@ def target_among_features(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the model is scored on its training rows; the score says nothing about new rows",
     fix="score on rows that were not used for the fit, or use cross-validation",
-    bad=example(
+    bad=make_rule_example(
         _START + _XY + "model = LogisticRegression().fit(X, y)\nprint(accuracy_score(y, model.predict(X)))",
     ),
-    good=example(
+    good=make_rule_example(
         _START
         + _XY
         + _PARTS
@@ -210,7 +210,7 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
         first = first or (cell, call, text)
     if first is not None:
         cell, call, text = first
-        yield hit(
+        yield make_hit(
             cell,
             call,
             f"`{ast.unparse(call)[:70]}` scores the training rows; no other rows are scored",
@@ -223,23 +223,23 @@ def scored_on_training_rows(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the model is trained on later days and tested on earlier ones; in production the future is not available",
     fix="split by date: train before a cutoff, test after it (shuffle=False on rows sorted by time)",
-    bad=example(
+    bad=make_rule_example(
         _START + "df['date'] = pd.to_datetime(df['date'])\ntrain, test = train_test_split(df, random_state=1)",
     ),
-    good=example(
+    good=make_rule_example(
         _START
         + "df['date'] = pd.to_datetime(df['date'])\ntrain, test = train_test_split(df.sort_values('date'), shuffle=False)",
     ),
 )
 def shuffled_in_time(subject: Subject) -> Iterator[Hit]:
     for cell, call in _split_calls(subject):
-        shuffle = keyword(call, "shuffle")
+        shuffle = keyword_value(call, "shuffle")
         if isinstance(shuffle, ast.Constant) and not shuffle.value:
             continue
         name = base_name(call.args[0])
         binding = subject.inference.binding(name) if name is not None else None
         if binding is not None and _is_dated(subject, binding):
-            yield hit(cell, call, f"`{name.id if name else ''}` has dates, and the split shuffles its rows")
+            yield make_hit(cell, call, f"`{name.id if name else ''}` has dates, and the split shuffles its rows")
 
 
 def _is_dated(subject: Subject, binding: Binding) -> bool:
@@ -249,7 +249,7 @@ def _is_dated(subject: Subject, binding: Binding) -> bool:
         if ancestor.changes is None:
             value = ancestor.value
             dated = isinstance(value, ast.Call) and subject.inference.path(value.func) == "pandas.read_csv"
-            parse = keyword(value, "parse_dates") if isinstance(value, ast.Call) else None
+            parse = keyword_value(value, "parse_dates") if isinstance(value, ast.Call) else None
             return bool(dated and isinstance(parse, ast.List | ast.Tuple) and parse.elts)
         if ancestor.column is not None and isinstance(ancestor.value, ast.Call):
             if subject.inference.path(ancestor.value.func) == "pandas.to_datetime":

@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from functools import cache
 
 from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes, installed_version
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.meaning.roles import keyword
-from d2c_mlops.convert.source.finding import Edit, Hit, keyword_name_replacement, last_name_replacement, replacing
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
+from d2c_mlops.convert.meaning.roles import keyword_value
+from d2c_mlops.convert.source.finding import (
+    Edit,
+    Hit,
+    keyword_name_replacement,
+    last_name_replacement,
+    node_replacement,
+)
 from d2c_mlops.convert.source.notebook import Cell
 from d2c_mlops.convert.source.scopes import Import
 
@@ -23,11 +29,11 @@ _ONLY_PANDAS = frozenset({"applymap", "as_matrix", "iteritems", "ix"})
     "error",
     why="the installed version of the library removed it; the cell raises",
     fix="use the replacement",
-    bad=example("import numpy as np\nx = np.NaN"),
-    good=example("import numpy as np\nx = np.nan\nlist.append([], 1)"),
+    bad=make_rule_example("import numpy as np\nx = np.NaN"),
+    good=make_rule_example("import numpy as np\nx = np.nan\nlist.append([], 1)"),
 )
 def api_gone(subject: Subject) -> Iterator[Hit]:
-    yield from (usage for usage, change in changes(subject) if change.kind != "behaviour")
+    yield from (usage for usage, change in affected_places(subject) if change.kind != "behaviour")
 
 
 @rule(
@@ -36,14 +42,14 @@ def api_gone(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="it still runs, but its meaning changed after the notebook was written",
     fix="state the intended behaviour explicitly",
-    bad=example("import seaborn as sns\nsns.distplot([1, 2])"),
-    good=example("import seaborn as sns\nsns.histplot([1, 2])"),
+    bad=make_rule_example("import seaborn as sns\nsns.distplot([1, 2])"),
+    good=make_rule_example("import seaborn as sns\nsns.histplot([1, 2])"),
 )
 def api_changed(subject: Subject) -> Iterator[Hit]:
-    yield from (usage for usage, change in changes(subject) if change.kind == "behaviour")
+    yield from (usage for usage, change in affected_places(subject) if change.kind == "behaviour")
 
 
-def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
+def affected_places(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
     """Yield every place that a change affects, with the change."""
     for cell, node in subject.nodes:
         if isinstance(node, ast.ImportFrom | ast.Import):
@@ -66,7 +72,7 @@ def changes(subject: Subject) -> Iterator[tuple[Hit, ApiChange]]:
 def _appends_rows(call: ast.Call) -> bool:
     """`x.append(row, ignore_index=True)`: no list takes that argument."""
     is_append = isinstance(call.func, ast.Attribute) and call.func.attr == "append"
-    return is_append and keyword(call, "ignore_index") is not None
+    return is_append and keyword_value(call, "ignore_index") is not None
 
 
 def _pandas_only_name(subject: Subject, node: ast.Attribute) -> str:
@@ -94,7 +100,7 @@ def _change_hit(subject: Subject, cell: Cell, node: ast.AST, change: ApiChange, 
     version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
     message = f"`{change.title if len(change.title) < 100 else change.path}` {status} since {version}"
     inside = id(node) in subject.fstring_node_ids  # nodes in f-strings have no trustworthy place in Python 3.11
-    return hit(
+    return make_hit(
         cell,
         node,
         message,
@@ -119,10 +125,10 @@ def _import_changes(cell: Cell, node: ast.Import | ast.ImportFrom) -> Iterator[t
     for alias, change, _ in replaced:
         have = installed_version(change.library)
         version = f"{change.library} {change.since}" + (f", {have} is installed" if have else "")
-        edits = (replacing(cell.index, node, text),) if text else ()
+        edits = (node_replacement(cell.index, node, text),) if text else ()
         message = f"`{change.path}` was removed in {version}"
         yield (
-            hit(cell, alias, message, fix=f"use {change.instead}", severity=change.severity, edits=edits),
+            make_hit(cell, alias, message, fix=f"use {change.instead}", severity=change.severity, edits=edits),
             change,
         )
 
@@ -155,7 +161,7 @@ def _import_text(replaced: list[tuple[ast.alias, ApiChange, str]]) -> str:
 
 def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: ApiChange) -> tuple[Edit, ...]:
     if change.text:
-        return (replacing(cell.index, node, change.text),)
+        return (node_replacement(cell.index, node, change.text),)
     new_parent, _, new = change.to.rpartition(".")
     if new and new_parent == path.rpartition(".")[0]:
         return (last_name_replacement(cell.index, node, new),)
@@ -165,7 +171,7 @@ def _attribute_edits(cell: Cell, node: ast.Attribute, path: str, change: ApiChan
 def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:
     """Return edits that fix the call, none if no edit is safe; None if the change does not affect the call."""
     if change.kind == "behaviour":
-        return () if not change.argument or keyword(call, change.argument) is None else None
+        return () if not change.argument or keyword_value(call, change.argument) is None else None
     if change.kind == "positional":
         return _positional_edits(cell, call, change)
     if change.kind == "keyword":
@@ -179,7 +185,7 @@ def _call_edits(subject: Subject, cell: Cell, call: ast.Call, change: ApiChange)
             for value in change.droppable
         )
         return (_keyword_removal(cell, call, word),) if drop else ()
-    argument = keyword(call, change.argument) if change.argument else None
+    argument = keyword_value(call, change.argument) if change.argument else None
     if argument is None and change.position is not None and len(call.args) > change.position:
         argument = call.args[change.position]
     if not isinstance(argument, ast.Constant) or (
@@ -197,7 +203,7 @@ def _value_edits(cell: Cell, argument: ast.Constant, change: ApiChange) -> tuple
     if name not in change.values or (count and change.library != "pandas"):
         return None
     new = change.values[name]
-    return (replacing(cell.index, argument, repr(count + new)),) if new is not None else ()
+    return (node_replacement(cell.index, argument, repr(count + new)),) if new is not None else ()
 
 
 def _positional_edits(cell: Cell, call: ast.Call, change: ApiChange) -> tuple[Edit, ...] | None:

@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.check.rules.library_changes import import_change
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.run.local_packages import distribution_on_index, find_local, import_roots
 from d2c_mlops.convert.source.environment import OWN_NAMES, distribution_of, is_installed, missing_member
 from d2c_mlops.convert.source.finding import Hit
@@ -27,8 +27,8 @@ _PINNED = re.compile(r"==|\.whl\b|@\s*\w+://|-r\s+\S+|--requirement")
     "error",
     why="the import raises ModuleNotFoundError in this environment",
     fix="add the package to the project's requirements",
-    bad=example("import no_such_module_at_all"),
-    good=example("import json\ntry:\n    import no_such_module_at_all\nexcept ImportError:\n    pass"),
+    bad=make_rule_example("import no_such_module_at_all"),
+    good=make_rule_example("import json\ntry:\n    import no_such_module_at_all\nexcept ImportError:\n    pass"),
 )
 def module_missing(subject: Subject) -> Iterator[Hit]:
     folder = subject.folder
@@ -72,8 +72,8 @@ def module_missing(subject: Subject) -> Iterator[Hit]:
     "error",
     why="the working folder decides which of the two is imported; the package on the index may belong to somebody else",
     fix="rename the file, or choose one at conversion: --local NAME or --index NAME",
-    bad=example("import plotly", files={"plotly.py": b"figure = 1"}),
-    good=example("import shop_figures", files={"shop_figures.py": b"figure = 1"}),
+    bad=make_rule_example("import plotly", files={"plotly.py": b"figure = 1"}),
+    good=make_rule_example("import shop_figures", files={"shop_figures.py": b"figure = 1"}),
 )
 def name_of_two_packages(subject: Subject) -> Iterator[Hit]:
     roots = import_roots(subject.folder, subject.notebook) if subject.folder is not None else []
@@ -107,8 +107,8 @@ def _guarded_lines(subject: Subject) -> set[tuple[int, int]]:
     "warning",
     why="each run changes its environment, which other notebooks share",
     fix="move the package to the project's requirements and remove the line",
-    bad=example("!pip install prophet==1.1.5"),
-    good=example("import json"),
+    bad=make_rule_example("!pip install prophet==1.1.5"),
+    good=make_rule_example("import json"),
 )
 def install_in_notebook(subject: Subject) -> Iterator[Hit]:
     for index, magic, requirements in _install_commands(subject):
@@ -122,8 +122,8 @@ def install_in_notebook(subject: Subject) -> Iterator[Hit]:
     "error",
     why="each run may install another version, so the same notebook may give another result or fail",
     fix="move the package with an exact version to the project's requirements and remove the line",
-    bad=example("!pip install prophet"),
-    good=example("!pip install prophet==1.1.5"),
+    bad=make_rule_example("!pip install prophet"),
+    good=make_rule_example("!pip install prophet==1.1.5"),
 )
 def unpinned_install(subject: Subject) -> Iterator[Hit]:
     for index, magic, requirements in _install_commands(subject):
@@ -146,8 +146,8 @@ def _install_commands(subject: Subject) -> Iterator[tuple[int, Magic, str]]:
     "error",
     why="the installed version of the module does not have this name; the import raises",
     fix="look up its new location in the package's release notes",
-    bad=example("from json import no_such_function"),
-    good=example("from json import dumps\nfrom os.path import join"),
+    bad=make_rule_example("from json import no_such_function"),
+    good=make_rule_example("from json import dumps\nfrom os.path import join"),
 )
 def name_not_in_module(subject: Subject) -> Iterator[Hit]:
     guarded = _guarded_lines(subject)
@@ -166,19 +166,19 @@ def name_not_in_module(subject: Subject) -> Iterator[Hit]:
     "error",
     why="pandas needs another package to read this kind of file; the cell raises ImportError",
     fix="add the package to the project's requirements",
-    bad=example("import pandas as pd\nsales = pd.read_excel('sales.xls')"),
-    good=example("import pandas as pd\nsales = pd.read_csv('sales.csv')"),
+    bad=make_rule_example("import pandas as pd\nsales = pd.read_excel('sales.xls')"),
+    good=make_rule_example("import pandas as pd\nsales = pd.read_csv('sales.csv')"),
 )
 def engine_missing(subject: Subject) -> Iterator[Hit]:
     for cell, call, path in subject.calls:
-        if path not in ("pandas.read_excel", "pandas.ExcelFile") or keyword(call, "engine") is not None:
+        if path not in ("pandas.read_excel", "pandas.ExcelFile") or keyword_value(call, "engine") is not None:
             continue
         path_node = call.args[0] if call.args else None
         text = path_node.value if isinstance(path_node, ast.Constant) else None
         if isinstance(text, str):
             engine = "xlrd" if text.lower().endswith(".xls") else "openpyxl"
             if text.lower().endswith((".xls", ".xlsx", ".xlsm")) and not is_installed(engine):
-                yield hit(
+                yield make_hit(
                     cell,
                     call,
                     f"`{text}` needs the package {engine}",

@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import at_least, installed_version
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.api_changes.change import installed_version, is_version_at_least
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.meaning.api_signatures import FRAME, GROUPS, SERIES
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.source.finding import Edit, Hit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -19,7 +19,7 @@ _TEXT_COLUMN = re.compile(r"^[ \t]*(?:\d+[ \t]+)?\S.*[ \t](?:object|string|str)[
 
 def _is_at_least(version: str) -> bool:
     have = installed_version("pandas")
-    return have is None or at_least(have, version)
+    return have is None or is_version_at_least(have, version)
 
 
 @rule(
@@ -28,8 +28,8 @@ def _is_at_least(version: str) -> bool:
     "error",
     why="under copy-on-write the value is written to a temporary copy; the DataFrame does not change",
     fix="assign in one step: df.loc[rows, 'column'] = value",
-    bad=example(_LOAD + "df['units'][df['units'] < 0] = 0"),
-    good=example(_LOAD + "df.loc[df['units'] < 0, 'units'] = 0\ndf['size'] = df['units']"),
+    bad=make_rule_example(_LOAD + "df['units'][df['units'] < 0] = 0"),
+    good=make_rule_example(_LOAD + "df.loc[df['units'] < 0, 'units'] = 0\ndf['size'] = df['units']"),
 )
 def chained_assignment(subject: Subject) -> Iterator[Hit]:
     if not _is_at_least("3.0"):
@@ -42,7 +42,7 @@ def chained_assignment(subject: Subject) -> Iterator[Hit]:
             targets = [node.target]
         for target in targets:
             if isinstance(target, ast.Subscript) and _is_part(subject, target.value):
-                yield hit(cell, target, f"`{ast.unparse(target)} = ...` changes a copy")
+                yield make_hit(cell, target, f"`{ast.unparse(target)} = ...` changes a copy")
 
 
 def _is_part(subject: Subject, node: ast.expr) -> bool:
@@ -64,8 +64,8 @@ def _is_part(subject: Subject, node: ast.expr) -> bool:
     "error",
     why="under copy-on-write the column is a copy: `inplace=True` changes the copy, the DataFrame does not change",
     fix="assign the result: df['column'] = df['column'].fillna(0)",
-    bad=example(_LOAD + "df['units'].fillna(0, inplace=True)"),
-    good=example(_LOAD + "df['units'] = df['units'].fillna(0)\ndf.dropna(inplace=True)"),
+    bad=make_rule_example(_LOAD + "df['units'].fillna(0, inplace=True)"),
+    good=make_rule_example(_LOAD + "df['units'] = df['units'].fillna(0)\ndf.dropna(inplace=True)"),
 )
 def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
     if not _is_at_least("3.0"):
@@ -74,11 +74,11 @@ def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
             continue
         call = node.value
-        argument = keyword(call, "inplace")
+        argument = keyword_value(call, "inplace")
         if not (isinstance(argument, ast.Constant) and argument.value is True and isinstance(call.func, ast.Attribute)):
             continue
         if _is_part(subject, call.func.value) and isinstance(call.func.value, ast.Subscript | ast.Attribute):
-            yield hit(
+            yield make_hit(
                 cell,
                 call,
                 f"`{ast.unparse(call.func)}(..., inplace=True)` changes a copy",
@@ -114,8 +114,8 @@ def _assignment_edit(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit
     "error",
     why="text columns have the dtype `str` in pandas 3, so a comparison with `object` silently matches no column",
     fix="use pd.api.types.is_string_dtype(column), or select_dtypes(include=['object', 'string'])",
-    bad=example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == object]"),
-    good=example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == 'category']"),
+    bad=make_rule_example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == object]"),
+    good=make_rule_example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == 'category']"),
 )
 def object_means_text(subject: Subject) -> Iterator[Hit]:
     if not _is_at_least("3.0"):
@@ -126,7 +126,7 @@ def object_means_text(subject: Subject) -> Iterator[Hit]:
         sides = [node.left, node.comparators[0]]
         typed = any(isinstance(side, ast.Attribute) and side.attr in ("dtype", "dtypes") for side in sides)
         if typed and any(_is_object(subject, side) for side in sides):
-            yield hit(cell, node, f"`{ast.unparse(node)}` is no longer true for text columns")
+            yield make_hit(cell, node, f"`{ast.unparse(node)}` is no longer true for text columns")
 
 
 def _is_object(subject: Subject, node: ast.expr) -> bool:
@@ -142,8 +142,8 @@ def _is_object(subject: Subject, node: ast.expr) -> bool:
     "error",
     why="pandas no longer takes several columns of a groupby without a list; the cell raises",
     fix="write a list: groupby(...)[['a', 'b']]",
-    bad=example(_LOAD + "x = df.groupby('shop')['units', 'price'].sum()"),
-    good=example(_LOAD + "x = df.groupby('shop')[['units', 'price']].sum()"),
+    bad=make_rule_example(_LOAD + "x = df.groupby('shop')['units', 'price'].sum()"),
+    good=make_rule_example(_LOAD + "x = df.groupby('shop')[['units', 'price']].sum()"),
 )
 def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
@@ -164,7 +164,7 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
                     "]",
                 ),
             )
-            yield hit(cell, node, f"`[{ast.unparse(node.slice).strip('()')}]` on a groupby", edits=edits)
+            yield make_hit(cell, node, f"`[{ast.unparse(node.slice).strip('()')}]` on a groupby", edits=edits)
 
 
 @rule(
@@ -173,8 +173,8 @@ def several_columns_of_a_group(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="means and correlations over text columns raise since pandas 2; earlier versions skipped them silently",
     fix="pass numeric_only=True, or name the columns",
-    bad=example(_LOAD + "df.dtypes", "df.corr()", outputs={0: "shop     object\nunits     int64"}),
-    good=example(_LOAD + "df.dtypes", "df.corr(numeric_only=True)", outputs={0: "shop     object"}),
+    bad=make_rule_example(_LOAD + "df.dtypes", "df.corr()", outputs={0: "shop     object\nunits     int64"}),
+    good=make_rule_example(_LOAD + "df.dtypes", "df.corr(numeric_only=True)", outputs={0: "shop     object"}),
 )
 def numbers_over_texts(subject: Subject) -> Iterator[Hit]:
     evidence = any(
@@ -188,14 +188,18 @@ def numbers_over_texts(subject: Subject) -> Iterator[Hit]:
         f"{GROUPS}.{name}" for name in ("mean", "median", "std", "var")
     }
     for cell, call, path in subject.calls:
-        if path not in paths or keyword(call, "numeric_only") is not None or not isinstance(call.func, ast.Attribute):
+        if (
+            path not in paths
+            or keyword_value(call, "numeric_only") is not None
+            or not isinstance(call.func, ast.Attribute)
+        ):
             continue
-        if _is_plain(subject, call.func.value) and evidence and not keyword(call, "axis"):
+        if _is_whole_frame(subject, call.func.value) and evidence and not keyword_value(call, "axis"):
             what = f"`{ast.unparse(call.func)}()` is applied to all columns, and the DataFrame had text columns"
-            yield hit(cell, call, what)
+            yield make_hit(cell, call, what)
 
 
-def _is_plain(subject: Subject, node: ast.expr) -> bool:
+def _is_whole_frame(subject: Subject, node: ast.expr) -> bool:
     """A whole frame as it was read, or its groups: no columns picked since."""
     if isinstance(node, ast.Call) and subject.inference.path(node.func) == "pandas.DataFrame.groupby":
         node = node.func.value if isinstance(node.func, ast.Attribute) else node
@@ -218,8 +222,8 @@ def _is_plain(subject: Subject, node: ast.expr) -> bool:
     "warning",
     why="since pandas 2, value_counts().reset_index() names its columns after the data and `count`, not `index` and the data",
     fix="rename_axis('name').reset_index(name='count'), which sets both names",
-    bad=example(_LOAD + "top = df['shop'].value_counts().reset_index().rename(columns={'index': 'shop'})"),
-    good=example(_LOAD + "top = df['shop'].value_counts().rename_axis('shop').reset_index(name='count')"),
+    bad=make_rule_example(_LOAD + "top = df['shop'].value_counts().reset_index().rename(columns={'index': 'shop'})"),
+    good=make_rule_example(_LOAD + "top = df['shop'].value_counts().rename_axis('shop').reset_index(name='count')"),
 )
 def column_called_index(subject: Subject) -> Iterator[Hit]:
     frame_cells: dict[str, int] = {}
@@ -228,14 +232,14 @@ def column_called_index(subject: Subject) -> Iterator[Hit]:
             frame_cells[node.targets[0].id] = cell.index
         renamed = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "rename"
         if renamed and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            columns = keyword(node, "columns")
+            columns = keyword_value(node, "columns")
             if _is_counted(node.func.value) and columns is not None and _says_index(columns):
-                yield hit(cell, node, "the column `index` to rename does not exist")
+                yield make_hit(cell, node, "the column `index` to rename does not exist")
         if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
             continue
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         if key == "index" and node.value.id in frame_cells:
-            yield hit(cell, node, f"`{node.value.id}` has no column `index`")
+            yield make_hit(cell, node, f"`{node.value.id}` has no column `index`")
 
 
 def _says_index(node: ast.expr) -> bool:

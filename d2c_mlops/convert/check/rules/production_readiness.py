@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.meaning.roles import METRICS, MODEL_SAVES
 from d2c_mlops.convert.source.finding import Hit
 
@@ -24,8 +24,8 @@ _WIDGETS = ("ipywidgets", "google.colab.widgets", "qgrid", "bqplot")
     "warning",
     why="the fitted model is lost when the session ends; it cannot be served or compared",
     fix="save it with skops or joblib, or convert the notebook: d2c convert",
-    bad=example(_FIT),
-    good=example(_FIT + "\nimport joblib\njoblib.dump(model, 'model.joblib')"),
+    bad=make_rule_example(_FIT),
+    good=make_rule_example(_FIT + "\nimport joblib\njoblib.dump(model, 'model.joblib')"),
 )
 def fit_never_saved(subject: Subject) -> Iterator[Hit]:
     models = subject.structure.models
@@ -55,8 +55,8 @@ def _saves_picture(subject: Subject) -> bool:
     "info",
     why="a scheduled run cannot use another date, file or horizon",
     fix="put such values in one cell and tag it `parameters`",
-    bad=example(_FIT),
-    good=example("rate = 0.2"),
+    bad=make_rule_example(_FIT),
+    good=make_rule_example("rate = 0.2"),
 )
 def no_parameters(subject: Subject) -> Iterator[Hit]:
     tagged = any("parameters" in cell.tags for cell in subject.notebook.cells)
@@ -70,8 +70,8 @@ def no_parameters(subject: Subject) -> Iterator[Hit]:
     "info",
     why="a run that fails without an exception counts as successful",
     fix="assert what must be true of the data and of the result",
-    bad=example(_FIT),
-    good=example(_FIT + "\nassert len(df)"),
+    bad=make_rule_example(_FIT),
+    good=make_rule_example(_FIT + "\nassert len(df)"),
 )
 def no_assertion(subject: Subject) -> Iterator[Hit]:
     if not subject.structure.models:
@@ -91,8 +91,10 @@ def no_assertion(subject: Subject) -> Iterator[Hit]:
     "info",
     why="without a baseline it is unknown whether the model is better than current practice",
     fix="also score a baseline: last year's value, the mean or a DummyClassifier",
-    bad=example(_FIT + "\nfrom sklearn.metrics import r2_score\nprint(r2_score(df['b'], model.predict(df[['a']])))"),
-    good=example(
+    bad=make_rule_example(
+        _FIT + "\nfrom sklearn.metrics import r2_score\nprint(r2_score(df['b'], model.predict(df[['a']])))"
+    ),
+    good=make_rule_example(
         _FIT + "\nfrom sklearn.metrics import r2_score\nnaive_b = df['b'].shift(1)\nprint(r2_score(df['b'], naive_b))"
     ),
 )
@@ -109,8 +111,10 @@ def no_baseline(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="warnings about future breaking changes are hidden",
     fix="remove the line, or ignore one category where it occurs",
-    bad=example("import warnings\nwarnings.filterwarnings('ignore')"),
-    good=example("import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"),
+    bad=make_rule_example("import warnings\nwarnings.filterwarnings('ignore')"),
+    good=make_rule_example(
+        "import warnings\nwarnings.filterwarnings('ignore', category=FutureWarning, module='seaborn')"
+    ),
 )
 def silenced_warnings(subject: Subject) -> Iterator[Hit]:
     for cell, call, path in subject.calls:
@@ -123,7 +127,7 @@ def silenced_warnings(subject: Subject) -> Iterator[Hit]:
             and not narrow
             and not any(isinstance(node, ast.With) and call in ast.walk(node) for _, node in subject.nodes)
         ):
-            yield hit(cell, call, "all warnings are ignored")
+            yield make_hit(cell, call, "all warnings are ignored")
 
 
 @rule(
@@ -132,8 +136,8 @@ def silenced_warnings(subject: Subject) -> Iterator[Hit]:
     "info",
     why="a missing package is noticed only after part of the notebook has run",
     fix="move all imports to the first code cell",
-    bad=example("x = 1\nprint(x)", "import json"),
-    good=example("import os\nos.environ['A'] = '1'\nimport json", "x = 1"),
+    bad=make_rule_example("x = 1\nprint(x)", "import json"),
+    good=make_rule_example("import os\nos.environ['A'] = '1'\nimport json", "x = 1"),
 )
 def late_import(subject: Subject) -> Iterator[Hit]:
     worked = False
@@ -144,7 +148,7 @@ def late_import(subject: Subject) -> Iterator[Hit]:
             [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom)] if cell.tree else []
         )
         if worked and imports:
-            late.append(hit(cell, imports[0], "imports after other code"))
+            late.append(make_hit(cell, imports[0], "imports after other code"))
         worked = worked or bool(role.plays - {"import", "constant"})
     if late:
         others = f"; so do {len(late) - 1} more cells" if len(late) > 1 else ""
@@ -157,8 +161,8 @@ def late_import(subject: Subject) -> Iterator[Hit]:
     "info",
     why="the notebook is hard to navigate, and its steps have no names",
     fix="put a heading (## Load the sales) above each step",
-    bad=example(*["x = 1"] * 8),
-    good=example("md:# Sales\n## Load", *["x = 1"] * 8),
+    bad=make_rule_example(*["x = 1"] * 8),
+    good=make_rule_example("md:# Sales\n## Load", *["x = 1"] * 8),
 )
 def no_heading(subject: Subject) -> Iterator[Hit]:
     if len(subject.notebook.code) < 8:
@@ -177,8 +181,8 @@ def no_heading(subject: Subject) -> Iterator[Hit]:
     "info",
     why="a step of this size cannot be tested or reused on its own",
     fix="split it into cells of one step each",
-    bad=example("\n".join(f"x{number} = {number}" for number in range(61))),
-    good=example("\n".join(f"x{number} = {number}" for number in range(20))),
+    bad=make_rule_example("\n".join(f"x{number} = {number}" for number in range(61))),
+    good=make_rule_example("\n".join(f"x{number} = {number}" for number in range(20))),
 )
 def long_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -193,8 +197,8 @@ def long_cell(subject: Subject) -> Iterator[Hit]:
     "error",
     why="nobody answers in an unattended run: it hangs or fails here",
     fix="make the input a parameter",
-    bad=example("shop = input('Which shop? ')"),
-    good=example("shop = 'north'"),
+    bad=make_rule_example("shop = input('Which shop? ')"),
+    good=make_rule_example("shop = 'north'"),
 )
 def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
     for index, flow in subject.flow.cells.items():
@@ -214,7 +218,7 @@ def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
             "getpass.getpass",
             "google.colab.files.upload",
         ):
-            yield hit(cell, call, f"`{ast.unparse(call.func)}()` waits for a person to type")
+            yield make_hit(cell, call, f"`{ast.unparse(call.func)}()` waits for a person to type")
 
 
 @rule(
@@ -223,12 +227,12 @@ def waits_for_a_person(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="a run that never ends occupies its slot forever",
     fix="give the loop a condition that ends it",
-    bad=example("import time\nwhile True:\n    time.sleep(60)"),
-    good=example("while True:\n    line = next(lines, None)\n    if line is None:\n        break"),
+    bad=make_rule_example("import time\nwhile True:\n    time.sleep(60)"),
+    good=make_rule_example("while True:\n    line = next(lines, None)\n    if line is None:\n        break"),
 )
 def endless_loop(subject: Subject) -> Iterator[Hit]:
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.While) and isinstance(node.test, ast.Constant) and node.test.value):
             continue
         if not any(isinstance(part, ast.Break | ast.Return | ast.Raise | ast.Yield) for part in ast.walk(node)):
-            yield hit(cell, node, "`while True` without break, return or raise")
+            yield make_hit(cell, node, "`while True` without break, return or raise")

@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, hit, rule
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Cell
 
@@ -45,7 +45,7 @@ def _is_seeded(subject: Subject) -> bool:
 
 def _has_seed(call: ast.Call, name: str) -> bool:
     """Whether a seed is named, or may hide in `**settings`."""
-    value = keyword(call, name)
+    value = keyword_value(call, name)
     open_ended = any(word.arg is None for word in call.keywords)
     return open_ended or (value is not None and not (isinstance(value, ast.Constant) and value.value is None))
 
@@ -56,10 +56,10 @@ def _has_seed(call: ast.Call, name: str) -> bool:
     "warning",
     why="two runs on the same data give different models, so a real change cannot be distinguished from randomness",
     fix="say random_state=...",
-    bad=example(
+    bad=make_rule_example(
         "from sklearn.model_selection import train_test_split\na, b = train_test_split([1, 2, 3])",
     ),
-    good=example(
+    good=make_rule_example(
         "from sklearn.model_selection import train_test_split\na, b = train_test_split([1, 2, 3], random_state=7)",
         "c, d = train_test_split([1, 2, 3], shuffle=False)",
     ),
@@ -69,13 +69,15 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
         return
     for cell, call, path in subject.calls:
         name = path.rpartition(".")[2]
-        shuffle = keyword(call, "shuffle")
+        shuffle = keyword_value(call, "shuffle")
         shuffled = isinstance(shuffle, ast.Constant) and bool(shuffle.value)
         unshuffled = isinstance(shuffle, ast.Constant) and not shuffle.value
         asks = bool(_RANDOM_ESTIMATORS.match(path) or _SHUFFLED.match(path))
         asks = asks or (bool(_SPLIT.search(path)) and not unshuffled) or (bool(_FOLDS.match(path)) and shuffled)
         if asks and not _has_seed(call, "random_state"):
-            yield hit(cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None)
+            yield make_hit(
+                cell, call, f"`{name}` without random_state", severity="info" if _TIES.search(path) else None
+            )
 
 
 @rule(
@@ -84,8 +86,8 @@ def unseeded_estimator(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the random numbers, and all results that use them, differ in every run",
     fix="draw from np.random.default_rng(seed), or pass random_state=...",
-    bad=example("import numpy as np\nnoise = np.random.normal(size=3)"),
-    good=example("import numpy as np\nrng = np.random.default_rng(7)\nnoise = rng.normal(size=3)"),
+    bad=make_rule_example("import numpy as np\nnoise = np.random.normal(size=3)"),
+    good=make_rule_example("import numpy as np\nrng = np.random.default_rng(7)\nnoise = rng.normal(size=3)"),
 )
 def unseeded_draw(subject: Subject) -> Iterator[Hit]:
     seeded = {"numpy": False, "random": False}
@@ -96,9 +98,9 @@ def unseeded_draw(subject: Subject) -> Iterator[Hit]:
             maker = path.endswith((".default_rng", ".RandomState"))
             library = "numpy" if path.startswith("numpy") else "random"
             if (maker and not call.args and not call.keywords) or (not maker and not seeded[library]):
-                yield hit(cell, call, f"`{ast.unparse(call.func)}` without a seed")
+                yield make_hit(cell, call, f"`{ast.unparse(call.func)}` without a seed")
         elif path in _SAMPLES and not (seeded["numpy"] or _has_seed(call, "random_state") or _is_shown(cell, call)):
-            yield hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
+            yield make_hit(cell, call, f"`{ast.unparse(call.func)[:60]}` without random_state")
 
 
 def _is_shown(cell: Cell, call: ast.Call) -> bool:
@@ -113,8 +115,8 @@ def _is_shown(cell: Cell, call: ast.Call) -> bool:
     "warning",
     why="the same data give another result tomorrow, and a past day cannot be recomputed",
     fix="pass the day as a parameter: as_of",
-    bad=example("from datetime import datetime\nage = (datetime.now() - birthday).days"),
-    good=example("from datetime import datetime\nstart = datetime.now()\nprint(datetime.now() - start)"),
+    bad=make_rule_example("from datetime import datetime\nage = (datetime.now() - birthday).days"),
+    good=make_rule_example("from datetime import datetime\nstart = datetime.now()\nprint(datetime.now() - start)"),
 )
 def clock_in_logic(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -124,7 +126,7 @@ def clock_in_logic(subject: Subject) -> Iterator[Hit]:
                 texts = call.args[:1]
                 today = path == "pandas.to_datetime" and texts and _is_one_of(texts[0], ("today", "now"))
                 if (today or _NOW.match(path)) and not _is_stopwatch(subject, statement, call):
-                    yield hit(cell, call, f"`{ast.unparse(call)}` reads the clock")
+                    yield make_hit(cell, call, f"`{ast.unparse(call)}` reads the clock")
 
 
 def _is_one_of(node: ast.expr, words: tuple[str, ...]) -> bool:

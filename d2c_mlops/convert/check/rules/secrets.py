@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, rule
+from d2c_mlops.convert.check.rule import Subject, make_rule_example, rule
 from d2c_mlops.convert.check.secret_scan import find_personal_data, find_secrets
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.notebook import Output
@@ -20,8 +20,8 @@ _TAGS = re.compile(r"<[^<>]*>")
     "error",
     why="everyone with the notebook has the secret, and it stays in the git history",
     fix="revoke the secret, then read the new one from an environment variable",
-    bad=example("db = connect('postgresql://shop:Winter-2019@db.shop.internal/sales')"),
-    good=example("import os\ndb = connect(os.environ['SALES_DB'])\npassword = 'your-password'"),
+    bad=make_rule_example("db = connect('postgresql://shop:Winter-2019@db.shop.internal/sales')"),
+    good=make_rule_example("import os\ndb = connect(os.environ['SALES_DB'])\npassword = 'your-password'"),
 )
 def secret_in_source(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.cells:
@@ -35,8 +35,8 @@ def secret_in_source(subject: Subject) -> Iterator[Hit]:
     "error",
     why="the saved output shows the secret, even if the source does not",
     fix="revoke the secret, clear the cell's output, and do not print the new one",
-    bad=example("print(settings)", outputs={0: "{'api_key': 'q7Zt0P4mLx9RbW2k', 'shop': 'north'}"}),
-    good=example("print(settings)", outputs={0: "{'api_key': '********', 'shop': 'north'}"}),
+    bad=make_rule_example("print(settings)", outputs={0: "{'api_key': 'q7Zt0P4mLx9RbW2k', 'shop': 'north'}"}),
+    good=make_rule_example("print(settings)", outputs={0: "{'api_key': '********', 'shop': 'north'}"}),
 )
 def secret_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -51,8 +51,8 @@ def secret_in_output(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="personal data is shared together with the notebook (GDPR, article 32)",
     fix="clear the output, and show counts or masked values instead",
-    bad=example("customers.head()", outputs={0: "0  maria.lopez@webpost.es  +34 612 34 56 78"}),
-    good=example("customers.head()", outputs={0: "0  customer 100234567  2019-05-01  4.256789012345678"}),
+    bad=make_rule_example("customers.head()", outputs={0: "0  maria.lopez@webpost.es  +34 612 34 56 78"}),
+    good=make_rule_example("customers.head()", outputs={0: "0  customer 100234567  2019-05-01  4.256789012345678"}),
 )
 def personal_data_in_output(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:

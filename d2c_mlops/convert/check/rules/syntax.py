@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from d2c_mlops.convert.check.rule import Subject, example, rule
+from d2c_mlops.convert.check.rule import Subject, make_rule_example, rule
 from d2c_mlops.convert.source.finding import Hit
 from d2c_mlops.convert.source.magics import PYTHON_CELL_MAGICS
 
@@ -17,8 +17,8 @@ _SILENT_MAGICS = frozenset({"html", "HTML", "javascript", "js", "latex", "markdo
     "error",
     why="an unreadable notebook cannot be run or converted",
     fix="download or export the file again",
-    bad=example(raw_notebook="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
-    good=example("x = 1"),
+    bad=make_rule_example(raw_notebook="<!DOCTYPE html><html><body>sales.ipynb</body></html>"),
+    good=make_rule_example("x = 1"),
 )
 def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
     if subject.refusal:
@@ -31,8 +31,8 @@ def unreadable_notebook(subject: Subject) -> Iterator[Hit]:
     "info",
     why="another rule failed on this notebook, so its findings are missing",
     fix="report this bug of d2c together with the notebook",
-    bad=example("x = 1", failed_cell={"D2C101": "KeyError: 'x'"}),
-    good=example("x = 1"),
+    bad=make_rule_example("x = 1", failed_cell={"D2C101": "KeyError: 'x'"}),
+    good=make_rule_example("x = 1"),
 )
 def rule_failed(subject: Subject) -> Iterator[Hit]:
     for name, reason in subject.failed.items():
@@ -45,8 +45,8 @@ def rule_failed(subject: Subject) -> Iterator[Hit]:
     "error",
     why="runs, packages and services are Python; a notebook in another language cannot be converted",
     fix="port the model to Python, or let this notebook write its results to a file",
-    bad=example("x <- read.csv('sales.csv')", language="r"),
-    good=example("x = 1"),
+    bad=make_rule_example("x <- read.csv('sales.csv')", language="r"),
+    good=make_rule_example("x = 1"),
 )
 def kernel_not_python(subject: Subject) -> Iterator[Hit]:
     if not subject.notebook.is_python:
@@ -59,8 +59,8 @@ def kernel_not_python(subject: Subject) -> Iterator[Hit]:
     "error",
     why="Python 2 ended in 2020 and no current library runs on it",
     fix="rewrite the statement for Python 3: print(...), except E as e, integer division by //",
-    bad=example("print 'total', 3"),
-    good=example("print('total', 3)"),
+    bad=make_rule_example("print 'total', 3"),
+    good=make_rule_example("print('total', 3)"),
 )
 def python_2(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -74,8 +74,8 @@ def python_2(subject: Subject) -> Iterator[Hit]:
     "error",
     why="an unattended run stops at this cell; the cells below do not run",
     fix="fix the statement, or make it a Markdown cell if it is a note",
-    bad=example("total = (1 +"),
-    good=example("total = (1 +\n         2)"),
+    bad=make_rule_example("total = (1 +"),
+    good=make_rule_example("total = (1 +\n         2)"),
 )
 def invalid_syntax(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -92,8 +92,8 @@ def invalid_syntax(subject: Subject) -> Iterator[Hit]:
     "error",
     why="`pip install` without `%` works only alone in a cell; together with other lines it is a syntax error",
     fix="move the package to the project's requirements and remove the line",
-    bad=example("pip install pandas\nimport pandas as pd"),
-    good=example("%pip install pandas==3.0.0\nimport pandas as pd"),
+    bad=make_rule_example("pip install pandas\nimport pandas as pd"),
+    good=make_rule_example("%pip install pandas==3.0.0\nimport pandas as pd"),
 )
 def bare_install(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:
@@ -107,8 +107,8 @@ def bare_install(subject: Subject) -> Iterator[Hit]:
     "warning",
     why="the cell runs outside Python, so it cannot become part of a module",
     fix="do the same in Python, or before the notebook starts",
-    bad=example("%%bash\nunzip sales.zip"),
-    good=example("%%time\ntotal = sum(range(3))"),
+    bad=make_rule_example("%%bash\nunzip sales.zip"),
+    good=make_rule_example("%%time\ntotal = sum(range(3))"),
 )
 def foreign_cell(subject: Subject) -> Iterator[Hit]:
     for cell in subject.notebook.code:

@@ -11,7 +11,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
+    fix_after_failure,
     last_name,
     replace_node_edit,
     source_text,
@@ -64,7 +64,7 @@ _HARMLESS = frozenset(
 )
 
 
-@after("unexpected-keyword", "", "", "the argument was removed", order=20)
+@fix_after_failure("unexpected-keyword", "", "", "the argument was removed", order=20)
 def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal | None:
     match = _UNEXPECTED.search(failure.message) if failure.kind in ("TypeError", "AttributeError") else None
     if match is None and failure.kind == "AttributeError":
@@ -98,7 +98,7 @@ def unexpected_keyword(context: RepairContext, failure: CellFailure) -> Proposal
     return None
 
 
-@after("positional", "", "", "arguments must be passed by keyword", order=20)
+@fix_after_failure("positional", "", "", "arguments must be passed by keyword", order=20)
 def positional_arguments(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Name positional arguments by the signature of the table; else by the words of the installed function's own error."""
     if failure.kind != "TypeError":
@@ -161,7 +161,7 @@ def parameter_names(context: RepairContext, cell: Cell, call: ast.Call, *, posit
     return answer.removeprefix("class:").partition(".")[2].split() if answer.startswith("class:") else []
 
 
-@after("value", "", "", "the value is no longer accepted", order=25)
+@fix_after_failure("value", "", "", "the value is no longer accepted", order=25)
 def renamed_value(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A renamed value that is passed through a variable or a dictionary: the text is changed where it is written."""
     if not {"ValueError", "TypeError", "KeyError", "OSError"} & set(failure.bases):
@@ -205,7 +205,7 @@ def _changed_call(change: ApiChange, old: str, new: str) -> str:
     return f"{change.path} no longer accepts {old!r} since {change.library} {change.since}: use {new!r}"
 
 
-@after("show-counts", "pandas", "2.0", "the argument was renamed", order=15)
+@fix_after_failure("show-counts", "pandas", "2.0", "the argument was renamed", order=15)
 def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Arguments that were renamed in methods whose class cannot be inferred."""
     renamed = {"null_counts": "show_counts", "sheetname": "sheet_name", "line_terminator": "lineterminator"}

@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.api_changes.library_versions import before_version
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    argument_added,
-    before,
+    add_argument_edit,
     enclosing_statement,
+    fix_after_failure,
+    fix_before_run,
     insert_line_edit,
-    insertion,
+    insert_text_edit,
     last_name,
     replace_node_edit,
     source_text,
@@ -25,7 +25,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
 
-@before("clusters", "scikit-learn", "1.4", "the default n_init of KMeans changed from 10 to 1", order=20)
+@fix_before_run("clusters", "scikit-learn", "1.4", "the default n_init of KMeans changed from 10 to 1", order=20)
 def n_init_default(context: RepairContext) -> Iterator[Proposal]:
     """`n_init=10` was the default of older versions of scikit-learn."""
     warned = any(
@@ -38,21 +38,25 @@ def n_init_default(context: RepairContext) -> Iterator[Proposal]:
     for cell, call in context.nodes(ast.Call):
         if last_name(call.func) != "KMeans" or any(word.arg in ("n_init", None) for word in call.keywords):
             continue
-        if len(call.args) < 3 and keyword(call, "init") is None:
-            yield Proposal((argument_added(cell, call, "n_init=10"),))
+        if len(call.args) < 3 and keyword_value(call, "init") is None:
+            yield Proposal((add_argument_edit(cell, call, "n_init=10"),))
 
 
-@after("ragged", "numpy", "1.24", "rows of unequal length need dtype=object", order=40)
+@fix_after_failure("ragged", "numpy", "1.24", "rows of unequal length need dtype=object", order=40)
 def ragged_arrays(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("inhomogeneous shape"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if last_name(call.func) in ("array", "asarray") and keyword(call, "dtype") is None:
-            return Proposal((argument_added(cell, call, "dtype=object"),), "rows of unequal length need dtype=object")
+        if last_name(call.func) in ("array", "asarray") and keyword_value(call, "dtype") is None:
+            return Proposal(
+                (add_argument_edit(cell, call, "dtype=object"),), "rows of unequal length need dtype=object"
+            )
     return None
 
 
-@after("most-frequent", "scipy", "1.11", "stats.mode returns scalars instead of arrays of length 1", order=40)
+@fix_after_failure(
+    "most-frequent", "scipy", "1.11", "stats.mode returns scalars instead of arrays of length 1", order=40
+)
 def mode_results(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`stats.mode(x)[0][0]`; of texts, the mode of pandas."""
     if failure.says("is not recognized as numeric", "Argument `a` is not"):
@@ -69,13 +73,13 @@ def mode_results(context: RepairContext, failure: CellFailure) -> Proposal | Non
     if not failure.says("invalid index to scalar variable", "object is not subscriptable"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if last_name(call.func) == "mode" and call.args and keyword(call, "keepdims") is None:
-            edit = argument_added(cell, call, "keepdims=True")
+        if last_name(call.func) == "mode" and call.args and keyword_value(call, "keepdims") is None:
+            edit = add_argument_edit(cell, call, "keepdims=True")
             return Proposal((edit,), "stats.mode returns scalars unless keepdims=True")
     return None
 
 
-@after("labels-not-there", "pandas", "1.0", ".loc no longer accepts missing labels", order=62)
+@fix_after_failure("labels-not-there", "pandas", "1.0", ".loc no longer accepts missing labels", order=62)
 def missing_labels(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series.loc[['a', 'z']]` returned NaN for missing labels: `.reindex(['a', 'z'])`."""
     if failure.kind != "KeyError" or "not in index" not in failure.message or not failure.through("pandas/"):
@@ -89,13 +93,13 @@ def missing_labels(context: RepairContext, failure: CellFailure) -> Proposal | N
     return None
 
 
-@after("not-in-place", "pandas", "1.5", "the method no longer supports inplace", order=19)
+@fix_after_failure("not-in-place", "pandas", "1.5", "the method no longer supports inplace", order=19)
 def inplace_removed(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`df.set_axis(names, axis=1, inplace=True)` as `df = df.set_axis(names, axis=1)`."""
     if not failure.says("unexpected keyword argument 'inplace'"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if keyword(call, "inplace") is None or not isinstance(call.func, ast.Attribute):
+        if keyword_value(call, "inplace") is None or not isinstance(call.func, ast.Attribute):
             continue
         statement = enclosing_statement(cell, call)
         owner: ast.expr = call.func.value
@@ -103,23 +107,23 @@ def inplace_removed(context: RepairContext, failure: CellFailure) -> Proposal | 
             owner = owner.value
         new = replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "inplace"))
         if isinstance(statement, ast.Expr) and statement.value is call:
-            place = insertion(cell, call.lineno, call.col_offset, f"{source_text(cell, owner)} = ")
+            place = insert_text_edit(cell, call.lineno, call.col_offset, f"{source_text(cell, owner)} = ")
             return Proposal((place, *new), f"{call.func.attr}() no longer supports inplace")
         return Proposal(new, f"{call.func.attr}() no longer supports inplace")
     return None
 
 
-@after("date-parser", "pandas", "3.0", "read_csv no longer accepts date_parser", order=19)
+@fix_after_failure("date-parser", "pandas", "3.0", "read_csv no longer accepts date_parser", order=19)
 def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`parse_dates=['day'], date_parser=f` as `converters={'day': f}`: f reads each value of these columns."""
     if not failure.says("unexpected keyword argument 'date_parser'"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        parser_node = keyword(call, "date_parser")
+        parser_node = keyword_value(call, "date_parser")
         if parser_node is None:
             continue
-        columns = keyword(call, "parse_dates")
-        index = keyword(call, "index_col")
+        columns = keyword_value(call, "parse_dates")
+        index = keyword_value(call, "index_col")
         parser = source_text(cell, parser_node)
         arguments = argument_texts(cell, call, "date_parser")
         keys: list[ast.expr] = []
@@ -127,7 +131,7 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
             keys = [element for element in columns.elts if isinstance(element, ast.Constant)]
         elif isinstance(columns, ast.Constant) and columns.value is True and index is not None:
             keys = [index] if isinstance(index, ast.Constant) else []
-        if keys and keyword(call, "converters") is None:
+        if keys and keyword_value(call, "converters") is None:
             arguments.append(f"converters={{{', '.join(f'{source_text(cell, key)}: {parser}' for key in keys)}}}")
         elif columns is not None:
             return None
@@ -138,7 +142,7 @@ def date_parser(context: RepairContext, failure: CellFailure) -> Proposal | None
     return None
 
 
-@after(
+@fix_after_failure(
     "errors-ignored",
     "pandas",
     "3.0",
@@ -150,7 +154,7 @@ def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | N
     if not failure.says("invalid error value specified", "errors must be one of 'raise'"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        errors_node = keyword(call, "errors")
+        errors_node = keyword_value(call, "errors")
         if not (isinstance(errors_node, ast.Constant) and errors_node.value == "ignore") or cell.tree is None:
             continue
         handed = last_name(call.func) == "apply" and bool(call.args)
@@ -173,7 +177,9 @@ def errors_ignored(context: RepairContext, failure: CellFailure) -> Proposal | N
     return None
 
 
-@after("one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer supports multiclass targets", order=40)
+@fix_after_failure(
+    "one-against-the-rest", "scikit-learn", "1.8", "liblinear no longer supports multiclass targets", order=40
+)
 def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """The solver fitted one model for each class against the rest: so does OneVsRestClassifier."""
     if not failure.says("'liblinear' solver does not support multiclass"):
@@ -181,7 +187,7 @@ def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None
     from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 
     for cell, call in context.nearest(failure, ast.Call):
-        solver = keyword(call, "solver")
+        solver = keyword_value(call, "solver")
         if (
             last_name(call.func).startswith("LogisticRegression")
             and isinstance(solver, ast.Constant)
@@ -193,7 +199,9 @@ def one_vs_rest(context: RepairContext, failure: CellFailure) -> Proposal | None
     return None
 
 
-@after("smoothing-names", "statsmodels", "0.13", "arguments of exponential smoothing were renamed or moved", order=18)
+@fix_after_failure(
+    "smoothing-names", "statsmodels", "0.13", "arguments of exponential smoothing were renamed or moved", order=18
+)
 def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`fit(smoothing_slope=...)` is `smoothing_trend`; the Box-Cox transformation is an argument of the model."""
     match = re.search(
@@ -203,7 +211,7 @@ def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | 
         return None
     renamed = {"smoothing_slope": "smoothing_trend", "damping_slope": "damping_trend"}
     for cell, call in context.failing(failure, ast.Call):
-        argument = keyword(call, match[1])
+        argument = keyword_value(call, match[1])
         if argument is None or not isinstance(call.func, ast.Attribute):
             continue
         arguments = argument_texts(cell, call, match[1])
@@ -222,17 +230,19 @@ def smoothing_names(context: RepairContext, failure: CellFailure) -> Proposal | 
     return None
 
 
-@before("ljung-box", "statsmodels", "0.12", "acorr_ljungbox returns a DataFrame", order=20)
+@fix_before_run("ljung-box", "statsmodels", "0.12", "acorr_ljungbox returns a DataFrame", order=20)
 def ljung_box(context: RepairContext) -> Iterator[Proposal]:
     """`statistic, p = acorr_ljungbox(...)` would bind the names of the columns."""
     for cell, node in context.nodes(ast.Assign):
         call = node.value
         if isinstance(node.targets[0], ast.Tuple) and isinstance(call, ast.Call):
-            if last_name(call.func) == "acorr_ljungbox" and keyword(call, "return_df") is None:
-                yield Proposal((insertion(cell, call.end_lineno or 0, call.end_col_offset or 0, ".to_numpy().T"),))
+            if last_name(call.func) == "acorr_ljungbox" and keyword_value(call, "return_df") is None:
+                yield Proposal(
+                    (insert_text_edit(cell, call.end_lineno or 0, call.end_col_offset or 0, ".to_numpy().T"),)
+                )
 
 
-@after("old-objective", "xgboost", "1.0", "the objective was renamed", order=40)
+@fix_after_failure("old-objective", "xgboost", "1.0", "the objective was renamed", order=40)
 def old_objective(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if "reg:linear" not in failure.message:
         return None

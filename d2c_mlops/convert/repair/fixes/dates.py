@@ -9,9 +9,9 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
-    insertion,
+    fix_after_failure,
+    fix_before_run,
+    insert_text_edit,
     last_name,
     parent_node,
     replace_node_edit,
@@ -19,7 +19,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 )
 
 
-@before("ten-digits", "pandas", "3.0", "datetimes have microsecond resolution, no longer nanoseconds", order=20)
+@fix_before_run("ten-digits", "pandas", "3.0", "datetimes have microsecond resolution, no longer nanoseconds", order=20)
 def nanosecond_integers(context: RepairContext) -> Iterator[Proposal]:
     """`dates.astype('int64') // 10**9` counts seconds only from nanoseconds."""
     for cell, node in context.nodes(ast.BinOp):
@@ -35,7 +35,11 @@ def nanosecond_integers(context: RepairContext) -> Iterator[Proposal]:
             if call.args and "int" in source_text(cell, call.args[0]) and "datetime64" not in start:
                 where = call.func.value
                 yield Proposal(
-                    (insertion(cell, where.end_lineno or 0, where.end_col_offset or 0, ".astype('datetime64[ns]')"),)
+                    (
+                        insert_text_edit(
+                            cell, where.end_lineno or 0, where.end_col_offset or 0, ".astype('datetime64[ns]')"
+                        ),
+                    )
                 )
 
 
@@ -46,7 +50,7 @@ def _is_billion(node: ast.expr) -> bool:
     return ast.unparse(node) in ("10 ** 9", "10 ** 6")
 
 
-@before("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
+@fix_before_run("month-unit", "pandas", "2.0", "months and years have no fixed length", order=20)
 def month_units(context: RepairContext) -> Iterator[Proposal]:
     """`/ np.timedelta64(1, 'M')`: a mean month is 2,629,746 seconds, a mean year 31,556,952."""
     seconds = {"M": 2629746, "Y": 31556952}
@@ -66,7 +70,7 @@ def month_units(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal((replace_node_edit(cell, call.args[0], size), replace_node_edit(cell, unit, "'s'")))
 
 
-@after("days-of-differences", "pandas", "2.0", "timedeltas cannot be cast to days", order=15)
+@fix_after_failure("days-of-differences", "pandas", "2.0", "timedeltas cannot be cast to days", order=15)
 def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says(
         "Cannot convert from timedelta64", "Supported resolutions are", "Units 'M', 'Y'", "Cannot cast"
@@ -80,7 +84,7 @@ def days_of_differences(context: RepairContext, failure: CellFailure) -> Proposa
     return None
 
 
-@after("text-dates", "pandas", "2.0", "all dates of a column must have the same format", order=40)
+@fix_after_failure("text-dates", "pandas", "2.0", "all dates of a column must have the same format", order=40)
 def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """to_datetime of dates in several formats: each is parsed separately, as before."""
     if not failure.says(
@@ -90,9 +94,9 @@ def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None
     for cell, call in context.failing(failure, ast.Call):
         keywords = {word.arg for word in call.keywords}
         if last_name(call.func) == "to_datetime" and not keywords & {"format"}:
-            from d2c_mlops.convert.repair.fix_registry import argument_added
+            from d2c_mlops.convert.repair.fix_registry import add_argument_edit
 
             return Proposal(
-                (argument_added(cell, call, "format='mixed'"),), "dates of several formats are parsed one by one"
+                (add_argument_edit(cell, call, "format='mixed'"),), "dates of several formats are parsed one by one"
             )
     return None

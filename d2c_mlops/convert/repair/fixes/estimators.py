@@ -6,14 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    argument_added,
-    before,
+    add_argument_edit,
+    fix_after_failure,
+    fix_before_run,
     last_name,
     replace_node_edit,
     source_text,
@@ -21,7 +21,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.repair.replacement_registry import argument_texts, replace_call
 
 
-@before(
+@fix_before_run(
     "old-imputer",
     "scikit-learn",
     "0.22",
@@ -66,7 +66,7 @@ def _is_nan(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value == "NaN"
 
 
-@before("old-boosting", "scikit-learn", "0.22", "class names changed together with their imports", order=4)
+@fix_before_run("old-boosting", "scikit-learn", "0.22", "class names changed together with their imports", order=4)
 def old_mixture(context: RepairContext) -> Iterator[Proposal]:
     """`LDA`, `QDA` and `GMM` under their full names, where they were imported by the short ones."""
     names = {"LDA": "LinearDiscriminantAnalysis", "QDA": "QuadraticDiscriminantAnalysis", "GMM": "GaussianMixture"}
@@ -85,7 +85,7 @@ def old_mixture(context: RepairContext) -> Iterator[Proposal]:
             )
 
 
-@after("feature-names", "scikit-learn", "1.2", "get_feature_names was removed", order=14)
+@fix_after_failure("feature-names", "scikit-learn", "1.2", "get_feature_names was removed", order=14)
 def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.name != "get_feature_names":
         return None
@@ -99,7 +99,7 @@ def feature_names(context: RepairContext, failure: CellFailure) -> Proposal | No
     return None
 
 
-@after("two-dimensions", "scikit-learn", "0.19", "a single column must be passed as a table", order=40)
+@fix_after_failure("two-dimensions", "scikit-learn", "0.19", "a single column must be passed as a table", order=40)
 def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A Series where a table is required: the array of one column."""
     if not failure.says("Expected 2D array, got 1D array", "Expected a 2-dimensional container but got"):
@@ -125,7 +125,7 @@ def two_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | N
     return None
 
 
-@after("names-are-text", "scikit-learn", "1.2", "feature names must all be strings", order=40)
+@fix_after_failure("names-are-text", "scikit-learn", "1.2", "feature names must all be strings", order=40)
 def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Frames whose column names are partly numbers: the names become texts."""
     if not failure.says("Feature names are only supported if all input features have string names"):
@@ -144,7 +144,9 @@ def text_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return None
 
 
-@after("solver", "scikit-learn", "1.6", "the solver does not support the penalty or the number of classes", order=40)
+@fix_after_failure(
+    "solver", "scikit-learn", "1.6", "the solver does not support the penalty or the number of classes", order=40
+)
 def liblinear_solver(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`penalty='l1'` was possible with the former default solver, liblinear."""
     if not failure.says(
@@ -152,16 +154,19 @@ def liblinear_solver(context: RepairContext, failure: CellFailure) -> Proposal |
     ):
         return None
     for cell, call in context.nearest(failure, ast.Call):
-        if last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV") and keyword(call, "solver") is None:
-            penalty = keyword(call, "penalty")
+        if (
+            last_name(call.func) in ("LogisticRegression", "LogisticRegressionCV")
+            and keyword_value(call, "solver") is None
+        ):
+            penalty = keyword_value(call, "penalty")
             if isinstance(penalty, ast.Constant) and penalty.value == "l1":
                 return Proposal(
-                    (argument_added(cell, call, "solver='liblinear'"),), "liblinear was the former default solver"
+                    (add_argument_edit(cell, call, "solver='liblinear'"),), "liblinear was the former default solver"
                 )
     return None
 
 
-@after("loaded-data", "scikit-learn", "1.2", "the data set was removed", order=40)
+@fix_after_failure("loaded-data", "scikit-learn", "1.2", "the data set was removed", order=40)
 def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """An estimator's parameter with a removed value, which the error names: its new value."""
     match = re.search(r"The '(\w+)' parameter of (\w+) must be .*Got '(\w+)' instead", failure.message, re.DOTALL)
@@ -199,13 +204,15 @@ def gone_parameter(context: RepairContext, failure: CellFailure) -> Proposal | N
     )
 
 
-@after("seed-without-shuffle", "scikit-learn", "0.24", "random_state without shuffle=True is an error", order=40)
+@fix_after_failure(
+    "seed-without-shuffle", "scikit-learn", "0.24", "random_state without shuffle=True is an error", order=40
+)
 def seed_without_shuffle(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`KFold(random_state=0)` without `shuffle=True`: the seed never had an effect."""
     if not failure.says("Setting a random_state has no effect since shuffle is False"):
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if keyword(call, "random_state") is not None:
+        if keyword_value(call, "random_state") is not None:
             edits = replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "random_state"))
             return Proposal(edits, "random_state has no effect without shuffle=True")
     return None

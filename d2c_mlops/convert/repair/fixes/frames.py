@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.meaning.api_signatures import GROUPS
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
     comment_out_edit,
     enclosing_statement,
-    insertion,
+    fix_after_failure,
+    fix_before_run,
+    insert_text_edit,
     last_name,
     replace_node_edit,
     source_text,
@@ -25,7 +25,7 @@ from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@before("grouped-columns", "pandas", "2.0", "several columns of a groupby need a list", order=20)
+@fix_before_run("grouped-columns", "pandas", "2.0", "several columns of a groupby need a list", order=20)
 def grouped_columns(context: RepairContext) -> Iterator[Proposal]:
     for cell, node in context.nodes(ast.Subscript):
         if isinstance(node.slice, ast.Tuple) and node.slice.elts and _is_groups(context, node.value):
@@ -33,7 +33,9 @@ def grouped_columns(context: RepairContext) -> Iterator[Proposal]:
             end = (last.end_lineno or 0, last.end_col_offset or 0)
             if (first.lineno, first.col_offset) > (node.slice.lineno, node.slice.col_offset):
                 continue
-            yield Proposal((insertion(cell, first.lineno, first.col_offset, "["), insertion(cell, *end, "]")))
+            yield Proposal(
+                (insert_text_edit(cell, first.lineno, first.col_offset, "["), insert_text_edit(cell, *end, "]"))
+            )
 
 
 def _is_groups(context: RepairContext, node: ast.expr) -> bool:
@@ -41,7 +43,7 @@ def _is_groups(context: RepairContext, node: ast.expr) -> bool:
     return called or context.subject.inference.kind(node) == GROUPS
 
 
-@after("grouped-columns-late", "pandas", "2.0", "several columns of a groupby need a list", order=15)
+@fix_after_failure("grouped-columns-late", "pandas", "2.0", "several columns of a groupby need a list", order=15)
 def grouped_columns_late(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("Cannot subset columns with a tuple"):
         return None
@@ -72,7 +74,7 @@ def chained_assignment(context: RepairContext, cell: Cell, line: int, end_line: 
 
 def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Edit, ...]:
     """`df['a'].fillna(0, inplace=True)` as `df['a'] = df['a'].fillna(0)`."""
-    argument = keyword(call, "inplace")
+    argument = keyword_value(call, "inplace")
     if not isinstance(call.func, ast.Attribute):
         return ()
     part = call.func.value
@@ -97,7 +99,7 @@ def inplace_on_part(cell: Cell, statement: ast.Expr, call: ast.Call) -> tuple[Ed
             ends = (order[1].lineno, order[1].col_offset)
     if isinstance(part, ast.Attribute):
         target = f"{source_text(cell, part.value)}[{part.attr!r}]"
-    head = insertion(cell, statement.lineno, statement.col_offset, f"{target} = ")
+    head = insert_text_edit(cell, statement.lineno, statement.col_offset, f"{target} = ")
     return head, Edit(cell.index, *start, *ends, "")
 
 
@@ -134,7 +136,7 @@ def _selects_one_column(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant | ast.Name | ast.List | ast.JoinedStr)
 
 
-@after("read-only", "pandas", "3.0", "arrays taken from a DataFrame are read-only", order=40)
+@fix_after_failure("read-only", "pandas", "3.0", "arrays taken from a DataFrame are read-only", order=40)
 def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`a = df.values; a[0] = 1`: the array is copied."""
     if not failure.says("read-only", "is read only", "WRITEABLE"):
@@ -147,12 +149,12 @@ def read_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if is_array and {last_name(target) for target in node.targets} & names:
             end = (value.end_lineno or 0, value.end_col_offset or 0)
             return Proposal(
-                (insertion(cell, *end, ".copy()"),), "arrays taken from a DataFrame are read-only", restart=True
+                (insert_text_edit(cell, *end, ".copy()"),), "arrays taken from a DataFrame are read-only", restart=True
             )
     return None
 
 
-@after("plain-array", "pandas", "3.0", "the method was removed from Series", order=35)
+@fix_after_failure("plain-array", "pandas", "3.0", "the method was removed from Series", order=35)
 def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Methods of arrays called on a Series: `.reshape`, `.ravel`, `.nonzero`, `.flatten`."""
     if failure.kind != "AttributeError" or failure.holder not in ("pandas.Series", "pandas.DataFrame"):
@@ -175,13 +177,13 @@ def plain_array(context: RepairContext, failure: CellFailure) -> Proposal | None
         if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal(
-                (insertion(cell, *end, ".to_numpy()"),),
+                (insert_text_edit(cell, *end, ".to_numpy()"),),
                 f"Series.{failure.name} was removed: use the method of its array",
             )
     return None
 
 
-@after("rank-two", "pandas", "1.0", "a Series does not support a second axis", order=35)
+@fix_after_failure("rank-two", "pandas", "1.0", "a Series does not support a second axis", order=35)
 def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[:, None]`: applied to the array of the Series."""
     if not failure.says("Multi-dimensional indexing", "key of type tuple not found", "tuple not found"):
@@ -190,7 +192,7 @@ def second_axis(context: RepairContext, failure: CellFailure) -> Proposal | None
         if isinstance(node.slice, ast.Tuple) and any(_is_none(element) for element in node.slice.elts):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal(
-                (insertion(cell, *end, ".to_numpy()"),), "a Series does not support a second axis: use its array"
+                (insert_text_edit(cell, *end, ".to_numpy()"),), "a Series does not support a second axis: use its array"
             )
     return None
 
@@ -199,7 +201,9 @@ def _is_none(node: ast.expr) -> bool:
     return (isinstance(node, ast.Constant) and node.value is None) or last_name(node) == "newaxis"
 
 
-@after("positions-by-number", "pandas", "3.0", "an integer in brackets is a label, no longer a position", order=40)
+@fix_after_failure(
+    "positions-by-number", "pandas", "3.0", "an integer in brackets is a label, no longer a position", order=40
+)
 def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`series[0]` with an index without numbers: `.iloc[0]`."""
     if failure.kind != "KeyError" or not failure.arguments or not re.fullmatch(r"-?\d+", str(failure.arguments[0])):
@@ -216,12 +220,12 @@ def by_position(context: RepairContext, failure: CellFailure) -> Proposal | None
         ):
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
             return Proposal(
-                (insertion(cell, *end, ".iloc"),), "an integer in brackets is a label, no longer a position"
+                (insert_text_edit(cell, *end, ".iloc"),), "an integer in brackets is a label, no longer a position"
             )
     return None
 
 
-@after("infer-objects", "pandas", "3.0", "the option was removed", order=40)
+@fix_after_failure("infer-objects", "pandas", "3.0", "the option was removed", order=40)
 def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd.set_option` and `pd.options` of removed options: pandas now always behaves so, or never."""
     if "OptionError" not in failure.bases and "No such keys" not in failure.message:
@@ -237,7 +241,7 @@ def gone_option(context: RepairContext, failure: CellFailure) -> Proposal | None
     return None
 
 
-@after("colwidth", "pandas", "1.0", "None means no limit, no longer -1", order=40)
+@fix_after_failure("colwidth", "pandas", "1.0", "None means no limit, no longer -1", order=40)
 def column_width_limit(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if not failure.says("Value must be a nonnegative integer or None"):
         return None
@@ -246,7 +250,7 @@ def column_width_limit(context: RepairContext, failure: CellFailure) -> Proposal
     return None
 
 
-@after("aggregate-renamed", "pandas", "1.0", "agg() expects new column names as keywords", order=40)
+@fix_after_failure("aggregate-renamed", "pandas", "1.0", "agg() expects new column names as keywords", order=40)
 def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`agg({'total': 'sum'})` on one column, which renamed: `agg(total='sum')`."""
     if "nested renamer is not supported" not in failure.message:
@@ -269,19 +273,19 @@ def nested_renamer(context: RepairContext, failure: CellFailure) -> Proposal | N
     return None
 
 
-@after("dummies-are-true", "pandas", "2.0", "dummy columns are boolean, no longer 0 and 1", order=45)
+@fix_after_failure("dummies-are-true", "pandas", "2.0", "dummy columns are boolean, no longer 0 and 1", order=45)
 def integer_dummies(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Code that needs numbers from get_dummies: `dtype=int` is added."""
     if not failure.says(
         "numpy boolean subtract", "dtype('bool')", "dtype bool", "bool_", "dtype of object", "object to float"
     ):
         return None
-    from d2c_mlops.convert.repair.fix_registry import argument_added
+    from d2c_mlops.convert.repair.fix_registry import add_argument_edit
 
     edits = tuple(
-        argument_added(cell, call, "dtype=int")
+        add_argument_edit(cell, call, "dtype=int")
         for cell, call in context.nodes(ast.Call)
-        if last_name(call.func) == "get_dummies" and keyword(call, "dtype") is None
+        if last_name(call.func) == "get_dummies" and keyword_value(call, "dtype") is None
     )
     return (
         Proposal(edits, "dummy columns are boolean since pandas 2; the notebook expects 0 and 1", restart=True)

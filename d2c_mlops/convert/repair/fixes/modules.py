@@ -12,10 +12,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
     comment_out_edit,
     enclosing_statement,
+    fix_after_failure,
+    fix_before_run,
     last_name,
     replace_node_edit,
     source_text,
@@ -23,7 +23,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.source.environment import OWN_NAMES, TO_INSTALL
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
-from d2c_mlops.convert.source.path_exists import exists, is_folder
+from d2c_mlops.convert.source.path_exists import is_folder, path_exists_and_readable
 
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 _OPTIONAL = re.compile(
@@ -39,7 +39,7 @@ def distribution_of(module: str) -> str:
     return TO_INSTALL.get(module) or TO_INSTALL.get(top) or top.replace("_", "-")
 
 
-@before("notebook-of-colab", "", "", "the module exists only on Colab or Kaggle", order=2)
+@fix_before_run("notebook-of-colab", "", "", "the module exists only on Colab or Kaggle", order=2)
 def hosted_service(context: RepairContext) -> Iterator[Proposal]:
     """Remove code that only works on a hosted notebook service: its import, the mounted drive, the upload form."""
     names: set[str] = set()
@@ -68,7 +68,7 @@ def hosted_service(context: RepairContext) -> Iterator[Proposal]:
                 yield Proposal(edits, "no upload form is available: the files of the folder are read")
 
 
-@before("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
+@fix_before_run("install-in-a-cell", "", "", "packages are installed by the environment, not by a cell", order=1)
 def package_installs(context: RepairContext) -> Iterator[Proposal]:
     """Remove `!pip install x`; the package is listed, and installed if this is allowed."""
     for cell in context.notebook.code:
@@ -89,7 +89,7 @@ def _common_length(cell: Cell, line: int) -> int:
     return len(cell.source.split("\n")[line - 1].encode())
 
 
-@after("unused-module", "", "", "the module is missing and unused", order=4)
+@fix_after_failure("unused-module", "", "", "the module is missing and unused", order=4)
 def unused_import(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Remove the import of a missing module that no cell uses."""
     match = _MISSING.search(failure.message)
@@ -127,7 +127,7 @@ def _is_used(context: RepairContext, names: set[str]) -> bool:
     )
 
 
-@after("own-module", "", "", "a module of the author's own", order=5)
+@fix_after_failure("own-module", "", "", "a module of the author's own", order=5)
 def own_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A missing module that is a file in one of the folders."""
     match = _MISSING.search(failure.message)
@@ -147,7 +147,7 @@ _PYTHON_2_MODULES = {
 }  # fmt: skip
 
 
-@after("python-2-module", "", "", "the module has another name in Python 3", order=3)
+@fix_after_failure("python-2-module", "", "", "the module has another name in Python 3", order=3)
 def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     match = _MISSING.search(failure.message)
     new = _PYTHON_2_MODULES.get(match[1], "") if match is not None and "ImportError" in failure.bases else ""
@@ -168,7 +168,7 @@ def python_two_module(context: RepairContext, failure: CellFailure) -> Proposal 
     return None
 
 
-@after("inner-module", "", "", "the module was moved inside its package or is private", order=7)
+@fix_after_failure("inner-module", "", "", "the module was moved inside its package or is private", order=7)
 def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`from sklearn.ensemble.forest import X`: the package contains the name too."""
     match = _MISSING.search(failure.message)
@@ -194,7 +194,7 @@ def inner_module(context: RepairContext, failure: CellFailure) -> Proposal | Non
     return None
 
 
-@after("missing-module", "", "", "the module is not installed", order=60)
+@fix_after_failure("missing-module", "", "", "the module is not installed", order=60)
 def install_missing_module(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Install the distribution of a missing module into the run's own folder, if this is allowed."""
     name = missing_module(failure)
@@ -236,7 +236,7 @@ def distributions_needed(context: RepairContext, folder: Path, own_modules: Coll
                 not top
                 or top in own_modules
                 or top in OWN_NAMES
-                or exists(folder / f"{top}.py")
+                or path_exists_and_readable(folder / f"{top}.py")
                 or is_folder(folder / top)
                 or top in ("google", "kaggle_datasets")
             ):
@@ -250,7 +250,7 @@ def distributions_needed(context: RepairContext, folder: Path, own_modules: Coll
     return list(dict.fromkeys(distributions))
 
 
-@after("no-change-of-folder", "", "", "the folder does not exist", order=12)
+@fix_after_failure("no-change-of-folder", "", "", "the folder does not exist", order=12)
 def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`os.chdir` into a folder of another machine: the notebook runs where its data is."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError"} & set(failure.bases):
@@ -265,7 +265,7 @@ def change_of_folder(context: RepairContext, failure: CellFailure) -> Proposal |
     return None
 
 
-@before("folder-magic", "", "", "the notebook runs in its data folder", order=3)
+@fix_before_run("folder-magic", "", "", "the notebook runs in its data folder", order=3)
 def folder_magics(context: RepairContext) -> Iterator[Proposal]:
     """`%cd /content/drive/...`: removed."""
     for cell in context.notebook.code:
@@ -280,7 +280,7 @@ def folder_magics(context: RepairContext) -> Iterator[Proposal]:
                 )
 
 
-@before("gone-extension", "", "", "the extension is not installed", order=3)
+@fix_before_run("gone-extension", "", "", "the extension is not installed", order=3)
 def notebook_extensions(context: RepairContext) -> Iterator[Proposal]:
     """Formatters and profilers that only serve the author's screen."""
     for cell in context.notebook.code:

@@ -9,8 +9,8 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
+    fix_after_failure,
+    fix_before_run,
     last_name,
     replace_node_edit,
 )
@@ -26,7 +26,7 @@ _RENAMED = {
 _SCORES = {"acc": "accuracy", "val_acc": "val_accuracy", "accuracy": "acc", "val_accuracy": "val_acc"}
 
 
-@before("keras-words", "keras", "2.0", "arguments of layers were renamed", order=12)
+@fix_before_run("keras-words", "keras", "2.0", "arguments of layers were renamed", order=12)
 def renamed_words(context: RepairContext) -> Iterator[Proposal]:
     """`Dense(output_dim=6, init='uniform')` as `Dense(units=6, kernel_initializer='uniform')`."""
     imports: list[ast.Import | ast.ImportFrom] = [node for _, node in context.nodes(ast.ImportFrom)]
@@ -42,7 +42,7 @@ def renamed_words(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal(edits, "; ".join(f"`{word.arg}=` is now `{renamed[word.arg or '']}=`" for word in words))
 
 
-@after("history-names", "keras", "2.3", "the training history uses the names of the metrics", order=40)
+@fix_after_failure("history-names", "keras", "2.3", "the training history uses the names of the metrics", order=40)
 def history_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`history.history['acc']` as `['accuracy']`."""
     metric = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None

@@ -11,7 +11,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
+    fix_after_failure,
     last_name,
     replace_node_edit,
     source_text,
@@ -36,7 +36,7 @@ _SUFFIX = re.compile(
 )
 
 
-@after("path", "", "", "the file is not at the expected path", order=10)
+@fix_after_failure("path", "", "", "the file is not at the expected path", order=10)
 def missing_file(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Match a missing file, and replace the old name in the notebook."""
     if not {"FileNotFoundError", "NotADirectoryError", "PermissionError", "IsADirectoryError", "OSError"} & set(
@@ -50,7 +50,7 @@ def missing_file(context: RepairContext, failure: CellFailure) -> Proposal | Non
     return replace_file_reference(context, failure, reference, *match) if match is not None else None
 
 
-@after("uploaded", "", "", "the file was uploaded through a form", order=10)
+@fix_after_failure("uploaded", "", "", "the file was uploaded through a form", order=10)
 def uploaded_file(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`uploaded['sales (1).csv']`: the matching file of the data folder."""
     reference = failure.arguments[0] if failure.kind == "KeyError" and failure.arguments else None
@@ -60,12 +60,12 @@ def uploaded_file(context: RepairContext, failure: CellFailure) -> Proposal | No
     return replace_file_reference(context, failure, reference, *match) if match is not None else None
 
 
-@after("address", "", "", "the URL cannot be reached, but its file is available", order=10)
+@fix_after_failure("address", "", "", "the URL cannot be reached, but its file is available", order=10)
 def unreachable_address(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A file read from the web whose name is in the data folder."""
     if not needs_network(failure):
         return None
-    for url in addresses(context, failure):
+    for url in addresses_near_failure(context, failure):
         match = context.data_files.find(url, columns_used(context), files_written(context))
         if match is not None:
             return replace_file_reference(context, failure, url, *match)
@@ -79,7 +79,7 @@ def needs_network(failure: CellFailure) -> bool:
     )
 
 
-def addresses(context: RepairContext, failure: CellFailure) -> list[str]:
+def addresses_near_failure(context: RepairContext, failure: CellFailure) -> list[str]:
     """Return the addresses around a failure: in its statement, in the values of its names."""
     near = [constant.value for _, constant in context.failing(failure, ast.Constant) if isinstance(constant.value, str)]
     near += list(failure.strings.values())

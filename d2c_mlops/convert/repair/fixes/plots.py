@@ -9,10 +9,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
     comment_out_edit,
     enclosing_statement,
-    insertion,
+    fix_after_failure,
+    insert_text_edit,
     last_name,
     replace_node_edit,
     source_text,
@@ -44,7 +44,7 @@ _XY = [
 ]
 
 
-@after("named-axes", "seaborn", "0.12", "only the data may be passed by position", order=14)
+@fix_after_failure("named-axes", "seaborn", "0.12", "only the data may be passed by position", order=14)
 def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.countplot(df['a'])` and `sns.barplot(a, b)`: `x=`, `y=`."""
     if not failure.through("seaborn/") and not re.search(
@@ -75,7 +75,7 @@ def named_axes(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return None
 
 
-@after("gone-style", "matplotlib", "3.8", "the style was renamed", order=14)
+@fix_after_failure("gone-style", "matplotlib", "3.8", "the style was renamed", order=14)
 def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A removed style name: replaced by its new name, or left out because it only affects colours."""
     if not failure.says("is not a valid package style"):
@@ -99,7 +99,9 @@ def gone_style(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return None
 
 
-@after("plot-argument", "matplotlib", "3.0", "the argument was removed; it only affects the appearance", order=58)
+@fix_after_failure(
+    "plot-argument", "matplotlib", "3.0", "the argument was removed; it only affects the appearance", order=58
+)
 def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """An argument that a plotting function no longer accepts: left out."""
     match = re.search(
@@ -124,7 +126,7 @@ def plot_argument(context: RepairContext, failure: CellFailure) -> Proposal | No
     return None
 
 
-@after("three-dimensions", "matplotlib", "3.7", "3D axes are added to their figure", order=14)
+@fix_after_failure("three-dimensions", "matplotlib", "3.7", "3D axes are added to their figure", order=14)
 def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`Axes3D(fig)` no longer adds itself to the figure; `fig.gca(projection='3d')` was removed."""
     if "gca() got an unexpected" not in failure.message:
@@ -136,7 +138,9 @@ def three_dimensions(context: RepairContext, failure: CellFailure) -> Proposal |
     return None
 
 
-@after("interpret-index", "seaborn", "0.12", "the index of the DataFrame is no longer renamed automatically", order=50)
+@fix_after_failure(
+    "interpret-index", "seaborn", "0.12", "the index of the DataFrame is no longer renamed automatically", order=50
+)
 def wide_index(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`sns.barplot(x=counts.index, y=counts)` with unequal names is fine; a Series as `data` with x and y is not."""
     if not failure.says("DataFrame constructor not properly called", "must be passed as keyword"):
@@ -145,6 +149,6 @@ def wide_index(context: RepairContext, failure: CellFailure) -> Proposal | None:
         if last_name(call.func) in _XY and len(call.args) == 1:
             first = call.args[0]
             return Proposal(
-                (insertion(cell, first.lineno, first.col_offset, "x="),), "pass the plotted data by keyword"
+                (insert_text_edit(cell, first.lineno, first.col_offset, "x="),), "pass the plotted data by keyword"
             )
     return None

@@ -6,7 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.repair.fix_registry import CellFailure, Proposal, RepairContext, after, before, replace_node_edit
+from d2c_mlops.convert.repair.fix_registry import (
+    CellFailure,
+    Proposal,
+    RepairContext,
+    fix_after_failure,
+    fix_before_run,
+    replace_node_edit,
+)
 from d2c_mlops.convert.source.finding import Edit, last_name_replacement
 from d2c_mlops.convert.source.notebook import code_cell
 
@@ -18,7 +25,7 @@ _EXCEPT = re.compile(r"^(\s*except\s+[\w.]+|\s*except\s*\([^)]*\))\s*,\s*(\w+)\s
 _RAISE = re.compile(r"^(\s*raise\s+[\w.]+)\s*,\s*(.+)$")
 
 
-@before("python-2", "", "", "the cell is Python 2 code", order=1)
+@fix_before_run("python-2", "", "", "the cell is Python 2 code", order=1)
 def python_two(context: RepairContext) -> Iterator[Proposal]:
     """Rewrite lines until the cell can be parsed; otherwise the cell is unchanged."""
     for cell in context.notebook.code:
@@ -63,7 +70,7 @@ def python_3_line(line: str) -> str:
     return line
 
 
-@after("no-numpy-alias", "", "", "the name is a Python 2 builtin", order=30)
+@fix_after_failure("no-numpy-alias", "", "", "the name is a Python 2 builtin", order=30)
 def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Names of Python 2 that no longer exist."""
     names = {
@@ -84,7 +91,7 @@ def python_two_names(context: RepairContext, failure: CellFailure) -> Proposal |
     return Proposal(edits, f"`{failure.name}` is a Python 2 builtin: use {names[failure.name]}") if edits else None
 
 
-@after("old-method", "", "", "the dict method was removed in Python 3", order=30)
+@fix_after_failure("old-method", "", "", "the dict method was removed in Python 3", order=30)
 def old_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     names = {"iteritems": "items", "itervalues": "values", "iterkeys": "keys"}
     if failure.kind != "AttributeError" or failure.name not in names:

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from d2c_mlops.convert.api_changes.change import ApiChange, applicable_changes
-from d2c_mlops.convert.check.rules.library_changes import changes
+from d2c_mlops.convert.check.rules.library_changes import affected_places
 from d2c_mlops.convert.repair.added_imports import resolve_added_imports
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    argument_added,
-    before,
+    add_argument_edit,
+    fix_after_failure,
+    fix_before_run,
     last_name,
     replace_node_edit,
     source_text,
@@ -26,9 +26,9 @@ from d2c_mlops.convert.source.finding import Edit, Hit, last_name_replacement
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@before("api", "", "", "removed from the installed library", order=10)
+@fix_before_run("api", "", "", "removed from the installed library", order=10)
 def removed_names(context: RepairContext) -> Iterator[Proposal]:
-    for hit, change in changes(context.subject):
+    for hit, change in affected_places(context.subject):
         if hit.cell is None:
             continue
         cell = context.cell(hit.cell)
@@ -77,7 +77,7 @@ def module_alias(context: RepairContext, module: str) -> str:
     return f"__import__('{module}')"
 
 
-@before("moved-import", "", "", "the name has moved", order=5)
+@fix_before_run("moved-import", "", "", "the name has moved", order=5)
 def moved_imports(context: RepairContext) -> Iterator[Proposal]:
     for cell, node in context.nodes(ast.ImportFrom):
         if node.level or not node.module:
@@ -88,7 +88,7 @@ def moved_imports(context: RepairContext) -> Iterator[Proposal]:
         reasons: list[str] = []
         for alias in node.names:
             path = f"{node.module}.{alias.name}"
-            change = _removal_of(path)
+            change = _removal_at_path(path)
             new, use = IMPORTED.get(path, ("", ""))
             if change is None or not (new or change.to):
                 aliases.append(_bound_name(alias.name, alias.asname))
@@ -117,7 +117,7 @@ def _bound_name(name: str, asname: str | None) -> str:
     return name if asname in (None, name) else f"{name} as {asname}"
 
 
-def _removal_of(path: str) -> ApiChange | None:
+def _removal_at_path(path: str) -> ApiChange | None:
     removals = [
         c for c in applicable_changes() if c.kind == "gone" and (path == c.path or path.startswith(c.path + "."))
     ]
@@ -131,13 +131,13 @@ def _usage_edits(context: RepairContext, uses: list[tuple[str, str]]) -> Iterato
             yield replace_node_edit(cell, node, new[node.id])
 
 
-@before("moved-attribute", "", "", "the name has moved", order=6)
+@fix_before_run("moved-attribute", "", "", "the name has moved", order=6)
 def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
     """`metrics.plot_confusion_matrix(...)`: the module is there, the name in it is not."""
     for cell, node in context.nodes(ast.Attribute):
         path = context.subject.inference.path(node)
         new, use = IMPORTED.get(path, ("", ""))
-        change = _removal_of(path) if new else None
+        change = _removal_at_path(path) if new else None
         if change is None:
             continue
         if new.rpartition(".")[0] == path.rpartition(".")[0]:
@@ -149,7 +149,7 @@ def moved_attributes(context: RepairContext) -> Iterator[Proposal]:
         yield Proposal(edits, f"`{path}` was removed in {change.library} {change.since}")
 
 
-@after("gone-attribute", "", "", "removed from the installed library", order=20)
+@fix_after_failure("gone-attribute", "", "", "removed from the installed library", order=20)
 def gone_attribute(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.kind != "AttributeError" or not failure.name:
         return None
@@ -195,7 +195,7 @@ def change_reason(change: ApiChange) -> str:
     return f"`{change.title[:90]}` was removed in {change.library} {change.since}: use {change.instead}"
 
 
-@after("cannot-import", "", "", "the name has moved", order=30)
+@fix_after_failure("cannot-import", "", "", "the name has moved", order=30)
 def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A name that was removed from its module: imported from its new place, or left out if it is unused."""
     match = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", failure.message)
@@ -220,7 +220,7 @@ def cannot_import(context: RepairContext, failure: CellFailure) -> Proposal | No
     return None
 
 
-@after("numeric-only", "pandas", "2.0", "text columns are no longer skipped silently", order=15)
+@fix_after_failure("numeric-only", "pandas", "2.0", "text columns are no longer skipped silently", order=15)
 def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Means, correlations and similar methods of frames with text columns."""
     names = {
@@ -272,18 +272,18 @@ def numbers_only(context: RepairContext, failure: CellFailure) -> Proposal | Non
         keywords = {word.arg for word in call.keywords}
         if name in names and isinstance(call.func, ast.Attribute) and "numeric_only" not in keywords:
             return Proposal(
-                (argument_added(cell, call, "numeric_only=True"),),
+                (add_argument_edit(cell, call, "numeric_only=True"),),
                 f"{name}() over text columns raises since pandas 2",
             )
         first = call.args[0] if call.args else None
         plain = isinstance(first, ast.Constant) or (first is not None and last_name(first) in names)
         if name in ("agg", "aggregate") and plain and "numeric_only" not in keywords:
             return Proposal(
-                (argument_added(cell, call, "numeric_only=True"),), "agg() over text columns raises since pandas 2"
+                (add_argument_edit(cell, call, "numeric_only=True"),), "agg() over text columns raises since pandas 2"
             )
         inner_call = attribute_call(cell, call)
         if inner_call is not None and last_name(inner_call.func) in names:
             return Proposal(
-                (argument_added(cell, inner_call, "numeric_only=True"),), "text columns raise since pandas 2"
+                (add_argument_edit(cell, inner_call, "numeric_only=True"),), "text columns raise since pandas 2"
             )
     return None

@@ -10,11 +10,11 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    argument_added,
-    before,
+    add_argument_edit,
     enclosing_statement,
-    insertion,
+    fix_after_failure,
+    fix_before_run,
+    insert_text_edit,
     last_name,
     parent_node,
     replace_node_edit,
@@ -42,7 +42,7 @@ _HABITS = {
 }  # what these names stand for wherever people write notebooks
 
 
-@after("never-imported", "", "", "the author's session had imported the name", order=30)
+@fix_after_failure("never-imported", "", "", "the author's session had imported the name", order=30)
 def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`pd` and similar names that no cell imports: the usual import."""
     if failure.kind != "NameError" or failure.name not in _HABITS or context.subject.flow.definers.get(failure.name):
@@ -51,11 +51,11 @@ def never_imported(context: RepairContext, failure: CellFailure) -> Proposal | N
     if cell.tree is None or not cell.tree.body:
         return None
     first, text = cell.tree.body[0], _HABITS[failure.name]
-    edit = insertion(cell, first.lineno, 0, f"{text}\n")
+    edit = insert_text_edit(cell, first.lineno, 0, f"{text}\n")
     return Proposal((edit,), f"no cell imports `{failure.name}`; the usual import is assumed: {text}")
 
 
-@after("dropped-already", "", "", "the column was created by a deleted cell", order=45)
+@fix_after_failure("dropped-already", "", "", "the column was created by a deleted cell", order=45)
 def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`drop` of a column that no cell creates: it is already dropped."""
     if failure.kind != "KeyError" or "not found in axis" not in failure.message:
@@ -64,12 +64,12 @@ def dropped_already(context: RepairContext, failure: CellFailure) -> Proposal | 
         if last_name(call.func) == "drop" and not any(word.arg in ("errors", None) for word in call.keywords):
             lost = ", ".join(_missing_labels(failure.message.split(" not found")[0])) or "it"
             return Proposal(
-                (argument_added(cell, call, "errors='ignore'"),), f"no cell creates {lost}, so it cannot be dropped"
+                (add_argument_edit(cell, call, "errors='ignore'"),), f"no cell creates {lost}, so it cannot be dropped"
             )
     return None  # fmt: skip
 
 
-@after("lost-columns", "", "", "the table had lost columns before this cell", order=60)
+@fix_after_failure("lost-columns", "", "", "the table had lost columns before this cell", order=60)
 def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Columns that an earlier cell removed and that an earlier copy still has: `Original = df.copy()`."""
     if failure.kind != "KeyError":
@@ -88,7 +88,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
             for node in ast.walk(part.slice)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        copy = _copy_of(context, part.value.id, place) if columns & lost else ""
+        copy = _first_copy_name(context, part.value.id, place) if columns & lost else ""
         if copy:
             same = [
                 replace_node_edit(use_cell, node.value, copy)
@@ -104,7 +104,7 @@ def lost_columns(context: RepairContext, failure: CellFailure) -> Proposal | Non
     return None  # fmt: skip
 
 
-def _copy_of(context: RepairContext, name: str, before: int) -> str:
+def _first_copy_name(context: RepairContext, name: str, before: int) -> str:
     """The first copy of a table under another name that is not rebound."""
     bound: list[str] = []
     for cell, node in context.nodes(ast.Assign):
@@ -125,7 +125,7 @@ def _copy_of(context: RepairContext, name: str, before: int) -> str:
 _MISMATCH = re.compile(r"time data ['\"](.{1,99}?)['\"] (?:doesn't|does not) match format ['\"](.{1,99}?)['\"]")
 
 
-@after("separated-otherwise", "", "", "the dates of the available file have another separator", order=38)
+@fix_after_failure("separated-otherwise", "", "", "the dates of the available file have another separator", order=38)
 def date_separators(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A format that fits once its separators are those of the file: `%d-%m-%Y` for 01/05/2017."""
     match = _MISMATCH.search(failure.message)
@@ -157,7 +157,7 @@ def _date_matches_format(value: str, date_format: str) -> bool:
     return True
 
 
-@before(
+@fix_before_run(
     "numbers-for-texts", "pandas", "3.0", "a text column keeps dtype object when numbers replace its values", order=20
 )
 def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
@@ -168,7 +168,7 @@ def numbers_for_texts(context: RepairContext) -> Iterator[Proposal]:
         place = next((word for word in call.keywords if word.arg == "inplace"), None)
         if place is None:
             end, line = call.end_col_offset or 0, call.end_lineno or 0
-            yield Proposal((insertion(cell, line, end, ".infer_objects()"),), _NUMBERS)
+            yield Proposal((insert_text_edit(cell, line, end, ".infer_objects()"),), _NUMBERS)
             continue
         statement = enclosing_statement(cell, call)
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
+    fix_after_failure,
+    fix_before_run,
     insert_line_edit,
-    insertion,
+    insert_text_edit,
     last_name,
     replace_node_edit,
     source_text,
@@ -24,7 +24,7 @@ from d2c_mlops.convert.source.notebook import Cell
 _OBJECT = ("object", "O", "object_")
 
 
-@before("text-is-str", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
+@fix_before_run("text-is-str", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def object_means_text(context: RepairContext) -> Iterator[Proposal]:
     """`df[c].dtype == object` as `(df[c].dtype == object or ...)`, so that it is true for text columns again."""
     for cell, node in context.nodes(ast.Compare):
@@ -46,7 +46,7 @@ def object_means_text(context: RepairContext) -> Iterator[Proposal]:
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple | ast.Set):
             if any(_is_object(element) for element in right.elts) and not _mentions_str(right.elts):
                 last = right.elts[-1]
-                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
+                yield Proposal((insert_text_edit(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
 
 
 def _is_dtype(node: ast.expr) -> bool:
@@ -73,7 +73,7 @@ def _mentions_str(nodes: list[ast.expr]) -> bool:
     )
 
 
-@before("select-texts", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
+@fix_before_run("select-texts", "pandas", "3.0", "text columns have the dtype `str`, no longer `object`", order=20)
 def select_texts(context: RepairContext) -> Iterator[Proposal]:
     """`select_dtypes(include='object')` selects text columns too, with a warning that will become an error."""
     for cell, call in context.nodes(ast.Call):
@@ -86,12 +86,14 @@ def select_texts(context: RepairContext) -> Iterator[Proposal]:
                 continue
             if isinstance(argument, ast.List | ast.Tuple | ast.Set):
                 last = parts[-1]
-                yield Proposal((insertion(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
+                yield Proposal((insert_text_edit(cell, last.end_lineno or 0, last.end_col_offset or 0, ", 'str'"),))
             else:
                 yield Proposal((replace_node_edit(cell, argument, f"[{source_text(cell, argument)}, 'str']"),))
 
 
-@after("texts-take-no-numbers", "pandas", "3.0", "a column no longer accepts values of another dtype", order=40)
+@fix_after_failure(
+    "texts-take-no-numbers", "pandas", "3.0", "a column no longer accepts values of another dtype", order=40
+)
 def other_values(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """Values of another dtype set into a column: the column is first cast to `object`, as pandas did before."""
     if not failure.says("Invalid value", "Cannot set non-string value") or not failure.through("pandas/"):
@@ -106,7 +108,7 @@ def other_values(context: RepairContext, failure: CellFailure) -> Proposal | Non
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 if edits := inplace_on_part(cell, node, node.value):
                     return Proposal(edits, failure.message[:120])
-            column = _column_set(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
+            column = _assigned_column(cell, node.targets[0] if isinstance(node, ast.Assign) else node.value)
             if column:
                 text = _object_cast_text(
                     column, context.kinds([column]).get(column, "") if failure.says("'str'") else ""
@@ -130,10 +132,10 @@ def _enclosing_loop(cell: Cell, node: ast.stmt) -> ast.stmt:
     return next((loop for loop in loops if any(part is node for part in ast.walk(loop))), node)
 
 
-def _column_set(cell: Cell, target: ast.expr) -> str:
+def _assigned_column(cell: Cell, target: ast.expr) -> str:
     """Return the assigned column if it can be inferred, else the name that is changed in place."""
     if isinstance(target, ast.Call) and isinstance(target.func, ast.Attribute):
-        changes = keyword(target, "inplace") is not None or target.func.attr == "update"
+        changes = keyword_value(target, "inplace") is not None or target.func.attr == "update"
         return target.func.value.id if changes and isinstance(target.func.value, ast.Name) else ""
     if not isinstance(target, ast.Subscript):
         return ""
@@ -151,7 +153,7 @@ def _column_set(cell: Cell, target: ast.expr) -> str:
     return source_text(cell, holder) if isinstance(holder, ast.Subscript | ast.Name | ast.Attribute) else ""
 
 
-@after("array-methods", "pandas", "3.0", "text columns have their own array type", order=40)
+@fix_after_failure("array-methods", "pandas", "3.0", "text columns have their own array type", order=40)
 def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`.unique().sort()` and similar methods on arrays of text: converted to a NumPy array first."""
     if failure.kind != "AttributeError" or (
@@ -161,5 +163,7 @@ def array_methods(context: RepairContext, failure: CellFailure) -> Proposal | No
     for cell, node in context.failing(failure, ast.Attribute):
         if node.attr == failure.name:
             end = (node.value.end_lineno or 0, node.value.end_col_offset or 0)
-            return Proposal((insertion(cell, *end, ".to_numpy(dtype=object)"),), "text is stored in its own array type")
+            return Proposal(
+                (insert_text_edit(cell, *end, ".to_numpy(dtype=object)"),), "text is stored in its own array type"
+            )
     return None

@@ -6,20 +6,20 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
-    after,
-    before,
     enclosing_statement,
+    fix_after_failure,
+    fix_before_run,
     insert_line_edit,
     last_name,
     replace_node_edit,
     source_text,
 )
-from d2c_mlops.convert.repair.replacement_registry import IMPORTED, argument_texts, receiver, replace_call
+from d2c_mlops.convert.repair.replacement_registry import IMPORTED, argument_texts, receiver_text, replace_call
 from d2c_mlops.convert.source.notebook import Cell
 
 _OLD = "statsmodels.tsa.arima_model"
@@ -38,7 +38,7 @@ _FIT = (
 )
 
 
-@before(
+@fix_before_run(
     "old-arima", "statsmodels", "0.13", "the former ARIMA class was removed; its successor has other arguments", order=4
 )
 def old_arima(context: RepairContext) -> Iterator[Proposal]:
@@ -55,9 +55,9 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         kind = names.get(last_name(call.func))
         if kind not in ("ARIMA", "ARMA"):
             continue
-        order = keyword(call, "order") or (call.args[1] if len(call.args) > 1 else None)
+        order = keyword_value(call, "order") or (call.args[1] if len(call.args) > 1 else None)
         fits = list(_fit_calls(context, cell, call))
-        trend = next((keyword(fit, "trend") for _, fit in fits if keyword(fit, "trend") is not None), None)
+        trend = next((keyword_value(fit, "trend") for _, fit in fits if keyword_value(fit, "trend") is not None), None)
         none = isinstance(trend, ast.Constant) and trend.value == "nc"
         arguments = [source_text(cell, argument) for argument in call.args if argument is not order] + argument_texts(
             cell, ast.Call(call.func, [], call.keywords), "order"
@@ -70,7 +70,7 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         once = isinstance(differences, ast.Constant) and differences.value == 1
         trend_argument = ", trend='n'" if none else ", trend='t'" if once else ""
         name = "ARIMA" if kind == "ARMA" and isinstance(call.func, ast.Name) else source_text(cell, call.func)
-        if keyword(call, "trend") is not None:
+        if keyword_value(call, "trend") is not None:
             continue
         new_call = f"{name}({', '.join([*arguments, f'order={text}'])}{trend_argument})"
         if new_call == source_text(cell, call):
@@ -81,7 +81,9 @@ def old_arima(context: RepairContext) -> Iterator[Proposal]:
         )
 
 
-@before("old-autoregression", "statsmodels", "0.13", "AR selected its lags; AutoReg requires their number", order=4)
+@fix_before_run(
+    "old-autoregression", "statsmodels", "0.13", "AR selected its lags; AutoReg requires their number", order=4
+)
 def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
     """`AR(y).fit()` as an AutoReg with as many lags as AR took for the length of its series."""
     names = {
@@ -92,7 +94,7 @@ def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
         if alias.name == "AR"
     }
     for cell, call in context.nodes(ast.Call):
-        if last_name(call.func) in names and len(call.args) == 1 and keyword(call, "lags") is None:
+        if last_name(call.func) in names and len(call.args) == 1 and keyword_value(call, "lags") is None:
             values = source_text(cell, call.args[0])
             lags = f"lags=round(12 * (len({values}) / 100) ** 0.25)"
             start = (
@@ -101,7 +103,7 @@ def old_autoregression(context: RepairContext) -> Iterator[Proposal]:
             yield Proposal(replace_call(cell, call, start, [*argument_texts(cell, call), lags]))
 
 
-@before("old-arima-fit", "statsmodels", "0.13", "fit() no longer accepts these options", order=3)
+@fix_before_run("old-arima-fit", "statsmodels", "0.13", "fit() no longer accepts these options", order=3)
 def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
     names = {
         alias.asname or alias.name
@@ -114,7 +116,7 @@ def old_arima_fit(context: RepairContext) -> Iterator[Proposal]:
             for where, fit in _fit_calls(context, cell, call):
                 arguments = argument_texts(where, fit, *_FIT)
                 if len(arguments) < len(fit.args) + len(fit.keywords):
-                    start = receiver(where, fit)
+                    start = receiver_text(where, fit)
                     if fit.func.value is call:  # type: ignore[attr-defined]
                         end = (fit.func.end_lineno or 0, fit.func.end_col_offset or 0)
                         from d2c_mlops.convert.source.finding import Edit
@@ -139,7 +141,7 @@ def _fit_calls(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[t
                 yield where, fit
 
 
-@after("forecast-triple", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
+@fix_after_failure("forecast-triple", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`forecast, error, interval = fitted.forecast(n)`: from get_forecast, which returns all three."""
     if not failure.says("to unpack", "unexpected keyword argument 'alpha'", "Unknown keyword arguments: ['alpha']"):
@@ -158,7 +160,7 @@ def forecast_triple(context: RepairContext, failure: CellFailure) -> Proposal | 
     return None
 
 
-@before("three-answers", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
+@fix_before_run("three-answers", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def forecast_unpacked(context: RepairContext) -> Iterator[Proposal]:
     """Three names bound to a forecast: for three steps this would not even fail."""
     for cell, node in context.nodes(ast.Assign):
@@ -169,17 +171,17 @@ def forecast_unpacked(context: RepairContext) -> Iterator[Proposal]:
 
 
 def _order_proposal(cell: Cell, call: ast.Call) -> Proposal:
-    alpha = keyword(call, "alpha")
+    alpha = keyword_value(call, "alpha")
     level = f"alpha={source_text(cell, alpha)}" if alpha is not None else ""
     arguments = ", ".join(argument_texts(cell, call, "alpha"))
-    lambda_call = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver(cell, call)}.get_forecast({arguments}))"
+    lambda_call = f"(lambda made: (made.predicted_mean, made.se_mean, made.conf_int({level})))({receiver_text(cell, call)}.get_forecast({arguments}))"
     return Proposal(
         (replace_node_edit(cell, call, lambda_call),),
         "forecast() returns only the forecast; get_forecast() also returns errors and intervals",
     )
 
 
-@after("first-forecast", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
+@fix_after_failure("first-forecast", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)
 def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`fitted.forecast(n)[0]` was the forecast itself."""
     if failure.kind not in ("KeyError", "TypeError", "IndexError"):
@@ -198,7 +200,7 @@ def first_forecast(context: RepairContext, failure: CellFailure) -> Proposal | N
     return None
 
 
-@after("plot-predict", "statsmodels", "0.13", "plot_predict is now a function", order=14)
+@fix_after_failure("plot-predict", "statsmodels", "0.13", "plot_predict is now a function", order=14)
 def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if failure.name != "plot_predict":
         return None
@@ -215,7 +217,7 @@ def plot_predict(context: RepairContext, failure: CellFailure) -> Proposal | Non
     return None
 
 
-@after("gone-criterion", "statsmodels", "0.13", "the argument was removed", order=30)
+@fix_after_failure("gone-criterion", "statsmodels", "0.13", "the argument was removed", order=30)
 def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """`predict(typ='levels')`: predict always returns levels."""
     match = re.search(r"unexpected keyword argument '(typ|transparams|disp|dynamic_only)'", failure.message)
@@ -223,7 +225,7 @@ def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     if match is None:
         return None
     for cell, call in context.failing(failure, ast.Call):
-        if keyword(call, match[1]) is not None:
+        if keyword_value(call, match[1]) is not None:
             return Proposal(
                 replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, match[1])),
                 f"`{match[1]}` was removed",
@@ -231,7 +233,7 @@ def old_types(context: RepairContext, failure: CellFailure) -> Proposal | None:
     return None
 
 
-@after("label-out-of-range", "statsmodels", "0.13", "the imported functions were renamed", order=90)
+@fix_after_failure("label-out-of-range", "statsmodels", "0.13", "the imported functions were renamed", order=90)
 def renamed_later(context: RepairContext, failure: CellFailure) -> Proposal | None:
     """A removed module that is imported as a whole."""
     if failure.kind not in ("NotImplementedError", "AttributeError") or not failure.says("arima_model"):

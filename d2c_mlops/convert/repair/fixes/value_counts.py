@@ -9,9 +9,9 @@ from d2c_mlops.convert.api_changes.library_versions import before_version
 from d2c_mlops.convert.repair.fix_registry import (
     Proposal,
     RepairContext,
-    before,
     enclosing_statement,
-    insertion,
+    fix_before_run,
+    insert_text_edit,
     last_name,
     parent_node,
     replace_node_edit,
@@ -20,7 +20,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@before(
+@fix_before_run(
     "counted-columns", "pandas", "2.0", "the result of value_counts() is named `count`, not after its column", order=20
 )
 def counted_columns(context: RepairContext) -> Iterator[Proposal]:
@@ -68,13 +68,13 @@ def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
             isinstance(above, ast.Call) and last_name(above.func) == "DataFrame" and above.args[:1] == [counts]
         )
         if isinstance(above, ast.Assign) and isinstance(above.targets[0], ast.Name):
-            framed = _framed_later(context, above.targets[0].id)
+            framed = _becomes_frame_later(context, above.targets[0].id)
         if framed:
             end = (counts.end_lineno or 0, counts.end_col_offset or 0)
-            yield Proposal((insertion(cell, *end, f".rename_axis(None).rename({name})"),))
+            yield Proposal((insert_text_edit(cell, *end, f".rename_axis(None).rename({name})"),))
 
 
-def _framed_later(context: RepairContext, name: str) -> bool:
+def _becomes_frame_later(context: RepairContext, name: str) -> bool:
     """Whether a name is converted to a frame anywhere: `counts.reset_index()`, `counts.to_frame()`, `pd.DataFrame(counts)`."""
     for _, call in context.nodes(ast.Call):
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None

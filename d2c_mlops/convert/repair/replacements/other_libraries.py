@@ -9,15 +9,15 @@ from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
     attribute_call,
     keyword_with_name,
-    receiver,
+    receiver_text,
+    register_replacement,
     replace_call,
-    replacement,
 )
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@replacement(r"numpy\.(NINF|NZERO|asscalar|asfarray|msort|cast)")
+@register_replacement(r"numpy\.(NINF|NZERO|asscalar|asfarray|msort|cast)")
 def _replace_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
@@ -35,24 +35,24 @@ def _replace_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ..
     return (replace_node_edit(cell, call, new),) if new else ()
 
 
-@replacement(r"(tensorflow\.)?keras\..*\|decay")
-def _replace_decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"(tensorflow\.)?keras\..*\|decay")
+def _replace_keras_decay(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "decay")) if call else ()
 
 
-@replacement(r"(tensorflow\.)?keras\..*\.predict_classes")
-def _replace_classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"(tensorflow\.)?keras\..*\.predict_classes")
+def _replace_predict_classes(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None:
         return ()
-    start = f"{receiver(cell, call)}.predict({', '.join(argument_texts(cell, call))})"
+    start = f"{receiver_text(cell, call)}.predict({', '.join(argument_texts(cell, call))})"
     text = f"(lambda made: made.argmax(axis=-1) if made.shape[-1] > 1 else (made > 0.5).astype('int32'))({start})"
     return (replace_node_edit(cell, call, text),)
 
 
-@replacement(r"xgboost\.XGB\w+\.fit\|\w+")
-def _replace_boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"xgboost\.XGB\w+\.fit\|\w+")
+def _replace_xgboost_fit(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Arguments of fit that moved to the constructor are set there by set_params."""
     call = attribute_call(cell, node)
     if call is None:
@@ -62,13 +62,13 @@ def _replace_boosters(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit,
     ]
     arguments = argument_texts(cell, call, "early_stopping_rounds", "eval_metric", "callbacks")
     return (
-        replace_call(cell, call, f"{receiver(cell, call)}.set_params({', '.join(moved)}).fit", arguments)
+        replace_call(cell, call, f"{receiver_text(cell, call)}.set_params({', '.join(moved)}).fit", arguments)
         if moved
         else ()
     )
 
 
-@replacement(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
+@register_replacement(r"lightgbm\.(LGBM\w+\.fit|train)\|\w+")
 def _replace_lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or keyword_with_name(call, "callbacks"):
@@ -84,7 +84,7 @@ def _replace_lightgbm(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit,
     )
 
 
-@replacement(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
+@register_replacement(r"statsmodels\.tsa\.stattools\.grangercausalitytests\|verbose")
 def _replace_granger(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     return replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "verbose")) if call else ()

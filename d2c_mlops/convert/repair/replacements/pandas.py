@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import ast
 
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import parent_node, replace_node_edit, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
     attribute_call,
-    is_value,
+    is_constant_keyword,
     keyword_with_name,
-    receiver,
+    receiver_text,
+    register_replacement,
     replace_call,
-    replacement,
 )
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.append")
+@register_replacement(r"pandas\.(DataFrame|Series)\.append")
 def _replace_append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`a.append(b, ignore_index=True)` as `pd.concat([a, b], ignore_index=True)`; a dict becomes a row first."""
     call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
-    argument = call.args[0] if call.args else keyword(call, "other")
+    argument = call.args[0] if call.args else keyword_value(call, "other")
     if argument is None:
         return ()
-    start, appended = receiver(cell, call), source_text(cell, argument)
+    start, appended = receiver_text(cell, call), source_text(cell, argument)
     if isinstance(argument, ast.Dict) or (
         isinstance(argument, ast.Call) and source_text(cell, argument.func) == "dict"
     ):
@@ -43,7 +43,7 @@ def _replace_append(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, .
     return replace_call(cell, call, "pd.concat", [parts, *arguments])
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.ix")
+@register_replacement(r"pandas\.(DataFrame|Series)\.ix")
 def _replace_ix(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`.ix[...]` as positions if all values are integers, otherwise as labels."""
     above = parent_node(cell, node)
@@ -63,55 +63,57 @@ def _is_position(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, int)
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
-def _replace_level(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.(DataFrame|Series)\.(sum|mean|count|max|min|median)\|level")
+def _replace_level_argument(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     word = keyword_with_name(call, "level") if call is not None else None
     if call is None or word is None or not isinstance(call.func, ast.Attribute):
         return ()
-    start = f"{receiver(cell, call)}.groupby(level={source_text(cell, word.value)}).{call.func.attr}"
+    start = f"{receiver_text(cell, call)}.groupby(level={source_text(cell, word.value)}).{call.func.attr}"
     return replace_call(cell, call, start, argument_texts(cell, call, "level", "axis"))
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.mad")
+@register_replacement(r"pandas\.(DataFrame|Series)\.mad")
 def _replace_mad(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or call.args or call.keywords:
         return ()
-    start = receiver(cell, call)
+    start = receiver_text(cell, call)
     return (replace_node_edit(cell, call, f"({start} - {start}.mean()).abs().mean()"),)
 
 
-@replacement(r"pandas\.DataFrame\.lookup")
+@register_replacement(r"pandas\.DataFrame\.lookup")
 def _replace_lookup(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or len(call.args) != 2:
         return ()
-    start, (rows, columns) = receiver(cell, call), map(lambda argument: source_text(cell, argument), call.args)
+    start, (rows, columns) = receiver_text(cell, call), map(lambda argument: source_text(cell, argument), call.args)
     text = f"{start}.to_numpy()[{start}.index.get_indexer({rows}), {start}.columns.get_indexer({columns})]"
     return (replace_node_edit(cell, call, text),)
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
-def _fill_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.(DataFrame|Series)\.(fillna|replace)\|method")
+def _replace_fillna_method(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """`fillna(method='ffill')` as `ffill()`."""
     call = attribute_call(cell, node)
-    method = keyword(call, "method") if call is not None else None
+    method = keyword_value(call, "method") if call is not None else None
     if call is None or not isinstance(method, ast.Constant) or call.args:
         return ()
     name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(method.value))
     if name is None or not isinstance(call.func, ast.Attribute) or call.func.attr != "fillna":
         return ()
-    return replace_call(cell, call, f"{receiver(cell, call)}.{name}", argument_texts(cell, call, "method", "value"))
+    return replace_call(
+        cell, call, f"{receiver_text(cell, call)}.{name}", argument_texts(cell, call, "method", "value")
+    )
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
+@register_replacement(r"pandas\.(DataFrame|Series)\.(interpolate|pct_change)")
 def _replace_interpolate_fill(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     word = "method" if call.func.attr == "interpolate" else "fill_method"
-    argument = keyword(call, word) or (call.args[0] if call.args and word == "method" else None)
+    argument = keyword_value(call, word) or (call.args[0] if call.args and word == "method" else None)
     if not isinstance(argument, ast.Constant):
         return ()
     name = {"ffill": "ffill", "pad": "ffill", "bfill": "bfill", "backfill": "bfill"}.get(str(argument.value))
@@ -120,12 +122,14 @@ def _replace_interpolate_fill(cell: Cell, node: ast.Attribute | ast.Call) -> tup
     arguments = [source_text(cell, keyword) for keyword in call.keywords if keyword.arg != word]
     behind = f".pct_change({', '.join([*map(lambda argument: source_text(cell, argument), call.args), *arguments])})"
     return (
-        replace_node_edit(cell, call, f"{receiver(cell, call)}.{name}()" + (behind if word == "fill_method" else "")),
+        replace_node_edit(
+            cell, call, f"{receiver_text(cell, call)}.{name}()" + (behind if word == "fill_method" else "")
+        ),
     )
 
 
-@replacement(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
-def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.read_(csv|table)\|(error_bad_lines|warn_bad_lines|squeeze|prefix|delim_whitespace)")
+def _replace_read_csv_option(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None:
         return ()
@@ -133,25 +137,25 @@ def _read_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     old = ("error_bad_lines", "warn_bad_lines", "squeeze", "prefix", "delim_whitespace")
     arguments = argument_texts(cell, call, *old)
     behind = ""
-    if is_value(words.get("error_bad_lines"), False) and "on_bad_lines" not in words:
+    if is_constant_keyword(words.get("error_bad_lines"), False) and "on_bad_lines" not in words:
         arguments.append("on_bad_lines='skip'")
-    if is_value(words.get("delim_whitespace"), True):
+    if is_constant_keyword(words.get("delim_whitespace"), True):
         arguments.append(r"sep=r'\s+'")
-    if is_value(words.get("squeeze"), True):
+    if is_constant_keyword(words.get("squeeze"), True):
         behind = ".squeeze('columns')"
-    if "prefix" in words and not is_value(words["prefix"], None):
+    if "prefix" in words and not is_constant_keyword(words["prefix"], None):
         behind = f".add_prefix({source_text(cell, words['prefix'].value)})"
     return (replace_node_edit(cell, call, f"{source_text(cell, call.func)}({', '.join(arguments)}){behind}"),)
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.astype")
+@register_replacement(r"pandas\.(DataFrame|Series)\.astype")
 def _replace_astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Casts to units that pandas no longer supports."""
     call = attribute_call(cell, node)
-    dtype = (call.args[0] if call.args else keyword(call, "dtype")) if call is not None else None
+    dtype = (call.args[0] if call.args else keyword_value(call, "dtype")) if call is not None else None
     if call is None or not isinstance(dtype, ast.Constant):
         return ()
-    start, text = receiver(cell, call), str(dtype.value)
+    start, text = receiver_text(cell, call), str(dtype.value)
     if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.BinOp) and not start.startswith("("):
         start = f"({start})"
     seconds = {"h": 3600, "m": 60, "W": 604800, "M": 2629746, "Y": 31556952}
@@ -169,8 +173,8 @@ def _replace_astype(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, .
     return ()
 
 
-@replacement(r"pandas\.value_counts")
-def _replace_counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.value_counts")
+def _replace_value_counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or not call.args:
         return ()
@@ -178,16 +182,18 @@ def _replace_counts(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, .
     return (replace_node_edit(cell, call, f"pd.Series({source_text(cell, call.args[0])}).value_counts({arguments})"),)
 
 
-@replacement(r"pandas\.(Int64|Float64|UInt64)Index")
-def _replace_index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.(Int64|Float64|UInt64)Index")
+def _replace_numeric_index(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
-    if call is None or not isinstance(call.func, ast.Attribute) or keyword(call, "dtype") is not None:
+    if call is None or not isinstance(call.func, ast.Attribute) or keyword_value(call, "dtype") is not None:
         return ()
     kind = call.func.attr.removesuffix("Index").lower()
-    return replace_call(cell, call, f"{receiver(cell, call)}.Index", [*argument_texts(cell, call), f"dtype='{kind}'"])
+    return replace_call(
+        cell, call, f"{receiver_text(cell, call)}.Index", [*argument_texts(cell, call), f"dtype='{kind}'"]
+    )
 
 
-@replacement(r"pandas\.DataFrame\.sort")
+@register_replacement(r"pandas\.DataFrame\.sort")
 def _replace_sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None:
@@ -200,11 +206,13 @@ def _replace_sort(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...
         f"{name}={source_text(cell, value)}" for name, value in zip(("by", "ascending"), call.args, strict=False)
     ]
     by = any(word.startswith("by=") for word in [*positional, *words])
-    return replace_call(cell, call, f"{receiver(cell, call)}.sort_{'values' if by else 'index'}", positional + words)
+    return replace_call(
+        cell, call, f"{receiver_text(cell, call)}.sort_{'values' if by else 'index'}", positional + words
+    )
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.(get|set)_value")
-def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.(DataFrame|Series)\.(get|set)_value")
+def _replace_get_set_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute) or call.keywords:
         return ()
@@ -214,12 +222,12 @@ def _one_value(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if len(parts) < 1 + setting or (setting and not isinstance(above, ast.Expr)):
         return ()
     where = parts[:-1] if setting else parts
-    text = f"{receiver(cell, call)}.at[{', '.join(where)}]"
+    text = f"{receiver_text(cell, call)}.at[{', '.join(where)}]"
     return (replace_node_edit(cell, call, f"{text} = {parts[-1]}" if setting else text),)
 
 
-@replacement(r"pandas\.(DataFrame|Series)\.from_csv")
-def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.(DataFrame|Series)\.from_csv")
+def _replace_from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """Its first column was an index of dates; a Series had no names unless `header=0`."""
     call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
@@ -233,13 +241,13 @@ def _from_csv(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replace_node_edit(cell, call, text + (".squeeze('columns')" if series else "")),)
 
 
-@replacement(r"pandas\.np")
-def _pandas_numpy(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.np")
+def _replace_pandas_np(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     return (replace_node_edit(cell, node, "__import__('numpy')"),) if isinstance(node, ast.Attribute) else ()
 
 
-@replacement(r"pandas\.tools\.plotting|pandas\.tools")
-def _replace_tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"pandas\.tools\.plotting|pandas\.tools")
+def _replace_pandas_tools(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if isinstance(node, ast.Attribute) and node.attr == "tools":
         above = parent_node(cell, node)
         if isinstance(above, ast.Attribute) and above.attr == "plotting":

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import ast
 
-from d2c_mlops.convert.meaning.roles import keyword
+from d2c_mlops.convert.meaning.roles import keyword_value
 from d2c_mlops.convert.repair.fix_registry import replace_node_edit, source_text
 from d2c_mlops.convert.repair.replacement_registry import (
     argument_texts,
     attribute_call,
-    receiver,
+    receiver_text,
+    register_replacement,
     replace_call,
-    replacement,
 )
 from d2c_mlops.convert.source.finding import Edit
 from d2c_mlops.convert.source.notebook import Cell
 
 
-@replacement(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
-def _replace_colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"matplotlib\.(pyplot\.)?cm\.get_cmap")
+def _replace_get_cmap(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     if not isinstance(node, ast.Attribute):
         return ()
     start = source_text(cell, node.value)
@@ -27,7 +27,7 @@ def _replace_colours(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, 
     return (replace_node_edit(cell, node, text),)
 
 
-@replacement(r"seaborn\.distplot")
+@register_replacement(r"seaborn\.distplot")
 def _replace_distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """A histogram with a density, as distplot drew it; without its `kde=False` the scale is the density."""
     call = attribute_call(cell, node)
@@ -67,14 +67,14 @@ def _replace_distplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit,
     return (replace_node_edit(cell, call, f"{start}histplot({', '.join(arguments)})"),)
 
 
-@replacement(r"seaborn\.factorplot")
+@register_replacement(r"seaborn\.factorplot")
 def _replace_factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     """catplot, which draws strips where factorplot drew points."""
     call = attribute_call(cell, node)
     if call is None:
         return ()
     words = [source_text(cell, w) if w.arg != "size" else f"height={source_text(cell, w.value)}" for w in call.keywords]
-    if keyword(call, "kind") is None:
+    if keyword_value(call, "kind") is None:
         words.append("kind='point'")
     positional = [
         f"{name}={source_text(cell, value)}" for name, value in zip(("x", "y", "hue", "data"), call.args, strict=False)
@@ -84,7 +84,7 @@ def _replace_factorplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edi
     )
 
 
-@replacement(r"seaborn\.tsplot")
+@register_replacement(r"seaborn\.tsplot")
 def _replace_tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or len(call.args) != 1 or call.keywords:
@@ -94,23 +94,25 @@ def _replace_tsplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, .
     )
 
 
-@replacement(r"matplotlib\.pyplot\.(hold|plot_date)")
-def _replace_pyplot(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
+@register_replacement(r"matplotlib\.pyplot\.(hold|plot_date)")
+def _replace_hold_and_plot_date(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
     if call is None or not isinstance(call.func, ast.Attribute):
         return ()
     if call.func.attr == "hold":
         return (replace_node_edit(cell, call, "None"),)
-    marked = [] if len(call.args) > 2 or keyword(call, "fmt") else ["'o'"]
+    marked = [] if len(call.args) > 2 or keyword_value(call, "fmt") else ["'o'"]
     parts = (
         [source_text(cell, argument) for argument in call.args]
         + marked
         + [source_text(cell, word) for word in call.keywords if word.arg not in ("xdate", "ydate", "tz", "fmt")]
     )
-    return replace_call(cell, call, f"{receiver(cell, call)}.plot", parts)
+    return replace_call(cell, call, f"{receiver_text(cell, call)}.plot", parts)
 
 
-@replacement(r"matplotlib\.figure\.Figure\.gca\|projection")
+@register_replacement(r"matplotlib\.figure\.Figure\.gca\|projection")
 def _replace_projection(cell: Cell, node: ast.Attribute | ast.Call) -> tuple[Edit, ...]:
     call = attribute_call(cell, node)
-    return replace_call(cell, call, f"{receiver(cell, call)}.add_subplot", argument_texts(cell, call)) if call else ()
+    return (
+        replace_call(cell, call, f"{receiver_text(cell, call)}.add_subplot", argument_texts(cell, call)) if call else ()
+    )

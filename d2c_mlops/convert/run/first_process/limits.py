@@ -23,7 +23,7 @@ KEY_CALLS = {"x86_64": (0xC000003E, (248, 249, 250)), "aarch64": (0xC00000B7, (2
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def protect() -> None:
+def protect_own_process() -> None:
     """Close this process to the commands that it runs: they share its user. Raises OSError where that fails."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # the first process of a container gets no signal that it does not handle
@@ -58,14 +58,14 @@ def refuse_key_calls() -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def environment(image_variables: dict[str, str]) -> dict[str, str]:
+def command_environment(image_variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of the command: ours, and those of the image that lead to its libraries."""
     there = {name: os.environ[name] for name in KEPT if name in os.environ}
     paths = [image_variables.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")]
     return there | image_variables | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
-def limit(seconds: float, file_size: int) -> None:
+def limit_resources(seconds: float, file_size: int) -> None:
     """Limit processor time, size of files and core files for this process and all that it starts."""
     processor = int(seconds * (os.cpu_count() or 1)) + 1
     for what, ceiling in (

@@ -14,7 +14,7 @@ import stat
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def places() -> list[str]:
+def writable_mount_points() -> list[str]:
     """Return the mount points in memory that can be written: /tmp, /dev, /dev/shm, message queues and the like."""
     points = []
     with open("/proc/self/mountinfo") as file:
@@ -30,7 +30,7 @@ def places() -> list[str]:
     return points
 
 
-def listed(point: str) -> dict[str, tuple[object, ...]]:
+def mount_point_entries(point: str) -> dict[str, tuple[object, ...]]:
     """Return the entries of a mount point, itself too, not of mounts below, with what a command could change of them."""
     entries: dict[str, tuple[object, ...]] = {}
     device = os.lstat(point).st_dev
@@ -51,18 +51,18 @@ def listed(point: str) -> dict[str, tuple[object, ...]]:
     return entries
 
 
-def remove(path: str) -> None:
+def remove_path(path: str) -> None:
     """Remove a file or a folder with all that is in it, whatever its mode; links are not followed."""
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)
         return
     os.chmod(path, 0o700)
     for name in os.listdir(path):
-        remove(f"{path}/{name}")
+        remove_path(f"{path}/{name}")
     os.rmdir(path)
 
 
-def queues() -> dict[str, list[str]]:
+def system_v_ids() -> dict[str, list[str]]:
     """Return the ids of System V shared memory, semaphores and message queues."""
     ids = {}
     for kind, at in (("shm", 1), ("sem", 1), ("msg", 1)):
@@ -71,7 +71,7 @@ def queues() -> dict[str, list[str]]:
     return ids
 
 
-def sockets() -> list[str]:
+def kernel_connections() -> list[str]:
     """Return connections that the kernel still holds, those that wait after their end among them: their ports are taken."""
     lines = []
     for kind in ("tcp", "tcp6", "udp", "udp6", "unix"):
@@ -80,7 +80,7 @@ def sockets() -> list[str]:
     return lines
 
 
-def facts() -> dict[str, object]:
+def inherited_process_state() -> dict[str, object]:
     """Return what a command could change of this process, from which the next command would inherit it."""
     properties: dict[str, object] = {f"limit {what}": resource.prlimit(0, what) for what in range(16)}
     properties |= {
@@ -98,9 +98,9 @@ class ContainerState:
     """The state of the container before the first run, and the way back to it."""
 
     def __init__(self) -> None:
-        self.mounts = places()
-        self.entries = {point: listed(point) for point in self.mounts}
-        self.facts, self.queues, self.sockets = facts(), queues(), sockets()
+        self.mounts = writable_mount_points()
+        self.entries = {point: mount_point_entries(point) for point in self.mounts}
+        self.facts, self.queues, self.sockets = inherited_process_state(), system_v_ids(), kernel_connections()
         # Of the machine's own namespaces nothing may be cleared.
         self.own = os.getpid() == 1 and not any(self.queues.values()) and not self.sockets
 
@@ -113,16 +113,16 @@ class ContainerState:
             for folder in [path for path, (mode, *_) in entries.items() if stat.S_ISDIR(int(str(mode)))]:
                 for path in [f"{folder.rstrip('/')}/{name}" for name in os.listdir(folder)]:
                     if path not in entries and os.lstat(path).st_dev == os.lstat(point).st_dev:
-                        remove(path)
-            if listed(point) != entries:
+                        remove_path(path)
+            if mount_point_entries(point) != entries:
                 return f"{point} was not restored"
         for kind, calls in (("shm", (LIBC.shmctl, 0)), ("msg", (LIBC.msgctl, 0))):
-            for number in queues().get(kind, []):
+            for number in system_v_ids().get(kind, []):
                 calls[0](int(number), calls[1], None)
-        for number in queues().get("sem", []):
+        for number in system_v_ids().get("sem", []):
             LIBC.semctl(int(number), 0, 0)
-        for what, differs in (("objects of System V", queues() != self.queues), ("sockets", sockets() != self.sockets),
-                           ("mounts", places() != self.mounts), ("properties of its first process", facts() != self.facts)):  # fmt: skip
+        for what, differs in (("objects of System V", system_v_ids() != self.queues), ("sockets", kernel_connections() != self.sockets),
+                           ("mounts", writable_mount_points() != self.mounts), ("properties of its first process", inherited_process_state() != self.facts)):  # fmt: skip
             if differs:
                 return f"{what} were not restored"
         return ""

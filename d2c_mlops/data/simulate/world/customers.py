@@ -10,11 +10,18 @@ from functools import cached_property
 
 import numpy as np
 
-from .draws import Floats, Ints, normals, weighted_choice, poisson, uniforms
+from d2c_mlops.data.simulate.world.draws import (
+    Floats,
+    Ints,
+    normal_draws,
+    weighted_choice,
+    poisson_counts,
+    uniform_draws,
+)
 from .regimes import Regime
 
 # %% auto #0
-__all__ = ['COUNTRY_SHARES', 'Customers', 'arrivals', 'draw_customers', 'expected_orders']
+__all__ = ['COUNTRY_SHARES', 'Customers', 'customers_arriving_by_day', 'draw_customers', 'expected_orders']
 
 # %% ../../../../nbs/data/simulate/world/customers.ipynb #dbfa6cc8
 @dataclass(frozen=True)
@@ -46,33 +53,33 @@ class Customers:
 COUNTRY_SHARES = np.array([0.6, 0.25, 0.15])  # within a market
 
 
-def arrivals(seed: int, regime: Regime, orders: float, level: Floats) -> Ints:
+def customers_arriving_by_day(seed: int, regime: Regime, orders: float, level: Floats) -> Ints:
     """Return how many customers arrive on each day; `level` is the shop's level of each day."""
     days = np.arange(len(level), dtype=np.int64)
     steady = orders / (1 + regime.repeat * regime.stay)
     growth = (1 + regime.growth) ** (days / 365.25)
-    return poisson(uniforms(seed, "arrivals", days), steady * growth * level)
+    return poisson_counts(uniform_draws(seed, "arrivals", days), steady * growth * level)
 
 
 def draw_customers(seed: int, regime: Regime, orders: float, level: Floats, markets: int, categories: int) -> Customers:
     """Return the customers of a shop of `orders` a day at its beginning."""
     steady = orders / (1 + regime.repeat * regime.stay)
-    daily = arrivals(seed, regime, orders, level)
+    daily = customers_arriving_by_day(seed, regime, orders, level)
     former = round(steady * regime.stay)
     arrived = np.repeat(np.arange(-1, len(level)), np.concatenate([[former], daily]))
     number = np.arange(len(arrived), dtype=np.int64)
-    stay = -np.log1p(-uniforms(seed, "stay", number)) * regime.stay
+    stay = -np.log1p(-uniform_draws(seed, "stay", number)) * regime.stay
     spread = 0.9
-    rate = np.exp(spread * normals(seed, "rate", number) - spread**2 / 2) * regime.repeat
+    rate = np.exp(spread * normal_draws(seed, "rate", number) - spread**2 / 2) * regime.repeat
     return Customers(
         arrived=arrived.astype(np.int64),
         gone=np.maximum(arrived + 1 + stay, 1).astype(np.int64),
         rate=rate,
-        large=(uniforms(seed, "large", number) < regime.large).astype(np.int64),
-        home=(uniforms(seed, "home", number) * categories).astype(np.int64),
-        channel=weighted_choice(np.array(regime.channels), uniforms(seed, "preferred channel", number)),
-        market=(uniforms(seed, "market", number) ** 1.5 * markets).astype(np.int64),
-        country=weighted_choice(COUNTRY_SHARES, uniforms(seed, "country", number)),
+        large=(uniform_draws(seed, "large", number) < regime.large).astype(np.int64),
+        home=(uniform_draws(seed, "home", number) * categories).astype(np.int64),
+        channel=weighted_choice(np.array(regime.channels), uniform_draws(seed, "preferred channel", number)),
+        market=(uniform_draws(seed, "market", number) ** 1.5 * markets).astype(np.int64),
+        country=weighted_choice(COUNTRY_SHARES, uniform_draws(seed, "country", number)),
     )
 
 # %% ../../../../nbs/data/simulate/world/customers.ipynb #fe57612b

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.special import ndtri, pdtr, pdtrik
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Bools', 'GOLDEN', 'MIX_1', 'MIX_2', 'UNIT', 'stream_keys', 'uniforms', 'poisson', 'normals',
-           'weighted_choice', 'autoregressive_levels']
+__all__ = ['Floats', 'Ints', 'Bools', 'GOLDEN', 'MIX_1', 'MIX_2', 'UNIT', 'stream_keys', 'uniform_draws', 'poisson_counts',
+           'normal_draws', 'weighted_choice', 'autoregressive_levels']
 
 # %% ../../../../nbs/data/simulate/world/draws.ipynb #0c4430a1
 Floats = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ def stream_keys(seed: int, stream: str) -> tuple[np.uint64, np.uint64]:
     return np.uint64(offset), np.uint64(factor | 1)
 
 
-def uniforms(seed: int, stream: str, numbers: Ints) -> Floats:
+def uniform_draws(seed: int, stream: str, numbers: Ints) -> Floats:
     """Return one draw from [0, 1) for each number; equal arguments give equal draws on every platform."""
     offset, factor = stream_keys(seed, stream)
     bits = np.array(numbers, np.int64, copy=True).view(np.uint64)
@@ -54,7 +54,7 @@ def uniforms(seed: int, stream: str, numbers: Ints) -> Floats:
     return draws
 
 # %% ../../../../nbs/data/simulate/world/draws.ipynb #c39d8658
-def poisson(draws: Any, mean: Any) -> Ints:
+def poisson_counts(draws: Any, mean: Any) -> Ints:
     """Return Poisson counts by inversion: for a fixed draw they rise with the mean."""
     expected = np.maximum(np.asarray(mean, np.float64), 1e-12)
     upper = np.ceil(np.maximum(pdtrik(np.asarray(draws, np.float64), expected), 0.0))
@@ -63,9 +63,9 @@ def poisson(draws: Any, mean: Any) -> Ints:
     return np.asarray(np.where(np.asarray(mean) > 0, counts, 0.0), np.int64)
 
 
-def normals(seed: int, stream: str, numbers: Ints) -> Floats:
+def normal_draws(seed: int, stream: str, numbers: Ints) -> Floats:
     """Return one standard normal draw for each number."""
-    draws: Floats = ndtri(uniforms(seed, stream, numbers) + UNIT / 2)
+    draws: Floats = ndtri(uniform_draws(seed, stream, numbers) + UNIT / 2)
     return draws
 
 
@@ -84,6 +84,6 @@ def autoregressive_levels(
     ids = np.arange(things, dtype=np.int64) * 1_000_003
     level = np.zeros(things)
     for lag in range(depth):
-        level += memory**lag * normals(seed, stream, ids + period - lag)
+        level += memory**lag * normal_draws(seed, stream, ids + period - lag)
     scaled: Floats = level * (standard_deviation * np.sqrt(1 - memory**2))
     return scaled

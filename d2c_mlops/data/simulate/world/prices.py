@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .draws import Bools, Floats, Ints, weighted_choice, uniforms
+from .draws import Bools, Floats, Ints, weighted_choice, uniform_draws
 from .products import Products
 from .regimes import Regime
 
 # %% auto #0
-__all__ = ['STEPS', 'STEP_SHARES', 'DEPTHS', 'PERIOD', 'PROMOTED_DAYS', 'MARKDOWN', 'MARKDOWN_AGE', 'list_prices', 'promotions',
-           'price_ratio', 'lift']
+__all__ = ['STEPS', 'STEP_SHARES', 'DEPTHS', 'PERIOD', 'PROMOTED_DAYS', 'MARKDOWN', 'MARKDOWN_AGE', 'list_prices',
+           'promotion_depths', 'price_ratio', 'demand_lift']
 
 # %% ../../../../nbs/data/simulate/world/prices.ipynb #6dd5f6cc
 STEPS = np.array([0.92, 0.96, 1.0, 1.04, 1.08])
@@ -25,21 +25,21 @@ MARKDOWN, MARKDOWN_AGE = 0.7, 0.85  # of the price, from this part of a style's 
 
 def list_prices(seed: int, products: Products, day: int) -> Ints:
     """Return the list price of each product on a day, in minor units."""
-    step = STEPS[weighted_choice(STEP_SHARES, uniforms(seed, "price step", products.style * 10_007 + day // 91))]
+    step = STEPS[weighted_choice(STEP_SHARES, uniform_draws(seed, "price step", products.style * 10_007 + day // 91))]
     old = (day - products.launch) > MARKDOWN_AGE * products.life
     factor = step * np.where(old & (products.life < 10**6), MARKDOWN, 1.0)
     prices: Ints = np.maximum(np.rint(products.base * factor), 1).astype(np.int64)
     return prices
 
 
-def promotions(seed: int, regime: Regime, products: Products, day: int) -> Floats:
+def promotion_depths(seed: int, regime: Regime, products: Products, day: int) -> Floats:
     """Return the depth of the promotion of each product on a day, 0 without one."""
     period, into = divmod(day, PERIOD)
     number = products.style * 10_007 + period
-    first = (uniforms(seed, "promotion start", number) * (PERIOD - PROMOTED_DAYS + 1)).astype(np.int64)
-    runs = uniforms(seed, "promotion", number) < regime.promotion[0]
+    first = (uniform_draws(seed, "promotion start", number) * (PERIOD - PROMOTED_DAYS + 1)).astype(np.int64)
+    runs = uniform_draws(seed, "promotion", number) < regime.promotion[0]
     there = runs & (into >= first) & (into < first + PROMOTED_DAYS)
-    depth = DEPTHS[(uniforms(seed, "promotion depth", number) * len(DEPTHS)).astype(np.int64)]
+    depth = DEPTHS[(uniform_draws(seed, "promotion depth", number) * len(DEPTHS)).astype(np.int64)]
     return np.where(there, depth, 0.0)
 
 # %% ../../../../nbs/data/simulate/world/prices.ipynb #25e05ac3
@@ -49,7 +49,7 @@ def price_ratio(products: Products, prices: Ints, depth: Floats) -> Floats:
     return ratio
 
 
-def lift(regime: Regime, products: Products, ratio: Floats, promoted: Bools) -> Floats:
+def demand_lift(regime: Regime, products: Products, ratio: Floats, promoted: Bools) -> Floats:
     """Return the factor by which price and promotion multiply the demand for each product."""
     _, index = np.unique(products.group, return_inverse=True)
     total, members = np.bincount(index, ratio), np.bincount(index)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .draws import Floats, Ints, normals, uniforms, autoregressive_levels
+from .draws import Floats, Ints, normal_draws, uniform_draws, autoregressive_levels
 from .regimes import Regime
 
 # %% auto #0
-__all__ = ['SIZES', 'GROUP', 'Products', 'draw_products', 'life_curve', 'weights', 'category_mix', 'product_ids',
+__all__ = ['SIZES', 'GROUP', 'Products', 'draw_products', 'life_curve', 'product_weights', 'category_mix', 'product_ids',
            'catalogue_frame']
 
 # %% ../../../../nbs/data/simulate/world/products.ipynb #9d014e29
@@ -55,16 +55,16 @@ def draw_products(seed: int, regime: Regime, count: int, days: int) -> Products:
     first = np.searchsorted(category, np.arange(kinds))
     place = of_style - first[category]
     median, spread = regime.price
-    price = median * np.exp(spread * normals(seed, "price", of_style))
+    price = median * np.exp(spread * normal_draws(seed, "price", of_style))
     base = np.maximum(np.rint(price), 1).astype(np.int64) * 100 - np.where(price < 15, 5, 10)
-    fashion = (uniforms(seed, "fashion", of_style) < regime.fashion) & (place > 0)
-    launch = np.where(fashion, -200 + uniforms(seed, "launch", of_style) * (days + 200), -(10**6)).astype(np.int64)
-    life = np.where(fashion, 90 + uniforms(seed, "life", of_style) * 180, 10**7).astype(np.int64)
-    share = 0.3 + 0.25 * uniforms(seed, "cost", of_style)
+    fashion = (uniform_draws(seed, "fashion", of_style) < regime.fashion) & (place > 0)
+    launch = np.where(fashion, -200 + uniform_draws(seed, "launch", of_style) * (days + 200), -(10**6)).astype(np.int64)
+    life = np.where(fashion, 90 + uniform_draws(seed, "life", of_style) * 180, 10**7).astype(np.int64)
+    share = 0.3 + 0.25 * uniform_draws(seed, "cost", of_style)
     size = number % regime.sizes
     weights = SIZES[size] if regime.sizes > 1 else np.ones(count)
-    popularity = _popularity(seed, regime, category, styles)[style] * weights
-    returned = regime.returns * (0.5 + uniforms(seed, "returns", of_style))
+    popularity = _style_popularity(seed, regime, category, styles)[style] * weights
+    returned = regime.returns * (0.5 + uniform_draws(seed, "returns", of_style))
     return Products(
         style=style,
         category=category[style],
@@ -75,16 +75,16 @@ def draw_products(seed: int, regime: Regime, count: int, days: int) -> Products:
         popularity=popularity,
         launch=launch[style],
         life=life[style],
-        own=-(1.2 + 1.6 * uniforms(seed, "own elasticity", of_style))[style],
-        cross=(0.1 + 0.5 * uniforms(seed, "cross elasticity", of_style))[style],
+        own=-(1.2 + 1.6 * uniform_draws(seed, "own elasticity", of_style))[style],
+        cross=(0.1 + 0.5 * uniform_draws(seed, "cross elasticity", of_style))[style],
         returned=returned[style],
         bounds=np.searchsorted(category[style], np.arange(kinds + 1)).astype(np.int64),
     )
 
 
-def _popularity(seed: int, regime: Regime, category: Ints, styles: int) -> Floats:
+def _style_popularity(seed: int, regime: Regime, category: Ints, styles: int) -> Floats:
     """Return the popularity of each style: a power of its rank within the category, ranks at random."""
-    order = np.lexsort((uniforms(seed, "rank", np.arange(styles, dtype=np.int64)), category))
+    order = np.lexsort((uniform_draws(seed, "rank", np.arange(styles, dtype=np.int64)), category))
     rank = np.empty(styles, np.int64)
     rank[order] = np.arange(styles)
     first = np.searchsorted(category, np.arange(int(category[-1]) + 1))
@@ -101,7 +101,7 @@ def life_curve(products: Products, day: int) -> Floats:
     return np.asarray(curve, np.float64)
 
 
-def weights(seed: int, regime: Regime, products: Products, day: int, weekly: dict[int, Floats]) -> Floats:
+def product_weights(seed: int, regime: Regime, products: Products, day: int, weekly: dict[int, Floats]) -> Floats:
     """Return the weight of each product within its category on a day; `weekly` keeps levels of weeks between calls."""
     week, into = divmod(day, 7)
     styles = int(products.style[-1]) + 1
@@ -116,8 +116,8 @@ def weights(seed: int, regime: Regime, products: Products, day: int, weekly: dic
 def category_mix(seed: int, regime: Regime, products: Products, day_of_year: float) -> Floats:
     """Return the share of each category in demand on a day of the year, before customers' own preferences."""
     kinds = np.arange(len(products.bounds) - 1, dtype=np.int64)
-    phase = uniforms(seed, "category season", kinds) * 2 * np.pi
-    share = 0.6 + 0.8 * uniforms(seed, "category share", kinds)
+    phase = uniform_draws(seed, "category season", kinds) * 2 * np.pi
+    share = 0.6 + 0.8 * uniform_draws(seed, "category share", kinds)
     amplitude = 0.5 if regime.fashion > 0.5 else 0.2
     share = share * (1 + amplitude * np.cos(2 * np.pi * day_of_year / 365.25 - phase))
     mix: Floats = share / share.sum()

@@ -13,16 +13,17 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ...days import zone_of
+from ...days import parse_zone
 from .customers import Customers, draw_customers, expected_orders
-from .draws import Floats, Ints, normals
-from .prices import lift, list_prices, price_ratio, promotions
-from .products import Products, category_mix, draw_products, weights
+from .draws import Floats, Ints, normal_draws
+from .prices import demand_lift, list_prices, price_ratio, promotion_depths
+from .products import Products, category_mix, draw_products, product_weights
 from .regimes import Regime
 from ....errors import UsageError
 
 # %% auto #0
-__all__ = ['RATES', 'PLACES', 'DAY', 'daily_level', 'Market', 'markets_of', 'day_starts', 'World', 'DayPlan', 'lift_of']
+__all__ = ['RATES', 'PLACES', 'DAY', 'daily_level', 'Market', 'markets_of', 'day_starts', 'World', 'DayPlan',
+           'product_demand_lift']
 
 # %% ../../../../nbs/data/simulate/world/world.ipynb #6b64fc7e
 def daily_level(seed: int, regime: Regime, start: date, days: int) -> Floats:
@@ -36,7 +37,7 @@ def daily_level(seed: int, regime: Regime, start: date, days: int) -> Floats:
     season = 1 + amplitude * np.cos(2 * np.pi * (year - top) / 365.25) + height * np.exp(-0.5 * (apart / width) ** 2)
     weekday = np.array(regime.weekday)[dates.day_of_week.to_numpy()]
     memory, spread = regime.level
-    shocks = normals(seed, "shop level", np.arange(days, dtype=np.int64)) * spread * np.sqrt(1 - memory**2)
+    shocks = normal_draws(seed, "shop level", np.arange(days, dtype=np.int64)) * spread * np.sqrt(1 - memory**2)
     level = np.zeros(days)
     level[0] = shocks[0] / np.sqrt(1 - memory**2)
     for day in range(1, days):
@@ -79,7 +80,7 @@ def markets_of(zones: Sequence[str], currencies: Sequence[str]) -> tuple[Market,
     """Return the markets of zones and currencies, the last of the shorter list standing for the rest. Raises UsageError."""
     zones, currencies = zones or ("UTC",), currencies or ("EUR",)
     for zone in zones:
-        zone_of(zone)
+        parse_zone(zone)
     unknown = [currency for currency in currencies if currency not in RATES]
     if unknown:
         raise UsageError(f"there is no rate for the currency {unknown[0]!r}", next=f"use some of: {', '.join(RATES)}")
@@ -94,7 +95,7 @@ def markets_of(zones: Sequence[str], currencies: Sequence[str]) -> tuple[Market,
 def day_starts(start: date, days: int, zone: str) -> Ints:
     """Return the first second since 1970 of `days` days in a zone: 23 or 25 hours apart where clocks change."""
     local = pd.date_range(start, periods=days, freq="D")
-    begins = local.tz_localize(zone_of(zone), ambiguous=np.ones(days, bool), nonexistent="shift_forward")
+    begins = local.tz_localize(parse_zone(zone), ambiguous=np.ones(days, bool), nonexistent="shift_forward")
     seconds: Ints = begins.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
     return seconds
 
@@ -112,7 +113,7 @@ class World:
         kinds = len(self.products.bounds) - 1
         self.customers: Customers = draw_customers(seed, regime, orders, self.level, len(markets), kinds)
         moment = datetime(start.year, start.month, start.day, tzinfo=UTC)
-        offsets = [moment.astimezone(zone_of(market.zone)).utcoffset() or timedelta() for market in markets]
+        offsets = [moment.astimezone(parse_zone(market.zone)).utcoffset() or timedelta() for market in markets]
         # Hours by which the clock of the shop is ahead of that of each market; seasons of clocks are left out.
         self.markets_ahead = [(offset - offsets[0]).total_seconds() / 3600 for offset in offsets]
         self.starts = day_starts(start, days + 60, markets[0].zone)
@@ -139,7 +140,7 @@ class World:
                 self._days.pop(next(iter(self._days)))
             while len(self._weekly) > 64:
                 self._weekly.pop(next(iter(self._weekly)))
-            self._days[day] = _plan(self, day, self._weekly)
+            self._days[day] = _make_day_plan(self, day, self._weekly)
         return self._days[day]
 
     def rates_to(self, currency: str) -> Floats:
@@ -163,11 +164,11 @@ class DayPlan:
     lines: Floats  # expected, by product
 
 
-def _plan(world: World, day: int, weekly: dict[int, Floats]) -> DayPlan:
+def _make_day_plan(world: World, day: int, weekly: dict[int, Floats]) -> DayPlan:
     regime, products = world.regime, world.products
     year_day = float(pd.Timestamp(world.date(day)).day_of_year)
     mix = category_mix(world.seed, regime, products, year_day)
-    weight = weights(world.seed, regime, products, day, weekly)
+    weight = product_weights(world.seed, regime, products, day, weekly)
     totals = np.add.reduceat(weight, products.bounds[:-1])
     share = weight / totals[products.category]
     small, large = 1 + np.array(regime.basket)
@@ -178,12 +179,12 @@ def _plan(world: World, day: int, weekly: dict[int, Floats]) -> DayPlan:
         mix=mix,
         cumulated=np.cumsum(weight),
         prices=list_prices(world.seed, products, day),
-        depth=promotions(world.seed, regime, products, day),
+        depth=promotion_depths(world.seed, regime, products, day),
         lines=share * lines[products.category],
     )
 
 
-def lift_of(world: World, plan: DayPlan, prices: Ints | None = None) -> Floats:
+def product_demand_lift(world: World, plan: DayPlan, prices: Ints | None = None) -> Floats:
     """Return the factor of demand by product under the plan's promotions, at its prices or at others."""
     ratio = price_ratio(world.products, plan.prices if prices is None else prices, plan.depth)
-    return lift(world.regime, world.products, ratio, plan.depth > 0)
+    return demand_lift(world.regime, world.products, ratio, plan.depth > 0)
