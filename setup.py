@@ -19,7 +19,7 @@ def requirements(key: str) -> list[str]:
 url, branch = package["url"], package["branch"]
 extras = {
     name: requirements(f"{name}_requirements")
-    for name in ("lab", "notify", "s3", "secrets", "dask", "ray", "spark", "convert", "dev")
+    for name in ("lab", "notify", "s3", "secrets", "dask", "ray", "spark", "labels", "convert", "dev")
 }
 
 setup(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +37,7 @@ from quality_faults import (
     Case,
     Frames,
     RealCase,
+    RealFile,
     Size,
     real_files,
 )
@@ -255,9 +257,9 @@ def hits_of(report: QualityReport, checks: tuple[str, ...], first: date | None) 
     return [f for f in hits if first is None or (f.since and abs((f.since - first).days) <= 14)]
 
 
-def peers_of(folder: Path, fault: str) -> dict[str, tuple[bool, bool]]:
+def peers_of(folder: Path, fault: str, calm_folder: Path | None = None) -> dict[str, tuple[bool, bool]]:
     """Return for each peer whether it names anything that it does not name in the twin without the fault, and whether mostly the right fault."""
-    planted, calm = peer_alarms(folder / "planted"), peer_alarms(folder / "calm")
+    planted, calm = peer_alarms(folder / "planted"), peer_alarms(calm_folder or folder / "calm")
     outcomes = {}
     for way in WAYS:
         usual = {what for named in calm[way].values() for what in named}
@@ -335,33 +337,49 @@ def _upper(flags: Sequence[bool]) -> float:
 
 # The same faults in real files.
 
+HISTORY_OF_PEERS = 90  # days
 REAL_STARTS = {
     "online_retail": ("2011-09-12", "2011-10-17", "2011-05-09"),
     "completejourney": ("2017-10-09", "2017-11-06", "2017-08-14"),
 }
 
 
+def cut_at(real: RealFile, frames: Frames, last: pd.Timestamp) -> Frames:
+    """Return tables of a real file with the rows up to a day."""
+    return {label: frame[real.days(frame) <= last].reset_index(drop=True) for label, frame in frames.items()}
+
+
+def write_real(folder: Path, real: RealFile, cut: Frames, first: pd.Timestamp) -> None:
+    """Write the lines of the last months of a real file for the peers, with their distance from the order where there is one."""
+    lines = cut[real.lines][real.days(cut[real.lines]) > first - pd.Timedelta(days=HISTORY_OF_PEERS)]
+    seen = lines.drop(columns=[real.order, real.at]).assign(day=real.days(lines))
+    if "orders" in cut:
+        of_order = lines[real.order].map(cut["orders"].set_index(real.order)[real.at]).dt.normalize()
+        seen["lag"] = (real.days(lines) - of_order).dt.days
+    write_batches(folder, {real.lines: seen}, [(first + pd.Timedelta(days=look)).date() for look in range(LOOKS + 1)])
+
+
+@cache
+def calm_report(name: str, start: str) -> QualityReport:
+    """Return the report of a real file as it is, a week after a day."""
+    real, last = real_files()[name], pd.Timestamp(start) + pd.Timedelta(days=LOOKS)
+    return assess_quality(cut_at(real, real.frames, last), last.date())
+
+
+def write_calm(name: str, start: str, folder: str) -> None:
+    """Write a real file as it is for the peers."""
+    real, first = real_files()[name], pd.Timestamp(start)
+    write_real(Path(folder), real, cut_at(real, real.frames, first + pd.Timedelta(days=LOOKS)), first)
+
+
 def real_outcome(name: str, case: RealCase, size: float, start: str, seed: int, folder: str) -> Outcome:
     """Plant a fault into a copy of a real file, and assess it a week after its start beside the file without it."""
-    real = real_files()[name]
+    real, calm = real_files()[name], calm_report(name, start)
     first = pd.Timestamp(start)
     last = first + pd.Timedelta(days=LOOKS)
-    reports = []
-    for kind, frames in (
-        ("planted", case.plant(real, size, first, np.random.default_rng(seed))),
-        ("calm", real.frames),
-    ):
-        cut = {label: frame[real.days(frame) <= last].reset_index(drop=True) for label, frame in frames.items()}
-        reports.append(assess_quality(cut, last.date()))
-        lines = cut[real.lines]
-        seen = {real.lines: lines.drop(columns=[real.order, real.at]).assign(day=real.days(lines))}
-        if "orders" in cut:
-            of_order = lines[real.order].map(cut["orders"].set_index(real.order)[real.at]).dt.normalize()
-            seen[real.lines]["lag"] = (real.days(lines) - of_order).dt.days
-        write_batches(
-            Path(folder) / kind, seen, [(first + pd.Timedelta(days=look)).date() for look in range(LOOKS + 1)]
-        )
-    report, calm = reports
+    cut = cut_at(real, case.plant(real, size, first, np.random.default_rng(seed)), last)
+    report = assess_quality(cut, last.date())
+    write_real(Path(folder) / "planted", real, cut, first)
     usual = calm_scores(calm)
     hits = [
         f for f in hits_of(report, case.checks, first.date() if case.dated else None)
@@ -387,10 +405,12 @@ def planted_in_real_files(starts: int) -> list[Aim]:
                         (name, case, size, start, 900 + n, f"{place}/{name} {case.name} {rank} {n}")
                         for n, start in enumerate(REAL_STARTS[name][:starts])
                     ]
+        calm = {(name, start): f"{place}/calm {name} {start}" for name, _, _, start, _, _ in jobs}
+        list(in_processes(write_calm, [(*key, folder) for key, folder in calm.items()]))
         outcomes = list(in_processes(real_outcome, jobs))
         run_peers(Path(place))
         outcomes = [
-            Outcome(**vars(outcome) | {"peers": peers_of(Path(job[5]), job[1].fault)})
+            Outcome(**vars(outcome) | {"peers": peers_of(Path(job[5]), job[1].fault, Path(calm[job[0], job[3]]))})
             for outcome, job in zip(outcomes, jobs, strict=True)
         ]
     rows, middle = [], []
@@ -579,6 +599,11 @@ def speed(millions: list[float]) -> list[Aim]:
     return aims
 
 
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -613,9 +638,9 @@ def main() -> int:
     aims: list[Aim] = []
     for name, part in parts.items():
         if not args.only or name in args.only:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), _cpu_seconds()
             aims += part()
-            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"{name}: {time.perf_counter() - began:.0f} s, {_cpu_seconds() - cpu:.0f} s of CPU", flush=True)
     return close(aims)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -180,17 +180,11 @@ def move_dates(real: RealFile, size: float, start: pd.Timestamp, draw: np.random
     return real.frames | {real.lines: lines.assign(**{real.at: late.where(real.days(lines) >= start, lines[real.at])})}
 
 
-def scale(column: str) -> Callable[[RealFile, float, pd.Timestamp, np.random.Generator], Frames]:
-    """Return what multiplies a column of numbers (an attribute of RealFile) since a day."""
-
-    def plant(real: RealFile, size: float, start: pd.Timestamp, draw: np.random.Generator) -> Frames:
-        name = getattr(real, column)
-        lines = real.frames[real.lines]
-        return real.frames | {
-            real.lines: lines.assign(**{name: lines[name].where(real.days(lines) < start, lines[name] * size)})
-        }
-
-    return plant
+def scale(column: str, real: RealFile, size: float, start: pd.Timestamp, draw: np.random.Generator) -> Frames:
+    """Multiply a column of numbers (an attribute of RealFile) since a day."""
+    name, lines = getattr(real, column), real.frames[real.lines]
+    values = lines[name].where(real.days(lines) < start, lines[name] * size)
+    return real.frames | {real.lines: lines.assign(**{name: values})}
 
 
 def repeat_orders(real: RealFile, size: float, start: pd.Timestamp, draw: np.random.Generator) -> Frames:
@@ -233,8 +227,8 @@ REAL_CASES = (
     RealCase("customers lost", "incompleteness", ("missing_field_rose",), (0.6, 0.35, 0.15), lose_customers),
     RealCase("days lost", "incompleteness", ("missing_days", "silent_table"), (4, 2, 1), lose_days),
     RealCase("line dates", "inconsistency", ("line_dates",), (5, 3, 1), move_dates, ("online_retail",)),
-    RealCase("unit of price", "inconsistency", ("scale_changed",), (100, 12, 2), scale("price")),
-    RealCase("unit of quantity", "inconsistency", ("scale_changed",), (100, 12, 2), scale("units")),
+    RealCase("unit of price", "inconsistency", ("scale_changed",), (100, 12, 2), partial(scale, "price")),
+    RealCase("unit of quantity", "inconsistency", ("scale_changed",), (100, 12, 2), partial(scale, "units")),
     RealCase("orders twice", "inconsistency", ("exact_duplicates",), (0.2, 0.1, 0.05), repeat_orders, dated=False),
     RealCase("over-represented", "bias", ("over_represented",), (5, 3, 1.5), lose_segments),
     RealCase("silent table", "staleness", ("silent_table",), (7, 7, 7), go_silent),

@@ -106,6 +106,7 @@ def _duckdb_session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
     session.execute(f"SET TimeZone = '{_quoted_identifier(duckdb_zone(zone))}'")
     session.execute("SET preserve_insertion_order = false")
+    session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
     limit = max(SQL_MEMORY, MEMORY_A_THREAD * query_thread_count())
     session.execute(f"SET memory_limit = '{limit}MB'")
     session.execute(f"SET threads = {query_thread_count()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from .date_lags import date_lags
 from .duplicates import duplicates
 from .field_changes import field_changes
 from .inputs import Inputs, Source
+from .labels.lead_labels import lead_labels
 from .missing_days import missing_days
 from .missing_fields import missing_fields
 from .not_sales import not_sales
@@ -37,7 +39,7 @@ __all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'SHARED', 'UPSTREAM', 
 Detector = Callable[[Inputs], list[Finding]]
 History = Sequence[QualityReport] | Mapping[str, pd.DataFrame] | pd.DataFrame
 DETECTORS: tuple[Detector, ...] = (
-    missing_fields, field_changes, missing_days, daily_mix, date_lags, scale_changes, duplicates, not_sales, staleness,
+    missing_fields, field_changes, missing_days, daily_mix, date_lags, scale_changes, duplicates, not_sales, staleness, lead_labels,
 )  # fmt: skip
 
 
@@ -142,6 +144,8 @@ def absent_inputs(inputs: Inputs, references: Sequence[str], has_history: bool) 
         "no reference of totals (payments, ledger, web analytics): the share that is not seen is not known": not set(references) - {"population", "refunds"},
         "no reference 'refunds': lines that were refunded elsewhere are not known": bool(inputs.sales()) and "refunds" not in references,
     }  # fmt: skip
+    closed_leads = (table := inputs.named("leads")) is not None and "outcome" in table.columns
+    absent["cleanlab is not installed (pip install 'd2c_mlops[labels]'): outcomes of leads are not checked"] = closed_leads and not find_spec("cleanlab")  # fmt: skip
     return tuple(f for f in FAULTS if not can_be_checked[f]), [note for note, is_absent in absent.items() if is_absent]
 
 # %% ../../../nbs/data/quality/assess.ipynb #33733108

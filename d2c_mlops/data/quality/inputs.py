@@ -273,6 +273,7 @@ class Inputs:
 
 def _session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
+    session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
     session.execute(f"SET TimeZone = {literal(duckdb_zone(zone))}")
     session.execute(f"SET threads = {query_thread_count()}")
     session.execute(f"SET memory_limit = '{MEMORY}MB'")

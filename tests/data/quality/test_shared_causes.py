@@ -8,6 +8,7 @@ import pytest
 
 from d2c_mlops.data.quality import Finding, QualityReport, assess_quality
 from d2c_mlops.data.quality.assess import one_for_all_tables
+from d2c_mlops.data.quality.inputs import Inputs
 from d2c_mlops.data.simulate import Shop
 from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
@@ -86,3 +87,9 @@ def test_an_assessment_of_instants_warns_of_nothing() -> None:
         warnings.simplefilter("always")
         assess_quality({"orders": SHOP.tables()["orders"]}, DAY)
     assert [str(warning.message) for warning in caught] == []
+
+
+def test_long_queries_write_no_progress_among_the_answer() -> None:
+    setting = "SELECT current_setting('enable_progress_bar') AS enabled"
+    assert not Inputs.of(SHOP.tables(), DAY).value(setting)
+    assert not SHOP.tables().sql(setting)["enabled"].item()
