@@ -340,7 +340,7 @@ def _upper(flags: Sequence[bool]) -> float:
 HISTORY_OF_PEERS = 90  # days
 REAL_STARTS = {
     "online_retail": ("2011-09-12", "2011-10-17", "2011-05-09"),
-    "completejourney": ("2017-10-09", "2017-11-06", "2017-08-14"),
+    "completejourney": ("2017-10-09", "2017-11-06", "2017-09-11"),
 }
 
 
