@@ -94,6 +94,8 @@ def quality(
     else:
         for name in result.target.unread:
             click.echo(f"  not read: {name}")
+        for note in result.target.notes:
+            click.echo(f"  reading: {note}")
         table(("", "fault", "score", "findings"), score_rows(result))
         for finding in result.shown():
             status = result.thresholds.status(finding)

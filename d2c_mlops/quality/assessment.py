@@ -48,6 +48,7 @@ class Assessment:
             "name": self.target.name,
             "digest": self.target.digest,
             "unread": list(self.target.unread),
+            "reading": list(self.target.notes),
             "verdict": self.verdict.to_dict(),
             "report": self.report.to_dict(),
             "page": None if self.page is None else str(self.page),

@@ -22,13 +22,17 @@ FAR = date(9999, 12, 30)  # a day after all rows
 
 @dataclass(frozen=True)
 class QualityTarget:
-    """Tables to assess, their name, the day up to which they are known, and the digest of a dataset (empty for a source)."""
+    """Tables to assess, their name, the day up to which they are known, and the digest of a dataset (empty for a source).
+
+    `unread` are files that nothing reads, `notes` what the readers of a source left out or named themselves.
+    """
 
     name: str
     tables: Mapping[str, pd.DataFrame]
     as_of: date
     digest: str = ""
     unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_dataset(self) -> bool:
@@ -54,9 +58,8 @@ def open_target(
         return QualityTarget(target, tables, day, manifest.digest)
     reading = read_location(target, None, file_format)
     frames = {table_name(name): frame for name, frame in reading.frames.items()}
-    return QualityTarget(
-        without_password(target), frames, as_of or last_day(frames, target), unread=tuple(reading.unread)
-    )
+    day, unread, notes = as_of or last_day(frames, target), tuple(reading.unread), tuple(reading.notes)
+    return QualityTarget(without_password(target), frames, day, unread=unread, notes=notes)
 
 
 def last_day(frames: Mapping[str, pd.DataFrame], where: str) -> date:

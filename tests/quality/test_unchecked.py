@@ -1,5 +1,6 @@
 """A fault of which nothing could be checked gets no green light; what is absent is named on the page, in JSON and in the terminal."""
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -65,3 +66,16 @@ def test_the_terminal_names_what_is_absent(tmp_path: Path, monkeypatch: pytest.M
     SALES.to_csv("sales.csv", index=False)
     result = CliRunner().invoke(main, ["quality", "sales.csv"])
     assert "unchecked" in result.output and "not checked: no earlier report" in result.output
+
+
+def test_what_the_reader_left_out_or_named_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    SALES.to_csv("sales.csv", index=False)
+    lines = Path("sales.csv").read_text().splitlines()
+    Path("sales.csv").write_text("\n".join([lines[0], *(f"{n},{line}" for n, line in enumerate(lines[1:]))]))
+    result = CliRunner().invoke(main, ["quality", "sales.csv"])
+    assert (
+        "reading: the header has no name for the first column (first cell: '0'); it is read as 'index'" in result.output
+    )
+    as_json = CliRunner().invoke(main, ["quality", "sales.csv", "--json"])
+    assert json.loads(as_json.output)["reading"]

@@ -27,6 +27,7 @@ from .representation import representation
 from .returns import returns
 from .scale_changes import scale_changes
 from .schema_history import profiles_of, schema_changes
+from .series.panels import panels
 from .staleness import staleness
 from .totals import totals
 from ...errors import DataRefused
@@ -39,7 +40,7 @@ __all__ = ['Detector', 'History', 'DETECTORS', 'FOLLOWS', 'SHARED', 'UPSTREAM', 
 Detector = Callable[[Inputs], list[Finding]]
 History = Sequence[QualityReport] | Mapping[str, pd.DataFrame] | pd.DataFrame
 DETECTORS: tuple[Detector, ...] = (
-    missing_fields, field_changes, missing_days, daily_mix, date_lags, scale_changes, duplicates, not_sales, staleness, lead_labels,
+    missing_fields, field_changes, missing_days, daily_mix, date_lags, scale_changes, duplicates, not_sales, staleness, lead_labels, panels,
 )  # fmt: skip
 
 

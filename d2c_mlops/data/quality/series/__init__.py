@@ -1,0 +1,1 @@
+"""Find what is wrong in tables of series and periods."""
