@@ -132,6 +132,15 @@ def holds(rule: Rule, frame: pd.DataFrame) -> bool:
     return rule.low <= float((column.astype("str") == rule.codes[0]).mean()) <= rule.high
 
 
+def holding(rule: Rule) -> Callable[[pd.DataFrame], bool]:
+    """Return a function of a batch, by the name of the argument that Pointblank wants."""
+
+    def check(data: pd.DataFrame) -> bool:
+        return holds(rule, data)
+
+    return check
+
+
 def pandera_checker(rules: list[Rule]) -> Callable[[pd.DataFrame], list[str]]:
     """Return a function that names the rules of one table that a batch breaks."""
     import pandera.pandas as pa
@@ -168,6 +177,8 @@ def pointblank_checker(rules: list[Rule]) -> Callable[[pd.DataFrame], list[str]]
     import pointblank as pb
 
     def broken(batch: pd.DataFrame) -> list[str]:
+        if batch.empty:
+            return [rule.label for rule in rules if not holds(rule, batch)]
         plan, labels = pb.Validate(batch), []
         for rule in rules:
             if rule.kind == "new":
@@ -179,7 +190,7 @@ def pointblank_checker(rules: list[Rule]) -> Callable[[pd.DataFrame], list[str]]
             elif rule.kind == "zero":
                 plan = plan.col_vals_between(columns=rule.column, left=rule.low, right=rule.high, na_pass=True)
             else:
-                plan = plan.specially(expr=lambda frame, rule=rule: holds(rule, frame))
+                plan = plan.specially(expr=holding(rule))
             labels.append(rule.label)
         steps = plan.interrogate(get_first_n=0, collect_extracts=False).validation_info
         return [label for label, step in zip(labels, steps, strict=True) if not step.all_passed]

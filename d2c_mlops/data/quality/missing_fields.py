@@ -111,7 +111,9 @@ def _score(table: InputTable, column: str, rows: float) -> float:
         return (
             score_of(share, 0.5, 0.45 if needed else 0.19) if schema.columns[column].nullable else score_of(share, 0.05)
         )
-    return score_of(share, 0.3) if needed and share < 1 else score_of(share, 0.5, 0.19 if share > 0.5 else 0.4)
+    if needed:
+        return score_of(share, 0.3) if share < 1 else 0.4
+    return score_of(share, 0.5, 0.19 if share > 0.5 else 0.4)
 
 
 def _empty(table: InputTable) -> Finding:
