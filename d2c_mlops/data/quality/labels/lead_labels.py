@@ -59,7 +59,8 @@ def suspect_labels(won: npt.NDArray[np.bool_], chances: npt.NDArray[np.float64])
 
     order = find_label_issues(won.astype(int), chances, return_indices_ranked_by="self_confidence", n_jobs=1)
     places: npt.NDArray[np.int64] = np.asarray(order, dtype=np.int64)
-    return places[chances[places, 1 - won[places].astype(int)] >= SURE]
+    sure: npt.NDArray[np.int64] = places[chances[places, 1 - won[places].astype(int)] >= SURE]
+    return sure
 
 # %% ../../../../nbs/data/quality/labels/lead_labels.ipynb #a1dff993
 def lead_labels(inputs: Inputs) -> list[Finding]:

@@ -61,7 +61,6 @@ class SeriesGaps:
 def series_gaps(inputs: Inputs, table: InputTable, columns: list[str]) -> SeriesGaps | None:
     """Return the gaps of a panel; None where its periods are not those of days, weeks or months, or most series have gaps."""
     listed = ", ".join(quoted(column) for column in columns)
-    time = quoted(table.roles["at"])
     rows = f"(SELECT {listed}, CAST(day AS DATE) AS day FROM (SELECT v.*, l.day FROM {table.view} AS v POSITIONAL JOIN {table.lines} AS l) WHERE day IS NOT NULL)"
     steps = f"SELECT mode(step) FROM (SELECT date_diff('day', lag(day) OVER (PARTITION BY {listed} ORDER BY day), day) AS step FROM {rows}) WHERE step > 0"
     step = inputs.value(steps)
