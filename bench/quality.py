@@ -268,12 +268,15 @@ def peers_of(folder: Path, fault: str, calm_folder: Path | None = None) -> dict[
     return outcomes
 
 
-def detection(runs: int, cases: tuple[Case, ...], label: str, seed: int, step: int) -> list[Aim]:
+def detection(
+    runs: int, cases: tuple[Case, ...], label: str, seed: int, step: int, ranks: Sequence[str] = RANKS
+) -> list[Aim]:
     """Plant each fault at three sizes and report detection, attribution, size and start."""
     jobs: list[tuple[Case, Size, int, str]] = []
     with tempfile.TemporaryDirectory() as place:
         for case in cases:
-            for rank, size in zip(RANKS, case.sizes, strict=True):
+            for rank in ranks:
+                size = case.sizes[RANKS.index(rank)]
                 jobs += [(case, size, seed + step * run, f"{place}/{case.name} {rank} {run}") for run in range(runs)]
         outcomes = list(in_processes(outcome_of, jobs))
         run_peers(Path(place))
@@ -283,9 +286,9 @@ def detection(runs: int, cases: tuple[Case, ...], label: str, seed: int, step: i
         ]
     rows, middle = [], []
     for number, (case, size, _, _) in enumerate(jobs[::runs]):
-        part = outcomes[number * runs : (number + 1) * runs]
-        rows.append({"fault": case.name, "size": f"{RANKS[number % 3]} {size}", **row_of(part)})
-        middle += part if RANKS[number % 3] == "middle" else []
+        part, rank = outcomes[number * runs : (number + 1) * runs], ranks[number % len(ranks)]
+        rows.append({"fault": case.name, "size": f"{rank} {size}", **row_of(part)})
+        middle += part if rank == "middle" else []
     print(f"\n{label}: found in 7 days of so many runs, attributed to the right fault (in brackets)\n" + table(rows))
     return aims_of(middle, label)
 
@@ -617,6 +620,7 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=["retail", "speed", "renamed", "real", "detection", "held-out", "silence"], nargs="*"
     )
+    parser.add_argument("--sizes", choices=RANKS, nargs="*", default=RANKS, help="sizes of faults in simulated shops")
     args = parser.parse_args()
     if args.child:
         child(args.child)
@@ -631,8 +635,8 @@ def main() -> int:
         "speed": lambda: speed(args.millions),
         "renamed": lambda: renamed_columns(4 * args.runs),
         "real": lambda: planted_in_real_files(args.starts),
-        "detection": lambda: detection(args.runs, CASES, "planted faults", SEED, STEP),
-        "held-out": lambda: detection(args.runs, HELD_OUT, "held-out sizes", HELD_OUT_SEED, HELD_OUT_STEP),
+        "detection": lambda: detection(args.runs, CASES, "planted faults", SEED, STEP, args.sizes),
+        "held-out": lambda: detection(args.runs, HELD_OUT, "held-out sizes", HELD_OUT_SEED, HELD_OUT_STEP, args.sizes),
         "silence": lambda: silence(args.shops),
     }
     aims: list[Aim] = []
