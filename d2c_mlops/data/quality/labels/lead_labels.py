@@ -5,6 +5,7 @@
 # %% ../../../../nbs/data/quality/labels/lead_labels.ipynb #7fb42c38
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -55,9 +56,9 @@ def separation(won: npt.NDArray[np.bool_], chance: npt.NDArray[np.float64]) -> f
 
 def suspect_labels(won: npt.NDArray[np.bool_], chances: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the positions of labels that are likely wrong, the most likely first. Needs cleanlab."""
-    from cleanlab.filter import find_label_issues
-
-    order = find_label_issues(won.astype(int), chances, return_indices_ranked_by="self_confidence", n_jobs=1)
+    order = import_module("cleanlab.filter").find_label_issues(
+        won.astype(int), chances, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
     places: npt.NDArray[np.int64] = np.asarray(order, dtype=np.int64)
     sure: npt.NDArray[np.int64] = places[chances[places, 1 - won[places].astype(int)] >= SURE]
     return sure
