@@ -74,5 +74,6 @@ def test_a_class_or_function_is_found_by_its_former_name(module: str, name: str)
         home, _, present = former_objects.OBJECTS[module][name].rpartition(":")
         owner = importlib.import_module(f"d2c_mlops.{home}") if home else holder
         assert getattr(holder, name) is getattr(owner, present)
+        assert present not in former_objects.OBJECTS.get(home or module, {})
     with pytest.raises(AttributeError):
         getattr(holder, f"No{name}")

@@ -244,9 +244,9 @@ def test_forgetting_is_chosen_where_the_world_turns_and_the_future_is_not_seen()
     assert (sample.outcome_at[known] <= sample.scored_at[500]).all() and known.max() < 500
     fields, _ = learn_fields(sample.frame)
     plan = lead_training.TrainingPlan(tuple(fields), additive_terms(fields), {}, QUICK)
-    tried = lead_training.trial(plan, sample, plan.codes(sample.frame))
+    tried = lead_training.run_trial(plan, sample, plan.codes(sample.frame))
     turned = dataclasses.replace(sample, won=np.r_[sample.won[:740], ~sample.won[740:]])
-    again = lead_training.trial(plan, turned, plan.codes(turned.frame))
+    again = lead_training.run_trial(plan, turned, plan.codes(turned.frame))
     assert tried is not None and again is not None
     np.testing.assert_array_equal(tried.margins[QUICK[0]][:200], again.margins[QUICK[0]][:200])
 
