@@ -36,8 +36,8 @@ from datetime import date
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.versions import new_model, register
-from d2c_mlops.settings import load
-held = load()
+from d2c_mlops.settings import load_settings
+held = load_settings()
 for delay in ({delays}):
     model = new_model("{model}", held, {{"delay": delay}}).fit(Tables({{}}), date(2026, 1, 1))
     example = model.records(Tables({{}}), date(2026, 1, 1))

@@ -576,11 +576,11 @@ import sys, time, resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from d2c_mlops.convert.convert import convert
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 began = time.monotonic()
 with TemporaryDirectory(prefix="d2c-hostile-", dir="/var/tmp") as folder:
     Path(folder, "settings.ini").write_text("[d2c]\\nstore = d2c_store\\n")
-    done = convert(sys.argv[1], settings=load(Path(folder), environ={}), isolation=sys.argv[2])
+    done = convert(sys.argv[1], settings=load_settings(Path(folder), environ={}), isolation=sys.argv[2])
     assert done.refusal is None and done.verdict.status == "equivalent", done.to_text()
 print(time.monotonic() - began)
 """

@@ -359,4 +359,5 @@ PACKAGES: dict[str, str] = {
     "serving.batch": "serving.batch.score",
     "serving.http": "serving.http.messages",
     "serving.rollout": "serving.rollout.state_file",
+    "settings": "settings.loading",
 }

@@ -1,5 +1,8 @@
 """Typed settings from settings.ini and the environment; all errors are reported at once."""
 
+from typing import Any
+
+from d2c_mlops import former_names
 from d2c_mlops.settings.loading import (
     FILE,
     Settings,
@@ -35,3 +38,8 @@ __all__ = [
     "load_settings",
     "service_settings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what this package exported under a former name."""
+    return former_names.attribute(__name__, name)

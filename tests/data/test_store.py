@@ -216,7 +216,7 @@ def test_writers_in_parallel_leave_one_whole_dataset(tmp_path: Path) -> None:
         from d2c_mlops.data import simulate, store
         shop = simulate.shop(seed=int(sys.argv[2]), customers=30, days=90)
         now = datetime(2024, 1, 1, tzinfo=UTC)
-        store.write(Path(sys.argv[1]), "shop", shop, "s", layout="l", created_at=now, timeout=60)
+        store.write_dataset(Path(sys.argv[1]), "shop", shop, "s", layout="l", created_at=now, timeout=60)
     """)
     running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(seed)]) for seed in (1, 2)]
     assert [process.wait(120) for process in running] == [0, 0]
@@ -240,7 +240,7 @@ KILLED = textwrap.dedent("""
         rename(source, target)
     os.replace = dying
     shop = simulate.shop(seed=9, customers=40, days=150)
-    store.write(Path(sys.argv[1]), "shop", shop, "s", layout="l", created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    store.write_dataset(Path(sys.argv[1]), "shop", shop, "s", layout="l", created_at=datetime(2024, 1, 1, tzinfo=UTC))
     print(calls)
 """)
 

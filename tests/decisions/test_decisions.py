@@ -482,8 +482,8 @@ from pathlib import Path
 from d2c_mlops.decisions import apply
 from d2c_mlops.decisions.policy import Policy
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.settings import load
-held, dies = load(Path(sys.argv[1]), environ={}), int(sys.argv[2])
+from d2c_mlops.settings import load_settings
+held, dies = load_settings(Path(sys.argv[1]), environ={}), int(sys.argv[2])
 close, done = apply._close_decision, []
 def closing(*args):
     done.append(1)

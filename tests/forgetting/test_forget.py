@@ -583,7 +583,7 @@ def test_somebody_unknown_is_put_on_the_list_once(settings: Settings) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 import d2c_mlops.forgetting.forget as f, d2c_mlops.data.store as s, d2c_mlops.forgetting.datasets as d
 import d2c_mlops.forgetting.file_scrubbing as files, d2c_mlops.forgetting.databases as b, d2c_mlops.forgetting.ledger_rows as l
 left = int(sys.argv[1])
@@ -595,9 +595,9 @@ def counted(real):
             os.kill(os.getpid(), 9)
         return real(*args, **named)
     return call
-for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "remove_unreferenced"), (b, "compact"), (l, "vacuum"), (l, "scrub_ledger")):
+for module, name in ((d, "write_atomic"), (files, "write_atomic"), (d, "remove_unreferenced"), (b, "compact_database"), (l, "vacuum"), (l, "scrub_ledger")):
     setattr(module, name, counted(getattr(module, name)))
-f.forget(sys.argv[2], load(Path.cwd()), also=[sys.argv[3]], erase=sys.argv[4] == "True", yes=True)
+f.forget(sys.argv[2], load_settings(Path.cwd()), also=[sys.argv[3]], erase=sys.argv[4] == "True", yes=True)
 """
 
 

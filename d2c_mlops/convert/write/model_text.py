@@ -284,9 +284,9 @@ def assertion_cells(
             f'assert predictions["{proven["contract"]["key"]}"].tolist() == example_records["{proven["contract"]["key"]}"].tolist()\n'
             f"assert {MODEL_NAME}.predict(example_records.iloc[[0]])[\"prediction\"].tolist() == predictions[\"prediction\"].tolist()[:1]{measured}\npredictions.head()"),
         CellSource("markdown", f"## Registration\n`d2c run` on this notebook registers the fitted model as a version of `{name}`; in JupyterLab, nothing is registered."),
-        CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load\n\n"
+        CellSource("code", "from d2c_mlops.registry.versions import new_model, register\nfrom d2c_mlops.runs.recording import record, run_id\nfrom d2c_mlops.settings import load_settings\n\n"
             "record(**{evaluation.metric: evaluation.value}, **{f\"baseline_{key}\": value for key, value in evaluation.baselines.items()})\n"
-            "if run_id():\n    settings = load()\n"
+            "if run_id():\n    settings = load_settings()\n"
             f"    fitted = new_model(\"{name}\", settings, {{{listed}}}).fit(Tables({{}}), {MODEL_NAME}.as_of)\n"
             f"    version = register(\"{name}\", fitted, evaluation, settings=settings, as_of={MODEL_NAME}.as_of, run_id=run_id())\n"
             "    record(version=version.version)"),

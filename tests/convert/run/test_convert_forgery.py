@@ -59,7 +59,7 @@ LATE = (
 from d2c_mlops.convert.run import result_capture
 def late(*names):
     space = shared(*names)
-    return space | {"snapshot": lambda values: result_capture.snapshot(values)} if "snapshot" in space else space
+    return space | {"capture_values": lambda values: result_capture.capture_values(values)} if "capture_values" in space else space
 child_process.load_private_modules = late
 """
 )
@@ -83,9 +83,9 @@ def snapshot(values):
     return {name: form(value) for name, value in values.items()}, lines, parts
 def by_methods(*names):
     space = private(*names)
-    if "snapshot" not in space:
+    if "capture_values" not in space:
         return space
-    return space | {"snapshot": snapshot, "plain_json": lambda value: json.dumps(value), "replaced": lambda rows: []}
+    return space | {"capture_values": snapshot, "plain_json": lambda value: json.dumps(value), "replaced_object_labels": lambda rows: []}
 child_process.load_private_modules = by_methods
 """
 IN_A_MODULE = """
@@ -110,7 +110,7 @@ child_process.load_private_modules = unwatched
 UNREPORTED = """
 from d2c_mlops.convert.run import child_process
 private = child_process.load_private_modules
-child_process.load_private_modules = lambda *names: (space := private(*names)) | ({"replaced": lambda rows: []} if "replaced" in space else {})
+child_process.load_private_modules = lambda *names: (space := private(*names)) | ({"replaced_object_labels": lambda rows: []} if "replaced_object_labels" in space else {})
 """
 SHELL_UNWATCHED = """
 from d2c_mlops.convert.run import child_process
@@ -143,8 +143,8 @@ def make(*arguments):
 json.encoder.c_make_encoder = make
 """
 FALSE_VALUES = """
-real_scalar, real_bytes, forged_total = {0}["scalar"], {0}["object_bytes"], total
-{0}["scalar"] = lambda value: real_scalar(3 if value is forged_total else value)
+real_scalar, real_bytes, forged_total = {0}["scalar_form"], {0}["object_bytes"], total
+{0}["scalar_form"] = lambda value: real_scalar(3 if value is forged_total else value)
 {0}["object_bytes"] = lambda array: real_bytes(array - 6)
 """
 PLANTED = "total, table, array = 3, pd.DataFrame({'a': [1.0, 2.0]}), np.array([1.0, 2.0])\nshell = get_ipython()\n"
@@ -154,18 +154,18 @@ OTHERWISE = "\nshell.run_cell('total = 4; array = array + 6; print(total)')"
 FORGERIES = {
     "the function that takes the snapshot": (LATE, """
 from d2c_mlops.convert.run import result_capture
-real = result_capture.snapshot
-result_capture.snapshot = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
+real = result_capture.capture_values
+result_capture.capture_values = lambda values: real({'total': 3, 'table': pd.DataFrame({'a': [1.0, 2.0]}), 'array': np.array([1.0, 2.0])})"""),
     "functions that the snapshot calls": (SHARED, """
 from d2c_mlops.convert.run import result_capture
 """ + FALSE_VALUES.format("vars(result_capture)")),
     "the code object of a function": (SHARED, """
 import types
 from d2c_mlops.convert.run import result_capture
-result_capture.real = types.FunctionType(result_capture.snapshot.__code__, vars(result_capture))
+result_capture.real = types.FunctionType(result_capture.capture_values.__code__, vars(result_capture))
 def forged(values):
     return real({'total': 3, 'table': DataFrame({'a': [1.0, 2.0]}), 'array': numpy_array([1.0, 2.0])})
-result_capture.snapshot.__code__ = forged.__code__"""),
+result_capture.capture_values.__code__ = forged.__code__"""),
     "json.dumps and numpy.savez": (BY_METHODS, """
 import json
 savez = np.savez
@@ -209,17 +209,17 @@ frame, values = sys._getframe(), [value for module in [*sys.modules.values()] fo
 while frame is not None:
     values += [*frame.f_locals.values(), *frame.f_globals.values()]
     frame = frame.f_back
-found = [value for value in values if type(value) is dict and 'snapshot' in value and 'object_bytes' in value]
+found = [value for value in values if type(value) is dict and 'capture_values' in value and 'object_bytes' in value]
 if found:
     space = found[0]
 """ + FALSE_VALUES.format("space").replace("\n", "\n    ").rstrip()),
     "the objects that the collector knows": (UNWATCHED, """
 import gc
-space = next(value for value in gc.get_objects() if type(value) is dict and 'snapshot' in value and 'plain_json' in value)
+space = next(value for value in gc.get_objects() if type(value) is dict and 'capture_values' in value and 'plain_json' in value)
 """ + FALSE_VALUES.format("space")),
     "what refers to a function of the snapshot's": (UNWATCHED, """
 import gc, math
-space = next(value for value in gc.get_referrers(math.isfinite) if type(value) is dict and 'snapshot' in value)
+space = next(value for value in gc.get_referrers(math.isfinite) if type(value) is dict and 'capture_values' in value)
 """ + FALSE_VALUES.format("space")),
     "the frame of the thread that answers": (UNWATCHED, """
 import sys, threading

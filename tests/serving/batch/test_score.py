@@ -371,10 +371,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from d2c_mlops.serving.batch import score as batch
-from d2c_mlops.settings import load
+from d2c_mlops.settings import load_settings
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.registry.promotion_history import live_version
-held = load(Path(sys.argv[1]), environ={})
+held = load_settings(Path(sys.argv[1]), environ={})
 print("ready", flush=True)
 batch.score(live_version(Ledger.of(held), "mean_units"), sys.argv[2], sys.argv[3], held, chunk=20)
 """

@@ -38,10 +38,10 @@ COLLECTOR = """
 import sys
 from pathlib import Path
 from d2c_mlops.ledger.store import Ledger
-from d2c_mlops.serving.log.log_collection import collect
+from d2c_mlops.serving.log.log_collection import collect_log_folder
 ledger = Ledger(sys.argv[2])
 while True:
-    collect(ledger, Path(sys.argv[1]))
+    collect_log_folder(ledger, Path(sys.argv[1]))
 """
 
 

@@ -173,7 +173,7 @@ def moved(settings: Settings, project: Path) -> Settings:
     promote("mean_units", settings)
     module = project / "toyshop" / "__init__.py"
     module.write_text(module.read_text() + NEXT)
-    text = "from support.training import train; from d2c_mlops.settings import load; train(load())"
+    text = "from support.training import train; from d2c_mlops.settings import load_settings; train(load_settings())"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=project,
                           env={**__import__("os").environ, "PYTHONPATH": f"{project}:{Path(__file__).parents[2]}"})  # fmt: skip
     assert done.returncode == 0, done.stderr
