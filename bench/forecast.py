@@ -45,6 +45,7 @@ from forecast_metrics import (
     quantiles_of,
     season_cells,
     with_upper_quartile,
+    zero_shares,
 )
 from forecast_panels import CASES, UNTOUCHED, Case, shop_of
 from forecast_scale import scale, usual_sizes
@@ -178,7 +179,7 @@ def measure(case: Case, tables: Tables, as_of: date, peers: str, cutoffs: int, f
         with tempfile.TemporaryDirectory() as place:
             write_panel(Path(place), case, panel, units, inputs, names, steps)
             answers = answers_of_peers(case, Path(place), peers, folder / "peers")
-        errors |= of_libraries(case, names, few["forecast"], answers)
+        errors |= of_libraries(case, names, few, answers)
     level = np.nan_to_num(np.nanmean(np.where(np.isnan(panel.units), np.nan, panel.units), axis=0))
     seasons = season_cells(inputs, steps, model.horizon)
     return Result(
@@ -199,6 +200,7 @@ def measure(case: Case, tables: Tables, as_of: date, peers: str, cutoffs: int, f
         gb=peak,
         subset={"ours": errors[OURS]["WAPE"], **statsmodels_loop(panel, names, model)},
         by_method=errors,
+        zeros=zero_shares(results["forecast"].actual, volume_class(level)),
     )
 
 
@@ -255,10 +257,16 @@ def write_panel(
     (folder / f"{case.slug}.json").write_text(json.dumps(about))
 
 
-def of_libraries(case: Case, names: tuple[str, ...], ours: Backtest, folder: Path) -> dict[str, dict[str, float]]:
-    """Return by method the errors on the subset, the CPU milliseconds a series and cutoff, and the peak memory in GB."""
+def of_libraries(
+    case: Case, names: tuple[str, ...], few: dict[str, Backtest], folder: Path
+) -> dict[str, dict[str, float]]:
+    """Return by method the errors on the subset, the CPU milliseconds a series and cutoff, and the peak memory in GB.
+
+    A series that is too short for a method has the naive forecast of the last week.
+    """
     forecasts = pd.read_parquet(folder / f"{case.slug}.forecasts.parquet")
     costs = json.loads((folder / f"{case.slug}.costs").read_text())
+    ours = few["forecast"]
     number = {name: i for i, name in enumerate(names)}
     by_method: dict[str, Array] = {}
     for method, rows in forecasts.groupby("method"):
@@ -267,7 +275,8 @@ def of_libraries(case: Case, names: tuple[str, ...], ours: Backtest, folder: Pat
         for i, quantile in enumerate(("q10", "q50", "q90")):
             cells[(i, *place)] = rows[quantile].to_numpy()
         by_method[str(method)] = cells
-    week, quantiles = by_method["naive of week"], quantiles_of(ours)
+    last, quantiles = few["seasonal_naive"].forecast, quantiles_of(ours)
+    week = np.where(np.isnan(by_method["naive of week"]), last, by_method["naive of week"])
     errors: dict[str, dict[str, float]] = {}
     for method, cells in by_method.items():
         if method == "Prophet":  # on its own few series, beside ours there

@@ -40,6 +40,9 @@ class Result:
     gb: float  # peak memory
     subset: dict[str, float]  # WAPE of ours and of statsmodels on the sample, and the latter's ms a series
     by_method: dict[str, dict[str, float]]  # errors on the sample
+    zeros: list[
+        float
+    ]  # share of steps without a sale, of slow, middle and fast sellers: an interval that holds zero holds as many
 
 
 def all_aims(results: list[Result]) -> list[Aim]:
@@ -73,6 +76,8 @@ def coverage_aims(results: list[Result]) -> list[Aim]:
     for r in results:
         held = [r.ours["coverage_80"], *r.classes]
         text = f"{held[0]:.3f}; {', '.join(f'{share:.3f}' for share in held[1:])}"
+        if max(r.zeros) > OF_CLASS[1]:
+            text += f"; without a sale {', '.join(f'{share:.3f}' for share in r.zeros)}"
         what = f"80 % intervals hold 74 to 86 % of all, slow, middle and fast sellers on {r.name}"
         aims.append(Aim(what, text, all(OF_CLASS[0] <= round(share, 3) <= OF_CLASS[1] for share in held)))
         seasons = {name: share for name, share in r.seasons.items() if name != "rest" and share is not None}

@@ -73,6 +73,12 @@ def coverage_by_class(result: Backtest, classes: NDArray[np.int64]) -> list[floa
     return [coverage_of(result, classes == number) for number in np.unique(classes)]
 
 
+def zero_shares(actual: Array, classes: NDArray[np.int64]) -> list[float]:
+    """Return the share of scored cells [cutoff, horizon, series] without a sale, of slow, middle and fast sellers."""
+    scored = ~np.isnan(actual)
+    return [float((actual[..., c == classes] <= 0).sum() / scored[..., c == classes].sum()) for c in np.unique(classes)]
+
+
 def coverage_of(result: Backtest, cells: NDArray[np.bool_]) -> float:
     """Return the share of some cells [cutoff, horizon, series] inside of the 80 % interval; NaN where none of them was scored."""
     quantiles = quantiles_of(result)
