@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def _duckdb_session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
     session.execute(f"SET TimeZone = '{_quoted_identifier(duckdb_zone(zone))}'")
     session.execute("SET preserve_insertion_order = false")
-    session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
+    with suppress(duckdb.Error):  # a kernel without ipywidgets has none, and refuses the setting
+        session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
     limit = max(SQL_MEMORY, MEMORY_A_THREAD * query_thread_count())
     session.execute(f"SET memory_limit = '{limit}MB'")
     session.execute(f"SET threads = {query_thread_count()}")

@@ -239,7 +239,7 @@ def _require_all_rows(
     store: Path, name: str, before: Manifest, after: Manifest, folder: Path, entry_id: str, tables: Sequence[str]
 ) -> None:
     """Count the rows of the written files: none may be lost, none be twice. Raises DataRefused."""
-    with duckdb.connect(config={"enable_progress_bar": "false"}) as session:
+    with duckdb.connect() as session:
         for table in tables:
             suffix = "" if table == tables[0] else f".{table}"
             paths = [str(dataset_folder(store, name) / part.path) for part in after.tables[table].parts]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -273,7 +273,8 @@ class Inputs:
 
 def _session(zone: str) -> duckdb.DuckDBPyConnection:
     session = duckdb.connect(config={"python_enable_replacements": "false"})
-    session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
+    with suppress(duckdb.Error):  # a kernel without ipywidgets has none, and refuses the setting
+        session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
     session.execute(f"SET TimeZone = {literal(duckdb_zone(zone))}")
     session.execute(f"SET threads = {query_thread_count()}")
     session.execute(f"SET memory_limit = '{MEMORY}MB'")
