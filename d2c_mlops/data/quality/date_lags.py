@@ -83,7 +83,7 @@ def later_lags(inputs: Inputs, table: InputTable) -> list[Finding]:
         if not table.has("at", role):
             continue
         sql = f'SELECT count(*) FILTER ({role} < "at" - INTERVAL 1 DAY) AS early, count({role}) AS n, min(day) FILTER ({role} < "at" - INTERVAL 1 DAY) '
-        sql += f"AS since, quantile_cont(date_diff('hour', \"at\", {role}), [0.5, 0.9]) AS lags FROM {table.lines} WHERE {role} IS NOT NULL"
+        sql += f'AS since, quantile_cont(date_diff(\'hour\', "at", {role}), [0.5, 0.9]) AS lags FROM {table.lines} WHERE {role} IS NOT NULL AND "at" IS NOT NULL'
         answer = inputs.query(sql).iloc[0]
         if int(answer["early"]):
             rows, share = int(answer["early"]), int(answer["early"]) / int(answer["n"])

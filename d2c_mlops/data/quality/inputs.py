@@ -224,8 +224,9 @@ class Inputs:
         return frame
 
     def value(self, sql: str) -> Any:
-        """Return the one value that a query answers."""
-        return self.query(sql).iloc[0, 0]
+        """Return the one value that a query answers, None where it is missing."""
+        answer = self.query(sql).iloc[0, 0]
+        return None if answer is pd.NA else answer
 
     def add(self, name: str, source: pd.DataFrame | Path | Tables, label: Any) -> None:
         """Take a table: a frame, a Parquet file, or one of canonical tables."""

@@ -76,3 +76,47 @@ def test_any_frame_is_assessed_or_refused(frame: pd.DataFrame, times: int) -> No
     assert report.rows == {"rows": len(many) if len(many.columns) else 0}
     assert all(0 <= finding.score <= 1 and finding.rows >= 0 for finding in report.findings)
     pd.testing.assert_frame_equal(many, before)
+
+
+ROWS = 150
+SHAPES = {
+    "one value": lambda values: [values[0]] * ROWS,
+    "each its own": lambda values: list(values),
+    "two values": lambda values: [values[number % 2] for number in range(ROWS)],
+    "half missing": lambda values: [None if number % 2 else value for number, value in enumerate(values)],
+    "none": lambda values: [None] * ROWS,
+    "first only": lambda values: [values[0], *[None] * (ROWS - 1)],
+}
+CONTENTS = {
+    "days": list(pd.date_range("2024-01-01", periods=ROWS)),
+    "times": list(pd.date_range("2024-05-01", periods=ROWS, freq="h", tz="UTC")),
+    "day texts": [f"2024-0{1 + number % 6}-{1 + number // 6:02d}" for number in range(ROWS)],
+    "codes": [f"L{number}" for number in range(ROWS)],
+    "integers": list(range(ROWS)),
+    "numbers": [number / 7 - 3 for number in range(ROWS)],
+    "number texts": [f"{number},5" for number in range(ROWS)],
+    "truths": [number % 3 == 0 for number in range(ROWS)],
+}
+
+
+@pytest.mark.slow
+@given(
+    st.dictionaries(
+        st.sampled_from([*NAMES, "day", "shop", "created_at", "refunded"]),
+        st.tuples(st.sampled_from(sorted(CONTENTS)), st.sampled_from(sorted(SHAPES))),
+        min_size=1,
+        max_size=7,
+    )
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_columns_of_one_value_of_none_and_of_many_are_assessed(columns: dict[str, tuple[str, str]]) -> None:
+    frame = pd.DataFrame({name: SHAPES[shape](CONTENTS[content]) for name, (content, shape) in columns.items()})
+    report = assess_quality(frame, date(2024, 6, 30), name="anything")
+    assert report.rows["anything"] == ROWS
+
+
+def test_series_of_a_single_day_have_no_gaps() -> None:
+    frame = pd.DataFrame({"lead_id": CONTENTS["codes"], "scored_at": pd.Timestamp("2024-05-01", tz="UTC")})
+    assert [
+        f.check for f in assess_quality({"leads": frame}, date(2024, 6, 1)).findings if f.check == "series_gaps"
+    ] == []
