@@ -307,6 +307,7 @@ def test_a_model_is_handed_no_row_after_its_cutoff(settings: Settings) -> None:
     assert all(last < pd.Timestamp(cutoff + timedelta(days=1), tz="UTC") for cutoff, last in seen)
 
 
+@pytest.mark.slow
 def seasonal(days: int = 500, start: date = date(2022, 1, 1)) -> tuple[Tables, date]:
     """Return a shop whose sales of a week are those of the same week of last year, and differ from week to week."""
     rng = np.random.default_rng(0)

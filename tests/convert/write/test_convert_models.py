@@ -67,6 +67,7 @@ def fitted(done: Conversion, module: ModuleType, folder: Path) -> Model:
     return load_model(folder)
 
 
+@pytest.mark.slow
 def test_a_forecast_answers_for_steps_ahead_with_their_dates(home: Settings, tmp_path: Path) -> None:
     fit = ("from statsmodels.tsa.holtwinters import ExponentialSmoothing\n"
            "model = ExponentialSmoothing(sales, trend='add', seasonal='add', seasonal_periods=12)\nfit = model.fit()")  # fmt: skip

@@ -31,6 +31,7 @@ def weights(frame):
 USE = "total = float(weights(cleaned(n)).sum())\nif not Path('mended').exists():\n    raise ValueError('not yet')\nrecord(total=total)"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_computes_only_what_was_not_finished(project: Path) -> None:
     write(project / "nb.ipynb", "n: int = 3", STAGED, USE)
     held = load_settings(project, environ={})

@@ -91,6 +91,7 @@ def test_a_notebook_that_is_gone_is_a_failure_on_record(scheduled: Settings, pro
     assert "no such notebook" in slot_rows.find_slot(made.ledger, "report", SLOT).reason
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_the_one_before_it(scheduled: Settings, project: Path) -> None:
     with (project / "settings.ini").open("a") as file:
         file.write("[schedule:second]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\nafter = report\n")

@@ -76,6 +76,7 @@ def test_jobs_that_wait_for_each_other_are_refused(project: Path) -> None:
         scheduled_jobs(load_settings(project, environ={}))
 
 
+@pytest.mark.slow
 def test_the_source_runbook_takes_in_a_folder_and_says_what_is_new(project: Path) -> None:
     from d2c_mlops.data import simulate
 
