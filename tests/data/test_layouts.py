@@ -91,6 +91,7 @@ def test_returned_units_are_the_cancelled_units_that_were_matched(retail: pd.Dat
     assert lines["returned_quantity"].sum() > 0.9 * 270_017
 
 
+@pytest.mark.slow
 def test_online_retail_passes_the_check_and_ingests_twice_without_change(shared_data: Path, tmp_path: Path) -> None:
     location = str(shared_data / "online_retail.parquet")
     first = ingest(location, "retail", store=tmp_path, created_at=NOW)

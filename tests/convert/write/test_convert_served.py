@@ -75,6 +75,7 @@ def project(home: Settings, churn: Conversion) -> Settings:
     sys.path.remove(str(home.root))
 
 
+@pytest.mark.slow
 def test_an_old_notebook_becomes_a_notebook_a_module_and_a_model(churn: Conversion) -> None:
     written = churn.written
     assert churn.refusal is None and written is not None, churn.refusal
@@ -91,6 +92,7 @@ def test_an_old_notebook_becomes_a_notebook_a_module_and_a_model(churn: Conversi
     assert all(each["names"] and each["original"] for each in written.alignment)
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_done(churn: Conversion) -> None:
     assert churn.report is not None
     text = churn.report.read_text()
@@ -167,6 +169,7 @@ def test_an_edited_converted_class_is_refused(
     assert not clauses["evaluation"].holds and words in clauses["evaluation"].finding
 
 
+@pytest.mark.slow
 def test_the_model_keeps_every_promise_of_a_model(churn: Conversion, project: Settings) -> None:
     from d2c_mlops.models.core.conformance import check_model
 

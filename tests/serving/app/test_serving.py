@@ -99,6 +99,7 @@ def test_the_contract_and_the_page_say_what_is_taken(client: LocalClient) -> Non
     assert "curl -X POST" in client.get("/").text and "Day asked for" in client.get("/").text
 
 
+@pytest.mark.slow
 def test_a_bento_answers_like_the_model_and_leaves_no_process(settings: Settings, project: Path) -> None:
     version = train(settings)
     promote("mean_units", settings)
