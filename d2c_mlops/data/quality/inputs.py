@@ -179,6 +179,17 @@ def lines_sql(table: InputTable) -> str:
     flag = f"TRY_CAST({quoted(roles['cancelled'])} AS BOOLEAN)" if "cancelled" in roles else "CAST(NULL AS BOOLEAN)"
     return f"SELECT {', '.join(parts)}, CAST({times['at']} AS DATE) AS day, {flag} AS cancelled FROM {table.view}"
 
+# %% ../../../nbs/data/quality/inputs.ipynb #5e55a0d1
+def _session(zone: str) -> duckdb.DuckDBPyConnection:
+    session = duckdb.connect(config={"python_enable_replacements": "false"})
+    with suppress(duckdb.Error):  # a kernel without ipywidgets has none, and refuses the setting
+        session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
+    session.execute(f"SET TimeZone = {literal(duckdb_zone(zone))}")
+    session.execute(f"SET threads = {query_thread_count()}")
+    session.execute(f"SET memory_limit = '{MEMORY}MB'")
+    session.execute(f"SET temp_directory = {literal(f'{tempfile.gettempdir()}/d2c-duckdb')}")
+    return session
+
 # %% ../../../nbs/data/quality/inputs.ipynb #4957a304
 Source = Mapping[str, pd.DataFrame] | Mapping[str, pd.DataFrame | Path] | pd.DataFrame | Path
 
@@ -219,7 +230,7 @@ class Inputs:
         except duckdb.Error as error:
             what = f"the data cannot be read ({str(error).splitlines()[0][:300]})"
             raise DataRefused(
-                what, where=", ".join(t.name for t in self.tables), next="d2c inspect LOCATION"
+                what, where=", ".join(t.name for t in self.tables), next="export the table anew, or leave it out"
             ) from error
         return frame
 
@@ -270,14 +281,3 @@ class Inputs:
     def sales(self) -> list[InputTable]:
         """Return the tables whose rows are lines of sales."""
         return [table for table in self.tables if table.sells and table.rows]
-
-
-def _session(zone: str) -> duckdb.DuckDBPyConnection:
-    session = duckdb.connect(config={"python_enable_replacements": "false"})
-    with suppress(duckdb.Error):  # a kernel without ipywidgets has none, and refuses the setting
-        session.execute("SET enable_progress_bar = false")  # it is written to stdout, among the answer
-    session.execute(f"SET TimeZone = {literal(duckdb_zone(zone))}")
-    session.execute(f"SET threads = {query_thread_count()}")
-    session.execute(f"SET memory_limit = '{MEMORY}MB'")
-    session.execute(f"SET temp_directory = {literal(f'{tempfile.gettempdir()}/d2c-duckdb')}")
-    return session
