@@ -18,7 +18,7 @@ MOST_FILES = 20  # in a folder
 MOST_REACHED = 15  # modules that act (registry, serving, runs) behind `d2c promote`
 # Imported only where somebody has installed it, with a message that says so where it is missing.
 OPTIONAL = frozenset({"opentelemetry"})
-ACTING = ("registry", "serving", "runs", "decisions", "convert")
+ACTING = ("registry", "serving", "runs", "decisions", "operations", "convert")
 
 
 def graph(root: Path = ROOT) -> grimp.ImportGraph:

@@ -3268,4 +3268,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                           'd2c_mlops.models.segmentation.treatments.treatment_catalogue': ( 'models/segmentation/treatments.html#treatment_catalogue',
                                                                                                                             'd2c_mlops/models/segmentation/treatments.py'),
                                                           'd2c_mlops.models.segmentation.treatments.treatment_effect': ( 'models/segmentation/treatments.html#treatment_effect',
-                                                                                                                         'd2c_mlops/models/segmentation/treatments.py')}}}
+                                                                                                                         'd2c_mlops/models/segmentation/treatments.py')},
+            'd2c_mlops.monitoring.alerts': { 'd2c_mlops.monitoring.alerts.Breach': ( 'monitoring/alerts.html#breach',
+                                                                                     'd2c_mlops/monitoring/alerts.py'),
+                                             'd2c_mlops.monitoring.alerts.severity_rank': ( 'monitoring/alerts.html#severity_rank',
+                                                                                            'd2c_mlops/monitoring/alerts.py')}}}

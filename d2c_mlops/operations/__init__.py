@@ -1,0 +1,1 @@
+"""What runs after go-live without a person: monitoring from the ledger, alerts and their delivery."""
