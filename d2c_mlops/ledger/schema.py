@@ -312,3 +312,68 @@ forgettings = Table(
     Column("not_reached", JSON, nullable=False),
     Index("forgettings_by_subject", "subject", "id"),
 )
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("key", String(255), nullable=False),
+    Column("open_key", String(255), unique=True),  # the key while it is open: an incident has one open alert
+    Column("status", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("announced", String(16), nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("signals", JSON, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", String(255), nullable=False),
+    Column("snoozed_until", Moment),
+    Column("escalated_at", Moment),
+    Column("reopened_at", Moment),
+    Column("reopenings", Integer, nullable=False),
+    Index("alerts_by_status", "status", "closed_at"),
+)
+
+alert_events = Table(
+    "alert_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("alert_id", String(32), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("note", Text, nullable=False),
+    Index("alert_events_by_alert", "alert_id", "id"),
+)
+
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("alerts", JSON, nullable=False),
+    Column("place", String(100), nullable=False),  # of the channel in settings.ini; its URL may hold a password
+    Column("channel", String(16), nullable=False),  # digest of the URL
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("status", String(16), nullable=False),  # pending, sent, combined or failed
+    Column("created_at", Moment, nullable=False),
+    Column("not_before", Moment, nullable=False),
+    Column("digest", Boolean, nullable=False),  # it waits for the quiet hours or the digest, where others join it
+    Column("digest_id", String(32)),  # the message that it was combined into
+    Column("attempts", Integer, nullable=False),
+    Column("sent_at", Moment),
+    Column("error", Text),
+    Index("alert_deliveries_by_status", "status", "not_before"),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("part", String(80), primary_key=True),  # scheduler, or monitor:MODEL
+    Column("at", Moment, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("note", Text, nullable=False),
+)

@@ -17,7 +17,7 @@ from ..errors import D2CError, Temporary, UsageError
 from ..private_files import private_file, tighten_store
 from ..settings import Settings
 
-HEAD = "0009"  # the newest migration; a test compares it with the migrations folder
+HEAD = "0010"  # the newest migration; a test compares it with the migrations folder
 LOCKED = ("database is locked", "database table is locked", "database schema is locked")
 PATIENCE = 600.0  # seconds that what has happened waits to be written down while the ledger is away
 T = TypeVar("T")
@@ -51,6 +51,16 @@ class Ledger:
     def write(self) -> Iterator[Connection]:
         """A write transaction."""
         with self._mapped_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write_alone(self) -> Iterator[Connection]:
+        """A write transaction that no other one of its kind overlaps: for writes that follow from rows read in it."""
+        with self.write() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(5023062)"))
             yield connection
 
     def with_retries(

@@ -5,11 +5,16 @@
 # %% ../../nbs/monitoring/alerts.ipynb #e960b0b2
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+
+from ..errors import UsageError
 
 # %% auto #0
-__all__ = ['SEVERITIES', 'Breach', 'severity_rank']
+__all__ = ['SEVERITIES', 'Breach', 'severity_rank', 'Signal', 'Alert', 'AlertRules', 'Transition', 'observe', 'advance',
+           'acknowledge', 'snooze', 'close']
 
 # %% ../../nbs/monitoring/alerts.ipynb #cc4ead00
 SEVERITIES = ("info", "warning", "critical")  # in ascending order
@@ -19,7 +24,7 @@ SEVERITIES = ("info", "warning", "critical")  # in ascending order
 class Breach:
     """A metric of a model past its threshold, at one look."""
 
-    model: str
+    model: str  # empty: of no single model, such as a scheduler that stopped
     metric: str  # accuracy, drift, latency, throughput, cost, importance, confidence, data, schedule, heartbeat …
     cause: str  # groups breaches into one incident: "price_index", "scheduler" …
     severity: str  # one of SEVERITIES
@@ -30,7 +35,251 @@ class Breach:
     since: date | None = None  # the first day of the breach, in the model's time zone
     version: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise UsageError(f"{self.severity!r} is not a severity", next=f"use one of: {', '.join(SEVERITIES)}")
+
+    @property
+    def key(self) -> str:
+        """The incident it belongs to: its cause; without a cause, or with the metric as the cause, one of its model alone."""
+        return self.cause if self.cause not in ("", self.metric) else f"{self.model}:{self.metric}"
+
 
 def severity_rank(severity: str) -> int:
-    """Return the position of a severity in ascending order, for comparisons."""
-    return SEVERITIES.index(severity)
+    """Return the position of a severity in ascending order, for comparisons; -1 if it is empty."""
+    return SEVERITIES.index(severity) if severity else -1
+
+# %% ../../nbs/monitoring/alerts.ipynb #6d506845
+@dataclass(frozen=True)
+class Signal:
+    """A metric of a model in an alert: its latest breach, and how long it has been healthy since."""
+
+    model: str
+    metric: str
+    severity: str
+    message: str
+    advice: str
+    breached_at: datetime  # the latest look with a breach, UTC
+    value: float | None = None
+    threshold: float | None = None
+    since: date | None = None
+    version: int | None = None
+    breaches: int = 1
+    healthy_looks: int = 0  # in succession, since the latest breach
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The model and the metric."""
+        return self.model, self.metric
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An incident: what breached for one cause, since when, and what people did about it. Times are UTC."""
+
+    id: str
+    key: str  # the incident, unique among the open alerts
+    status: str  # open, acknowledged or closed
+    severity: str  # the highest of its breached signals
+    signals: tuple[Signal, ...]
+    opened_at: datetime
+    updated_at: datetime
+    announced: str = ""  # the highest severity that a message was sent for since it was opened
+    closed_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    snoozed_until: datetime | None = None
+    escalated_at: datetime | None = None
+    reopened_at: datetime | None = None
+    reopenings: int = 0
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of its signals, sorted; without the empty name."""
+        return tuple(sorted({signal.model for signal in self.signals} - {""}))
+
+    @property
+    def breached(self) -> tuple[Signal, ...]:
+        """The signals whose latest judged look was a breach."""
+        return tuple(signal for signal in self.signals if not signal.healthy_looks)
+
+    @property
+    def since(self) -> date:
+        """The first day of its breaches; the day it was opened (UTC) if none is known."""
+        return min((signal.since for signal in self.signals if signal.since), default=self.opened_at.date())
+
+    def is_snoozed(self, now: datetime) -> bool:
+        """Return whether its messages are snoozed."""
+        return self.snoozed_until is not None and now < self.snoozed_until
+
+# %% ../../nbs/monitoring/alerts.ipynb #3f8a3f75
+@dataclass(frozen=True)
+class AlertRules:
+    """When alerts close, reopen and escalate."""
+
+    healthy_looks: int = 2  # in succession, until a signal has recovered
+    healthy_for: timedelta = timedelta(hours=1)  # since the latest breach, at least
+    reopen_within: timedelta = timedelta(hours=24)  # a breach this soon after the end belongs to the same incident
+    escalate_after: timedelta = timedelta(hours=4)  # without an acknowledgement; zero: never
+
+    def required_looks(self, alert: Alert) -> int:
+        """Return the healthy looks until an alert closes: twice as many for each time it was reopened."""
+        return self.healthy_looks << min(alert.reopenings, 6)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What happened to an alert at a look or by a person."""
+
+    # opened, seen, updated, worsened, reopened, recovered, closed, acknowledged, snoozed, resumed or escalated
+    kind: str
+    alert: Alert  # after it
+    at: datetime
+    announced: bool = False  # whether it is worth a message
+    note: str = ""
+    by: str = ""  # a person; empty: by itself
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is an event of its own: another look with the same breaches is not."""
+        return self.kind != "seen"
+
+# %% ../../nbs/monitoring/alerts.ipynb #98460f0c
+def observe(
+    alerts: Iterable[Alert],  # the open ones, and those closed less than `reopen_within` ago
+    breaches: Iterable[Breach],
+    judged: Collection[tuple[str, str]],  # (model, metric) that had enough data at this look; breaches count as judged
+    now: datetime,  # UTC
+    rules: AlertRules = AlertRules(),
+) -> list[Transition]:
+    """Return the transitions of a look: new, changed, worsened, reopened, recovered and closed alerts."""
+    incidents: dict[str, dict[tuple[str, str], Breach]] = {}
+    for breach in breaches:
+        signals = incidents.setdefault(breach.key, {})
+        worst = signals.get((breach.model, breach.metric))
+        if worst is None or severity_rank(breach.severity) > severity_rank(worst.severity):
+            signals[breach.model, breach.metric] = breach
+    looked_at = set(judged).union(*incidents.values())
+    newest = {alert.key: alert for alert in sorted(alerts, key=lambda alert: alert.opened_at)}
+    transitions = [_breached(newest.get(key), signals, looked_at, now, rules) for key, signals in incidents.items()]
+    for key, alert in newest.items():
+        if alert.status != "closed" and key not in incidents and any(s.pair in looked_at for s in alert.signals):
+            transitions.append(_healthy(alert, looked_at, now, rules))
+    return transitions
+
+
+def _breached(
+    alert: Alert | None,
+    breaches: Mapping[tuple[str, str], Breach],
+    judged: set[tuple[str, str]],
+    now: datetime,
+    rules: AlertRules,
+) -> Transition:
+    """Return the transition of an incident that breached at this look."""
+    key = next(iter(breaches.values())).key
+    if alert is not None and alert.closed_at is not None and now - alert.closed_at > rules.reopen_within:
+        alert = None
+    before = {signal.pair: signal for signal in alert.signals} if alert else {}
+    signals = tuple(_signal(breach, before.get(pair), now) for pair, breach in breaches.items())
+    signals += tuple(_looked_at(signal, judged) for pair, signal in before.items() if pair not in breaches)
+    severity = max((signal.severity for signal in signals if not signal.healthy_looks), key=severity_rank)
+    if alert is None:
+        id = sha256(f"{key}\0{now.isoformat()}".encode()).hexdigest()[:12]
+        return Transition("opened", Alert(id, key, "open", severity, signals, now, now, severity), now, announced=True)
+    after = replace(alert, severity=severity, signals=signals, updated_at=now)
+    if alert.status == "closed":
+        after = replace(
+            after, status="open", closed_at=None, announced=severity, acknowledged_at=None, acknowledged_by="",
+            snoozed_until=None, escalated_at=None, reopened_at=now, reopenings=alert.reopenings + 1,
+        )  # fmt: skip
+        return Transition("reopened", after, now, announced=True)
+    if severity_rank(severity) > severity_rank(alert.announced):
+        after = replace(
+            after, announced=severity, status="open", snoozed_until=None, acknowledged_at=None, acknowledged_by=""
+        )
+        return Transition("worsened", after, now, announced=True, note=f"{alert.severity} → {severity}")
+    joined = [" ".join(filter(None, pair)) for pair in breaches if pair not in before]
+    if joined or severity != alert.severity:
+        return Transition("updated", after, now, note=f"also {', '.join(joined)}" if joined else f"now {severity}")
+    return Transition("seen", after, now)
+
+
+def _healthy(alert: Alert, judged: set[tuple[str, str]], now: datetime, rules: AlertRules) -> Transition:
+    """Return the transition of an alert none of whose signals breached at this look."""
+    signals = tuple(_looked_at(signal, judged) for signal in alert.signals)
+    after = replace(alert, signals=signals, updated_at=now)
+    required = rules.required_looks(alert)
+    latest = max(signal.breached_at for signal in signals)
+    if all(signal.healthy_looks >= required for signal in signals) and now - latest >= rules.healthy_for:
+        after = replace(after, status="closed", closed_at=now, snoozed_until=None)
+        return Transition("closed", after, now, announced=True, note="healthy again")
+    if alert.breached and not after.breached:
+        return Transition("recovered", after, now, note=f"healthy; closes after {required} such looks")
+    return Transition("seen", after, now)
+
+
+def _signal(breach: Breach, before: Signal | None, now: datetime) -> Signal:
+    breaches = before.breaches + 1 if before else 1
+    since = min((day for day in (breach.since, before.since if before else None) if day), default=None)
+    return Signal(
+        breach.model, breach.metric, breach.severity, breach.message, breach.advice, now, breach.value,
+        breach.threshold, since, breach.version, breaches,
+    )  # fmt: skip
+
+
+def _looked_at(signal: Signal, judged: set[tuple[str, str]]) -> Signal:
+    return replace(signal, healthy_looks=signal.healthy_looks + 1) if signal.pair in judged else signal
+
+# %% ../../nbs/monitoring/alerts.ipynb #981d7a60
+def advance(alerts: Iterable[Alert], now: datetime, rules: AlertRules = AlertRules()) -> list[Transition]:
+    """Return the transitions that time alone brings: snoozes that end, and escalations."""
+    transitions = []
+    for alert in alerts:
+        if alert.status == "closed" or alert.is_snoozed(now):
+            continue
+        if alert.snoozed_until is not None:
+            alert = replace(alert, snoozed_until=None, updated_at=now)
+            transitions.append(Transition("resumed", alert, now, announced=bool(alert.breached), note="snooze ended"))
+        began = alert.reopened_at or alert.opened_at
+        is_due = bool(rules.escalate_after) and now - began >= rules.escalate_after
+        is_serious = severity_rank(alert.severity) >= severity_rank("warning") and bool(alert.breached)
+        if alert.status == "open" and is_serious and is_due and alert.escalated_at is None:
+            alert = replace(alert, escalated_at=now, updated_at=now)
+            hours = rules.escalate_after / timedelta(hours=1)
+            transitions.append(Transition("escalated", alert, now, True, f"not acknowledged for {hours:g} h"))
+    return transitions
+
+
+def acknowledge(alert: Alert, by: str, now: datetime, note: str = "") -> Transition:
+    """Return the transition of an alert that a person takes on: it is not escalated. Raises UsageError if it is closed."""
+    _require_open(alert)
+    after = replace(alert, status="acknowledged", acknowledged_at=now, acknowledged_by=by, updated_at=now)
+    return Transition("acknowledged", after, now, note=note, by=by)
+
+
+def snooze(alert: Alert, until: datetime, by: str, now: datetime, note: str = "") -> Transition:
+    """Return the transition of an alert that sends no messages until a time, unless it gets more severe.
+
+    Raises UsageError if it is closed or the time is over.
+    """
+    _require_open(alert)
+    if until <= now:
+        raise UsageError(
+            f"{until.isoformat(timespec='minutes')} is over", next="give a time in the future, or --for 8h"
+        )
+    after = replace(alert, snoozed_until=until, updated_at=now)
+    return Transition("snoozed", after, now, note=note or f"until {until:%Y-%m-%d %H:%M}Z", by=by)
+
+
+def close(alert: Alert, by: str, now: datetime, reason: str) -> Transition:
+    """Return the transition of an alert that a person closes. Raises UsageError if it is closed, or without a reason."""
+    _require_open(alert)
+    if not reason.strip():
+        raise UsageError("an alert is closed with a reason", next=f"d2c alerts close {alert.id} --reason TEXT")
+    after = replace(alert, status="closed", closed_at=now, snoozed_until=None, updated_at=now)
+    return Transition("closed", after, now, announced=True, note=reason, by=by)
+
+
+def _require_open(alert: Alert) -> None:
+    if alert.status == "closed":
+        raise UsageError(f"alert {alert.id} is closed since {alert.closed_at:%Y-%m-%d %H:%M}Z", next="d2c alerts")

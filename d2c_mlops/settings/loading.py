@@ -25,6 +25,7 @@ from d2c_mlops.settings.parsing import (
     time_zone,
 )
 from d2c_mlops.settings.schema import (
+    ALERT_OPTIONS,
     DATA_OPTIONS,
     DECISIONS_OPTIONS,
     GROUPS,
@@ -36,6 +37,7 @@ from d2c_mlops.settings.schema import (
     SECTIONS,
     SERVICE,
     SERVICE_OPTIONS,
+    AlertSettings,
     DataSettings,
     DecisionsSettings,
     JobSettings,
@@ -52,6 +54,7 @@ __all__ = [
     "OPTIONS",
     "ROLLOUT_OPTIONS",
     "SERVICE_OPTIONS",
+    "AlertSettings",
     "JobSettings",
     "ModelSettings",
     "PolicySettings",
@@ -64,7 +67,7 @@ __all__ = [
 ]
 FILE = "settings.ini"
 OURS = re.compile(
-    r"^\[(d2c\]|(schedule|model|data|decisions):)", re.MULTILINE | re.IGNORECASE
+    r"^\[((d2c|alerts)\]|(schedule|model|data|decisions):)", re.MULTILINE | re.IGNORECASE
 )  # nbdev has a file of this name too
 
 
@@ -101,6 +104,10 @@ def load_settings(
         for link in decisions.links
         if not link.startswith("secret:")
     ]
+    alerts = AlertSettings(
+        **_grouped_options(AlertSettings, ALERT_OPTIONS, "alerts", sections.get("alerts", {}), failures)
+    )
+    failures += _alert_failures(alerts)
     models, jobs, policies, datasets = {}, {}, {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
@@ -145,6 +152,7 @@ def load_settings(
         rollout=rollout,
         policies=MappingProxyType(policies),
         decisions=decisions,
+        alerts=alerts,
         **values,
     )
 
@@ -201,7 +209,7 @@ def _parse_sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, 
     except Error as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c", "service", "rollout", "decisions") and not re.fullmatch(
+        if section not in ("package", "d2c", "service", "rollout", "decisions", "alerts") and not re.fullmatch(
             r"(model|schedule|decisions):[a-z][a-z0-9_]*|data:[a-z0-9][a-z0-9_-]*", section
         ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
@@ -301,6 +309,31 @@ def _zone_failures(zone: str, where: str) -> list[Failure]:
     except ValueError as err:
         return [Failure(str(err), where)]
     return []
+
+
+def _alert_failures(alerts: AlertSettings) -> list[Failure]:
+    """Return what is wrong with the section [alerts]; it is checked here, before an alert has to be sent."""
+    where = "[alerts]"
+    failures = _zone_failures(alerts.zone, f"{where} zone")
+    for name in ("healthy_for", "reopen_within", "escalate_after", "give_up"):
+        try:
+            parse_age(getattr(alerts, name))
+        except ValueError as err:
+            failures.append(Failure(str(err), f"{where} {name}"))
+    times = {"digest": alerts.digest} | ({"quiet": alerts.quiet} if alerts.quiet.strip() else {})
+    for name, text in times.items():
+        hour = r"\s*([01]?\d|2[0-3]):[0-5]\d\s*"
+        if not re.fullmatch(f"{hour}-{hour}" if name == "quiet" else hour, text):
+            wanted_form = "hours such as 22:00-07:00" if name == "quiet" else "a time of day such as 08:00"
+            failures.append(Failure(f"{text!r} is not {wanted_form}", f"{where} {name}"))
+    if alerts.healthy_looks < 1:
+        failures.append(Failure(f"{alerts.healthy_looks} is less than 1", f"{where} healthy_looks"))
+    failures += [
+        Failure(f"{part!r} has no heartbeat; use scheduler or monitor", f"{where} heartbeat.{part}")
+        for part in alerts.heartbeat
+        if part not in ("scheduler", "monitor")
+    ]
+    return failures
 
 
 def _job_failures(job: JobSettings, section: str) -> list[Failure]:

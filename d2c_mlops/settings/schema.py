@@ -33,6 +33,7 @@ class ModelSettings:
     params: Mapping[str, str] = option(_empty_mapping, "params.NAME: keyword arguments of the model's class")
     charter: Mapping[str, str] = option(_empty_mapping, "charter.NAME: answers to the charter's questions")
     rollout: Mapping[str, str] = option(_empty_mapping, "rollout.NAME: limits of its rollouts; override [rollout]")
+    notify: tuple[str, ...] = option((), "apprise URLs for its alerts, or secret:NAME; default: [alerts] notify")
     sunset: Mapping[str, str] = option(
         _empty_mapping,
         "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors",
@@ -154,6 +155,31 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
+class AlertSettings:
+    """The [alerts] section: who is told about alerts, when, and the heartbeats that outside monitors watch."""
+
+    notify: tuple[str, ...] = option((), "apprise URLs for alerts, such as mailto://… or secret:NAME")
+    notify_critical: tuple[str, ...] = option((), "further apprise URLs for critical and for escalated alerts")
+    zone: str = option("", "time zone of quiet hours and digest; default: [d2c] zone, else UTC")
+    quiet: str = option("", "hours in which only critical messages are sent, such as 22:00-07:00; empty: none")
+    digest: str = option("08:00", "time of day for the digest of alerts of severity info")
+    healthy_looks: int = option(2, "healthy looks in succession until an alert closes; doubled for each reopening")
+    healthy_for: str = option("1h", "minimum time without a breach until an alert closes, such as 30m, 1h or 2d")
+    reopen_within: str = option("24h", "a breach this soon after an alert closed reopens it instead of opening another")
+    escalate_after: str = option(
+        "4h", "time without an acknowledgement after which an alert is escalated to notify_critical; 0h: never"
+    )
+    give_up: str = option("7d", "time after which a message that no channel accepts is given up")
+    textfiles: str = option(
+        "", "folder for heartbeats as Prometheus text files, read by node_exporter; default: `metrics` in the store"
+    )
+    heartbeat: Mapping[str, str] = option(
+        _empty_mapping,
+        "heartbeat.NAME: URL, or secret:NAME, that is called at each heartbeat of the part scheduler or monitor, and URL/fail after a failure",
+    )
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """The [service] section, D2C_SERVICE_… in a container: access, limits and logs of services."""
 
@@ -238,6 +264,7 @@ class Settings:
     rollout: RolloutSettings = option(RolloutSettings, "the [rollout] section")
     policies: Mapping[str, PolicySettings] = option(_empty_mapping, "the [decisions:NAME] sections")
     decisions: DecisionsSettings = option(DecisionsSettings, "the [decisions] section")
+    alerts: AlertSettings = option(AlertSettings, "the [alerts] section")
 
     @property
     def ledger(self) -> str:
@@ -276,14 +303,15 @@ class Settings:
         )
 
 
-PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions")
+PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions", "alerts")
 OPTIONS = {f.name: f for f in fields(Settings) if f.name not in PARTS}
-GROUPS = ("params", "charter", "rollout", "notify", "sunset")  # NAME.KEY = VALUE
-MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", *GROUPS)}
+GROUPS = ("params", "charter", "rollout", "notify", "sunset", "heartbeat")  # NAME.KEY = VALUE
+MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", *GROUPS) or f.name == "notify"}
 ROLLOUT_OPTIONS = {f.name: f for f in fields(RolloutSettings)}
 SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
 POLICY_OPTIONS = {f.name: f for f in fields(PolicySettings) if f.name not in ("name", "notify")}
+ALERT_OPTIONS = {f.name: f for f in fields(AlertSettings) if f.name not in GROUPS or f.name == "notify"}
 DECISIONS_OPTIONS = {f.name: f for f in fields(DecisionsSettings)}
 DATA_OPTIONS = {f.name: f for f in fields(DataSettings) if f.name != "name"}
 JOB_OPTIONS = {f.name: f for f in fields(JobSettings) if f.name not in ("name", "params")}
@@ -294,6 +322,7 @@ SECTIONS = {
     "service": "service",
     "rollout": "rollout",
     "decisions": "decisions",
+    "alerts": "alerts",
     "model": "model:NAME",
     "data": "data:NAME",
     "schedule": "schedule:NAME",

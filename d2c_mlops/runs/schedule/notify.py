@@ -25,17 +25,34 @@ def notify_channels(job: JobSettings, event: str, title: str, text: str, print_l
         return 0
 
 
-def send_notification(url: str, title: str, text: str, print_line: LogMessage, name: str) -> bool:
+def send_notification(
+    url: str,
+    title: str,
+    text: str,
+    print_line: LogMessage,
+    name: str,
+    delivery_id: str = "",  # the same at each attempt; web hooks and e-mails carry it as the header D2C-Delivery
+) -> bool:
     """Send a message to one channel, which may be written secret:NAME; return whether it was accepted. The URL is not logged."""
     channel = _new_apprise().Apprise()
     scheme = url.partition("://")[0] if "://" in url else url
-    if not channel.add(resolve_reference(url)):
+    if not channel.add(_with_header(resolve_reference(url), delivery_id)):
         print_line(f"{name}: {scheme} is not a channel that apprise supports")
         return False
     if not channel.notify(title=title, body=text):
         print_line(f"{name}: {scheme} did not accept the message")
         return False
     return True
+
+
+WITH_HEADERS = ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos")
+
+
+def _with_header(url: str, delivery_id: str) -> str:
+    """Return a URL with the id of a message as a header, for channels that have headers."""
+    if not delivery_id or url.partition("://")[0].lower() not in WITH_HEADERS:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}+D2C-Delivery={delivery_id}"
 
 
 def _new_apprise() -> Any:
