@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 # %% auto #0
 __all__ = ['Floats', 'WINDOW', 'BASELINE', 'LEAST', 'SHRINK', 'Change', 'weekday_share', 'dispersion', 'usual_dispersion',
-           'log_likelihood_ratio', 'share_change', 'expected_counts', 'surprises']
+           'log_likelihood_ratio', 'share_changes', 'share_change', 'expected_counts', 'surprises']
 
 # %% ../../../nbs/data/quality/daily.ipynb #7e9af397
 Floats = npt.NDArray[np.float64]
@@ -28,6 +28,7 @@ class Change:
     before: float
     after: float
     z: float
+    likelihood: float = 0.0  # logarithm of its likelihood ratio, over the usual dispersion
 
     @property
     def ratio(self) -> float:
@@ -79,21 +80,17 @@ def log_likelihood_ratio(hits: Floats, total: Floats, share: Floats) -> float:
     return float((hits * np.log(shifted / share) + (total - hits) * np.log((1 - shifted) / (1 - share))).sum())
 
 
-def share_change(
-    successes: npt.ArrayLike,
-    trials: npt.ArrayLike,
-    least_z: float = 5.0,
-    window: int = WINDOW,
-) -> Change | None:
-    """Return the change of a daily share in the last `window` days that is most certain, None where none reaches `least_z`.
+def share_changes(
+    successes: npt.ArrayLike, trials: npt.ArrayLike, least_z: float, window: int = WINDOW
+) -> list[Change]:
+    """Return the change of a daily share from each of the last `window` days on, where it reaches `least_z`.
 
-    Days are consecutive, the last one is the day of the assessment. Fewer than three weeks before a change give None.
+    Days are consecutive, the last one is the day of the assessment. Days with fewer than three weeks before them are left out.
     """
     hits, total = np.asarray(successes, float), np.asarray(trials, float)
     days = len(total)
     weekday = np.arange(days, dtype=np.int64) % 7
-    best: Change | None = None
-    most = 0.0
+    changes = []
     calm = usual_dispersion(hits[: days - window], total[: days - window]) if days - window >= 42 else 0.0
     for start in range(max(days - window, LEAST), days):
         base = slice(max(start - BASELINE, 0), start)
@@ -111,11 +108,23 @@ def share_change(
         spread = calm or usual_dispersion(hits[base], total[base])
         z /= float(np.sqrt(spread))
         likelihood = log_likelihood_ratio(hits[start:], total[start:], share[weekday[start:]]) / spread
-        if abs(z) >= least_z and likelihood > most:
+        if abs(z) >= least_z and likelihood > 0:
             after = float(hits[start:].sum() / total[start:].sum())
-            most = likelihood
-            best = Change(start, float(expected[start:].sum() / total[start:].sum()), after, z)
-    return best
+            changes.append(Change(start, float(expected[start:].sum() / total[start:].sum()), after, z, likelihood))
+    return changes
+
+
+def share_change(
+    successes: npt.ArrayLike,
+    trials: npt.ArrayLike,
+    least_z: float = 5.0,
+    window: int = WINDOW,
+) -> Change | None:
+    """Return the change of a daily share in the last `window` days that is most likely, None where none reaches `least_z`.
+
+    Days are consecutive, the last one is the day of the assessment. Fewer than three weeks before a change give None.
+    """
+    return max(share_changes(successes, trials, least_z, window), key=lambda change: change.likelihood, default=None)
 
 # %% ../../../nbs/data/quality/daily.ipynb #eec791ed
 def expected_counts(counts: npt.ArrayLike) -> Floats:

@@ -12,21 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .daily import Change, share_change
+from .daily import Change, share_changes
 from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'BEFORE', 'HALF', 'MOST', 'ADVICE',
-           'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of', 'silent_value', 'is_confirmed',
-           'stories', 'daily_mix']
+__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'MOST_FALLEN', 'JOINT', 'BEFORE',
+           'HALF', 'MOST', 'ADVICE', 'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of',
+           'silent_value', 'missing_counts', 'change_of', 'stories', 'columns_of', 'daily_mix']
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #84b76240
 DIMENSIONS = ("channel", "store", "country", "currency", "category", "status")
 MOST_VALUES, LEAST_SHARE = 12, 0.01  # values of a column that are compared: the most frequent ones
 PAST = 150  # days of the past that are counted
-CERTAIN, LIKELY = 5.0, 3.8  # standard deviations of a change of the mix: on its own, and where counts say the same
-FALLEN = 3.0  # standard deviations by which a count fell, as a second witness
+CERTAIN, LIKELY = 5.0, 2.8  # standard deviations of a change of the mix: on its own, and where counts say the same
+FALLEN, MOST_FALLEN = (
+    3.0,
+    5.0,
+)  # standard deviations by which a count fell, the second witness: least, and most that counts
+JOINT = 5.6  # standard deviations of both together, the root of the sum of their squares
 BEFORE = 28  # days before a change that counts are compared with
 
 
@@ -158,44 +162,65 @@ def silent_value(frame: pd.DataFrame, story: Story) -> Story | None:
     )
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #b829cd22
-def is_confirmed(frame: pd.DataFrame, value: str, change: Change) -> bool:
-    """Return whether rows are missing by their count too: those of the value, or those of all others while its own came."""
+def missing_counts(frame: pd.DataFrame, value: str, change: Change) -> float:
+    """Return by how many standard deviations the rows of a story are fewer: those of the value, or those of all others; 0 for other stories."""
     counts = frame.to_numpy(float)
     place = list(frame.columns).index(value)
     story = story_of(frame, value, change)
     if story.check == "lost_rows":
-        return count_fall(counts[:, place], change.day) >= FALLEN
+        return count_fall(counts[:, place], change.day)
     if story.check == "over_represented":
-        return count_fall(np.delete(counts, place, axis=1).sum(axis=1), change.day) >= FALLEN
-    return False
+        return count_fall(np.delete(counts, place, axis=1).sum(axis=1), change.day)
+    return 0.0
+
+
+def change_of(frame: pd.DataFrame, value: str) -> tuple[Change, float] | None:
+    """Return the change of a value's share with its evidence; None where neither the share nor both witnesses are certain.
+
+    Evidence is in standard deviations: the root of the sum of the squares of share and missing counts.
+    """
+    changes = share_changes(frame[value].to_numpy(float), frame.to_numpy(float).sum(axis=1), LIKELY)
+    certain = [change for change in changes if abs(change.z) >= CERTAIN]
+    if certain:
+        change = max(certain, key=lambda change: change.likelihood)
+        return change, float(np.hypot(change.z, min(missing_counts(frame, value, change), MOST_FALLEN)))
+    joint = []
+    for change in changes:
+        fall = missing_counts(frame, value, change)
+        evidence = float(np.hypot(change.z, min(fall, MOST_FALLEN)))
+        if fall >= FALLEN and evidence >= JOINT:
+            joint.append((change, evidence))
+    return max(joint, key=lambda pair: pair[1], default=None)
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #0a8dec5e
-def stories(frame: pd.DataFrame) -> list[tuple[Story, Change]]:
-    """Return what happened to the values of a column within the last weeks, the most certain first."""
+def stories(frame: pd.DataFrame) -> list[tuple[Story, Change, float]]:
+    """Return what happened to the values of a column within the last weeks, with its evidence, the most certain first."""
     total = frame.to_numpy(float).sum(axis=1)
-    changes = {}
+    changes: dict[str, Change] = {}
+    evidence: dict[str, float] = {}
     for name in frame.columns[:MOST_VALUES]:
         share = frame[name].sum() / max(total.sum(), 1)
         recent = frame[name].iloc[-14:].sum() / max(total[-14:].sum(), 1)
         if max(share, recent) < LEAST_SHARE:
             continue
-        change = share_change(frame[name].to_numpy(float), total, LIKELY)
-        if change is None or abs(change.after - change.before) < min(0.02, 0.5 * max(change.before, change.after)):
+        pair = change_of(frame, str(name))
+        if pair is None:
             continue
-        if abs(change.z) >= CERTAIN or is_confirmed(frame, str(name), change):
+        change, evidence[str(name)] = pair
+        if abs(change.after - change.before) >= min(0.02, 0.5 * max(change.before, change.after)):
             changes[str(name)] = change
     if not changes:
         return []
     result = []
-    certain = sorted(changes, key=lambda name: -abs(changes[name].z))
+    certain = sorted(changes, key=lambda name: -evidence[name])
     first = story_of(frame, certain[0], changes[certain[0]])
     if first.check == "over_represented" and (silent := silent_value(frame, first)):
         first = silent
-    result.append((first, changes[certain[0]]))
+    result.append((first, changes[certain[0]], evidence[certain[0]]))
     for name in certain[1:]:
         story = story_of(frame, name, changes[name])
         if story.check == first.check == "lost_rows" and story.size > 0.15 and story.value != first.value:
-            result.append((story, changes[name]))
+            result.append((story, changes[name], evidence[name]))
     return result
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #47479f08
@@ -208,22 +233,28 @@ ADVICE = {
 }
 
 
+def columns_of(inputs: Inputs, table: InputTable) -> list[str]:
+    """Return the roles of a table whose values are compared; lines and customers leave to orders what those tell."""
+    has_orders = any(other.name == "orders" for other in inputs.tables)
+    follows = has_orders and table.name in ("order_lines", "customers")
+    return [role for role in DIMENSIONS if table.has(role) and (role == "category" or not follows)]
+
+
 def daily_mix(inputs: Inputs) -> list[Finding]:
     """Return findings of values of channels, stores, countries, currencies and categories that changed their share of rows."""
     findings = []
-    names = {table.name for table in inputs.tables}
     for table in (table for table in inputs.tables if table.rows >= 200 and table.has("at")):
-        for role in DIMENSIONS:
-            if not table.has(role) or (
-                "orders" in names and table.name in ("order_lines", "customers") and role != "category"
-            ):
-                continue  # orders say it already
+        candidates = []
+        for role in columns_of(inputs, table):
             frame = daily_table(inputs, table, role)
-            if frame.shape[1] < 2 or len(frame) < 30:
-                continue
-            for story, change in stories(frame):
-                since = frame.index[story.start].date()
-                findings.append(_finding(table, role, story, change, since, int(frame.to_numpy()[story.start :].sum())))
+            if frame.shape[1] >= 2 and len(frame) >= 30:
+                candidates += [(role, frame, *story) for story in stories(frame)]
+        strongest = max((evidence for *_, evidence in candidates), default=0.0)
+        for role, frame, story, change, evidence in candidates:
+            if abs(change.z) < CERTAIN and evidence < strongest:
+                continue  # missing rows are a witness of one story
+            since = frame.index[story.start].date()
+            findings.append(_finding(table, role, story, change, since, int(frame.to_numpy()[story.start :].sum())))
     return findings
 
 
