@@ -132,6 +132,11 @@ def types_hold() -> Iterator[str]:
     yield from _said(tool("mypy", "--no-error-summary"))
 
 
+def benches_have_types() -> Iterator[str]:
+    """mypy --strict over the benchmark of data quality"""
+    yield from _said(tool("mypy", "--no-error-summary", *map(str, sorted((ROOT / "bench").glob("quality*.py")))))
+
+
 def layers_hold() -> Iterator[str]:
     """a room imports only from rooms to its left"""
     yield from _said(tool("lint-imports", "--no-logo"))
@@ -376,6 +381,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     tests_share_by_support,
     ruff_agrees,
     types_hold,
+    benches_have_types,
     layers_hold,
     folders_stay_small,
     no_imports_in_circles,

@@ -95,7 +95,8 @@ class RealFile:
 
     def days(self, frame: pd.DataFrame) -> pd.Series:
         """Return the days of a table with times."""
-        return frame[self.at].dt.normalize()
+        days: pd.Series = frame[self.at].dt.normalize()
+        return days
 
 
 @cache

@@ -8,9 +8,7 @@ those of the days before, and write alarms.json: the way, the day, what it names
 
 - rules in pandera, rules in Pointblank: what a careful person writes after eight weeks of the shop's data, the same rules in both;
 - 3 sigma: each daily statistic against the mean and the standard deviation of the same weekday in the last twelve weeks;
-- learned bounds: Auto-Validate-by-History (Tu et al., KDD 2023). Statistics of daily batches, made stationary by differences to a week before where
-  that lowers their variance, get bounds with a false positive rate by the central limit theorem (counts, means, shares) or Chebyshev's inequality;
-  bounds are chosen greedily by how many faults, made up from the history, they find within a budget of false positives.
+- learned bounds: quality_learned_bounds.py.
 """
 
 from __future__ import annotations
@@ -23,19 +21,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import erfc, sqrt
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import numpy as np
 import pandas as pd
+from quality_history_measures import DISTANCES, NUMBERS
+from quality_learned_bounds import learned_bounds
 
 warnings.simplefilter("ignore")
-TRAINING = 56  # days that a careful person looks at, and the fewest of a learned bound
+TRAINING = 56  # days that a careful person looks at
 HISTORY = 84
 MOST_CODES, LEAST_SHARE = 40, 0.05
-BUDGET = 1 / 365  # false positives a day that learned bounds may cost
 Alarm = tuple[str, str, str, str]  # way, day, what, fault
+Checker = Callable[[pd.DataFrame], list[str]]  # names the rules that a batch breaks
 FAULT_OF = {
     "rows": "incompleteness", "empty": "incompleteness", "code": "incompleteness", "new": "schema_volume", "low": "inconsistency", "high": "inconsistency",
     "middle": "inconsistency", "mean": "inconsistency", "zero": "inconsistency", "lag": "inconsistency", "returns": "mislabelling",
@@ -68,12 +66,13 @@ class Rule:
 
 def columns_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return the columns of numbers and those of codes."""
+    names = [str(c) for c in frame.columns]
     numbers = [
         c
-        for c in frame
+        for c in names
         if c != "day" and pd.api.types.is_numeric_dtype(frame[c]) and not c.lower().endswith(("id", "no", "week"))
     ]
-    codes = [c for c in frame if c != "day" and c not in numbers and 1 < frame[c].nunique() <= MOST_CODES]
+    codes = [c for c in names if c != "day" and c not in numbers and 1 < frame[c].nunique() <= MOST_CODES]
     return numbers, codes
 
 
@@ -198,7 +197,9 @@ def pointblank_checker(rules: list[Rule]) -> Callable[[pd.DataFrame], list[str]]
     return broken
 
 
-def by_rules(way: str, checker: Callable, tables: dict[str, pd.DataFrame], days: list[pd.Timestamp]) -> list[Alarm]:
+def by_rules(
+    way: str, checker: Callable[[list[Rule]], Checker], tables: dict[str, pd.DataFrame], days: list[pd.Timestamp]
+) -> list[Alarm]:
     """Return the alarms of rules that were written from the first days."""
     first = min(frame["day"].min() for frame in tables.values())
     training = {name: frame[frame["day"] < first + pd.Timedelta(days=TRAINING)] for name, frame in tables.items()}
@@ -240,7 +241,7 @@ def statistics_of(tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[s
                 put(Rule(name, column, "code", codes=(str(code),)), (text == code).groupby(days).mean())
     index = pd.date_range(min(s.index.min() for s in parts.values()), max(s.index.max() for s in parts.values()))
     frame = pd.DataFrame({label: series.reindex(index) for label, series in parts.items()})
-    return frame.fillna({label: 0.0 for label in frame if label.endswith(" rows")}), faults
+    return frame.fillna({label: 0.0 for label in parts if label.endswith(" rows")}), faults
 
 
 def three_sigma(statistics: pd.DataFrame, faults: dict[str, str], days: list[pd.Timestamp]) -> list[Alarm]:
@@ -261,79 +262,24 @@ def three_sigma(statistics: pd.DataFrame, faults: dict[str, str], days: list[pd.
     return alarms
 
 
-MADE_UP: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (  # what may happen to a statistic of a kind, after section 4 of the paper
-    ("rows", lambda v: v * 0.5), ("rows", lambda v: v * 0.8), ("rows", lambda v: v * 2), ("rows", lambda v: v * 0),
-    ("empty", lambda v: v + 0.05), ("empty", lambda v: v + 0.2), ("empty", lambda v: v + 0.5),
-    ("mean", lambda v: v * 100), ("mean", lambda v: v * 2), ("mean", lambda v: v * 1.2), ("middle", lambda v: v * 100), ("middle", lambda v: v * 2),
-    ("middle", lambda v: v * 1.2), ("high", lambda v: v * 100), ("high", lambda v: v * 10), ("code", lambda v: v * 0), ("code", lambda v: v * 0.5),
-    ("code", lambda v: np.minimum(v * 1.5, 1.0)), ("negative", lambda v: v * 0), ("negative", lambda v: v * 2),
-)  # fmt: skip
-WIDTHS = (3.0, 3.5, 4.0, 4.5, 6.0, 9.0, 14.0, 20.0, 40.0)  # standard deviations of a bound
-MEANS = (
-    "rows",
-    "empty",
-    "mean",
-    "code",
-    "negative",
-)  # their rate of false positives is that of the central limit theorem
+def fault_of_measure(table: str, column: str, measure: str) -> str:
+    """Return the fault that a learned bound is about."""
+    if table == "returns" or column == "lag":
+        return Rule(table, column, "mean").fault
+    if measure in ("count", "complete"):
+        return FAULT_OF["rows"]
+    if measure in NUMBERS:
+        return FAULT_OF["mean"]
+    return FAULT_OF["code"] if measure in DISTANCES else FAULT_OF["new"]
 
 
-def stationary(values: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return a statistic by day, or its differences to a week before where they vary less."""
-    change = values[7:] - values[:-7]
-    is_moving = np.nanvar(change) < np.nanvar(values)
-    return (change if is_moving else values), is_moving
-
-
-def learned_bounds(statistics: pd.DataFrame, faults: dict[str, str], days: list[pd.Timestamp]) -> list[Alarm]:
-    """Return the alarms of bounds that are learned anew each day from the days before."""
-    alarms = []
-    matrix = statistics.to_numpy(float)
-    place_of = {day: place for place, day in enumerate(statistics.index)}
-    kinds = [
-        next((kind for kind in ("rows", "empty", "mean", "middle", "high", "negative") if f" {kind}" in label), "code")
-        for label in statistics
-    ]
-    for day in days:
-        place = place_of.get(day)
-        if place is None or place < TRAINING:
-            continue
-        past = matrix[max(place - HISTORY, 0) : place]
-        candidates = []  # what a bound finds, its false positive rate, and whether it fires today
-        for column, label in enumerate(statistics):
-            values, is_moving = stationary(past[:, column])
-            mean, spread = np.nanmean(values), max(float(np.nanstd(values)), 1e-9)
-            if np.isfinite(values).sum() < 28 or not np.isfinite(mean):
-                continue
-            base = matrix[place - 7, column] if is_moving else 0.0
-            usual = past[-7:, column]
-            earlier = past[-14:-7, column] if is_moving else np.zeros(7)
-            for width in WIDTHS:
-                finds = frozenset(
-                    (label, number)
-                    for number, (kind, change) in enumerate(MADE_UP)
-                    if kind == kinds[column]
-                    and np.nanmean(np.abs(change(usual) - earlier - mean) > width * spread) > 0.5
-                )
-                if finds:
-                    today = abs(matrix[place, column] - base - mean) > width * spread
-                    rate = max(erfc(width / sqrt(2)), 1e-12) if kinds[column] in MEANS else 1 / width**2
-                    candidates.append((finds, rate, today, label))
-        left, found, chosen = BUDGET, frozenset(), set()
-        while True:
-            gains = [
-                (len(finds - found) / rate, number)
-                for number, (finds, rate, _, _) in enumerate(candidates)
-                if rate <= left and finds - found
-            ]
-            if not gains:
-                break
-            finds, rate, today, label = candidates[max(gains)[1]]
-            left, found = left - rate, found | finds
-            if today:
-                chosen.add(label)
-        alarms += [("learned bounds", str(day.date()), str(label), faults[str(label)]) for label in sorted(chosen)]
-    return alarms
+def by_history(tables: dict[str, pd.DataFrame], days: list[pd.Timestamp]) -> list[Alarm]:
+    """Return the alarms of learned bounds; rows are counted once for all columns of a table."""
+    alarms = {
+        (day, f"{table}.{'' if measure == 'count' else column} {measure}"): fault_of_measure(table, column, measure)
+        for day, table, column, measure in learned_bounds(tables, days)
+    }
+    return [("learned bounds", str(day.date()), what, fault) for (day, what), fault in alarms.items()]
 
 
 def judge(folder: Path) -> None:
@@ -350,7 +296,7 @@ def judge(folder: Path) -> None:
     statistics, faults = statistics_of(tables)
     ways: tuple[tuple[str, Callable[[], Iterable[Alarm]]], ...] = (
         ("3 sigma", lambda: three_sigma(statistics, faults, days)),
-        ("learned bounds", lambda: learned_bounds(statistics, faults, days)),
+        ("learned bounds", lambda: by_history(tables, days)),
         ("pandera", lambda: by_rules("pandera", pandera_checker, tables, days)),
         ("Pointblank", lambda: by_rules("Pointblank", pointblank_checker, tables, days)),
     )

@@ -235,7 +235,7 @@ ADVICE = {
 
 def columns_of(inputs: Inputs, table: InputTable) -> list[str]:
     """Return the roles of a table whose values are compared; lines and customers leave to orders what those tell."""
-    has_orders = any(other.name == "orders" for other in inputs.tables)
+    has_orders = "orders" in {source.name for source in inputs.tables}
     follows = has_orders and table.name in ("order_lines", "customers")
     return [role for role in DIMENSIONS if table.has(role) and (role == "category" or not follows)]
 
