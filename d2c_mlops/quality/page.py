@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment
 
-from d2c_mlops.data.quality.report import FAULTS, Finding, QualityReport
+from d2c_mlops.data.quality.report import FAULTS, Finding, FindingChart, QualityReport
 from d2c_mlops.quality.verdict import QualityVerdict, Thresholds, lights
 
 TITLES = {
@@ -22,7 +23,7 @@ TITLES = {
 }
 WORDS = {"pass": "good", "warn": "look at it", "refuse": "refused", "unchecked": "not checked"}
 SIGNS = {"pass": "✓", "warn": "!", "refuse": "✕", "unchecked": "–"}
-WIDTH, HEIGHT = 560, 90  # of the history, in pixels
+WIDTH, HEIGHT = 560, 90  # of the history and of plots, in pixels
 
 
 def page(
@@ -89,7 +90,39 @@ def _finding_values(finding: Finding, thresholds: Thresholds) -> Mapping[str, An
         "examples": finding.keys,
         "money": _money(largest_amount((finding,))),
         "score": f"{finding.score:.2f}",
+        "chart": None if finding.chart is None else chart_values(finding.chart, finding.since),
     }
+
+
+def chart_values(chart: FindingChart, since: date | None) -> Mapping[str, Any]:
+    """Return the plot of a finding as points and a mark of its day in pixels, or as widths of two bars."""
+    numbers = [value for value in chart.values if value is not None]
+    low, high = min(0.0, *numbers) if numbers else 0.0, max(numbers, default=0.0)
+    texts = {
+        "title": chart.title,
+        "low": f"{low:,.4g}",
+        "high": f"{high:,.4g}",
+        "first": chart.labels[0],
+        "last": chart.labels[-1],
+    }
+    if not chart.by_day:
+        total = max(sum(numbers), 1)
+        bars = [
+            (label, f"{value:,.0f}", round(WIDTH * value / total, 1))
+            for label, value in zip(chart.labels, numbers, strict=True)
+        ]
+        return texts | {"bars": bars, "lines": [], "mark": None, "size": (WIDTH, HEIGHT)}
+    step = WIDTH / max(len(chart.values) - 1, 1)
+    lines: list[list[tuple[float, float]]] = [[]]
+    for place, value in enumerate(chart.values):
+        if value is None:
+            lines.append([])
+        else:
+            lines[-1].append(
+                (round(place * step, 1), round(HEIGHT - 2 - (HEIGHT - 4) * (value - low) / max(high - low, 1e-12), 1))
+            )
+    mark = round(chart.labels.index(day) * step, 1) if since and (day := since.isoformat()) in chart.labels else None
+    return texts | {"bars": [], "lines": [line for line in lines if line], "mark": mark, "size": (WIDTH, HEIGHT)}
 
 
 def _history_values(history: pd.DataFrame) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from .charts.daily_charts import with_charts
 from .daily_mix import DIMENSIONS, daily_mix
 from .date_lags import date_lags
 from .duplicates import duplicates
@@ -179,9 +180,9 @@ def assess_quality(
             findings += detector(inputs)
         except DataRefused as error:
             notes.append(f"{label} could not be checked: {str(error).splitlines()[0]}")
+    findings = with_charts(inputs, one_for_all_tables(without_consequences(findings)))
     profiles = profiles_of(inputs)
     unchecked, absent = absent_inputs(inputs, list(reference or {}), bool(past))
     inputs.session.close()
     rows = {table.name: table.rows for table in inputs.tables}
-    findings = one_for_all_tables(without_consequences(findings))
     return QualityReport.of(as_of, rows, findings, profiles, notes, unchecked, absent)

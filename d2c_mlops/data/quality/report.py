@@ -18,7 +18,8 @@ import pandas as pd
 from ...errors import UsageError
 
 # %% auto #0
-__all__ = ['FAULTS', 'SEVERITIES', 'WARNING', 'SEVERE', 'MOST_KEYS', 'Finding', 'score_of', 'QualityFinding', 'QualityReport']
+__all__ = ['FAULTS', 'SEVERITIES', 'WARNING', 'SEVERE', 'MOST_KEYS', 'Finding', 'score_of', 'FindingChart', 'QualityFinding',
+           'QualityReport']
 
 # %% ../../../nbs/data/quality/report.ipynb #fa618f29
 FAULTS = ("incompleteness", "inconsistency", "bias", "staleness", "schema_volume", "mislabelling")
@@ -35,12 +36,22 @@ def score_of(share: float, half: float, most: float = 1.0) -> float:
 
 # %% ../../../nbs/data/quality/report.ipynb #c9f756b6
 @dataclass(frozen=True)
+class FindingChart:
+    """A plot of a finding: what its values are, and a value by day (ISO dates), or by part of the rows."""
+
+    title: str
+    labels: tuple[str, ...]
+    values: tuple[float | None, ...]
+    by_day: bool = True
+
+
+@dataclass(frozen=True)
 class QualityFinding:
     """One fault in one table: how bad it is (0 is clean, 1 the worst), since when, in which rows, and what to do.
 
     `share` is the share of the rows that the fault concerns, 0..1. `size` is the fault in its own unit (a factor, days, a
     share of what is missing). `since` and `until` are the first and last day concerned. `amount` is the money in the rows.
-    `also` are further tables in which the same was found.
+    `also` are further tables in which the same was found. `chart` plots the values that the finding is about.
     Raises UsageError for an unknown fault or a score outside of 0..1.
     """
 
@@ -60,6 +71,7 @@ class QualityFinding:
     amount: float | None = None
     currency: str | None = None
     also: tuple[str, ...] = ()
+    chart: FindingChart | None = None
 
     def __post_init__(self) -> None:
         if self.fault not in FAULTS:
@@ -184,4 +196,6 @@ class QualityReport:
 def _finding(values: Mapping[str, Any]) -> Finding:
     days = {name: date.fromisoformat(text) for name in ("since", "until") if (text := values.get(name))}
     fields = {name: value for name, value in values.items() if name != "severity"}
+    if chart := values.get("chart"):
+        fields["chart"] = FindingChart(chart["title"], tuple(chart["labels"]), tuple(chart["values"]), chart["by_day"])
     return Finding(**fields | {"keys": tuple(values["keys"]), "also": tuple(values.get("also", ()))} | days)
