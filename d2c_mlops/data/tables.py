@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .days import day_end, duckdb_zone, parse_zone
+from .days import day_end, duckdb_zone, local_days, parse_zone
 from .sources.frames import EXACT, exact_series
 from .manifest import Manifest, dataset_folder, read_manifest
 from .schemas import SCHEMAS, TIME, TIME_COLUMN
@@ -28,7 +28,7 @@ from ..errors import DataRefused, UsageError
 _all_ = ["SCHEMAS", "TIME_COLUMN", "day_end", "validate"]
 
 # %% auto #0
-__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'as_known_before', 'as_known_before_sql', 'parts_before',
+__all__ = ['LEARNED_LATER', 'SQL_MEMORY', 'MEMORY_A_THREAD', 'SOLD', 'as_known_before', 'as_known_before_sql', 'parts_before',
            'read_parts', 'query_thread_count', 'part_footer', 'is_unchanged_since', 'column_bounds', 'parts_sql',
            'require_utc_times', 'Tables', 'SCHEMAS', 'TIME_COLUMN', 'day_end', 'validate']
 
@@ -210,6 +210,9 @@ def require_utc_times(name: str, frame: pd.DataFrame) -> None:
         )
 
 # %% ../../nbs/data/tables.ipynb #967cf8f8
+SOLD = {"orders": "ordered_at", "order_lines": "ordered_at", "sales_totals": "last_day"}  # when units were sold
+
+
 class Tables(Mapping[str, pd.DataFrame]):
     """The canonical tables of one shop, read-only: frames in memory as they are, or Parquet read when needed."""
 
@@ -243,6 +246,23 @@ class Tables(Mapping[str, pd.DataFrame]):
         earlier._given = self._given
         earlier._end = end if self._end is None else min(end, self._end)
         return earlier
+
+    def last_sale(self) -> date | None:
+        """Return the last day that orders or totals are known of, whatever day these tables are seen from; None without any."""
+        if self.manifest is not None:
+            return self.manifest.last_day
+        frames = [(frame, SOLD[name]) for name, frame in self._given.items() if name in SOLD and len(frame)]
+        days = [local_days(pd.Series([frame[column].max()]), self.zone)[0] for frame, column in frames]
+        return pd.Timestamp(max(days)).date() if days else None
+
+    def with_frame(self, name: str, frame: pd.DataFrame) -> Tables:
+        """Return the same tables with other rows of table `name`, as known on the same day."""
+        require_utc_times(name, frame)
+        changed = Tables({}, self.zone)
+        changed.manifest, changed._store, changed._end = self.manifest, self._store, self._end
+        changed._names = tuple(dict.fromkeys((*self._names, name)))
+        changed._given = {**self._given, name: frame}
+        return changed
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._seen:
@@ -283,7 +303,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def file_query(self, name: str) -> str | None:
         """Return the DuckDB query that reads table `name` from its files as known on the day; None where it has no files."""
-        if self.manifest is None or self._store is None:
+        if self.manifest is None or self._store is None or name in self._given:
             return None
         paths = [path for _, path in parts_before(self._store, self.manifest, name, self._end)]
         return parts_sql(name, paths, self._end) if paths else None
@@ -304,7 +324,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 def _table_as_frame(tables: Tables, name: str) -> pd.DataFrame:
     if name not in tables._names:
         raise KeyError(f"{name!r}; known: {', '.join(tables._names)}")
-    if tables.manifest is None or tables._store is None:
+    if tables.manifest is None or tables._store is None or name in tables._given:
         frame = tables._given[name]
     else:
         paths = [path for _, path in parts_before(tables._store, tables.manifest, name, tables._end)]
@@ -323,7 +343,7 @@ def _create_view(session: duckdb.DuckDBPyConnection, tables: Tables, name: str) 
 
 def _files_by_year(tables: Tables, name: str) -> dict[str, list[Path]]:
     """Return the files of a table by year; empty where it is not kept by time."""
-    if tables.manifest is None or tables._store is None or name not in tables.manifest.tables:
+    if tables.manifest is None or tables._store is None or name not in tables.manifest.tables or name in tables._given:
         return {}
     years: dict[str, list[Path]] = {}
     for month, path in parts_before(tables._store, tables.manifest, name, tables._end):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.data.validation import validate
+from d2c_mlops.models.forecasting.forecasting import DemandForecaster, replay
 from d2c_mlops.models.forecasting.panel import Panel
 from d2c_mlops.models.forecasting.plans.known_future import KnownFuture
 from d2c_mlops.models.forecasting.plans.leaking_flags import leaking_flags
+from d2c_mlops.registry.evaluators import EvaluationTrial
+from d2c_mlops.registry.evaluators.demand import DemandEvaluator
 
 BAKERY = Path(__file__).parents[3] / "shared/data/bakery.parquet"
 RNG = np.random.default_rng(7)
@@ -84,3 +90,60 @@ def test_the_promotions_of_a_bakery_are_honest() -> None:
         for c in ("demand", "promotion_currentweek")
     )
     assert reasons("flag", flag, units[:-28]) == []
+
+
+def measured_shop(later_days: int = 0, column: str = "visitors") -> Tables:
+    """Return 160 days of two products that sell as many come in, and how many came in up to `later_days` after the sales."""
+    random = np.random.default_rng(3)
+    dates = pd.date_range("2024-01-01", periods=160 + later_days)
+    visitors = np.exp(random.normal(0, 0.5, len(dates))) * 100
+    keys = [f'{{"product_id":"{name}"}}' for name in ("mug", "tea")]
+    sold = pd.DataFrame(
+        {
+            "keys": key,
+            "date": dates[:160],
+            "last_day": dates[:160],
+            "frequency": "D",
+            "units": random.poisson(0.3 * visitors[:160]),
+        }
+        for key in keys
+    ).explode(["date", "last_day", "units"], ignore_index=True)
+    rows = pd.DataFrame({"keys": "{}", "first_day": dates, "last_day": dates, "event": column, "value": visitors})
+    if column == "promotion":
+        rows["value"] = (visitors > 150).astype(float)
+    frames = {"sales_totals": sold.astype({"units": float}), "calendar": rows.assign(known_at=pd.NaT)}
+    return Tables({name: validate(name, frame) for name, frame in frames.items()})
+
+
+AS_OF = date(2024, 6, 8)  # the 160th day
+
+
+def backtest_of(tables: Tables) -> np.ndarray:
+    model = DemandForecaster(by="product_id", horizon=14, cutoffs=2)
+    return replay(model, tables, AS_OF)["forecast"].forecast
+
+
+def test_a_measured_column_that_ends_with_the_sales_does_not_improve_the_backtest() -> None:
+    tables = measured_shop()
+    without = Tables({"sales_totals": tables["sales_totals"]})
+    assert np.array_equal(backtest_of(tables), backtest_of(without))
+
+
+def test_the_gate_does_not_know_a_measured_column_either() -> None:
+    tables, params = measured_shop(), {"by": "product_id", "horizon": 14}
+    shops = (tables, Tables({"sales_totals": tables["sales_totals"]}))
+    measured = [DemandEvaluator().observe(EvaluationTrial(DemandForecaster, params, {}, shop, AS_OF)) for shop in shops]
+    pd.testing.assert_frame_equal(*measured)
+
+
+def test_what_is_forecast_ahead_or_decided_by_the_shop_is_used_in_the_backtest() -> None:
+    plain = backtest_of(Tables({"sales_totals": measured_shop(14)["sales_totals"]}))
+    assert not np.allclose(backtest_of(measured_shop(14)), plain)
+    assert not np.allclose(backtest_of(measured_shop(0, "promotion")), plain)
+
+
+def test_a_fit_tells_that_a_measured_column_was_left_out_also_a_day_before_the_last_one() -> None:
+    for day in (AS_OF, AS_OF - timedelta(days=1)):
+        model = DemandForecaster(by="product_id", horizon=14).fit(measured_shop(), day)
+        assert any(note.startswith("visitors: left out of the forecast, it has no value") for note in model.notes)
+        assert not any("the backtest knew it" in note for note in model.notes)

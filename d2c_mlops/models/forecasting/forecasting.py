@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -38,13 +38,10 @@ from d2c_mlops.models.forecasting.demand_contract import (
     demand_contract,
 )
 from .forecasts import LearnedDemand, learned_of, use_learned
-from .forecast_inputs import ForecastInputs, from_plan
-from .plans.stock_outs import stock_notes, stock_outs, with_recovered, without_stock_outs
-from .plans.known_future import KnownFuture, known_future
-from .hierarchy.levels import Levels, no_levels, panel_levels
-from .hierarchy.life_cycle import life_notes
+from .forecast_inputs import ForecastInputs
+from .plans.stock_outs import stock_outs, without_stock_outs
 from .hierarchy.panel_forecast import PanelForecast, errors_by_level, forecast_panel, plain
-from .plans.leaking_flags import leaking_flags, plan_notes, without_plan
+from .plans.model_inputs import input_notes, levels_for, model_inputs, unusable_names
 from ..core.model import Evaluation, Model, require_same_zone
 from .panel import Panel, is_selling, panel_of
 from .periods import USUAL, ends_after, freq_of
@@ -53,8 +50,8 @@ from .revisions import movers_of, revision_of, week_before
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['METHODS', 'DemandForecaster', 'plan_for', 'levels_for', 'panel_inputs', 'inputs_for', 'fit_inputs', 'horizon_records',
-           'records_of', 'suited_to_totals', 'same_weeks_last_year', 'cutoff_day', 'replay', 'judge']
+__all__ = ['METHODS', 'DemandForecaster', 'inputs_for', 'horizon_records', 'records_of', 'suited_to_totals',
+           'same_weeks_last_year', 'cutoff_day', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
 class DemandForecaster(Model):
@@ -92,9 +89,9 @@ class DemandForecaster(Model):
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
         panel = self.panel(tables, as_of)
-        inputs, levels, notes = fit_inputs(self, tables, panel)
-        self.zone, self.notes = tables.zone, notes
-        self.learned = forecasts.learn(panel, self.horizon, self.min_history, inputs, levels)
+        read, levels = model_inputs(self, tables, panel), levels_for(self, tables, panel)
+        self.zone, self.notes = tables.zone, input_notes(read, levels, panel)
+        self.learned = forecasts.learn(panel, self.horizon, self.min_history, read.inputs, levels)
         return self
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
@@ -159,38 +156,9 @@ class DemandForecaster(Model):
         self.learned = forecasts.read(folder)
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
-def plan_for(model: DemandForecaster, tables: Tables, panel: Panel) -> KnownFuture:
-    """Return what was known at the end of a panel of its steps and of the model's horizon."""
-    until = panel.as_of + timedelta(days=model.plan_days) if model.plan_days else None
-    return known_future(tables.before(panel.as_of), panel, model.horizon, model.by, model.country, model.region, until)
-
-
-def levels_for(model: DemandForecaster, tables: Tables, panel: Panel) -> Levels:
-    """Return the sums that a model forecasts beside the series of a panel."""
-    return panel_levels(tables, panel, model.by) if model.sums else no_levels(len(panel.series))
-
-
-def panel_inputs(tables: Tables, panel: Panel, plan: KnownFuture, by: str) -> tuple[ForecastInputs, tuple[str, ...]]:
-    """Return a panel with its plan, units that would have sold where there was no stock, and what a person must know of these."""
-    sold, out = from_plan(panel, plan), stock_outs(tables, panel, by)
-    inputs = with_recovered(sold, out)
-    return inputs, stock_notes(sold, inputs, out)
-
-
 def inputs_for(model: DemandForecaster, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
-    """Return a panel with its plan, but for the names in `without`; units on steps without stock are what would have sold."""
-    return panel_inputs(tables, panel, plan_for(model, tables, panel).without(without), model.by)[0]
-
-
-def fit_inputs(model: DemandForecaster, tables: Tables, panel: Panel) -> tuple[ForecastInputs, Levels, tuple[str, ...]]:
-    """Return the inputs without columns of the plan that tell the answer, what is added up, and what a person must know of both."""
-    plan = plan_for(model, tables, panel)
-    refused = leaking_flags(plan, panel)
-    inputs, stock = panel_inputs(tables, panel, plan.without({failure.where for failure in refused}), model.by)
-    levels, selling = levels_for(model, tables, panel), np.flatnonzero(is_selling(panel, 1))
-    names = tuple(panel.series[number] for number in selling.tolist())
-    life = life_notes(inputs.select_series(selling), names)
-    return inputs, levels, (*plan_notes(plan, panel, refused), *stock, *levels.notes, *life)
+    """Return what the model reads at the end of a panel, but for the names of the plan in `without`."""
+    return model_inputs(model, tables, panel, without).inputs
 
 
 def horizon_records(learned: LearnedDemand, as_of: date) -> pd.DataFrame:
@@ -235,8 +203,7 @@ def cutoff_day(panel: Panel, model: DemandForecaster) -> date:
 def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Backtest]:
     """Return the backtests of the model ("forecast") and of the baselines by name, each from the same days."""
     panel = model.panel(tables, as_of)
-    plan = plan_for(model, tables, panel)
-    telling = {failure.where for failure in leaking_flags(plan, panel)} - without_plan(plan, panel)
+    telling = unusable_names(model, tables, panel)
     levels, past = levels_for(model, tables, panel), dict[date, Panel]()
     last_cutoff = cutoff_day(panel, model)
     position = {name: number for number, name in enumerate(panel.series)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -17,6 +18,7 @@ from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, is_selling, panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
+from d2c_mlops.models.forecasting.plans.leaking_flags import measured_events, without_events
 from d2c_mlops.models.forecasting.plans.stock_outs import stock_outs, without_stock_outs
 from d2c_mlops.registry.evaluators import (
     ACTUAL,
@@ -60,6 +62,8 @@ class DemandEvaluator(Evaluator):
         )
 
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
+        if measured := measured_events(trial.tables, trial.as_of):
+            trial = replace(trial, tables=without_events(trial.tables, measured))
         contract = trial.contract
         freq = next(frequency for frequency in LEAST if frequency == contract.frequency)
         days, frames = LENGTH[freq], []

@@ -6,17 +6,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from ....data.days import local_days
+from ....data.tables import Tables
 from ....errors import Failure
 from .known_future import KnownFuture
 from ..panel import Panel
 from ..smoothing import Array
 
 # %% auto #0
-__all__ = ['Mask', 'EXPECTED', 'SELDOM', 'EMPTY', 'TELLING', 'FEW', 'leaking_flags', 'without_plan', 'plan_notes']
+__all__ = ['Mask', 'EXPECTED', 'SELDOM', 'EMPTY', 'TELLING', 'FEW', 'NOT_AHEAD', 'RECENT', 'leaking_flags', 'without_plan',
+           'plan_notes', 'measured_events', 'without_events']
 
 # %% ../../../../nbs/models/forecasting/plans/leaking_flags.ipynb #2985e22c
 Mask = NDArray[np.bool_]
@@ -25,6 +30,9 @@ SELDOM = 0.05  # of the expected zeros that a leaking flag may have
 EMPTY = 0.95  # share of the steps without sales on which a column is empty
 TELLING = 0.95  # correlation with the sales of the same step
 FEW = 20  # different values that a planned number may have, whatever its correlation
+
+
+NOT_AHEAD = "has no value for any step ahead, so it is not known ahead: leave it out, or ingest its plan"
 
 
 def leaking_flags(future: KnownFuture, panel: Panel) -> list[Failure]:
@@ -60,7 +68,7 @@ def _leak_reasons(kind: str, value: Array, units: Array, period: int) -> Iterato
     sales, zero = units > 0, units == 0
     empty = np.isnan(past)
     if len(ahead) and np.isnan(ahead).all() and not empty.all():
-        yield "has no value for any step ahead, so it is not known ahead: leave it out, or ingest its plan"
+        yield NOT_AHEAD
     elif zero.sum() >= EXPECTED and empty[zero].mean() >= EMPTY and empty[sales].mean() <= 1 - EMPTY:
         yield "is empty where nothing was sold and only there, so it tells the answer: take it from the plan, not from receipts"
     elif kind == "flag" and (count := _absent_zeros(past, units, period)):
@@ -106,3 +114,29 @@ def _sales_correlation(past: Array, units: Array) -> float:
     x, y = (np.where(valid, v, 0) for v in moved)
     size = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return abs(float((x * y).sum())) / size if size > 0 else 0.0
+
+# %% ../../../../nbs/models/forecasting/plans/leaking_flags.ipynb #2f12e40c
+RECENT = 7  # days before the last sale from which on a day counts as the present
+
+
+def measured_events(tables: Tables, as_of: date) -> tuple[str, ...]:
+    """Return the events of the calendar that were measured up to the last day of sales, and are planned for no day after it.
+
+    None where `as_of` lies more than RECENT days before the last sale: what was planned ahead of the past is not seen in the present.
+    """
+    end = tables.last_sale()
+    if end is None or as_of < end - timedelta(days=RECENT) or "calendar" not in tables or tables["calendar"].empty:
+        return ()
+    rows = tables["calendar"]
+    rows = rows[rows["event"] != "open"]
+    flags = rows["value"].isin((0.0, 1.0))
+    planned = local_days(rows["last_day"], tables.zone) > np.datetime64(max(end, as_of), "D")
+    is_plan = planned | rows["known_at"].notna().to_numpy()
+    by_event = pd.DataFrame({"event": rows["event"], "flags": flags, "plan": is_plan}).groupby("event")
+    return tuple(str(event) for event, group in by_event if not group["flags"].all() and not group["plan"].any())
+
+
+def without_events(tables: Tables, names: Sequence[str]) -> Tables:
+    """Return tables whose calendar does not have the events of these names."""
+    rows = tables["calendar"]
+    return tables.with_frame("calendar", rows[~rows["event"].isin(names)])
