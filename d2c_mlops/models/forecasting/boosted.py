@@ -19,7 +19,7 @@ from ...parallel import run_jobs
 # %% auto #0
 __all__ = ['ROWS', 'SERIES', 'ORIGINS', 'YEARS', 'LEAST_ROWS', 'HIGHEST', 'SETTINGS', 'ROUNDS', 'PART', 'Simple', 'features',
            'recent_features', 'last_year_features', 'calendar_features', 'plan_features', 'Boosted', 'training_origins',
-           'training_rows', 'simple_at', 'fit_boosted', 'predict_boosted']
+           'sample_of_series', 'training_rows', 'simple_at', 'fit_boosted', 'predict_boosted']
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #cacef6df
 def features(inputs: ForecastInputs, simple: Array) -> tuple[NDArray[np.float32], Array]:
@@ -131,14 +131,20 @@ def training_origins(inputs: ForecastInputs, steps: int) -> list[int]:
     return list(range(steps - inputs.horizon, earliest, -spacing))[:ORIGINS]
 
 # %% ../../../nbs/models/forecasting/boosted.ipynb #84d2fb80
+def sample_of_series(inputs: ForecastInputs, chance: np.random.Generator | None = None) -> ForecastInputs:
+    """Return the series that a tree is learned from, the same each time: the inputs themselves where there are few."""
+    count = inputs.units.shape[1]
+    chance = np.random.default_rng(1) if chance is None else chance
+    sample = np.sort(chance.choice(count, min(SERIES, count), replace=False))
+    return inputs.select_series(sample) if len(sample) < count else inputs
+
+
 def training_rows(
     inputs: ForecastInputs, origins: Sequence[int], simple: Simple
 ) -> tuple[NDArray[np.float32], Array, Array]:
     """Return features [row, feature], targets and weights of the horizons after some origins."""
     chance = np.random.default_rng(1)
-    count = inputs.units.shape[1]
-    sample = np.sort(chance.choice(count, min(SERIES, count), replace=False))
-    sampled = inputs.select_series(sample) if len(sample) < count else inputs
+    sampled = sample_of_series(inputs, chance)
     matrices, targets, weights = [], [], []
     for origin, forecasts in zip(origins, simple_at(inputs, sampled, origins, simple), strict=True):
         matrix, level = features(sampled.as_of_origin(origin, inputs.horizon), forecasts)

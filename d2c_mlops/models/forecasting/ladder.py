@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .boosted import Boosted, fit_boosted, predict_boosted, training_origins
+from d2c_mlops.models.forecasting.boosted import (
+    Boosted,
+    fit_boosted,
+    predict_boosted,
+    sample_of_series,
+    simple_at,
+    training_origins,
+)
+from .calibration.conformal import CLASSES, corrections, volume_class
 from .cells import level_by_cells
 from .effects import Effects, effects_of, factors_of, promoted_level
 from .forecast_inputs import ForecastInputs, level_of, mean_of, sale_size, without_absurd
@@ -20,10 +28,10 @@ from .seasonal import last_year_with_growth, smoothed_level
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'CLASSES', 'CLASS_ROWS', 'NARROWEST', 'NARROWEST_SPREAD', 'NARROWEST_SPARE',
-           'SPARE_MARGIN', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'QUANTILES', 'simple_forecasts',
-           'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds', 'miss_quantiles', 'volume_class',
-           'corrections', 'tail_corrections', 'error_correlation', 'with_bounds', 'inner_origins', 'ladder_forecast']
+__all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'FINE', 'QUANTILES',
+           'simple_forecasts', 'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds',
+           'error_correlation', 'with_bounds', 'inner_origins', 'fine_origins', 'PastForecasts', 'past_forecasts',
+           'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -100,65 +108,6 @@ def raw_bounds(forecast: Array, quantiles: Array, size: float = 1.0) -> tuple[Ar
     return np.stack(bounds, axis=-1), unit
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #dc6ae319
-CLASSES = 3  # classes of series by level
-CLASS_ROWS = 500.0  # misses of all that are worth as much as a class's own
-
-
-def miss_quantiles(misses: Array, share: float) -> float:
-    """Return the quantile of misses that at most 1 - `share` of them lie above; 0 without any."""
-    misses = misses[~np.isnan(misses)]
-    return float(np.quantile(misses, share, method="higher")) if len(misses) else 0.0
-
-
-def volume_class(level: Array) -> NDArray[np.int64]:
-    """Return the class [series] of each series by its level: 0 sells least."""
-    if not len(level):
-        return np.zeros(0, np.int64)
-    edges = np.quantile(level, np.arange(1, CLASSES) / CLASSES)
-    return np.asarray(np.searchsorted(edges, level, side="right"), np.int64)
-
-
-def corrections(actual: Array, bounds: Array, unit: Array, group: NDArray[np.int64], has_tree: bool = True) -> Array:
-    """Return how far each bound has to move out [class, 6], in units of half the width there.
-
-    `actual` and `unit` are [origin, horizon, series], `bounds` has lower and upper of each level in turn as a last axis.
-    """
-    out = np.zeros((CLASSES, bounds.shape[-1]))
-    for number, level in enumerate(LEVELS):
-        pair = slice(2 * number, 2 * number + 2)
-        least = NARROWEST[level] if has_tree else NARROWEST_SPREAD
-        overall = tail_corrections(actual, bounds[..., pair], unit, level, least, has_tree)
-        for code in range(CLASSES):
-            members = group == code
-            of_class = actual[..., members]
-            correction = tail_corrections(
-                of_class, bounds[..., members, pair], unit[..., members], level, least, has_tree
-            )
-            share = (count := float((~np.isnan(of_class)).sum())) / (count + CLASS_ROWS)
-            out[code, pair] = share * correction + (1 - share) * overall
-    return out
-
-
-NARROWEST = {0.5: -0.3, 0.8: 0.0, 0.95: 0.0}  # a bound moves in by so much at most: past weeks may have been lucky ones
-NARROWEST_SPREAD = -0.6  # the same for the spread of the last weeks, which holds promotions that are not ahead
-NARROWEST_SPARE = -1.5  # the same for an upper bound whose lower bound no sale is below
-SPARE_MARGIN = 0.01  # share of sales by which the sales below a lower bound may fall short by chance
-
-
-def tail_corrections(actual: Array, bounds: Array, unit: Array, level: float, least: float, spares: bool) -> Array:
-    """Return how far lower and upper bound [2] of a level move out, at least `least`, in units of `unit`.
-
-    Where next to no sale is below the lower bound, because it is zero, the upper bound leaves out what the lower one does not, if `spares`.
-    """
-    outside = (1 - level) / 2
-    low = max(miss_quantiles((bounds[..., 0] - actual) / unit, 1 - outside), least)
-    observed = ~np.isnan(actual)
-    below = (actual < np.maximum(bounds[..., 0] - low * unit, 0.0))[observed]
-    spare = max(outside - float(below.mean()) - SPARE_MARGIN, 0.0) if spares and len(below) else 0.0
-    least += (NARROWEST_SPARE - least) * spare / outside
-    return np.array([low, max(miss_quantiles((actual - bounds[..., 1]) / unit, 1 - outside - spare), least)])
-
-
 USUAL_CORRELATION = {"D": 0.12, "W": 0.33, "M": 0.33}  # of the errors of two steps: median of eight development panels
 CORRELATION_ROWS = 300.0  # forecasts of a series that are worth as much as the usual correlation
 
@@ -190,7 +139,8 @@ def with_bounds(forecast: Array, bounds: Array, unit: Array, correction: Array) 
     return out
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #dd3de66e
-INNER = 3  # past origins that weights and intervals are learned from
+INNER = 3  # past origins that weights are learned from
+FINE = 4  # past origins a horizon that intervals are learned from
 QUANTILES = np.array([0.1, 0.9])
 
 
@@ -201,14 +151,18 @@ def inner_origins(inputs: ForecastInputs) -> list[int]:
     return long_enough or [origin for origin in candidates if origin >= inputs.span(4)]
 
 
-def _all_rungs(inputs: ForecastInputs, boosted: Boosted | None) -> tuple[Array, Array | None, Effects]:
-    """Return the forecasts of all rungs [rung, horizon, series], the tree's quantiles, and the effects."""
-    effects = effects_of(inputs)
-    simple = simple_forecasts(inputs, effects)
+def fine_origins(inputs: ForecastInputs, inner: list[int]) -> list[int]:
+    """Return the inner origins and those between and after them, a quarter of a horizon apart; oldest first."""
+    spacing = max(1, round(inputs.horizon / FINE))
+    return sorted({*inner, *range(inputs.origin - spacing, min(inner, default=inputs.origin) - 1, -spacing)})
+
+
+def _all_rungs(inputs: ForecastInputs, boosted: Boosted | None, simple: Array) -> tuple[Array, Array | None]:
+    """Return the forecasts of all rungs [rung, horizon, series], of which `simple` are known, and the tree's quantiles."""
     if boosted is None:
-        return simple, None, effects
+        return simple, None
     centre, quantiles = predict_boosted(boosted, inputs, simple)
-    return np.concatenate([simple, centre[None]]), quantiles, effects
+    return np.concatenate([simple, centre[None]]), quantiles
 
 
 def _past_tree(inputs: ForecastInputs, inner: list[int]) -> tuple[Boosted | None, list[int]]:
@@ -219,43 +173,50 @@ def _past_tree(inputs: ForecastInputs, inner: list[int]) -> tuple[Boosted | None
             return boosted, inner[:count]
     return None, inner
 
-# %% ../../../nbs/models/forecasting/ladder.ipynb #90a18c9f
-def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True) -> LadderForecast:
-    """Forecast every series of a panel by all rungs, or those without a tree, with weights and intervals from past origins."""
-    inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
-    horizon, group = inputs.horizon, volume_class(level_of(inputs, 13))
-    inner = inner_origins(inputs)
-    origins = training_origins(inputs, inputs.origin) if has_tree else []
-    tree = fit_boosted(inputs, origins, simple_forecasts, QUANTILES)
-    past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
-    trials = [(_all_rungs(inputs.as_of_origin(o, horizon), past_tree), inputs.units[o : o + horizon]) for o in inner]
-    weights, correlation = prior_of(inputs, past_tree is not None), USUAL_CORRELATION[inputs.freq]
-    correction = np.zeros((CLASSES, 2 * len(LEVELS)))
-    past = actual = np.zeros((0, horizon, inputs.units.shape[1]))
-    if trials:
-        errors = np.array([np.nansum(np.abs(rungs - actual), axis=(1, 2)) for (rungs, *_), actual in trials])
-        weights = combine_weights(errors.sum(axis=0), weights)
+# %% ../../../nbs/models/forecasting/ladder.ipynb #9f8000ce
+@dataclass(frozen=True)
+class PastForecasts:
+    """What all rungs said at past origins, and what came."""
+
+    origins: NDArray[np.int64]  # [origin], oldest first
+    inputs: tuple[ForecastInputs, ...]  # what was known at each
+    rungs: tuple[Array, ...]  # [rung, horizon, series] at each
+    quantiles: tuple[Array | None, ...]  # [horizon, series, 2] at each; None without a tree
+    actual: Array  # units [origin, horizon, series]; NaN = not known yet
+
+    def at(self, origins: list[int]) -> PastForecasts:
+        """Return what was said at some of the origins, in their order."""
+        rows = [int(np.flatnonzero(self.origins == origin)[0]) for origin in origins]
+        inputs, rungs, quantiles = (
+            tuple(part[row] for row in rows) for part in (self.inputs, self.rungs, self.quantiles)
+        )
+        return PastForecasts(self.origins[rows], inputs, rungs, quantiles, self.actual[rows])
+
+    def bounds(self, weights: Array) -> tuple[Array, Array, Array]:
+        """Return the weighted forecasts, their raw bounds and the units of misses, [origin, horizon, series] each."""
         parts = [
-            _bounds(inputs.as_of_origin(o, horizon), *trial[:2], weights)
-            for o, (trial, _) in zip(inner, trials, strict=True)
+            _bounds(known, rungs, quantiles, weights)
+            for known, rungs, quantiles in zip(self.inputs, self.rungs, self.quantiles, strict=True)
         ]
-        actual = np.stack([actual for _, actual in trials])
-        bounds, unit = (np.stack([part[number] for part in parts]) for number in (1, 2))
-        correction = corrections(actual, bounds, unit, group, past_tree is not None)
-        past = np.stack([part[0] for part in parts])
-        correlation = error_correlation(actual - past, unit, inputs.freq)
-    if (
-        tree and past_tree is None
-    ):  # too little history to have tried it: it has the weight that it has before any error is known
-        share = prior_of(inputs, has_tree=True)[-1]
-        weights = np.append(weights * (1 - share), share)
-    rungs, quantiles, effects = _all_rungs(inputs, tree)
-    answers = with_bounds(*_bounds(inputs, rungs, quantiles, weights), correction[group])
-    ahead = slice(inputs.origin, len(inputs.dates))
-    open_share = inputs.open_share[ahead]
-    answers *= open_share[..., None]
-    planned = factors_of(inputs, effects, ahead) * open_share
-    return LadderForecast(answers, rungs, weights, planned, effects, correlation, past, actual)
+        forecasts, bounds, units = (np.stack([part[number] for part in parts]) for number in range(3))
+        return forecasts, bounds, units
+
+
+def past_forecasts(inputs: ForecastInputs, origins: list[int], tree: Boosted | None, all_series: bool) -> PastForecasts:
+    """Return the forecasts from past origins, of all series or of those that a tree is learned from."""
+    few = inputs if all_series else sample_of_series(inputs)
+    if all_series:
+        simple = [simple_forecasts(inputs.as_of_origin(origin, inputs.horizon)) for origin in origins]
+    else:
+        simple = simple_at(inputs, few, origins, simple_forecasts)
+    known = tuple(few.as_of_origin(origin, inputs.horizon) for origin in origins)
+    answers = [_all_rungs(past, tree, forecasts) for past, forecasts in zip(known, simple, strict=True)]
+    actual = np.full((len(origins), inputs.horizon, few.units.shape[1]), np.nan)
+    for number, origin in enumerate(origins):
+        units = few.units[origin : origin + inputs.horizon]
+        actual[number, : len(units)] = units
+    rungs, quantiles = tuple(answer[0] for answer in answers), tuple(answer[1] for answer in answers)
+    return PastForecasts(np.array(origins, np.int64), known, rungs, quantiles, actual)
 
 
 def _bounds(
@@ -265,3 +226,43 @@ def _bounds(
     forecast = np.tensordot(weights, rungs, 1)
     spread = spread_of(inputs, forecast) if quantiles is None else quantiles
     return forecast, *raw_bounds(forecast, spread, sale_size(inputs.units[-inputs.span(26) :]))
+
+# %% ../../../nbs/models/forecasting/ladder.ipynb #3fa8ebd7
+def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True) -> LadderForecast:
+    """Forecast every series of a panel by all rungs, or those without a tree, with weights and intervals from past origins."""
+    inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
+    inner = inner_origins(inputs)
+    origins = training_origins(inputs, inputs.origin) if has_tree else []
+    tree = fit_boosted(inputs, origins, simple_forecasts, QUANTILES)
+    past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
+    weights, correlation = prior_of(inputs, past_tree is not None), USUAL_CORRELATION[inputs.freq]
+    correction = np.zeros((CLASSES, 2 * len(LEVELS)))
+    past = actual = np.zeros((0, inputs.horizon, inputs.units.shape[1]))
+    group = volume_class(level_of(inputs, 13))
+    if inner:
+        fine = past_forecasts(inputs, fine_origins(inputs, inner), past_tree, all_series=False)
+        is_whole = fine.actual.shape[2] == inputs.units.shape[1]
+        trials = fine.at(inner) if is_whole else past_forecasts(inputs, inner, past_tree, all_series=True)
+        actual = trials.actual
+        errors = np.array(
+            [np.nansum(np.abs(rungs - came), axis=(1, 2)) for rungs, came in zip(trials.rungs, actual, strict=True)]
+        )
+        weights = combine_weights(errors.sum(axis=0), weights)
+        past, _, unit = trials.bounds(weights)
+        correlation = error_correlation(actual - past, unit, inputs.freq)
+        _, *bounds = fine.bounds(weights)
+        of_fine = group if is_whole else volume_class(level_of(sample_of_series(inputs), 13))
+        correction = corrections(fine.actual, *bounds, of_fine, past_tree is not None, fine.origins)
+    if (
+        tree and past_tree is None
+    ):  # too little history to have tried it: it has the weight that it has before any error is known
+        share = prior_of(inputs, has_tree=True)[-1]
+        weights = np.append(weights * (1 - share), share)
+    effects = effects_of(inputs)
+    rungs, quantiles = _all_rungs(inputs, tree, simple_forecasts(inputs, effects))
+    answers = with_bounds(*_bounds(inputs, rungs, quantiles, weights), correction[group])
+    ahead = slice(inputs.origin, len(inputs.dates))
+    open_share = inputs.open_share[ahead]
+    answers *= open_share[..., None]
+    planned = factors_of(inputs, effects, ahead) * open_share
+    return LadderForecast(answers, rungs, weights, planned, effects, correlation, past, actual)

@@ -1,0 +1,1 @@
+"""How wide intervals must be, and what one training keeps for the next."""
