@@ -109,3 +109,18 @@ def test_bounds_never_cross_whatever_the_corrections() -> None:
     raw = np.sort(random.exponential(2.0, (8, 60, 6)), axis=-1)
     answers = with_bounds(forecast, raw, np.ones_like(forecast), random.normal(0, 2, (60, 6)))
     assert (np.diff(answers[..., [5, 3, 1, 0, 2, 4, 6]], axis=-1) >= 0).all() and (answers >= 0).all()
+
+
+def test_a_sale_that_no_bound_can_leave_out_is_no_miss() -> None:
+    random = np.random.default_rng(5)
+    rate = np.tile(np.repeat([0.02, 1.5], 10), 3)  # half of a class hardly ever sells
+    actual = random.poisson(rate, (12, 8, 60)).astype(float)
+    forecast = np.broadcast_to(rate, actual.shape)
+    bounds = np.stack([np.zeros_like(actual), np.where(forecast < 1, forecast, 4.0)] * 3, axis=-1)
+    unit = np.where(forecast < 1, 0.035, 1.2)
+    shares = []
+    for centre in (None, forecast):
+        moved = corrections(actual, bounds, unit, GROUP, origins=STEPS, forecast=centre)[GROUP]
+        answers = with_bounds(forecast[0], bounds[0], unit[0], moved)
+        shares.append(float(((actual >= answers[..., 3]) & (actual <= answers[..., 4])).mean()))
+    assert 0.88 <= shares[1] < shares[0] - 0.05  # 0.98 of the half without sales: 0.89 holds eight in ten of the others

@@ -187,16 +187,19 @@ class PastForecasts:
     def at(self, origins: list[int]) -> PastForecasts:
         """Return what was said at some of the origins, in their order."""
         rows = [int(np.flatnonzero(self.origins == origin)[0]) for origin in origins]
-        inputs, rungs, quantiles = (
-            tuple(part[row] for row in rows) for part in (self.inputs, self.rungs, self.quantiles)
+        return PastForecasts(
+            self.origins[rows],
+            tuple(self.inputs[row] for row in rows),
+            tuple(self.rungs[row] for row in rows),
+            tuple(self.quantiles[row] for row in rows),
+            self.actual[rows],
         )
-        return PastForecasts(self.origins[rows], inputs, rungs, quantiles, self.actual[rows])
 
     def bounds(self, weights: Array) -> tuple[Array, Array, Array]:
         """Return the weighted forecasts, their raw bounds and the units of misses, [origin, horizon, series] each."""
         parts = [
-            _bounds(known, rungs, quantiles, weights)
-            for known, rungs, quantiles in zip(self.inputs, self.rungs, self.quantiles, strict=True)
+            _bounds(inputs, rungs, quantiles, weights)
+            for inputs, rungs, quantiles in zip(self.inputs, self.rungs, self.quantiles, strict=True)
         ]
         forecasts, bounds, units = (np.stack([part[number] for part in parts]) for number in range(3))
         return forecasts, bounds, units
@@ -209,14 +212,14 @@ def past_forecasts(inputs: ForecastInputs, origins: list[int], tree: Boosted | N
         simple = [simple_forecasts(inputs.as_of_origin(origin, inputs.horizon)) for origin in origins]
     else:
         simple = simple_at(inputs, few, origins, simple_forecasts)
-    known = tuple(few.as_of_origin(origin, inputs.horizon) for origin in origins)
-    answers = [_all_rungs(past, tree, forecasts) for past, forecasts in zip(known, simple, strict=True)]
+    past_inputs = tuple(few.as_of_origin(origin, inputs.horizon) for origin in origins)
+    answers = [_all_rungs(past, tree, forecasts) for past, forecasts in zip(past_inputs, simple, strict=True)]
     actual = np.full((len(origins), inputs.horizon, few.units.shape[1]), np.nan)
     for number, origin in enumerate(origins):
         units = few.units[origin : origin + inputs.horizon]
         actual[number, : len(units)] = units
     rungs, quantiles = tuple(answer[0] for answer in answers), tuple(answer[1] for answer in answers)
-    return PastForecasts(np.array(origins, np.int64), known, rungs, quantiles, actual)
+    return PastForecasts(np.array(origins, np.int64), past_inputs, rungs, quantiles, actual)
 
 
 def _bounds(
@@ -250,9 +253,11 @@ def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True) -> LadderFore
         weights = combine_weights(errors.sum(axis=0), weights)
         past, _, unit = trials.bounds(weights)
         correlation = error_correlation(actual - past, unit, inputs.freq)
-        _, *bounds = fine.bounds(weights)
+        fine_forecast, bounds, fine_unit = fine.bounds(weights)
         of_fine = group if is_whole else volume_class(level_of(sample_of_series(inputs), 13))
-        correction = corrections(fine.actual, *bounds, of_fine, past_tree is not None, fine.origins)
+        correction = corrections(
+            fine.actual, bounds, fine_unit, of_fine, past_tree is not None, fine.origins, fine_forecast
+        )
     if (
         tree and past_tree is None
     ):  # too little history to have tried it: it has the weight that it has before any error is known

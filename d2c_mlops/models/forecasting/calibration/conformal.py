@@ -13,7 +13,7 @@ from ..smoothing import Array
 
 # %% auto #0
 __all__ = ['CLASSES', 'CLASS_ROWS', 'PACE', 'SMALLEST', 'LARGEST', 'BEGIN', 'MOST_MISSES', 'NARROWEST', 'NARROWEST_SPREAD',
-           'NARROWEST_SPARE', 'SPARE_MARGIN', 'miss_quantiles', 'volume_class', 'adapted_share', 'corrections',
+           'NARROWEST_SPARE', 'NEVER', 'SPARE_MARGIN', 'miss_quantiles', 'volume_class', 'adapted_share', 'corrections',
            'tail_corrections']
 
 # %% ../../../../nbs/models/forecasting/calibration/conformal.ipynb #04f377c3
@@ -66,6 +66,7 @@ NARROWEST = {
 }  # a bound moves in by so much at most: past weeks may have been lucky ones
 NARROWEST_SPREAD = -0.6  # the same for the spread of the last weeks, which holds promotions that are not ahead
 NARROWEST_SPARE = -1.5  # the same for an upper bound whose lower bound no sale is below
+NEVER = -99.0  # a miss of a sale that no bound can leave out: between the bound and the forecast
 SPARE_MARGIN = 0.01  # share of sales by which the sales below a lower bound may fall short by chance
 
 
@@ -76,6 +77,7 @@ def corrections(
     group: NDArray[np.int64],
     has_tree: bool = True,
     origins: NDArray[np.int64] | None = None,  # steps of the origins, oldest first; without them no share is adapted
+    forecast: Array | None = None,  # [origin, horizon, series], which no bound crosses; None = not known
 ) -> Array:
     """Return how far each bound has to move out [class, 6], in units of half the width there.
 
@@ -85,12 +87,12 @@ def corrections(
     for number, level in enumerate(LEVELS):
         pair = slice(2 * number, 2 * number + 2)
         least = NARROWEST[level] if has_tree else NARROWEST_SPREAD
-        overall = tail_corrections(actual, bounds[..., pair], unit, level, least, has_tree, origins)
+        overall = tail_corrections(actual, bounds[..., pair], unit, level, least, has_tree, origins, forecast)
         for code in range(CLASSES):
             members = group == code
-            of_class = actual[..., members]
+            of_class, centre = actual[..., members], None if forecast is None else forecast[..., members]
             correction = tail_corrections(
-                of_class, bounds[..., members, pair], unit[..., members], level, least, has_tree, origins
+                of_class, bounds[..., members, pair], unit[..., members], level, least, has_tree, origins, centre
             )
             share = (count := float((~np.isnan(of_class)).sum())) / (count + CLASS_ROWS)
             out[code, pair] = share * correction + (1 - share) * overall
@@ -105,6 +107,7 @@ def tail_corrections(
     least: float,
     spares: bool,
     origins: NDArray[np.int64] | None = None,
+    forecast: Array | None = None,
 ) -> Array:
     """Return how far lower and upper bound [2] of a level move out, at least `least`, in units of `unit`.
 
@@ -112,10 +115,13 @@ def tail_corrections(
     """
     outside = (1 - level) / 2
     below, above = (bounds[..., 0] - actual) / unit, (actual - bounds[..., 1]) / unit
+    if forecast is not None:
+        below, above = np.where(actual >= forecast, NEVER, below), np.where(actual <= forecast, NEVER, above)
     shares = [outside if origins is None else adapted_share(m, origins, outside, least) for m in (below, above)]
     low = max(miss_quantiles(below, 1 - shares[0]), least)
     observed = ~np.isnan(actual)
-    left_out = (actual < np.maximum(bounds[..., 0] - low * unit, 0.0))[observed]
+    lowest = np.maximum(bounds[..., 0] - low * unit, 0.0)
+    left_out = (actual < (lowest if forecast is None else np.minimum(lowest, forecast)))[observed]
     spare = max(outside - float(left_out.mean()) - SPARE_MARGIN, 0.0) if spares and len(left_out) else 0.0
     least += (NARROWEST_SPARE - least) * spare / outside
     return np.array([low, max(miss_quantiles(above, 1 - shares[1] - spare), least)])
