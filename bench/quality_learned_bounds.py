@@ -210,8 +210,9 @@ class ColumnBounds:
         ]
         self.measured = np.array(rows, float)
         past = self.measured[max(self.first - WINDOW, 1) : self.first]
+        known = [column[np.isfinite(column)] for column in past.T]
         self.transforms = [
-            (False, 0) if is_distance(name) else transform_of(past[:, n]) for n, name in enumerate(self.names)
+            (False, 0) if is_distance(name) else transform_of(known[n]) for n, name in enumerate(self.names)
         ]
 
     def measure(self, batch: Batch, place: int) -> list[float]:
@@ -295,19 +296,29 @@ def columns_by_day(frame: pd.DataFrame, days: Sequence[pd.Timestamp], first: int
     return columns
 
 
+def batch_days(frame: pd.DataFrame, judged: Sequence[pd.Timestamp]) -> list[pd.Timestamp]:
+    """Return the days of batches up to the last one that is judged: those of weekdays on which a batch came before, three months back."""
+    calendar = pd.date_range(judged[0] - pd.Timedelta(days=3 * WINDOW), judged[-1])
+    before = frame.loc[frame["day"].between(calendar[0], judged[0] - pd.Timedelta(days=1)), "day"]
+    weekdays = set(before.dt.weekday)
+    return [day for day in calendar if day.weekday() in weekdays]
+
+
 def learned_bounds(
     tables: dict[str, pd.DataFrame], judged: Sequence[pd.Timestamp]
 ) -> list[tuple[pd.Timestamp, str, str, str]]:
     """Return day, table, column and measure of each bound that a day breaks, of bounds that are learned from the days before."""
     alarms = []
     draw = np.random.default_rng(3)
-    days = list(pd.date_range(judged[0] - pd.Timedelta(days=2 * WINDOW), judged[-1]))
-    first = 2 * WINDOW
     weekly = len(judged) > ALARM_DAYS
     for name, frame in tables.items():
+        days = batch_days(frame, judged)
+        first = next((place for place, day in enumerate(days) if day >= judged[0]), len(days))
+        places = {day: place for place, day in enumerate(days)}
         for column, bounds in columns_by_day(frame, days, first).items():
             for n, day in enumerate(judged):
-                place = days.index(day)
+                if (place := places.get(day, 0)) <= WINDOW:
+                    continue
                 if n == 0 or not weekly or n % 7 == 0:
                     bounds.learn(place, draw)
                 alarms += [(day, name, column, measure) for measure in bounds.broken(place)]

@@ -19,11 +19,14 @@ from .report import Finding, score_of
 # %% auto #0
 __all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'MOST_FALLEN', 'JOINT', 'BEFORE',
            'HALF', 'MOST', 'ADVICE', 'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of',
-           'silent_value', 'missing_counts', 'change_of', 'stories', 'columns_of', 'daily_mix']
+           'silent_value', 'with_usual_days', 'missing_counts', 'change_of', 'stories', 'columns_of', 'daily_mix']
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #84b76240
 DIMENSIONS = ("channel", "store", "country", "currency", "category", "status")
-MOST_VALUES, LEAST_SHARE = 12, 0.01  # values of a column that are compared: the most frequent ones
+MOST_VALUES, LEAST_SHARE = (
+    12,
+    0.01,
+)  # values of a column that are compared: the most frequent ones of all days and of the last week
 PAST = 150  # days of the past that are counted
 CERTAIN, LIKELY = 5.0, 2.8  # standard deviations of a change of the mix: on its own, and where counts say the same
 FALLEN, MOST_FALLEN = (
@@ -162,9 +165,19 @@ def silent_value(frame: pd.DataFrame, story: Story) -> Story | None:
     )
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #b829cd22
+def with_usual_days(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return counts by day (rows) with those of days without any row replaced by the mean of their weekday: closed, or lost as a whole."""
+    result, weekday = counts.copy(), np.arange(len(counts)) % 7
+    closed = counts.sum(axis=1) == 0
+    for day in np.unique(weekday[closed]):
+        if (open_days := (weekday == day) & ~closed).any():
+            result[closed & (weekday == day)] = counts[open_days].mean(axis=0)
+    return result
+
+
 def missing_counts(frame: pd.DataFrame, value: str, change: Change) -> float:
     """Return by how many standard deviations the rows of a story are fewer: those of the value, or those of all others; 0 for other stories."""
-    counts = frame.to_numpy(float)
+    counts = with_usual_days(frame.to_numpy(float))
     place = list(frame.columns).index(value)
     story = story_of(frame, value, change)
     if story.check == "lost_rows":
@@ -198,7 +211,7 @@ def stories(frame: pd.DataFrame) -> list[tuple[Story, Change, float]]:
     total = frame.to_numpy(float).sum(axis=1)
     changes: dict[str, Change] = {}
     evidence: dict[str, float] = {}
-    for name in frame.columns[:MOST_VALUES]:
+    for name in dict.fromkeys([*frame.columns[:MOST_VALUES], *frame.iloc[-7:].sum().nlargest(MOST_VALUES).index]):
         share = frame[name].sum() / max(total.sum(), 1)
         recent = frame[name].iloc[-14:].sum() / max(total[-14:].sum(), 1)
         if max(share, recent) < LEAST_SHARE:

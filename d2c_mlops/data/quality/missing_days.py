@@ -15,14 +15,15 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['LONGEST', 'RECENT', 'IMPROBABLE', 'LEAST_EXPECTED', 'daily_counts', 'step_of', 'gaps', 'truncated_day', 'silence',
-           'missing_days']
+__all__ = ['LONGEST', 'RECENT', 'IMPROBABLE', 'LEAST_EXPECTED', 'SEASON', 'daily_counts', 'step_of', 'gaps', 'truncated_day',
+           'silence', 'missing_days']
 
 # %% ../../../nbs/data/quality/missing_days.ipynb #fd82e4d2
 LONGEST = 1_500  # days of the past that are looked at
 RECENT = 28
 IMPROBABLE = 12.0  # rows expected in a silence that chance does not explain: exp(-12)
 LEAST_EXPECTED = 8.0
+SEASON = 21  # days around the same day of another year
 
 
 def daily_counts(inputs: Inputs, table: InputTable) -> pd.Series[int]:
@@ -91,12 +92,18 @@ def truncated_day(inputs: Inputs, table: InputTable, counts: pd.Series[int]) -> 
 
 
 def silence(inputs: Inputs, counts: pd.Series[int]) -> int:
-    """Return for how many days before the assessment there are no rows, 0 where the past or chance explains it."""
-    quiet = (inputs.as_of - counts.index[-1].date()).days
-    distances = np.diff(np.flatnonzero(counts.to_numpy() > 0))
-    longest = int(distances.max()) if len(distances) else 1
+    """Return for how many days before the assessment there are no rows, 0 where the past or chance explains it.
+
+    The past explains it by two gaps of that length, or by one at the same time of another year.
+    """
+    last = counts.index[-1]
+    quiet = (inputs.as_of - last.date()).days
+    places = np.flatnonzero(counts.to_numpy() > 0)
+    starts = counts.index[places[:-1][np.diff(places) >= max(quiet, 2)]]
+    apart = np.abs((last - starts).days.to_numpy() % 365.25)
+    is_season = bool((np.minimum(apart, 365.25 - apart) <= SEASON).any())
     expected = quiet * float(counts.iloc[-56:].mean())
-    return quiet if quiet > max(longest, 1) and quiet >= 2 and expected >= IMPROBABLE else 0
+    return 0 if quiet < 2 or len(starts) > 1 or is_season or expected < IMPROBABLE else quiet
 
 # %% ../../../nbs/data/quality/missing_days.ipynb #d76f4d31
 def missing_days(inputs: Inputs) -> list[Finding]:
@@ -153,7 +160,7 @@ def _truncated(table: InputTable, cut: tuple[date, float, float], counts: pd.Ser
 
 def _silent(inputs: Inputs, table: InputTable, quiet: int, counts: pd.Series[int]) -> Finding:
     last = counts.index[-1].date()
-    text = f"no rows since {last}: {quiet} days before {inputs.as_of}, longer than any gap of the past"
+    text = f"no rows since {last}: {quiet} days before {inputs.as_of}, unlike the gaps of the past"
     score = score_of(quiet, 3.0 * step_of(counts), 0.9)
     advice = "check that the source still delivers"
     return Finding(

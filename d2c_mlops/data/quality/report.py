@@ -93,6 +93,8 @@ class QualityFinding:
             "score": round(self.score, 4),
         }
         values |= {name: day.isoformat() for name in ("since", "until") if (day := values[name]) is not None}
+        if chart := values["chart"]:
+            values["chart"] = chart | {"labels": list(chart["labels"]), "values": list(chart["values"])}
         return values | {
             "share": round(self.share, 6),
             "amount": None if self.amount is None else round(self.amount, 2),

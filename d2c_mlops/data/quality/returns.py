@@ -77,19 +77,21 @@ def daily_cancellations(inputs: Inputs, table: InputTable) -> pd.DataFrame:
     )
     counts = inputs.query(sql)
     if counts.empty:
-        return pd.DataFrame(columns=["returned", "expected"])
+        return pd.DataFrame(columns=["sold", "returned", "expected"])
     days = pd.date_range(pd.to_datetime(counts["day"]).min(), pd.Timestamp(inputs.as_of))
     frame = counts.set_index(pd.DatetimeIndex(counts["day"]))[["sold", "back"]].astype(float).reindex(days).fillna(0.0)
     weekday = frame["back"].groupby(np.arange(len(frame)) % 7).transform("mean") / max(frame["back"].mean(), 1e-9)
     base = frame["sold"].rolling(28, min_periods=7).mean().bfill() * weekday
     rate = return_rate(frame["back"].to_numpy(), base.to_numpy())
-    return pd.DataFrame({"returned": frame["back"], "expected": base * rate}, days)
+    return pd.DataFrame({"sold": frame["sold"], "returned": frame["back"], "expected": base * rate}, days)
 
 # %% ../../../nbs/data/quality/returns.ipynb #37a9d63d
 def lost_returns(inputs: Inputs, table: InputTable) -> list[Finding]:
     """Return the finding of returns that are missing since a day."""
     marked = table.has("returned", "returned_at")
     frame = daily_returns(inputs, table) if marked else daily_cancellations(inputs, table)
+    active = np.flatnonzero(frame[["sold", "returned"]].sum(axis=1))
+    frame = frame.iloc[: active[-1] + 1 if len(active) else 0]  # a table that is silent tells nothing of returns
     if len(frame) < LONGEST_LAG + 40 or frame["returned"].sum() < 60:
         return []
     part = frame.iloc[LONGEST_LAG // 2 :]

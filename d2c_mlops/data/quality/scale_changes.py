@@ -16,7 +16,7 @@ from .report import Finding, score_of
 
 # %% auto #0
 __all__ = ['PAST', 'WINDOW', 'LEAST_LINES', 'FAULTY', 'NARROW', 'RELEVANT', 'COMMON_RATES', 'ScaleChange', 'line_logarithms',
-           'scale_of', 'scale_changes']
+           'scale_of', 'scale_changes', 'is_answer']
 
 # %% ../../../nbs/data/quality/scale_changes.ipynb #5de227bf
 PAST, WINDOW, LEAST_LINES = 150, 35, 30  # days; lines after the change
@@ -107,7 +107,19 @@ def scale_changes(inputs: Inputs) -> list[Finding]:
                 part = part.reset_index(drop=True)
                 if (scale := scale_of(part)) is not None:
                     findings.append(_finding(inputs, table, role, str(currency), scale, part))
-    return findings
+    return [finding for finding in findings if not is_answer(finding, findings, inputs)]
+
+
+def is_answer(finding: Finding, findings: list[Finding], inputs: Inputs) -> bool:
+    """Return whether a price that is computed as amount over units only answers to units on another scale."""
+    table = inputs.named(finding.table)
+    if table is None or table.has("price") or finding.column != table.roles.get("amount") or not finding.size:
+        return False
+    return any(
+        units.table == finding.table and units.column == table.roles["quantity"] and units.size is not None
+        and units.since == finding.since and abs(np.log(units.size * finding.size)) < 0.5 * abs(np.log(units.size))
+        for units in findings
+    )  # fmt: skip
 
 
 def _finding(
