@@ -68,3 +68,22 @@ def test_an_old_gap_is_plotted_where_it_was() -> None:
     assert gap.chart is not None and gap.chart.title == "rows of sales" and gap.since == date(2023, 6, 5)
     place = gap.chart.labels.index("2023-06-05")
     assert gap.chart.values[place - 1 : place + 6] == (20, 0, 0, 0, 0, 0, 20)
+
+
+def test_numbers_that_are_keys_are_not_plotted_as_levels() -> None:
+    days = pd.date_range("2024-03-01", "2024-04-28").repeat(10)
+    sales = pd.DataFrame(
+        {
+            "order_id": range(len(days)),
+            "product_id": [n % 9 for n in range(len(days))],
+            "quantity": 1,
+            "price": 2.0,
+            "day": days,
+        }
+    )
+    products = pd.DataFrame({"product_id": range(1, 9), "name": [f"mug {n}" for n in range(1, 9)]})
+    [gone] = [
+        f for f in assess_quality({"sales": sales, "products": products}, TODAY).findings if f.check == "survivors"
+    ]
+    assert gone.chart is not None and (gone.chart.title, gone.chart.by_day) == ("rows of sales", False)
+    assert gone.chart.values == (gone.rows, len(sales) - gone.rows)

@@ -16,7 +16,7 @@ from ..report import Finding, FindingChart
 from ....errors import DataRefused
 
 # %% auto #0
-__all__ = ['PAST', 'BEFORE', 'MOST_PAST', 'VALUES', 'EMPTY', 'daily_sql', 'daily_values', 'rows_chart', 'daily_chart',
+__all__ = ['PAST', 'BEFORE', 'MOST_PAST', 'VALUES', 'EMPTY', 'LEVELS', 'daily_sql', 'daily_values', 'rows_chart', 'daily_chart',
            'is_spread', 'around', 'with_charts']
 
 # %% ../../../../nbs/data/quality/charts/daily_charts.ipynb #ecbb0fc2
@@ -34,6 +34,8 @@ VALUES = (
 )
 EMPTY = ("missing_field", "missing_fields", "missing_field_rose", "placeholder")
 
+LEVELS = ("scale_changed", "level_changed")
+
 
 def daily_sql(table: InputTable, finding: Finding) -> tuple[str, str]:
     """Return what is plotted by day for a finding, and its SQL: a share of a value, of empty cells, a median, or the rows."""
@@ -43,7 +45,7 @@ def daily_sql(table: InputTable, finding: Finding) -> tuple[str, str]:
         return f"share of rows with {column} {finding.keys[0]!r}", f"avg(CAST(coalesce({value}, false) AS INTEGER))"
     if column in table.columns and finding.check in EMPTY:
         return f"share of rows without {column}", f"avg(CAST({quoted(column)} IS NULL AS INTEGER))"
-    if column in table.columns and table.samples[column].kind == "number":
+    if column in table.columns and finding.check in LEVELS:
         return f"median of {column}", f"median({number_sql(table, column)})"
     return f"rows of {table.name}", "count(*)"
 
