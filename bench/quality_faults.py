@@ -73,6 +73,7 @@ HELD_OUT = (
     Case("changed code", "schema_volume", ("changed_code",), (1.0, 1.0, 1.0), "changed_code", {"column": "channel", "code": "web", "to": "WEB"}, "gift"),
     Case("unit of price", "inconsistency", ("scale_changed",), (100.0, 6.0, 1.8), "unit_swap", {"column": "unit_price"}),
     Case("unit of quantity", "inconsistency", ("scale_changed",), (100.0, 10.0, 3.0), "unit_swap", {"column": "quantity"}, "gift"),
+    Case("currency", "inconsistency", ("scale_changed",), (11.4, 4.3, 1.5), "currency_swap", {"currency": "EUR"}, "fashion", rates=("SEK", "PLN", "CAD")),
 )  # fmt: skip
 HELD_OUT_SEED, HELD_OUT_STEP = 2554, 19
 
