@@ -23,6 +23,12 @@ Each command of `d2c` is a call with the same name and the same errors:
     d2c.list_decisions("price")                   which decisions wait for approval
     d2c.decide("id", "approve")                   approve, reject or edit a decision
     d2c.decision_stats("price")                   time from prediction to action
+    d2c.list_alerts("demand")                     which alerts are open
+    d2c.ack_alert("id")                           take an alert on
+    d2c.snooze_alert("id", until)                 send no messages about an alert until a time
+    d2c.close_alert("id", "reason")               close an alert
+    d2c.deliver_alerts()                          send the messages about alerts that are due
+    d2c.watch()                                   check that scheduler, monitors and data keep arriving
     d2c.forget("C-1001")                          erase or pseudonymise a customer
 
 Their arguments are listed below. `d2c --help` lists all commands.
@@ -53,12 +59,16 @@ __doc__ = (__doc__ or "").partition("\n\nModules:")[0]
 former_names.install()
 
 VERBS = (
+    "ack_alert",
     "check",
+    "close_alert",
     "containerize",
     "decide",
     "decision_stats",
+    "deliver_alerts",
     "forget",
     "ingest",
+    "list_alerts",
     "list_decisions",
     "loadtest",
     "package",
@@ -70,6 +80,8 @@ VERBS = (
     "score",
     "serve",
     "served",
+    "snooze_alert",
+    "watch",
 )
 
 __all__ = ["__version__", *VERBS]

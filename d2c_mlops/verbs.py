@@ -25,6 +25,14 @@ from d2c_mlops.errors import UsageError
 from d2c_mlops.forgetting.forget import ForgetReport
 from d2c_mlops.forgetting.forget import forget as _forget
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.monitoring.alerts import Alert
+from d2c_mlops.operations.alert_rows import find_alerts
+from d2c_mlops.operations.alerts import acknowledge_alert, advance_alerts
+from d2c_mlops.operations.alerts import close_alert as _close_alert
+from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
+from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
+from d2c_mlops.operations.watch import Arrival
+from d2c_mlops.operations.watch import watch as _watch
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version
@@ -54,12 +62,16 @@ from d2c_mlops.serving.rollout.version_lookup import versions_of_key as _served
 from d2c_mlops.settings import Settings, load_settings
 
 __all__ = [
+    "ack_alert",
     "check",
+    "close_alert",
     "containerize",
     "decide",
     "decision_stats",
+    "deliver_alerts",
     "forget",
     "ingest",
+    "list_alerts",
     "list_decisions",
     "loadtest",
     "package",
@@ -71,6 +83,8 @@ __all__ = [
     "score",
     "serve",
     "served",
+    "snooze_alert",
+    "watch",
 ]
 
 
@@ -312,6 +326,56 @@ def decision_stats(model: str, *, days: float = 30.0, settings: Settings | None 
     resolved = settings or load_settings()
     configured_policies(resolved, model)
     return _decision_stats(Ledger.of(resolved), model, now_utc(), timedelta(days=days))
+
+
+def list_alerts(
+    model: str | None = None, *, every: bool = False, limit: int = 100, settings: Settings | None = None
+) -> list[Alert]:
+    """Return the open alerts, or all if `every`, newest first; see `d2c alerts`."""
+    return find_alerts(Ledger.of(settings or load_settings()), model, every, limit)
+
+
+def ack_alert(id: str, *, note: str = "", by: str | None = None, settings: Settings | None = None) -> Alert:
+    """Acknowledge an alert, so that it is not escalated; see `d2c alerts ack`."""
+    resolved = settings or load_settings()
+    return acknowledge_alert(Ledger.of(resolved), resolved, id, by or getpass.getuser(), note)
+
+
+def snooze_alert(
+    id: str, until: datetime, *, note: str = "", by: str | None = None, settings: Settings | None = None
+) -> Alert:
+    """Send no messages about an alert until a time with a time zone, unless it gets worse; see `d2c alerts snooze`."""
+    resolved = settings or load_settings()
+    if until.tzinfo is None:
+        raise UsageError(f"{until} has no time zone", where="until", next="use datetime(…, tzinfo=UTC)")
+    return _snooze_alert(Ledger.of(resolved), resolved, id, until.astimezone(UTC), by or getpass.getuser(), note)
+
+
+def close_alert(id: str, reason: str, *, by: str | None = None, settings: Settings | None = None) -> Alert:
+    """Close an alert with a reason and send the messages that are due; see `d2c alerts close`."""
+    resolved = settings or load_settings()
+    ledger = Ledger.of(resolved)
+    alert = _close_alert(ledger, resolved, id, by or getpass.getuser(), reason)
+    try_to_deliver(ledger, resolved)
+    return alert
+
+
+def deliver_alerts(*, settings: Settings | None = None) -> DeliveryReport:
+    """Send the messages about alerts that are due; see `d2c alerts deliver`."""
+    resolved = settings or load_settings()
+    ledger = Ledger.of(resolved)
+    advance_alerts(ledger, resolved)
+    return deliver(ledger, resolved)
+
+
+def watch(
+    *, max_age: timedelta = timedelta(hours=26), parts: Sequence[str] = (), settings: Settings | None = None
+) -> list[Arrival]:
+    """Check that scheduler, monitors, predictions and data keep arriving; see `d2c alerts watch`.
+
+    Raises DataRefused if one of them is older than `max_age`, after an alert was sent.
+    """
+    return _watch(settings or load_settings(), max_age, parts)
 
 
 def _find_version(model: str, number: int | None, settings: Settings) -> Version:

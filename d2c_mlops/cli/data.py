@@ -162,13 +162,18 @@ def _first_and_last_day(manifest: Manifest) -> tuple[date | None, date | None]:
     return min((first for first, _ in spans), default=None), max((last for _, last in spans), default=None)
 
 
+def hidden_url(url: str) -> str:
+    """Return a channel without what may be a password: its scheme, or the reference to a secret."""
+    return url if url.startswith("secret:") else f"{url.partition('://')[0]}://…"
+
+
 @example("d2c settings", "D2C_STORE=/srv/d2c d2c settings --json")
 @section("Start")
 @main.command("settings")
 @json_option
 def settings_command(as_json: bool) -> None:
     """Print the effective settings, from all sources."""
-    from d2c_mlops.settings import MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
+    from d2c_mlops.settings import ALERT_OPTIONS, MODEL_OPTIONS, OPTIONS, ROLLOUT_OPTIONS, SERVICE_OPTIONS
 
     config = settings()
     values = {"root": str(config.root), **{name: getattr(config, name) for name in OPTIONS}}
@@ -184,14 +189,20 @@ def settings_command(as_json: bool) -> None:
     }
     service = {name: getattr(config.service, name) for name in SERVICE_OPTIONS if name != "log_secret"}
     rollout = {name: getattr(config.rollout, name) for name in ROLLOUT_OPTIONS}
+    alerts = {name: getattr(config.alerts, name) for name in ALERT_OPTIONS}
+    alerts |= {name: [hidden_url(url) for url in alerts[name]] for name in ("notify", "notify_critical")}
+    for model in models.values():
+        model["notify"] = [hidden_url(url) for url in model["notify"]]
     if as_json:
-        return show({**values, "service": service, "rollout": rollout, "models": models})
+        return show({**values, "service": service, "rollout": rollout, "alerts": alerts, "models": models})
     docs = {name: field.metadata["doc"] for name, field in OPTIONS.items()}
     table(("setting", "value", "meaning"), [(k, v, docs.get(k, "folder of settings.ini")) for k, v in values.items()])
     click.echo()
     table(("[service]", "value", "meaning"), [(k, v, SERVICE_OPTIONS[k].metadata["doc"]) for k, v in service.items()])
     click.echo()
     table(("[rollout]", "value", "meaning"), [(k, v, ROLLOUT_OPTIONS[k].metadata["doc"]) for k, v in rollout.items()])
+    click.echo()
+    table(("[alerts]", "value", "meaning"), [(k, v, ALERT_OPTIONS[k].metadata["doc"]) for k, v in alerts.items()])
     for name, keys in models.items():
         click.echo(f"\n[model:{name}]")
         for key, value in keys.items():

@@ -141,7 +141,7 @@ def deploy(
     plan = DeployPlan(
         model, version.version, image, size, files=files, sized=sized, project=project_parts(config),
         context=os.path.relpath(config.root, folder), place=os.path.relpath(folder, config.root), deciding=decision_service_plan(config),
-        environment=service_variables(config), secrets=_secret_names(config), keys=os.path.relpath(keys_file(config), config.root),
+        environment=service_variables(config), secrets=_secret_names(config), heartbeats=_heartbeats(config), keys=os.path.relpath(keys_file(config), config.root),
     )  # fmt: skip
     paths = write(plan, target, folder)
     step = targets()[target].next.format(folder=here(folder))
@@ -157,6 +157,12 @@ def deploy(
         )
     click.echo(f"next: read the head of {here(paths[0])}, then {step}")
     return None
+
+
+def _heartbeats(config: Settings) -> tuple[str, ...]:
+    """Return the parts of the project that write heartbeats on a schedule."""
+    monitored = ("monitor",) if any(job.run == "monitor" for job in config.jobs.values()) else ()
+    return ("scheduler", *monitored) if config.jobs else ()
 
 
 def _secret_names(config: Settings) -> tuple[str, ...]:

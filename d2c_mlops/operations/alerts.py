@@ -29,14 +29,14 @@ __all__ = [
     "acknowledge_alert",
     "advance_alerts",
     "alert_dict",
-    "alert_rules",
     "close_alert",
+    "configured_rules",
     "observe_breaches",
     "snooze_alert",
 ]
 
 
-def alert_rules(settings: Settings) -> AlertRules:
+def configured_rules(settings: Settings) -> AlertRules:
     """Return when alerts close, reopen and escalate, by [alerts]."""
     options = settings.alerts
     return AlertRules(
@@ -58,7 +58,7 @@ def observe_breaches(
 
     `d2c alerts deliver`, or `delivery.deliver`, sends the messages.
     """
-    at, rules = now or datetime.now(UTC), alert_rules(settings)
+    at, rules = now or datetime.now(UTC), configured_rules(settings)
 
     def changes(connection: Connection) -> list[Transition]:
         current = open_alerts_in(connection, closed_since=at - rules.reopen_within)
@@ -72,7 +72,7 @@ def observe_breaches(
 
 def advance_alerts(ledger: Ledger, settings: Settings, now: datetime | None = None) -> list[Transition]:
     """Record the snoozes that ended and the escalations that are due."""
-    at, rules = now or datetime.now(UTC), alert_rules(settings)
+    at, rules = now or datetime.now(UTC), configured_rules(settings)
     with ledger.read() as connection:  # most looks find nothing: no write lock for them
         if not advance(open_alerts_in(connection), at, rules):
             return []

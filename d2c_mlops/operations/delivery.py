@@ -75,6 +75,17 @@ def deliver(
     return DeliveryReport(**counts)
 
 
+def try_to_deliver(
+    ledger: Ledger, settings: Settings, log: LogMessage = ignore_message, clock: Callable[[], datetime] = utc_now
+) -> DeliveryReport:
+    """Send the messages that are due as `deliver`, but log errors: they stay pending, and the scheduler retries."""
+    try:
+        return deliver(ledger, settings, clock=clock, log=log)
+    except D2CError as err:
+        log(f"messages about alerts are sent later: {err.what}")
+        return DeliveryReport()
+
+
 def channel_of(settings: Settings, delivery: Delivery) -> AlertChannel | None:
     """Return the channel of a message: the same URL, else the URL now at its place in settings.ini; None without both."""
     channels = all_channels(settings)

@@ -12,10 +12,12 @@ from d2c_mlops.settings.loading import (
     service_settings,
 )
 from d2c_mlops.settings.schema import (
+    ALERT_OPTIONS,
     MODEL_OPTIONS,
     OPTIONS,
     ROLLOUT_OPTIONS,
     SERVICE_OPTIONS,
+    AlertSettings,
     JobSettings,
     PolicySettings,
     RolloutSettings,
@@ -23,11 +25,13 @@ from d2c_mlops.settings.schema import (
 )
 
 __all__ = [
+    "ALERT_OPTIONS",
     "FILE",
     "MODEL_OPTIONS",
     "OPTIONS",
     "ROLLOUT_OPTIONS",
     "SERVICE_OPTIONS",
+    "AlertSettings",
     "JobSettings",
     "PolicySettings",
     "RolloutSettings",

@@ -116,15 +116,17 @@ def list_jobs(as_json: bool) -> None:
 def run(as_json: bool) -> None:
     """Start the scheduler: run due slots until Ctrl-C or SIGTERM.
 
-    It waits for active runs before it ends. Several schedulers may share a ledger.
+    Each minute it also writes its heartbeat, escalates alerts and sends the messages about them that are due. It waits for active
+    runs before it ends. Several schedulers may share a ledger.
 
     A second Ctrl-C or SIGTERM also stops active runs; the next scheduler retries them. Changes to settings.ini are applied without a
     restart. Jobs with an invalid section are reported, and the other jobs continue.
     """
+    from d2c_mlops.operations.upkeep import Upkeep
     from d2c_mlops.runs.schedule.schedule import Scheduler
 
     say = lambda text: click.echo(json.dumps({"said": text}) if as_json else text)  # noqa: E731
-    scheduler = Scheduler(settings(), say=say, reload=settings)
+    scheduler = Scheduler(settings(), say=say, reload=settings, upkeep=Upkeep(say))
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: scheduler.stop())
     scheduler.say(f"{len(scheduler.jobs)} job(s): {', '.join(scheduler.jobs) or 'none'}")

@@ -25,6 +25,7 @@ from d2c_mlops.runs.schedule.slot_parameters import notebook_failures, slot_para
 from d2c_mlops.settings import FILE, JobSettings, Settings, has_own_section
 
 TICK = 0.5  # seconds between two looks when nothing is due before
+UPKEEP = 60.0  # seconds between two calls of `upkeep`
 REFRESH = 10.0  # seconds after which settings.ini and what rests are looked up again
 FARTHEST = datetime.max.replace(tzinfo=UTC)
 
@@ -41,6 +42,7 @@ class Scheduler:
     say: LogMessage = print
     clock: Clock = utc_now
     reload: Callable[[], Settings] | None = None  # reads the settings again when settings.ini has changed
+    upkeep: Callable[[Ledger, Settings, datetime], None] | None = None  # called each minute while it looks for slots
     ledger: Ledger = field(init=False)
     running: dict[Future[None], Slot] = field(default_factory=dict)
     plan: dict[str, datetime] = field(default_factory=dict)  # when each job is due next
@@ -50,6 +52,8 @@ class Scheduler:
     _refreshed: float = float("-inf")
     _written: tuple[int, ...] = ()
     _latest: datetime | None = None  # the latest moment that its clock has shown
+    _upkeep_at: float = float("-inf")
+    _upkeep: Future[None] | None = None
     _noted: set[str] = field(default_factory=set)  # what was said and need not be said again
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class Scheduler:
             self._reload_settings(now)
         self.recover(now)
         self._record_due_slots(now)
+        self._start_upkeep(now)
         return sum(self.start(slot) for slot in self.startable(now))
 
     def startable(self, now: datetime) -> list[Slot]:
@@ -269,6 +274,18 @@ class Scheduler:
             undo_future_decisions(self.ledger, self.jobs, now, self.say)
             self.plan, self._refreshed, self._latest = {}, float("-inf"), now
         self._latest = max(now, self._latest or now)
+
+    def _start_upkeep(self, now: datetime) -> None:
+        """Call `upkeep` in a thread, a call at a time: a slow channel must not delay runs."""
+        if self.upkeep is None or time.monotonic() - self._upkeep_at < UPKEEP:
+            return
+        if self._upkeep is not None:
+            if not self._upkeep.done():
+                return
+            if error := self._upkeep.exception():
+                self.say(f"upkeep: {type(error).__name__}: {error}")
+        self._upkeep_at = time.monotonic()
+        self._upkeep = self.pool.submit(self.upkeep, self.ledger, self.settings, now)
 
     def _remove_finished(self) -> None:
         for future in [f for f in self.running if f.done()]:

@@ -61,6 +61,7 @@ class DeployPlan:
     deciding: DecisionServicePlan | None = None
     environment: tuple[tuple[str, str], ...] = ()  # D2C_SERVICE_… variables that differ from the defaults
     secrets: tuple[str, ...] = ()  # names of the secrets that the schedule refers to
+    heartbeats: tuple[str, ...] = ()  # parts of the project that write heartbeats: scheduler, monitor
     files: str = ""  # digest of the files of the image; without it files are not verified
 
     @property

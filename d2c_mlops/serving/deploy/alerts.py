@@ -8,6 +8,7 @@ from . import DeployPlan
 
 # Paths of callers, also below /v1, /v2, …; probes, scrapes and /readyz are excluded.
 ASKED = "/predict|/explain|/feedback"
+HEARTBEAT = "d2c_heartbeat_timestamp_seconds"  # in text files that node_exporter reads
 
 
 def alert_rules(plan: DeployPlan) -> dict[str, Any]:
@@ -40,6 +41,16 @@ def alert_rules(plan: DeployPlan) -> dict[str, Any]:
         _alert_rule("D2CAway", f'absent(d2c_requests_total{{{model_label}}})', "10m", "page",
                "Prometheus scrapes no replica of the service", "check that it runs and that Prometheus can reach /metrics"),
     ]  # fmt: skip
+    if "scheduler" in plan.heartbeats:
+        listed.append(
+            _alert_rule("D2CSchedulerSilent", _silent('part="scheduler"', 900), "5m", "page",
+                "the scheduler has written no heartbeat for 15 minutes", "start it: d2c schedule run; d2c alerts watch shows what else stopped")
+        )  # fmt: skip
+    if "monitor" in plan.heartbeats:
+        listed.append(
+            _alert_rule("D2CMonitorSilent", _silent(f'part="monitor",{model_label}', 26 * 3600), "5m", "page",
+                "the monitor has not run for 26 hours", "d2c schedule list shows its last slots")
+        )  # fmt: skip
     return {
         "groups": [
             {
@@ -48,6 +59,12 @@ def alert_rules(plan: DeployPlan) -> dict[str, Any]:
             }
         ]
     }
+
+
+def _silent(labels: str, seconds: int) -> str:
+    """Return the expression for a heartbeat that is too old or absent, also if Prometheus reads no text files at all."""
+    heartbeat = f"{HEARTBEAT}{{{labels}}}"
+    return f"(time() - max({heartbeat}) > {seconds}) or max(absent({heartbeat}))"
 
 
 def _alert_rule(name: str, expression: str, duration: str, severity: str, meaning: str, action: str) -> dict[str, Any]:

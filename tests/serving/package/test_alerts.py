@@ -10,7 +10,7 @@ import yaml
 from d2c_mlops.serving.deploy import DeployPlan, ReplicaSize
 from d2c_mlops.serving.deploy.alerts import alert_rules
 
-PLAN = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize())
+PLAN = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize(), heartbeats=("scheduler", "monitor"))
 OWN = 'model="mean_units",version="3"'
 WEEK = 7 * 24 * 6  # tens of minutes
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
@@ -24,7 +24,23 @@ def took(path: str, within: str, values: str) -> dict[str, str]:
     return {"series": f'd2c_request_seconds_bucket{{{OWN},path="{path}",le="{within}"}}', "values": values}
 
 
+def beats(labels: str, values: str) -> dict[str, str]:
+    """The Unix times that node_exporter reads from a text file, a value a minute; the test begins at 0."""
+    return {"series": f"d2c_heartbeat_timestamp_seconds{{{labels}}}", "values": values}
+
+
+SCHEDULER, MONITOR = 'part="scheduler",instance="node:9100"', 'part="monitor",model="mean_units"'
 CASES = {
+    "the scheduler beats each minute": ([beats(SCHEDULER, "0+60x60")], "D2CSchedulerSilent", 60, False),
+    "the scheduler stopped half an hour ago": ([beats(SCHEDULER, "0+60x30 1800x30")], "D2CSchedulerSilent", 60, True),
+    "no text file of the scheduler is read": ([answers("/predict", 200, "0+1x60")], "D2CSchedulerSilent", 60, True),
+    "a second scheduler took over": (
+        [beats(SCHEDULER, "0x60"), beats('part="scheduler",instance="b:9100"', "0+60x60")],
+        "D2CSchedulerSilent", 60, False),
+    "the monitor ran an hour ago": ([beats(MONITOR, "0x60")], "D2CMonitorSilent", 60, False),
+    "the monitor ran two days ago": ([beats(MONITOR, "0x2880")], "D2CMonitorSilent", 2880, True),
+    "only another model is monitored": (
+        [beats('part="monitor",model="other"', "0+60x60")], "D2CMonitorSilent", 60, True),
     "a clean rolling update": (
         [answers("/predict", 200, "0+600x60"), answers("/readyz", 503, "0+30x60")], "D2CFailing", 20, False),
     "one answer in fifty fails": (
@@ -68,3 +84,12 @@ def test_prometheus_wakes_people_when_it_should_and_only_then(case: str, tmp_pat
     file.write_text(yaml.safe_dump({"rule_files": ["alerts.yaml"], "evaluation_interval": step, "tests": [test]}))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_projects_without_a_schedule_have_no_rules_about_heartbeats() -> None:
+    def names(heartbeats: tuple[str, ...]) -> set[str]:
+        plan = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize(), heartbeats=heartbeats)
+        return {rule["alert"] for group in alert_rules(plan)["groups"] for rule in group["rules"]}
+
+    assert names(("scheduler", "monitor")) - names(()) == {"D2CSchedulerSilent", "D2CMonitorSilent"}
+    assert names(("scheduler",)) - names(()) == {"D2CSchedulerSilent"}
