@@ -261,7 +261,7 @@ def serve(
 
 def score(
     model: str,
-    source: str | None,  # None: every series of a forecast on every day of its horizon
+    source: str | None,  # None: what the model itself names: all series, all customers, all open leads
     sink: str,
     *,
     version: int | None = None,

@@ -12,10 +12,11 @@ from d2c_mlops.errors import DataRefused
 
 
 @example(
-    "d2c score demand --horizon forecasts.csv",
-    "d2c score demand --horizon --sums forecasts.csv",
-    "d2c score demand --horizon forecasts.csv --movers movers.csv",
-    "d2c score demand --horizon forecasts.csv --pages pages",
+    "d2c score demand forecasts.csv",
+    "d2c score lead_scoring ledger:",
+    "d2c score demand --sums forecasts.csv",
+    "d2c score demand forecasts.csv --movers movers.csv",
+    "d2c score demand forecasts.csv --pages pages",
     "d2c score demand asked.parquet sqlite:///shop.db::forecasts",
     "d2c score lead_scoring leads.csv scored.csv --reasons",
     "d2c score lead_scoring leads.csv scored.csv --encoding cp1252 --decimal , --dates dmy",
@@ -30,12 +31,12 @@ from d2c_mlops.errors import DataRefused
 @click.option(
     "--horizon",
     is_flag=True,
-    help="Instead of SOURCE: every series of a forecast on every day (week, month) of its horizon.",
+    help="Say that there is no SOURCE: a forecast predicts every series on every day (week, month) of its horizon.",
 )
 @click.option(
     "--sums",
     is_flag=True,
-    help="With --horizon: the sums of series too, such as (total) and category=tea; they add up.",
+    help="Without SOURCE: the sums of series too, such as (total) and category=tea; they add up.",
 )
 @click.option(
     "--movers",
@@ -71,7 +72,8 @@ def score(
 ) -> None:
     """Predict all records of SOURCE and write them to SINK.
 
-    With --horizon there is no SOURCE: a forecast writes its whole panel. The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
+    Without SOURCE the model itself says what is asked: a forecast all series on all days of its horizon, a segmentation all
+    customers, a lead score all open leads, as of the last day of the dataset that it learned from. The predictions equal those of MODEL's service. SOURCE is a Parquet or CSV file, or URL::TABLE of a database. It needs the columns of the contract and may have more.
     Encoding, decimal mark and order of dates of a text file are detected; if they are ambiguous, the file is refused until the option
     is given. SINK is one of: a file (replaced as a whole); a folder, FOLDER/ (replaced as a whole; SOURCE is then a folder of Parquet files, each a job of `[d2c] backend`); URL::TABLE (one row per key and version; equal rows are not rewritten); the
     URL of a web hook (bearer token from D2C_WEBHOOK_TOKEN; refused records are saved as dead letters); or `ledger:`, from which
@@ -90,16 +92,15 @@ def score(
     from d2c_mlops.serving.batch.score import score as answer
     from d2c_mlops.serving.rollout.rollout_history import share_rollout
 
-    expected = ("SINK",) if horizon else ("SOURCE", "SINK")
-    if len(places) != len(expected):
+    if len(places) > (1 if horizon else 2):
         raise click.UsageError(
-            f"{' and '.join(expected)} are needed, got: {' '.join(places)}"
-            if not horizon
-            else f"--horizon takes SINK alone, got: {' '.join(places)}"
+            f"--horizon takes SINK alone, got: {' '.join(places)}"
+            if horizon
+            else f"SOURCE and SINK, or SINK alone, are needed, got: {' '.join(places)}"
         )
-    if sums and not horizon:
-        raise click.UsageError("--sums is for --horizon; a SOURCE may name sums as series, such as (total)")
-    source, sink = (None, places[0]) if horizon else places
+    if sums and len(places) == 2:
+        raise click.UsageError("--sums goes without SOURCE; a SOURCE may name sums as series, such as (total)")
+    source, sink = (None, places[0]) if len(places) == 1 else places
     config = settings()
     ledger = Ledger.of(config)
     version = find_version(ledger, model, number) if number is not None else live_version(ledger, model)

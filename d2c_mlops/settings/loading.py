@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d2c_mlops.errors import Failure, SettingsError
+from d2c_mlops.settings.cycles import cycle_sections
 from d2c_mlops.settings.parsing import (
     convert_options,
     field_types,
@@ -22,6 +23,7 @@ from d2c_mlops.settings.parsing import (
     is_size,
     parse_age,
     parse_backend,
+    parse_release,
     time_zone,
 )
 from d2c_mlops.settings.schema import (
@@ -81,7 +83,7 @@ def load_settings(
     file = find_settings_file(start or Path(environ.get("D2C_ROOT") or Path.cwd()))
     root = file.parent if file else (start or Path(environ.get("D2C_ROOT") or Path.cwd())).resolve()
     failures: list[Failure] = []
-    sections = _parse_sections(file, failures) if file else {}
+    sections = cycle_sections(_parse_sections(file, failures), failures) if file else {}
     raw = dict(sections.get("d2c", {}))
     raw |= _environment_options(environ, failures)
     raw |= {name: value for name, value in overrides.items() if value is not None}
@@ -117,6 +119,7 @@ def load_settings(
             )
             _rollout_limits(models[name].rollout, f"[{section}] rollout.", failures)
             failures += _sunset_failures(models[name].sunset, section)
+            failures += _release_failures(models[name], section)
         elif section.startswith("data:"):
             name = section.removeprefix("data:")
             datasets[name] = DataSettings(
@@ -210,7 +213,8 @@ def _parse_sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, 
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
         if section not in ("package", "d2c", "service", "rollout", "decisions", "alerts") and not re.fullmatch(
-            r"(model|schedule|decisions):[a-z][a-z0-9_]*|data:[a-z0-9][a-z0-9_-]*", section
+            r"(model|schedule|decisions):[a-z][a-z0-9_]*|schedule:[a-z][a-z0-9_]*\.[a-z]+|data:[a-z0-9][a-z0-9_-]*",
+            section,
         ):
             near = get_close_matches(section.partition(":")[0], SECTIONS, n=1)
             hint = f"; did you mean {SECTIONS[near[0]]!r}?" if near else f"; known: {', '.join(SECTIONS.values())}"
@@ -300,6 +304,19 @@ def _sunset_failures(sunsets: Mapping[str, str], section: str) -> list[Failure]:
                     "write the major version and its last day: sunset.1 = 2027-03-31", f"[{section}] sunset.{major}"
                 )
             )
+    return failures
+
+
+def _release_failures(model: ModelSettings, section: str) -> list[Failure]:
+    failures = []
+    try:
+        parse_release(model.release)
+    except ValueError as err:
+        failures.append(Failure(str(err), f"[{section}] release"))
+    try:
+        parse_age(model.release_after)
+    except ValueError as err:
+        failures.append(Failure(str(err), f"[{section}] release_after"))
     return failures
 
 

@@ -108,6 +108,17 @@ def parse_age(text: str) -> float:
     return float(int(number) * UNITS[unit])
 
 
+def parse_release(text: str) -> tuple[str, float]:
+    """Return how a version is released, champion, shadow or share, and the share (0..1) of 10%. Raises ValueError."""
+    word = text.strip().lower()
+    if word in ("champion", "shadow"):
+        return word, 0.0
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", word)
+    if match and 0 < float(match[1]) <= 100:
+        return "share", float(match[1]) / 100
+    raise ValueError(f"{text!r} is not a release: write champion, shadow, or a share of the keys such as 10%")
+
+
 BACKENDS = ("sequential", "threading", "loky", "dask", "ray", "spark")
 CLUSTERS = ("dask", "ray", "spark")  # that may be elsewhere
 

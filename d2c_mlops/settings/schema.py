@@ -34,6 +34,19 @@ class ModelSettings:
     charter: Mapping[str, str] = option(_empty_mapping, "charter.NAME: answers to the charter's questions")
     rollout: Mapping[str, str] = option(_empty_mapping, "rollout.NAME: limits of its rollouts; override [rollout]")
     notify: tuple[str, ...] = option((), "apprise URLs for its alerts, or secret:NAME; default: [alerts] notify")
+    cycle: str = option(
+        "",
+        "cadence of the whole cycle of the model, such as weekly on Monday 05:00; it stands for the jobs NAME.source, NAME.train, NAME.promote, NAME.score, NAME.collect and NAME.monitor",
+    )
+    cycle_steps: tuple[str, ...] = option((), "steps of the cycle; default: all that apply")
+    sink: str = option("", "sink of the step score, such as forecasts/{as_of}.parquet; default: ledger:")
+    release: str = option(
+        "champion",
+        "what a version that passes the gate becomes: champion, shadow, or challenger of a share such as 10%",
+    )
+    release_after: str = option(
+        "7d", "time in shadow mode or at its share, such as 7d, after which a challenger becomes champion"
+    )
     sunset: Mapping[str, str] = option(
         _empty_mapping,
         "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors",
@@ -51,6 +64,11 @@ class DataSettings:
 
     name: str
     zone: str = option("", "time zone in which its days are counted; default: [d2c] zone")
+    source: str = option("", "what the step source of a cycle ingests: a folder, a file, a database URL or secret:NAME")
+    layout: str = option("", "layout of that source; default: detected from its columns")
+    column: str = option(
+        "", "column of a database's tables with the creation time of a row; default: all rows are read"
+    )
     planned: str = option("", "columns of a file of sales that are known ahead, separated by commas, as in promo,open")
     quality_warn: str = option(
         "",
@@ -89,6 +107,9 @@ class JobSettings:
     )
     on: tuple[str, ...] = option((), "jobs whose new data start this job, with or without a cadence")
     after: tuple[str, ...] = option((), "jobs whose latest slot must have succeeded first")
+    after_end: tuple[str, ...] = option(
+        (), "jobs whose latest slot must have ended first, whether it succeeded or failed"
+    )
     priority: int = option(0, "of jobs that are due at the same time, the higher priority starts first")
     concurrency: int = option(1, "maximum number of slots of this job that run in parallel")
     memory: str = option("", "resident memory at which a run is stopped, such as 2GB; default: [d2c] run_memory")
@@ -96,6 +117,11 @@ class JobSettings:
     notify: tuple[str, ...] = option((), "apprise URLs to notify, such as mailto://… or secret:NAME")
     notify_on: tuple[str, ...] = option(("failed",), "events to notify about: failed, succeeded, retry, skipped")
     max_cost: float = option(0.0, "cost at which a run is stopped, by [d2c] cpu_hour_price; 0: no limit")
+
+    @property
+    def preceding(self) -> tuple[str, ...]:
+        """The jobs that it waits for in a slot."""
+        return tuple(dict.fromkeys((*self.after, *self.after_end)))
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,13 @@ def waiting_slots(ledger: Ledger, now: datetime) -> list[Slot]:
     )
 
 
+def job_state(ledger: Ledger, name: str) -> tuple[datetime, bool] | None:
+    """Return up to which time a job's slots are decided and whether it is paused; None if no scheduler has met it yet."""
+    with ledger.read() as connection:
+        row = connection.execute(select(jobs.c.since, jobs.c.paused).where(jobs.c.name == name)).first()
+    return (row.since, row.paused) if row else None
+
+
 def latest_slot(ledger: Ledger, job: str, until: datetime) -> Slot | None:
     """Return the latest recorded slot of a job that is not later than a time."""
     query = select(slots).where(slots.c.job == job, slots.c.slot <= until).order_by(slots.c.slot.desc()).limit(1)

@@ -74,7 +74,7 @@ with DAG(
 ):
 """
 
-TASK = """    {name} = PythonOperator(
+TASK = """    {variable} = PythonOperator(
         task_id={name!r},
         python_callable=run,
         op_kwargs={{"job": {name!r}, "slot": {slot!r}}},
@@ -84,6 +84,7 @@ TASK = """    {name} = PythonOperator(
         execution_timeout=timedelta(seconds={timeout:g}),
         priority_weight={priority},
         max_active_tis_per_dag=1,
+        trigger_rule={rule!r},
     )
 """
 
@@ -117,7 +118,10 @@ def _dag_source(group: list[Job], context: ExportContext) -> str:
     for job in group:
         options = job.settings
         dag += TASK.format(
+            variable=_variable(job.name),
             name=job.name,
+            # d2c itself judges what a task waits for that also runs after a failure
+            rule="all_done" if options.after_end else "all_success",
             slot=slot,
             retries=options.retries,
             backoff=options.backoff,
@@ -126,8 +130,12 @@ def _dag_source(group: list[Job], context: ExportContext) -> str:
             priority=max(1, 1 + options.priority),
         )
     names = {job.name for job in group}
-    edges = [(dependency, job.name) for job in group for dependency in job.settings.after if dependency in names]
-    return dag + "".join(f"    {first} >> {then}\n" for first, then in edges)
+    edges = [(dependency, job.name) for job in group for dependency in job.settings.preceding if dependency in names]
+    return dag + "".join(f"    {_variable(first)} >> {_variable(then)}\n" for first, then in edges)
+
+
+def _variable(name: str) -> str:
+    return name.replace(".", "__")
 
 
 def is_airflow_supported(cadence: Cadence) -> bool:

@@ -65,14 +65,16 @@ def job_description(job: Job) -> list[str]:
         f"timeout {options.timeout:g} s; missed slots: {options.missed}",
     ]
     lines += [job.cadence.note] if job.cadence.note else []
-    return [*lines, f"after {', '.join(options.after)}: waits for their slots"] if options.after else lines
+    lines += [f"after {', '.join(options.after)}: waits for their slots"] if options.after else []
+    lines += [f"after the end of {', '.join(options.after_end)}, also if they failed"] if options.after_end else []
+    return lines
 
 
 def dependent_groups(jobs: Mapping[str, Job]) -> list[list[Job]]:
     """Return the jobs in groups that share a cadence and depend on each other by `after`, dependencies first."""
     groups: dict[str, list[str]] = {name: [name] for name in jobs}
     for name, job in jobs.items():
-        for dependency in job.settings.after:
+        for dependency in job.settings.preceding:
             if (
                 dependency in jobs
                 and jobs[dependency].cadence == job.cadence
@@ -88,7 +90,7 @@ def _in_order(jobs: list[Job]) -> list[Job]:
     remaining, ordered = list(jobs), []
     while remaining:
         names = {job.name for job in remaining}
-        ready = [job for job in remaining if not names & set(job.settings.after)] or remaining
+        ready = [job for job in remaining if not names & set(job.settings.preceding)] or remaining
         ordered += ready
         remaining = [job for job in remaining if job not in ready]
     return ordered

@@ -51,15 +51,22 @@ def workflow_of_jobs(group: list[Job], context: ExportContext) -> dict[str, Any]
         "on": {"schedule": [{"cron": cron}], "workflow_dispatch": {}},
         "permissions": {"contents": "read"},
         "concurrency": {"group": f"d2c-{group[-1].name}", "cancel-in-progress": False},
-        "jobs": {job.name: _workflow_job(job, group, context) for job in group},
+        "jobs": {job_id(job.name): _workflow_job(job, group, context) for job in group},
     }
 
 
+def job_id(name: str) -> str:
+    """Return a job's name as an identifier, which may have no dot."""
+    return name.replace(".", "__")
+
+
 def _workflow_job(job: Job, group: list[Job], context: ExportContext) -> dict[str, Any]:
-    needs = [dependency for dependency in job.settings.after if dependency in {member.name for member in group}]
+    members = {member.name for member in group}
+    needs = [job_id(dependency) for dependency in job.settings.preceding if dependency in members]
     minutes = min(HOSTED, math.ceil((longest_seconds(job) + job.settings.timeout) / 60))
     return {
         **({"needs": needs} if needs else {}),
+        **({"if": "${{ !cancelled() }}"} if job.settings.after_end else {}),  # d2c itself judges what it waits for
         "runs-on": "ubuntu-latest",
         "timeout-minutes": minutes,
         "env": {name: f"${{{{ secrets.{name} }}}}" for name in ("D2C_LEDGER_URL", "D2C_STORE")},

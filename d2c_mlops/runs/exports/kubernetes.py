@@ -43,7 +43,7 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
 
 def kubernetes_name(job: Job) -> str:
     """Return a job's name as Kubernetes allows it; a CronJob's may have 52 characters."""
-    return f"d2c-{job.name.replace('_', '-')}"[:52].rstrip("-")
+    return f"d2c-{job.name.replace('_', '-').replace('.', '--')}"[:52].rstrip("-")
 
 
 def cronjob_manifest(job: Job, context: ExportContext) -> dict[str, Any]:

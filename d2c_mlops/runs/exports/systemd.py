@@ -62,7 +62,7 @@ def files(jobs: Mapping[str, Job], context: ExportContext) -> dict[str, str]:
         window = (options.timeout + START) * (options.retries + 2) + options.backoff * 2**options.retries
         contents[f"d2c-{job.name}.service"] = head + SERVICE.format(
             name=job.name,
-            order="".join(f"After=d2c-{dependency}.service\n" for dependency in options.after),
+            order="".join(f"After=d2c-{dependency}.service\n" for dependency in options.preceding),
             window=int(window),
             attempts=options.retries + 1,
             root=str(context.root).replace("%", "%%"),

@@ -52,7 +52,7 @@ def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Fa
         where = f"[schedule:{name}]"
         failures = [
             Failure(f"there is no job {dependency!r}{did_you_mean(dependency, settings.jobs)}", f"{where} {option}")
-            for option, others in (("after", job.after), ("on", job.on))
+            for option, others in (("after", job.after), ("after_end", job.after_end), ("on", job.on))
             for dependency in others
             if dependency not in settings.jobs
         ]
@@ -63,7 +63,7 @@ def readable_jobs(settings: Settings) -> tuple[dict[str, Job], dict[str, list[Fa
             failures.append(Failure(one_line_error(err), where))
         if failures:
             refused[name] = failures
-    before = {name: (*job.after, *job.on) for name, job in settings.jobs.items()}
+    before = {name: _other_jobs(job) for name, job in settings.jobs.items()}
     while circle := _dependency_circle(before):
         what = f"circular dependency: {' after '.join(circle)}"
         for name in circle[1:]:
@@ -153,7 +153,7 @@ def one_line_error(err: D2CError) -> str:
 
 
 def _other_jobs(job: JobSettings) -> tuple[str, ...]:
-    return (*job.after, *job.on)
+    return (*job.preceding, *job.on)
 
 
 def _dependency_circle(before: Mapping[str, tuple[str, ...]]) -> list[str] | None:

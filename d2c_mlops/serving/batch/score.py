@@ -19,8 +19,9 @@ from d2c_mlops.formulas import unescape_formulas
 from d2c_mlops.models.core.contract import Contract, to_records
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.registry.versions import Version, load_version
+from d2c_mlops.serving.batch.asked_records import asked_records
 from d2c_mlops.serving.batch.contract_coercion import coerce_inputs
-from d2c_mlops.serving.batch.record_source import RecordSource, read_records
+from d2c_mlops.serving.batch.record_source import read_records
 from d2c_mlops.serving.batch.sinks import Batch, WriteCounts, find_sink
 from d2c_mlops.serving.predict.predictor import check_predictions
 from d2c_mlops.serving.rollout.state_file import Rollout
@@ -70,7 +71,7 @@ class BatchResult:
 def score(
     version: Version,
     source: str
-    | None,  # a file, a folder or a database's URL with ::TABLE; None: the records of the model's own horizon
+    | None,  # a file, a folder or a database's URL with ::TABLE; None: the records that the model itself names
     sink: str,  # FILE.parquet, FILE.csv, a database's URL with ::TABLE, or a web hook's URL
     settings: Settings,
     *,
@@ -82,7 +83,7 @@ def score(
     progress: Progress = lambda done, total: None,
     sums: bool = False,  # without a source: the sums of series too
 ) -> BatchResult:
-    """Predict every record of a source, or of the model's own horizon, and write the predictions; predictions that an interrupted attempt has written are not written again.
+    """Predict every record of a source, or every record that the model itself names, and write the predictions; predictions that an interrupted attempt has written are not written again.
 
     Raises DataRefused with every error where records do not match the contract (nothing is written), UsageError where source
     or sink cannot be read, Temporary where a server is unavailable: the same command resumes where it stopped.
@@ -93,9 +94,11 @@ def score(
     contract = model.contract
     if reasons and not has_reasons(model):
         raise UsageError(f"{version.model} gives no reasons", next="run the command without --reasons")
-    read = horizon_records(model, version, sums) if source is None else read_records(source, contract, file_format)
+    read = (
+        asked_records(model, version, settings, sums) if source is None else read_records(source, contract, file_format)
+    )
     rows = unescape_formulas(read.frame) if read.untyped else read.frame
-    where = "the horizon" if source is None else without_password(source)
+    where = f"the records of {version.model}" if source is None else without_password(source)
     frame = coerce_inputs(contract, rows, where, read.untyped)
     if frame.empty:
         raise DataRefused("the source has no records", where=where, next="check that this is the right table")
@@ -198,19 +201,6 @@ class SplitScorer:
                 half = len(rows) // 2
                 yield from self._challenger_chunks(rows.iloc[:half], tried)
                 yield from self._challenger_chunks(rows.iloc[half:], tried)
-
-
-def horizon_records(model: Model, version: Version, sums: bool = False) -> RecordSource:
-    """Return all records of a model's own horizon, and those of its sums if `sums`. Raises UsageError where it has none."""
-    records = model.own_records()
-    of_sums = model.sum_records() if sums else None
-    if records is None or (sums and of_sums is None):
-        raise UsageError(
-            f"{version.model} has no {'sums' if records is not None else 'horizon'} of its own",
-            where="--sums" if records is not None else "--horizon",
-            next="leave --sums out" if records is not None else "name a SOURCE with the records to predict",
-        )
-    return RecordSource(records if of_sums is None else pd.concat([records, of_sums], ignore_index=True), False)
 
 
 def has_reasons(model: Model) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,20 @@ import pytest
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
+from d2c_mlops.data.manifest import read_manifest
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write_dataset
+from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import UsageError
 from d2c_mlops.models.core.model import Evaluation
+from d2c_mlops.models.lead_scoring.lead_scoring import LeadScorer
+from d2c_mlops.models.segmentation.segmentation import Segmenter
 from d2c_mlops.registry.versions import Version, load_version, new_model, register
+from d2c_mlops.serving.batch.asked_records import NoRecords
 from d2c_mlops.serving.batch.forecast_pages import script_json, write_pages
 from d2c_mlops.serving.batch.score import score
 from d2c_mlops.settings import Settings
-from support.training import train
+from support.training import SHOP, train
 
 AS_OF = date(2023, 7, 19)
 
@@ -59,10 +65,63 @@ def test_the_answers_are_those_of_a_table_of_the_same_records(
     pd.testing.assert_frame_equal(own, table)
 
 
-def test_a_model_without_a_horizon_asks_for_a_source(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no horizon of its own") as refusal:
-        score(train(settings), None, str(tmp_path / "out.csv"), settings)
-    assert "SOURCE" in str(refusal.value.next) and not (tmp_path / "out.csv").exists()
+def test_a_model_without_a_horizon_is_asked_about_what_its_dataset_has(settings: Settings, tmp_path: Path) -> None:
+    result = score(train(settings), None, str(tmp_path / "out.csv"), settings)
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert set(written["product_id"]) == set(SHOP[0]["order_lines"]["product_id"]) and len(written) == result.records
+    last = read_manifest(settings.store, "shop").last_day
+    assert result.notes == (f"{len(written):,} records of the dataset shop as of {last}",)
+
+
+@pytest.mark.parametrize(("dataset", "reason"), [("", "does not say which dataset"), ("gone", "'gone'")])
+def test_without_its_dataset_a_model_needs_a_source(
+    settings: Settings, tmp_path: Path, dataset: str, reason: str
+) -> None:
+    inputs = [{"name": dataset, "digest": "x"}] if dataset else []
+    version = replace(train(settings), inputs=inputs)
+    with pytest.raises(UsageError, match=reason) as refusal:
+        score(version, None, str(tmp_path / "out.csv"), replace(settings, models={}))
+    assert refusal.value.next and not (tmp_path / "out.csv").exists()
+
+
+def registered(settings: Settings, kind: Any, tables: Any, as_of: date) -> Version:
+    name = kind.contract.name
+    manifest, _ = write_dataset(
+        settings.store, name, dict(tables), source="simulated", layout="canonical", created_at=datetime.now(UTC)
+    )
+    model = new_model(name, settings, {}).fit(tables, as_of)
+    evaluation, inputs = Evaluation("profit", 1.0, {"none": 0.5}, False), [{"name": name, "digest": manifest.digest}]
+    return register(name, model, evaluation, settings=settings, as_of=as_of, inputs=inputs)
+
+
+@pytest.mark.slow
+def test_all_customers_are_answered_without_a_source(settings: Settings, tmp_path: Path) -> None:
+    tables, as_of = Segmenter.example()
+    score(registered(settings, Segmenter, tables, as_of), None, str(tmp_path / "out.csv"), settings)
+    orders = tables["orders"]
+    buyers = set(orders.loc[orders["cancelled_at"].isna(), "customer_id"].dropna().astype(str))
+    assert set(pd.read_csv(tmp_path / "out.csv")["customer_id"]) == buyers
+
+
+@pytest.mark.slow
+def test_all_open_leads_are_answered_without_a_source_and_no_others(settings: Settings, tmp_path: Path) -> None:
+    leads = LeadScorer.example()[0]["leads"]
+    is_open = leads.index.isin(leads.sort_values("scored_at").index[-40:])
+    undecided = leads.assign(outcome=leads["outcome"].where(~is_open), outcome_at=leads["outcome_at"].where(~is_open))
+    version = registered(settings, LeadScorer, Tables({"leads": undecided}), date(2023, 11, 30))
+    score(version, None, str(tmp_path / "out.csv"), settings)
+    assert set(pd.read_csv(tmp_path / "out.csv")["lead_id"]) == set(leads.loc[is_open, "lead_id"])
+    write_dataset(
+        settings.store,
+        "lead_scoring",
+        {"leads": leads},
+        source="simulated",
+        layout="canonical",
+        created_at=datetime.now(UTC),
+    )
+    with pytest.raises(NoRecords, match="every outcome is known"):
+        score(version, None, str(tmp_path / "none.csv"), settings)
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_the_command_takes_a_sink_alone(settings: Settings, demand: Version, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +131,7 @@ def test_the_command_takes_a_sink_alone(settings: Settings, demand: Version, mon
     assert (settings.root / "out.csv").exists()
 
 
-@pytest.mark.parametrize("places", [["--horizon", "asked.csv", "out.csv"], ["out.csv"], ["a.csv", "b.csv", "c.csv"]])
+@pytest.mark.parametrize("places", [["--horizon", "asked.csv", "out.csv"], ["a.csv", "b.csv", "c.csv"]])
 def test_a_wrong_number_of_places_is_refused(
     settings: Settings, places: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +156,7 @@ def test_the_sums_are_written_too_where_they_are_asked_for(
 def test_sums_of_a_source_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(settings.root)
     run = CliRunner().invoke(main, ["score", "demand", "--sums", "asked.csv", "out.csv"])
-    assert run.exit_code == 2 and "--horizon" in run.output
+    assert run.exit_code == 2 and "without SOURCE" in run.output
 
 
 def test_the_series_that_changed_most_are_written_with_the_reason(
