@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from d2c_mlops.runs.schedule.notify import send_notification
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import parse_age
 
+MOST_FAILURES = 3  # of a channel until its other messages wait for the next time
 FIRST_WAIT, LONGEST_WAIT = 30.0, 1800.0  # seconds until the next attempt, doubled from one to the other
 LogMessage = Callable[[str], None]
 
@@ -63,15 +65,18 @@ def deliver(
     with _sending_alone(ledger, settings):
         _combine_digests(ledger, clock())
         counts = dict.fromkeys(("sent", "retried_later", "given_up"), 0)
-        failed_channels: set[str] = set()
+        blocked, failures = _blocked_alerts(ledger, clock()), Counter[str]()
         for delivery in _due(ledger, clock()):
-            if delivery.channel in failed_channels:
-                counts["retried_later"] += 1  # an end must not overtake the beginning
+            about = {(delivery.channel, id) for id in delivery.alerts}
+            if about & blocked or failures[delivery.channel] >= MOST_FAILURES:
+                counts["retried_later"] += 1
+                blocked |= about
                 continue
             result = _attempt(ledger, settings, delivery, clock, log)
             counts[result] += 1
             if result == "retried_later":
-                failed_channels.add(delivery.channel)
+                blocked |= about
+                failures[delivery.channel] += 1
     return DeliveryReport(**counts)
 
 
@@ -137,6 +142,15 @@ def _due(ledger: Ledger, now: datetime) -> list[Delivery]:
     )
     with ledger.read() as connection:
         return [Delivery(**row._mapping) for row in connection.execute(query)]
+
+
+def _blocked_alerts(ledger: Ledger, now: datetime) -> set[tuple[str, str]]:
+    """Return the channels and alerts with an earlier message that waits for another attempt: an end must not overtake a beginning."""
+    query = select(alert_deliveries.c.channel, alert_deliveries.c.alerts).where(
+        alert_deliveries.c.status == "pending", alert_deliveries.c.attempts > 0, alert_deliveries.c.not_before > now
+    )
+    with ledger.read() as connection:
+        return {(row.channel, id) for row in connection.execute(query) for id in row.alerts}
 
 
 def _combine_digests(ledger: Ledger, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What a scheduler does beside its runs, each minute: its heartbeat, escalations, and messages that are due."""
+"""What a scheduler does beside its runs, each minute: its heartbeat, alerts about failed jobs, escalations, and messages that are due."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.operations.alerts import advance_alerts
 from d2c_mlops.operations.delivery import deliver
 from d2c_mlops.operations.heartbeat import SCHEDULER, heartbeat
+from d2c_mlops.operations.job_failures import observe_jobs
 from d2c_mlops.settings import Settings
 
 
@@ -26,6 +27,7 @@ class Upkeep:
         lines: list[str] = []
         heartbeat(ledger, settings, SCHEDULER, now=now, log=lines.append)
         try:
+            observe_jobs(ledger, settings, now)
             advance_alerts(ledger, settings, now)
             deliver(ledger, settings, clock=lambda: now, log=lines.append)
         except D2CError as err:

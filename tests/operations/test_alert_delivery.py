@@ -122,6 +122,34 @@ def test_a_receiver_that_is_away_gets_its_messages_later_in_their_order(tmp_path
     back.stop()
 
 
+def test_an_end_does_not_overtake_its_beginning_nor_wait_for_messages_about_others(
+    tmp_path: Path, hook: WebHook
+) -> None:
+    settings, ledger = alert_project(tmp_path, f"notify = {hook.url}")
+    hook.status = 503
+    opened = look(ledger, settings, 0, BREACH)
+    deliver(ledger, settings, clock=at(0))
+    hook.status = 200
+    hook.requests.clear()
+    second = 1 / 3600
+    close_alert(ledger, settings, opened[0].alert.id, "jo", "fixed", NOON + timedelta(seconds=5))
+    look(ledger, settings, 6 * second, replace(BREACH, cause="orders"))
+    deliver(ledger, settings, clock=at(10 * second))
+    assert [title.split()[0] for title in hook.titles] == ["[warning]"] and "orders" in hook.texts[0]
+    deliver(ledger, settings, clock=at(40 * second))
+    assert [title.split()[0] for title in hook.titles] == ["[warning]", "[warning]", "resolved:"]
+
+
+def test_a_receiver_that_is_down_is_not_asked_for_each_of_many_messages(tmp_path: Path, hook: WebHook) -> None:
+    settings, ledger = alert_project(tmp_path, f"notify = {hook.url}")
+    for number in range(20):
+        look(ledger, settings, number / 3600, replace(BREACH, cause=f"cause_{number}"), judged=set())
+    hook.status = 503
+    assert deliver(ledger, settings, clock=at(1)).retried_later == 20 and len(hook.requests) == 3
+    hook.status = 200
+    assert deliver(ledger, settings, clock=at(2)).sent == 20
+
+
 def test_a_receiver_that_refuses_is_asked_again_with_longer_waits_and_the_same_id(
     tmp_path: Path, hook: WebHook
 ) -> None:

@@ -17,6 +17,7 @@ from d2c_mlops.operations.alerts import observe_breaches
 from d2c_mlops.operations.heartbeat import heartbeat, latest_heartbeats, text_folder
 from d2c_mlops.operations.upkeep import Upkeep
 from d2c_mlops.operations.watch import watch
+from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.settings import load_settings
 from support.alert_channels import BREACH, JUDGED, NOON, WebHook, alert_project
 
@@ -178,6 +179,32 @@ def test_the_scheduler_beats_escalates_and_sends_what_a_crash_left(tmp_path: Pat
     ]
     assert {row.status for row in find_deliveries(ledger)} == {"sent"}
     manager.stop()
+
+
+def test_a_job_that_fails_is_one_alert_until_it_succeeds(tmp_path: Path, hook: WebHook) -> None:
+    text = "[schedule:report]\nrun = nb.ipynb\nat = daily at 06:00\nzone = Europe/Berlin\n"
+    own = f"[schedule:loud]\nrun = nb.ipynb\nat = daily at 06:00\nnotify = {hook.url}\n"
+    settings, ledger = alert_project(tmp_path, f"notify = {hook.url}", text + own)
+    upkeep = Upkeep(lambda line: None)
+
+    def ended(hours: float, name: str, status: str) -> None:
+        slot_rows.known_jobs(ledger, [name], NOON)
+        moment = NOON + timedelta(hours=hours)
+        slot_rows.add_slots(ledger, name, {moment: ("waiting", "due")}, moment)
+        slot_rows.close_slot(ledger, slot_rows.find_slot(ledger, name, moment), status, "no data\nline 2", moment)
+
+    ended(0, "loud", "failed")
+    upkeep(ledger, settings, NOON + timedelta(hours=1))
+    assert not hook.requests, "it has channels of its own"
+    ended(1, "report", "failed")
+    for hours in (1, 2, 3, 4):
+        upkeep(ledger, settings, NOON + timedelta(hours=hours))
+    assert hook.titles == ["[warning] the job report failed: no data"]
+    assert "Next: d2c schedule why report 2026-06-03T15:00" in hook.texts[0]
+    ended(5, "report", "succeeded")
+    for hours in (5, 6, 7, 8):
+        upkeep(ledger, settings, NOON + timedelta(hours=hours))
+    assert [title.split(":")[0] for title in hook.titles][1:] == ["resolved"]
 
 
 def test_a_failure_that_lasts_is_logged_once(tmp_path: Path) -> None:
