@@ -17,8 +17,8 @@ from .inputs import Inputs, InputTable
 from .report import Finding, score_of
 
 # %% auto #0
-__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'MOST_FALLEN', 'JOINT', 'BEFORE',
-           'HALF', 'MOST', 'ADVICE', 'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of',
+__all__ = ['DIMENSIONS', 'MOST_VALUES', 'LEAST_SHARE', 'PAST', 'CERTAIN', 'LIKELY', 'FALLEN', 'MOST_FALLEN', 'JOINT', 'MOST_TEXT',
+           'BEFORE', 'HALF', 'MOST', 'ADVICE', 'daily_table', 'before_and_after', 'count_fall', 'Story', 'story_of',
            'silent_value', 'with_usual_days', 'missing_counts', 'change_of', 'stories', 'columns_of', 'daily_mix']
 
 # %% ../../../nbs/data/quality/daily_mix.ipynb #84b76240
@@ -34,6 +34,7 @@ FALLEN, MOST_FALLEN = (
     5.0,
 )  # standard deviations by which a count fell, the second witness: least, and most that counts
 JOINT = 5.6  # standard deviations of both together, the root of the sum of their squares
+MOST_TEXT = 80  # characters of a value that are told
 BEFORE = 28  # days before a change that counts are compared with
 
 
@@ -272,11 +273,11 @@ def daily_mix(inputs: Inputs) -> list[Finding]:
 
 
 def _finding(table: InputTable, role: str, story: Story, change: Change, since: date, rows: int) -> Finding:
-    value, column = story.value, table.roles[role]
+    value, partner, column = story.value[:MOST_TEXT], story.partner[:MOST_TEXT], table.roles[role]
     texts = {
         "lost_rows": f"{column} {value!r} lacks {story.size:.0%} of its rows since {since}",
         "over_represented": f"{column} {value!r} is over-represented since {since}: rows of the others are missing (odds x {story.size:.1f})",
-        "changed_code": f"{column} {value!r} is written {story.partner!r} since {since}",
+        "changed_code": f"{column} {value!r} is written {partner!r} since {since}",
         "new_value": f"{column} has a new value {value!r} since {since}, {story.share:.0%} of the rows",
         "mix_changed": f"the share of {column} {value!r} went from {change.before:.0%} to {change.after:.0%} on {since}",
     }
@@ -284,6 +285,6 @@ def _finding(table: InputTable, role: str, story: Story, change: Change, since: 
         texts["lost_rows"] = f"{column} {value!r} is silent since {since}"
     score = score_of(abs(story.share), HALF[story.check], MOST.get(story.check, 1.0))
     return Finding(
-        story.fault, table.name, story.check, score, texts[story.check], ADVICE[story.check].format(value=value, partner=story.partner),
+        story.fault, table.name, story.check, score, texts[story.check], ADVICE[story.check].format(value=value, partner=partner),
         column, round(abs(story.share) * rows), abs(story.share), story.size, since, keys=(value,),
     )  # fmt: skip
