@@ -129,6 +129,10 @@ class Model(ABC):
         """Take over from the fitted model in use what must not change from run to run, such as labels; nothing by default."""
         return None
 
+    def resume(self, former: Model) -> None:
+        """Take over from the last fitted version what need not be learned again; nothing by default."""
+        return None
+
     def report(self) -> pd.DataFrame | None:
         """Return what the owner of the decision reads of the fitted model; None when the answers say it all."""
         return None

@@ -5,7 +5,9 @@
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #df8e89c2
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -28,6 +30,7 @@ from d2c_mlops.models.forecasting.backtest import (
     cutoff_steps,
     summary,
 )
+from .calibration.warm_start import trees_as_bytes, trees_before
 from .baselines import last_year, seasonal_naive, weekday_mean
 from ..core.charter import Charter
 from ..core.contract import Contract
@@ -50,8 +53,8 @@ from .revisions import movers_of, revision_of, week_before
 from .smoothing import Array
 
 # %% auto #0
-__all__ = ['METHODS', 'DemandForecaster', 'inputs_for', 'horizon_records', 'records_of', 'suited_to_totals',
-           'same_weeks_last_year', 'cutoff_day', 'replay', 'judge']
+__all__ = ['TREES_FILE', 'METHODS', 'DemandForecaster', 'can_resume', 'inputs_for', 'horizon_records', 'records_of',
+           'suited_to_totals', 'same_weeks_last_year', 'cutoff_day', 'replay', 'judge']
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #db4b2527
 class DemandForecaster(Model):
@@ -61,6 +64,8 @@ class DemandForecaster(Model):
     charter: ClassVar[Charter] = DEMAND_CHARTER
     learned: LearnedDemand = property(learned_of, use_learned)  # type: ignore[assignment]
     _learned: LearnedDemand | None = None
+    trees: Mapping[str, bytes] = {}  # of this training, by the last day that they read (ISO 8601)
+    former_trees: Mapping[str, bytes] = {}  # of an earlier one
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class DemandForecaster(Model):
         region: str = "",  # part of the country, as in BY; "" = the holidays of all parts
         plan_days: int = 0,  # days after as_of for which promotions and events are listed in full; 0 = up to the last one listed
         sums: bool = True,  # whether categories, stores, … and the total are forecast too, so that all add up
+        warm_start: bool = True,  # whether trees of the last training are used again while they are as good as they were
         contract_version: str = "",  # as in 2.0.0, for another frequency or a shorter horizon; "" = that of the class
     ) -> None:
         at_least_one = {"history": history, "cutoffs": cutoffs}
@@ -83,7 +89,7 @@ class DemandForecaster(Model):
         self.freq, self.by, self.history, self.cutoffs, self.top = freq_of(freq), by, history, cutoffs, top
         self.horizon, self.min_history = horizon or USUAL[self.freq], min_history or USUAL[self.freq]
         self.country, self.region, self.plan_days, self.sums = country, region, plan_days, sums
-        self.contract_version = contract_version
+        self.warm_start, self.contract_version = warm_start, contract_version
         self.contract = contract_with_parameters(type(self).contract, self.freq, self.horizon, contract_version)  # type: ignore[misc]
 
     def fit(self, tables: Tables, as_of: date) -> Self:
@@ -91,8 +97,17 @@ class DemandForecaster(Model):
         panel = self.panel(tables, as_of)
         read, levels = model_inputs(self, tables, panel), levels_for(self, tables, panel)
         self.zone, self.notes = tables.zone, input_notes(read, levels, panel)
-        self.learned = forecasts.learn(panel, self.horizon, self.min_history, read.inputs, levels)
+        former = trees_before(self.former_trees, panel.as_of)
+        self.learned = forecasts.learn(panel, self.horizon, self.min_history, read.inputs, levels, former)
+        if (trees := self.learned.trees) is not None:
+            self.trees = {**self.trees, panel.as_of.isoformat(): trees_as_bytes(trees)}
+            self.notes += (f"trees of {trees.end} used again",) * (former is not None and trees.end == former.end)
         return self
+
+    def resume(self, former: Model) -> None:
+        """Use the trees of an earlier training again, while they are as good as they were; not where `warm_start` is off."""
+        if self.warm_start and isinstance(former, DemandForecaster) and can_resume(self.params(), former.params()):
+            self.former_trees = former.trees
 
     def panel(self, tables: Tables, as_of: date, only: Collection[str] | None = None) -> Panel:
         """Return the panel that the model learns from, or that of the series named in `only`."""
@@ -102,7 +117,10 @@ class DemandForecaster(Model):
 
     def evaluate(self, tables: Tables, as_of: date) -> Evaluation:
         """Replay the last horizons before `as_of` beside the baselines."""
-        return judge(self, tables, as_of)
+        results = replay(self, tables, as_of)
+        of_cutoffs = zip(results["forecast"].cutoffs, results["forecast"].parts, strict=True)
+        self.trees = {day.isoformat(): bytes(parts["trees"]) for day, parts in of_cutoffs if "trees" in parts}
+        return judge(self, results, tables, as_of)
 
     def records(self, tables: Tables, as_of: date) -> pd.DataFrame:
         """Return every series on every day (week) of the horizon after `as_of`."""
@@ -148,14 +166,28 @@ class DemandForecaster(Model):
         return forecasts.plot_series(self.learned, series, weeks, ax)
 
     def write(self, folder: Path) -> None:
-        """Write forecasts.npz and forecasts.json."""
+        """Write forecasts.npz and forecasts.json, and trees.json for the next training."""
         forecasts.write(self.learned, folder)
+        if self.trees:
+            texts = {day: b64encode(content).decode() for day, content in self.trees.items()}
+            (folder / TREES_FILE).write_text(json.dumps(texts, sort_keys=True), encoding="utf-8")
 
     def read(self, folder: Path) -> None:
         """Take over what `write` wrote."""
         self.learned = forecasts.read(folder)
+        if (file := folder / TREES_FILE).exists():
+            self.trees = {day: b64decode(text) for day, text in json.loads(file.read_text(encoding="utf-8")).items()}
 
 # %% ../../../nbs/models/forecasting/forecasting.ipynb #82661e1c
+TREES_FILE = "trees.json"
+
+
+def can_resume(params: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
+    """Return whether a model with these parameters may use the trees of another one: it has the same series, steps and plan."""
+    free = {"cutoffs", "contract_version", "warm_start", "sums", "plan_days"}
+    return {k: v for k, v in params.items() if k not in free} == {k: v for k, v in former.items() if k not in free}
+
+
 def inputs_for(model: DemandForecaster, tables: Tables, panel: Panel, without: Collection[str] = ()) -> ForecastInputs:
     """Return what the model reads at the end of a panel, but for the names of the plan in `without`."""
     return model_inputs(model, tables, panel, without).inputs
@@ -219,7 +251,8 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
 
     def of_all(day: date) -> PanelForecast:
         every = known(day)
-        return forecast_panel(every, inputs_for(model, tables, every, telling), levels)
+        former = trees_before(model.former_trees, day)
+        return forecast_panel(every, inputs_for(model, tables, every, telling), levels, former)
 
     def ours(scored: Panel, horizon: int) -> ForecastWithParts:
         forecast, count = of_all(scored.as_of), len(panel.series)
@@ -234,9 +267,9 @@ def replay(model: DemandForecaster, tables: Tables, as_of: date) -> dict[str, Ba
     return backtests(scored, methods, model.horizon, model.cutoffs, model.min_history, known)
 
 
-def judge(model: DemandForecaster, tables: Tables, as_of: date) -> Evaluation:
+def judge(model: DemandForecaster, results: Mapping[str, Backtest], tables: Tables, as_of: date) -> Evaluation:
     """Return the WAPE of the model out of time, the baselines' beside it, and the rest as details."""
-    results, panel = replay(model, tables, as_of), model.panel(tables, as_of)
+    panel = model.panel(tables, as_of)
     verdicts = {name: summary(result) for name, result in results.items()}
     ours = verdicts["forecast"]
     details = {

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ...errors import DataRefused, Failure, UsageError
+from .calibration.warm_start import Trees
 from .forecast_inputs import ForecastInputs, from_panel
 from .intervals import LEVELS, VALUES
 from .ladder import USUAL_CORRELATION
@@ -57,6 +58,9 @@ class LearnedDemand:
     effects: PlanEffects  # of promotions, prices and events, and what is planned of them
     sums: SumForecasts  # of categories, stores and the total
     ended: NDArray[np.bool_]  # [series]; did not sell for longer than earlier sales explain
+    trees: Trees | None = (
+        None  # that the next training may use again; None without a tree, or after it was read from files
+    )
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -103,23 +107,28 @@ KEPT_WEEKS = 26  # weeks of history kept for pictures
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #2fc2eecc
 def learn(
-    panel: Panel, horizon: int, least: int, inputs: ForecastInputs | None = None, levels: Levels | None = None
+    panel: Panel,
+    horizon: int,
+    least: int,
+    inputs: ForecastInputs | None = None,
+    levels: Levels | None = None,
+    former: Trees | None = None,
 ) -> LearnedDemand:
-    """Forecast every series of a panel; `inputs` add what is known ahead, `levels` what is added up."""
+    """Forecast every series of a panel; `inputs` add what is known ahead, `levels` what is added up, `former` trees of an earlier training."""
     recent, full = is_selling(panel, 1), is_selling(panel, least)
     count = len(panel.series)
     values, basis = np.zeros((horizon, count, len(VALUES))), np.where(full, 0, 1)
-    sums, ended = no_sums(horizon), np.zeros(count, bool)
+    sums, ended, trees = no_sums(horizon), np.zeros(count, bool), None
     level, earlier, profile = np.zeros(count), np.zeros(count), np.ones((panel.period, count))
     planned, effects, correlation = np.ones((horizon, count)), no_effects(horizon, count), 0.0
     if recent.any():
         every = from_panel(panel, horizon) if inputs is None else inputs
-        forecast = forecast_panel(panel, every, no_levels(count) if levels is None else levels)
+        forecast = forecast_panel(panel, every, no_levels(count) if levels is None else levels, former)
         selling, ladder, sums = forecast.inputs, forecast.ladder, forecast.sums
         usual = smoothed(selling, factors_of(selling, ladder.effects, slice(0, len(selling.dates))))
         values[:, recent], planned[:, recent], ended[recent] = forecast.answers, ladder.factors, forecast.ended
         level[recent], earlier[recent], profile[:, recent] = usual.level, usual.earlier, usual.profile
-        correlation = ladder.correlation
+        correlation, trees = ladder.correlation, ladder.trees
         effects = plan_effects(selling, ladder.effects).among(np.flatnonzero(recent), count)
     observations = (~np.isnan(panel.units)).sum(axis=0)
     last_weeks = slice(max(0, len(panel.dates) - KEPT_WEEKS * 7 // panel.days), None)
@@ -138,6 +147,7 @@ def learn(
         effects,
         sums,
         ended,
+        trees,
     )
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080

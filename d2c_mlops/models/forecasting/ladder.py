@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,15 @@ from d2c_mlops.models.forecasting.boosted import (
     training_origins,
 )
 from .calibration.conformal import CLASSES, corrections, volume_class
+from d2c_mlops.models.forecasting.calibration.warm_start import (
+    WORSE,
+    Trees,
+    digest_of,
+    error_ratio,
+    last_day,
+    plan_columns,
+    reusable_trees,
+)
 from .cells import level_by_cells
 from .effects import Effects, effects_of, factors_of, promoted_level
 from .forecast_inputs import ForecastInputs, level_of, mean_of, sale_size, without_absurd
@@ -31,7 +41,7 @@ from .smoothing import Array
 __all__ = ['RUNGS', 'PRIOR', 'HOPELESS', 'REACH', 'USUAL_CORRELATION', 'CORRELATION_ROWS', 'INNER', 'FINE', 'QUANTILES',
            'simple_forecasts', 'combine_weights', 'prior_of', 'LadderForecast', 'spread_of', 'raw_bounds',
            'error_correlation', 'with_bounds', 'inner_origins', 'fine_origins', 'PastForecasts', 'past_forecasts',
-           'ladder_forecast']
+           'Trials', 'learn_trees', 'ladder_forecast']
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #2da71105
 RUNGS = ("smoothed level", "last year", "effects", "cells", "boosted tree")
@@ -78,6 +88,7 @@ class LadderForecast:
     correlation: float  # of the errors of two steps of one forecast, 0..1
     past: Array  # forecasts from past origins, latest first [origin, horizon, series]
     past_units: Array  # what came then [origin, horizon, series]
+    trees: Trees | None = None  # None without a tree
 
 # %% ../../../nbs/models/forecasting/ladder.ipynb #802300ae
 def spread_of(inputs: ForecastInputs, forecast: Array) -> Array:
@@ -230,44 +241,88 @@ def _bounds(
     spread = spread_of(inputs, forecast) if quantiles is None else quantiles
     return forecast, *raw_bounds(forecast, spread, sale_size(inputs.units[-inputs.span(26) :]))
 
-# %% ../../../nbs/models/forecasting/ladder.ipynb #3fa8ebd7
-def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True) -> LadderForecast:
-    """Forecast every series of a panel by all rungs, or those without a tree, with weights and intervals from past origins."""
-    inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
-    inner = inner_origins(inputs)
-    origins = training_origins(inputs, inputs.origin) if has_tree else []
-    tree = fit_boosted(inputs, origins, simple_forecasts, QUANTILES)
-    past_tree, inner = _past_tree(inputs, inner) if tree else (None, inner)
-    weights, correlation = prior_of(inputs, past_tree is not None), USUAL_CORRELATION[inputs.freq]
-    correction = np.zeros((CLASSES, 2 * len(LEVELS)))
-    past = actual = np.zeros((0, inputs.horizon, inputs.units.shape[1]))
-    group = volume_class(level_of(inputs, 13))
-    if inner:
+
+@dataclass(frozen=True)
+class Trials:
+    """Forecasts from past origins: of all series a horizon apart, and at finer ones."""
+
+    inner: PastForecasts
+    fine: PastForecasts
+    is_whole: bool  # whether the finer ones have all series
+
+    @classmethod
+    def of(cls, inputs: ForecastInputs, inner: list[int], trees: Trees | None) -> Trials | None:
+        """Return what all rungs say at past origins, with the past tree of `trees`; None where there is no past origin."""
+        past_tree = trees.past if trees else None
+        inner = inner[: trees.tested] if trees and past_tree else inner
+        if not inner:
+            return None
         fine = past_forecasts(inputs, fine_origins(inputs, inner), past_tree, all_series=False)
         is_whole = fine.actual.shape[2] == inputs.units.shape[1]
-        trials = fine.at(inner) if is_whole else past_forecasts(inputs, inner, past_tree, all_series=True)
-        actual = trials.actual
-        errors = np.array(
-            [np.nansum(np.abs(rungs - came), axis=(1, 2)) for rungs, came in zip(trials.rungs, actual, strict=True)]
-        )
-        weights = combine_weights(errors.sum(axis=0), weights)
-        past, _, unit = trials.bounds(weights)
+        every = fine.at(inner) if is_whole else past_forecasts(inputs, inner, past_tree, all_series=True)
+        return cls(every, fine, is_whole)
+
+    @cached_property
+    def errors(self) -> Array:
+        """Return the absolute errors [rung] at the inner origins."""
+        parts = zip(self.inner.rungs, self.inner.actual, strict=True)
+        return np.asarray(sum(np.nansum(np.abs(rungs - came), axis=(1, 2)) for rungs, came in parts))
+
+    @property
+    def ratio(self) -> float:
+        """Return the error of the tree over that of the best other rung; infinite without a tree."""
+        return error_ratio(self.errors) if len(self.errors) == len(RUNGS) else float("inf")
+
+# %% ../../../nbs/models/forecasting/ladder.ipynb #3fa8ebd7
+def learn_trees(inputs: ForecastInputs, inner: list[int]) -> Trees | None:
+    """Return the trees of these inputs; None where there is too little to learn from. Their ratio is not known yet."""
+    origins = training_origins(inputs, inputs.origin)
+    tree = fit_boosted(inputs, origins, simple_forecasts, QUANTILES)
+    if tree is None:
+        return None
+    past_tree, tested = _past_tree(inputs, inner)
+    count = len(tested) if past_tree else 0
+    return Trees(tree, past_tree, count, plan_columns(inputs), last_day(inputs), digest_of(inputs), float("inf"))
+
+
+def ladder_forecast(inputs: ForecastInputs, has_tree: bool = True, former: Trees | None = None) -> LadderForecast:
+    """Forecast every series of a panel by all rungs, or those without a tree, with weights and intervals from past origins.
+
+    Trees of a `former` training are used again where they are still good.
+    """
+    inputs = replace(inputs, units=without_absurd(inputs.units, inputs.year))
+    inner = inner_origins(inputs)
+    trees = reusable_trees(former, inputs) if has_tree else None
+    trials = Trials.of(inputs, inner, trees) if trees else None
+    if trees and trials and trees.digest != digest_of(inputs) and trials.ratio > WORSE * trees.ratio:
+        trees = None
+    if trees is None:
+        trees = learn_trees(inputs, inner) if has_tree else None
+        trials = Trials.of(inputs, inner, trees)
+        trees = replace(trees, ratio=trials.ratio) if trees and trials else trees
+    is_tried, horizon = trees is not None and trees.past is not None, inputs.horizon
+    weights, correlation = prior_of(inputs, is_tried), USUAL_CORRELATION[inputs.freq]
+    correction = np.zeros((CLASSES, 2 * len(LEVELS)))
+    past = actual = np.zeros((0, horizon, inputs.units.shape[1]))
+    group = volume_class(level_of(inputs, 13))
+    if trials:
+        weights, actual = combine_weights(trials.errors, weights), trials.inner.actual
+        past, _, unit = trials.inner.bounds(weights)
         correlation = error_correlation(actual - past, unit, inputs.freq)
-        fine_forecast, bounds, fine_unit = fine.bounds(weights)
-        of_fine = group if is_whole else volume_class(level_of(sample_of_series(inputs), 13))
-        correction = corrections(
-            fine.actual, bounds, fine_unit, of_fine, past_tree is not None, fine.origins, fine_forecast
-        )
+        fine_forecast, bounds, fine_unit = trials.fine.bounds(weights)
+        of_fine = group if trials.is_whole else volume_class(level_of(sample_of_series(inputs), 13))
+        fine = trials.fine
+        correction = corrections(fine.actual, bounds, fine_unit, of_fine, is_tried, fine.origins, fine_forecast)
     if (
-        tree and past_tree is None
+        trees and not is_tried
     ):  # too little history to have tried it: it has the weight that it has before any error is known
         share = prior_of(inputs, has_tree=True)[-1]
         weights = np.append(weights * (1 - share), share)
     effects = effects_of(inputs)
-    rungs, quantiles = _all_rungs(inputs, tree, simple_forecasts(inputs, effects))
+    rungs, quantiles = _all_rungs(inputs, trees.final if trees else None, simple_forecasts(inputs, effects))
     answers = with_bounds(*_bounds(inputs, rungs, quantiles, weights), correction[group])
     ahead = slice(inputs.origin, len(inputs.dates))
     open_share = inputs.open_share[ahead]
     answers *= open_share[..., None]
     planned = factors_of(inputs, effects, ahead) * open_share
-    return LadderForecast(answers, rungs, weights, planned, effects, correlation, past, actual)
+    return LadderForecast(answers, rungs, weights, planned, effects, correlation, past, actual, trees)

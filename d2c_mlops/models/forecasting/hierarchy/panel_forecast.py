@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backtest import Backtest
+from ..calibration.warm_start import Trees, trees_as_bytes
 from ..forecast_inputs import ForecastInputs
 from .coherence import SumForecasts, coherent_forecast
 from .levels import Levels
@@ -44,11 +45,14 @@ class PanelForecast:
     base_sums: Array  # what the sums' own histories say [horizon, sum]
     ended: NDArray[np.bool_]  # [selling]; did not sell for longer than earlier sales explain
 
-    def parts(self, series: int) -> dict[str, Array]:
+    def parts(self, series: int) -> dict[str, Any]:
         """Return what the errors of each level are measured by, as parts of a forecast of `series` series."""
         base = np.zeros((len(self.answers), series))
         base[:, self.selling] = self.ladder.answers[..., 0]
-        return {"base": base, "sums": self.sums.answers[..., 0], "base_sums": self.base_sums}
+        trees = (
+            {} if self.ladder.trees is None else {"trees": np.frombuffer(trees_as_bytes(self.ladder.trees), np.uint8)}
+        )
+        return {"base": base, "sums": self.sums.answers[..., 0], "base_sums": self.base_sums, **trees}
 
     def of_all(self, series: int) -> Array:
         """Return the answers of all series of the panel [horizon, series, 7]."""
@@ -57,11 +61,14 @@ class PanelForecast:
         return answers
 
 
-def forecast_panel(panel: Panel, inputs: ForecastInputs, levels: Levels) -> PanelForecast:
-    """Forecast the series of a panel that sold recently, and their sums; `inputs` and `levels` are those of all series."""
+def forecast_panel(panel: Panel, inputs: ForecastInputs, levels: Levels, former: Trees | None = None) -> PanelForecast:
+    """Forecast the series of a panel that sold recently, and their sums; `inputs` and `levels` are those of all series.
+
+    `former` are trees of an earlier training.
+    """
     selling = np.flatnonzero(is_selling(panel, 1))
     of_selling = inputs.select_series(selling)
-    ladder, ended = ladder_forecast(of_selling), has_ended(of_selling)
+    ladder, ended = ladder_forecast(of_selling, former=former), has_ended(of_selling)
     answers = widened(ladder.answers, weeks_known(of_selling))
     answers = scaled_bounds(answers, np.where(is_unseen_christmas(of_selling), UNSEEN, 1.0))
     answers = declining(answers, ended, of_selling.span(4))
