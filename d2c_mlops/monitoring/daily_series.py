@@ -185,7 +185,7 @@ def _add_numbers(rows: _Rows, name: str, values: Floats) -> None:
         variances: Floats = np.asarray(within / np.maximum(count, 1.0), np.float64)
         rows.add(name, "mean", np.asarray(mean, np.float64), variances)
 
-# %% ../../nbs/monitoring/daily_series.ipynb #cc4a3714
+# %% ../../nbs/monitoring/daily_series.ipynb #4a8b454d
 RENEWED, PAST = 28, 112  # days
 LEAST_OF_PRODUCT = 3
 GRANTED = 0.012  # of a price index, a day
@@ -215,7 +215,8 @@ def _add_index(rows: _Rows, name: str, values: Floats, product: Ints) -> None:
     known = np.isfinite(relative)
     if known.sum() < LEAST_ROWS:
         return
-    by_day = pd.Series(relative[known]).groupby(rows.day[known])
+    by_product = pd.Series(relative[known]).groupby([rows.day[known], product[known]]).mean()
+    by_day = by_product.groupby(level=0)
     median = by_day.median()[by_day.size() >= LEAST_PRICES].reindex(range(len(rows.days))).to_numpy(float)
     rows.add(name, "index", np.asarray(median, np.float64), np.full(len(rows.days), GRANTED**2), relevance=0.03)
 
