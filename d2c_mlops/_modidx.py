@@ -3621,6 +3621,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'd2c_mlops/monitoring/sketches.py'),
                                                'd2c_mlops.monitoring.sketches.level_name': ( 'monitoring/sketches.html#level_name',
                                                                                              'd2c_mlops/monitoring/sketches.py'),
+                                               'd2c_mlops.monitoring.sketches.reason_kind': ( 'monitoring/sketches.html#reason_kind',
+                                                                                              'd2c_mlops/monitoring/sketches.py'),
                                                'd2c_mlops.monitoring.sketches.sketch_column': ( 'monitoring/sketches.html#sketch_column',
                                                                                                 'd2c_mlops/monitoring/sketches.py'),
                                                'd2c_mlops.monitoring.sketches.sketch_frame': ( 'monitoring/sketches.html#sketch_frame',

@@ -296,6 +296,19 @@ decision_links = Table(
     Column("used_at", Moment, nullable=False),
 )
 
+acknowledged_changes = Table(
+    "acknowledged_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("column", String(200), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("note", Text, nullable=False),
+    Index("acknowledged_changes_by_model", "model", "id"),
+)
+
 forgettings = Table(
     "forgettings",
     metadata,

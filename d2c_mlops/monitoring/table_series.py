@@ -20,7 +20,7 @@ from .daily_series import WANDERING, DailySeries, Floats, daily_series, join_ser
 # %% auto #0
 __all__ = ['TOTAL_RELEVANT', 'table_series']
 
-# %% ../../nbs/monitoring/table_series.ipynb #e903c419
+# %% ../../nbs/monitoring/table_series.ipynb #7f231123
 def table_series(tables: Tables, as_of: date, reference: int = 365) -> DailySeries:
     """Return the daily series of all tables with events, until the end of the day `as_of`. `reference`: first days, from which levels are chosen."""
     known = tables.before(as_of)
@@ -44,7 +44,7 @@ def _sales_series(tables: Tables, reference: int) -> DailySeries:
     order_day, line_day = local_days(orders["ordered_at"], tables.zone), local_days(lines["ordered_at"], tables.zone)
     days = pd.date_range(order_day.min(), order_day.max())
     promoted: npt.NDArray[np.bool_] = lines["discount"].to_numpy(float) > 0
-    sales = lines[["quantity", "unit_price", "product_id"]].assign(discounted=promoted)
+    sales = lines[["quantity", "unit_price", "product_id"]]
     catalogue = _catalogue_columns(tables, lines["product_id"])
     by_line = daily_series(
         sales.assign(**catalogue),

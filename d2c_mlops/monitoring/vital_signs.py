@@ -178,7 +178,7 @@ def judge_throughput(calls: pd.Series, now: datetime, limits: Limits, hours: int
         )
     return VitalSign("throughput", OK, text, current, (1 - limits.throughput_drop) * usual)
 
-# %% ../../nbs/monitoring/vital_signs.ipynb #c93f7774
+# %% ../../nbs/monitoring/vital_signs.ipynb #b51fdfc2
 LEAST_OF_MONTH = 3  # days before a month is carried forward
 
 
@@ -212,15 +212,14 @@ LEAST_REASONS = 200
 
 def judge_importance(reference: LevelSketch | None, current: LevelSketch | None, limits: Limits) -> VitalSign:
     """Return the sign of the shares of first reasons against those of the records at registration."""
-    if reference is None or reference.rows < LEAST_REASONS:
+    if reference is None:
         return not_measured(
-            "importance",
-            "the version has no reference of its reasons",
-            "register it again with this version of d2c_mlops",
+            "importance", "the version was registered without its reasons", "train it again, or it gives none"
         )
-    if current is None or current.rows < LEAST_REASONS:
+    rows = min(reference.rows, 0 if current is None else current.rows)
+    if current is None or rows < LEAST_REASONS:
         return too_little(
-            "importance", f"{0 if current is None else current.rows} answers have reasons; {LEAST_REASONS} are needed"
+            "importance", f"{rows} answers have reasons; {LEAST_REASONS} are needed, at registration and now"
         )
     index = stability_index(reference, current)
     names = sorted(

@@ -38,6 +38,7 @@ from d2c_mlops.models.core.model import (
     model_class_at,
 )
 from d2c_mlops.registry import artifacts
+from d2c_mlops.registry.reference import write_reference
 from d2c_mlops.settings import Settings
 
 
@@ -144,6 +145,8 @@ def register(
     inputs: Sequence[Mapping[str, str]] = (),  # the datasets of the training: name and digest
     run_id: str | None = None,
     example: pd.DataFrame | None = None,  # records that the fitted model predicts; the first is stored with it
+    asked: pd.DataFrame
+    | None = None,  # all records that one would ask it now; sketches of them and of the answers are stored
 ) -> Version:
     """Save, log and record a fitted model. Raises DataRefused if the saved model cannot be loaded again."""
     ledger = Ledger.of(settings)
@@ -152,6 +155,8 @@ def register(
         model.save(folder)
         if example is not None:
             _write_example(model, example, folder)
+        if asked is not None and len(asked):
+            write_reference(model, asked, folder)
         try:
             load(folder, (*settings.packages, type(model).__module__))
         except Exception as err:

@@ -33,6 +33,7 @@ from d2c_mlops.settings.schema import (
     GROUPS,
     JOB_OPTIONS,
     MODEL_OPTIONS,
+    MONITOR_OPTIONS,
     OPTIONS,
     POLICY_OPTIONS,
     ROLLOUT_OPTIONS,
@@ -44,6 +45,7 @@ from d2c_mlops.settings.schema import (
     DecisionsSettings,
     JobSettings,
     ModelSettings,
+    MonitorSettings,
     PolicySettings,
     RolloutSettings,
     ServiceSettings,
@@ -69,7 +71,7 @@ __all__ = [
 ]
 FILE = "settings.ini"
 OURS = re.compile(
-    r"^\[((d2c|alerts)\]|(schedule|model|data|decisions):)", re.MULTILINE | re.IGNORECASE
+    r"^\[((d2c|alerts|monitor)\]|(schedule|model|data|decisions):)", re.MULTILINE | re.IGNORECASE
 )  # nbdev has a file of this name too
 
 
@@ -110,6 +112,9 @@ def load_settings(
         **_grouped_options(AlertSettings, ALERT_OPTIONS, "alerts", sections.get("alerts", {}), failures)
     )
     failures += _alert_failures(alerts)
+    monitor = MonitorSettings(
+        **convert_options(MonitorSettings, MONITOR_OPTIONS, sections.get("monitor", {}), "[monitor]", failures)
+    )
     models, jobs, policies, datasets = {}, {}, {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
@@ -118,6 +123,7 @@ def load_settings(
                 name=name, **_grouped_options(ModelSettings, MODEL_OPTIONS, section, keys, failures)
             )
             _rollout_limits(models[name].rollout, f"[{section}] rollout.", failures)
+            convert_options(MonitorSettings, MONITOR_OPTIONS, models[name].monitor, f"[{section}] monitor.", failures)
             failures += _sunset_failures(models[name].sunset, section)
             failures += _release_failures(models[name], section)
         elif section.startswith("data:"):
@@ -156,6 +162,7 @@ def load_settings(
         policies=MappingProxyType(policies),
         decisions=decisions,
         alerts=alerts,
+        monitor=monitor,
         **values,
     )
 
@@ -212,7 +219,8 @@ def _parse_sections(file: Path, failures: list[Failure]) -> dict[str, dict[str, 
     except Error as err:
         raise SettingsError(f"this is not an INI file: {err}", where=str(file)) from None
     for section in ini.sections():
-        if section not in ("package", "d2c", "service", "rollout", "decisions", "alerts") and not re.fullmatch(
+        general = ("package", "d2c", "service", "rollout", "decisions", "alerts", "monitor")
+        if section not in general and not re.fullmatch(
             r"(model|schedule|decisions):[a-z][a-z0-9_]*|schedule:[a-z][a-z0-9_]*\.[a-z]+|data:[a-z0-9][a-z0-9_-]*",
             section,
         ):

@@ -47,6 +47,7 @@ class ModelSettings:
     release_after: str = option(
         "7d", "time in shadow mode or at its share, such as 7d, after which a challenger becomes champion"
     )
+    monitor: Mapping[str, str] = option(_empty_mapping, "monitor.NAME: thresholds of its metrics; override [monitor]")
     sunset: Mapping[str, str] = option(
         _empty_mapping,
         "sunset.MAJOR: last day (UTC) of a major version of the contract; overrides [service] keep_majors",
@@ -206,6 +207,22 @@ class AlertSettings:
 
 
 @dataclass(frozen=True)
+class MonitorSettings:
+    """The [monitor] section: thresholds of the metrics of live models; [model:NAME] monitor.NAME overrides one."""
+
+    error: float = option(1.25, "maximum error on live answers, as a multiple of that at promotion")
+    score: float = option(0.8, "minimum score on live answers, as a multiple of that at promotion; an accuracy itself")
+    false_alarms: float = option(0.05, "share of healthy shops that may get a drift alarm in a year, 0..1")
+    latency_ms: float = option(500.0, "maximum p95 latency of requests in milliseconds")
+    throughput_drop: float = option(0.2, "maximum drop of predictions below the same hours of earlier weeks, 0..1")
+    cost_over: float = option(0.15, "share by which a month may cost more than the charter's budget")
+    importance: float = option(0.25, "maximum population stability index of the first reasons of answers")
+    confidence: float = option(0.7, "minimum share of outcomes inside the 80 % interval, 0..1")
+    days: int = option(28, "days of answers that are judged")
+    prometheus: str = option("", "address of the Prometheus server with the services' metrics, for latency")
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """The [service] section, D2C_SERVICE_… in a container: access, limits and logs of services."""
 
@@ -291,6 +308,7 @@ class Settings:
     policies: Mapping[str, PolicySettings] = option(_empty_mapping, "the [decisions:NAME] sections")
     decisions: DecisionsSettings = option(DecisionsSettings, "the [decisions] section")
     alerts: AlertSettings = option(AlertSettings, "the [alerts] section")
+    monitor: MonitorSettings = option(MonitorSettings, "the [monitor] section")
 
     @property
     def ledger(self) -> str:
@@ -328,12 +346,19 @@ class Settings:
             self.rollout, **convert_options(RolloutSettings, ROLLOUT_OPTIONS, self.model(name).rollout, name, [])
         )
 
+    def monitor_limits(self, name: str) -> MonitorSettings:
+        """Return the thresholds of a model's metrics."""
+        return replace(
+            self.monitor, **convert_options(MonitorSettings, MONITOR_OPTIONS, self.model(name).monitor, name, [])
+        )
 
-PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions", "alerts")
+
+PARTS = ("root", "datasets", "models", "jobs", "service", "rollout", "policies", "decisions", "alerts", "monitor")
 OPTIONS = {f.name: f for f in fields(Settings) if f.name not in PARTS}
-GROUPS = ("params", "charter", "rollout", "notify", "sunset", "heartbeat")  # NAME.KEY = VALUE
+GROUPS = ("params", "charter", "rollout", "monitor", "notify", "sunset", "heartbeat")  # NAME.KEY = VALUE
 MODEL_OPTIONS = {f.name: f for f in fields(ModelSettings) if f.name not in ("name", *GROUPS) or f.name == "notify"}
 ROLLOUT_OPTIONS = {f.name: f for f in fields(RolloutSettings)}
+MONITOR_OPTIONS = {f.name: f for f in fields(MonitorSettings)}
 SERVICE_OPTIONS = {f.name: f for f in fields(ServiceSettings)}
 SERVICE = "D2C_SERVICE_"  # prefix of its variables
 POLICY_OPTIONS = {f.name: f for f in fields(PolicySettings) if f.name not in ("name", "notify")}
@@ -349,6 +374,7 @@ SECTIONS = {
     "rollout": "rollout",
     "decisions": "decisions",
     "alerts": "alerts",
+    "monitor": "monitor",
     "model": "model:NAME",
     "data": "data:NAME",
     "schedule": "schedule:NAME",

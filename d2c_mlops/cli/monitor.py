@@ -1,0 +1,123 @@
+"""The command that looks at live models: monitor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from d2c_mlops.cli import example, here, json_option, main, section, settings, show, table
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from d2c_mlops.operations.monitor import ModelHealth
+    from d2c_mlops.settings import Settings
+
+COLOURS = {"ok": "green", "breach": "red"}
+
+
+@example(
+    "d2c monitor demand",
+    "d2c monitor demand --html",
+    "d2c monitor --json",
+    'd2c monitor demand --acknowledge lines.unit_price --note "price list of June"',
+)
+@section("Operate")
+@main.command()
+@click.argument("model", required=False)
+@click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day at whose end the model is looked at; default: the last complete day of its data.",
+)
+@click.option("--html", is_flag=True, help="Write the page into the store, and print its path.")
+@click.option("--no-alerts", is_flag=True, help="Only look: open, update and close no alert.")
+@click.option(
+    "--acknowledge",
+    metavar="COLUMN",
+    help="Record that the change of COLUMN is known: it is watched anew from the next day on.",
+)
+@click.option("--note", default="", help="Why the change is no fault, for the record.")
+@json_option
+def monitor(
+    model: str | None,
+    as_of: datetime | None,
+    html: bool,
+    no_alerts: bool,
+    acknowledge: str | None,
+    note: str,
+    as_json: bool,
+) -> None:
+    """Check metrics and drift of live models.
+
+    Accuracy, drift, latency, throughput, cost, importance of reasons and confidence of the champion, each with its threshold of [monitor] or
+    [model:MODEL] monitor.NAME. A metric is ok, in breach, or has too little data, or is not measured.
+
+    Drift is looked for in the dataset (data drift), in what callers ask (data drift), and in the errors of answers (concept drift), on each
+    day against what season, weekday and promotions lead one to expect. Of healthy shops at most `false_alarms` get an alarm in a year.
+
+    A breach opens or updates an alert, and its messages are sent; `d2c alerts` lists them. With --as-of in the past no alert is
+    touched. Without MODEL all models with a champion are looked at.
+    """
+    config = settings()
+    day = as_of.date() if as_of else None
+    if acknowledge is not None:
+        return _acknowledge(config, model, acknowledge, day, note, as_json)
+    from d2c_mlops.operations.look import look_at, models_with_champion
+
+    names = [model] if model else models_with_champion(config)
+    healths = [look_at(name, config, day, alerts=not no_alerts) for name in names]
+    pages = [_write_page(config, health) for health in healths] if html else []
+    if as_json:
+        return show(healths[0].to_dict() if model else [health.to_dict() for health in healths])
+    if not healths:
+        click.echo("no model has a champion yet; `d2c promote MODEL` makes one")
+    for health in healths:
+        _print(health)
+    for path in pages:
+        click.echo(f"page: {path}")
+    return None
+
+
+def _acknowledge(config: Settings, model: str | None, column: str, day: date | None, note: str, as_json: bool) -> None:
+    import getpass
+
+    from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.operations.acknowledged import acknowledge_change
+    from d2c_mlops.operations.monitor import monitor_model
+
+    if model is None:
+        raise click.UsageError("name the model whose column changed")
+    health = monitor_model(model, config, day)
+    columns = sorted({change.column for look in health.drifts for change in look.report.changes})
+    if column not in columns:
+        listed = ", ".join(columns) or "none"
+        raise click.UsageError(f"{column!r} is not among the columns that moved: {listed}")
+    known = acknowledge_change(Ledger.of(config), model, column, health.as_of, getpass.getuser(), note)
+    if as_json:
+        return show({"model": model, "column": known.column, "day": known.day.isoformat(), "note": note})
+    click.echo(
+        f"{model}: the change of {known.column} until {known.day} is known; it is watched anew from the next day on"
+    )
+    return None
+
+
+def _write_page(config: Settings, health: ModelHealth) -> str:
+    from d2c_mlops.data.store import write_atomic
+    from d2c_mlops.operations.monitor_page import page
+
+    path = config.store / "monitor" / f"{health.model}.html"
+    write_atomic(path, page(health).encode(), private=True)
+    return here(path)
+
+
+def _print(health: ModelHealth) -> None:
+    state = click.style(health.state, fg=COLOURS.get(health.state), bold=True)
+    click.echo(f"{health.model} version {health.version}, as known at the end of {health.as_of}: {state}")
+    table(["METRIC", "STATE", "WHAT"], [[sign.metric, sign.state, sign.message] for sign in health.signs])
+    for sign in health.signs:
+        if sign.advice and sign.state == "breach":
+            click.echo(f"{sign.metric}: {sign.advice}")
+    click.echo()

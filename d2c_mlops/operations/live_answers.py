@@ -1,0 +1,203 @@
+"""Live answers of a model with the outcomes that came of them: from the prediction log, the dataset and feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import ColumnElement, String, cast, func, select
+
+from d2c_mlops.data.days import day_start, local_days
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import DataRefused
+from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.core.contract import Contract
+from d2c_mlops.models.forecasting.panel import panel_of
+from d2c_mlops.models.forecasting.periods import LENGTH, Freq, freq_of
+from d2c_mlops.registry.versions import Version
+
+MOST_ROWS = 200_000  # of the log that are read into memory; the latest count
+CHUNK = 20_000
+HISTORY = 1096  # days of sales in which outcomes are looked up
+COLUMNS = ("id", "version", "variant", "key", "at", "inputs", "outputs", "reasons")
+
+
+def logged_predictions(ledger: Ledger, model: str, since: datetime, until: datetime) -> pd.DataFrame:
+    """Return the predictions of a model that callers asked for between two moments, latest first, at most 200,000.
+
+    Columns: id, version, variant, key, at (UTC), inputs, outputs, reasons.
+    """
+    condition = (
+        predictions.c.model == model,
+        predictions.c.at >= since,
+        predictions.c.at < until,
+        by_callers(predictions),
+    )
+    query = select(*(predictions.c[name] for name in COLUMNS)).where(*condition)
+    query = query.order_by(predictions.c.at.desc(), predictions.c.id).limit(MOST_ROWS)
+    with ledger.read() as connection:
+        rows = [tuple(row) for row in connection.execution_options(yield_per=CHUNK).execute(query)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def calls_by_hour(ledger: Ledger, model: str, since: datetime, until: datetime) -> pd.Series[Any]:
+    """Return the predictions of services by hour (UTC, without a zone); batches and probes are not counted."""
+    condition = (
+        predictions.c.model == model,
+        predictions.c.at >= since,
+        predictions.c.at < until,
+        predictions.c.caller.is_distinct_from(BATCH),
+        by_callers(predictions),
+    )
+    hour = _hour_text(ledger).label("hour")
+    query = select(hour, func.count().label("calls")).where(*condition).group_by(hour)
+    with ledger.read() as connection:
+        rows = {pd.Timestamp(f"{row.hour}:00"): int(row.calls) for row in connection.execute(query)}
+    return pd.Series(rows, dtype="float64").sort_index()
+
+
+def _hour_text(ledger: Ledger) -> ColumnElement[str]:
+    """Return the SQL for the hour of a prediction as text, such as 2024-06-01 13."""
+    if ledger.engine.dialect.name == "sqlite":
+        return func.substr(cast(predictions.c.at, String), 1, 13)
+    return func.to_char(func.timezone("UTC", predictions.c.at), "YYYY-MM-DD HH24")
+
+
+def input_frame(logged: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the logged inputs that say something about drift: neither key nor personal fields nor dates."""
+    names = [
+        f.name
+        for f in contract.input_fields
+        if f.name != contract.key and not f.personal and f.kind not in ("date", "date-time")
+    ]
+    return pd.DataFrame([{name: values.get(name) for name in names} for values in logged["inputs"]], columns=names)
+
+
+def answers_with_outcomes(
+    ledger: Ledger, version: Version, logged: pd.DataFrame, tables: Tables | None, as_of: date
+) -> pd.DataFrame:
+    """Return logged answers whose outcome was known at the end of `as_of`.
+
+    Columns: day, key, version, variant, predicted, outcome and, for forecasts, lower and upper. For forecasts the first answer about
+    a series and period counts; its day is that of the period. For scores the last answer before the outcome counts.
+    """
+    contract = version.schema
+    parts: list[pd.DataFrame] = []
+    if len(logged) and tables is not None and is_forecast(contract):
+        parts.append(_forecast_answers(version, logged, tables, as_of))
+    elif len(logged) and tables is not None and is_lead_score(contract):
+        parts.append(_lead_answers(logged, tables, as_of))
+    elif len(logged):
+        parts.append(_answers_with_feedback(ledger, version, logged, as_of))
+    empty = pd.DataFrame(columns=["day", "key", "version", "variant", "predicted", "outcome"])
+    return parts[0] if parts and len(parts[0]) else empty
+
+
+def is_forecast(contract: Contract) -> bool:
+    """Return whether a contract asks for numbers by series and period."""
+    return contract.frequency in LENGTH and _date_field(contract) is not None and "forecast" in contract.outputs.columns
+
+
+def is_lead_score(contract: Contract) -> bool:
+    """Return whether a contract scores leads."""
+    return contract.key == "lead_id" and "score" in contract.outputs.columns
+
+
+def _date_field(contract: Contract) -> str | None:
+    return next((f.name for f in contract.input_fields if f.kind == "date"), None)
+
+
+def _forecast_answers(version: Version, logged: pd.DataFrame, tables: Tables, as_of: date) -> pd.DataFrame:
+    contract = version.schema
+    when = _date_field(contract) or "date"
+    frequency: Freq = freq_of(contract.frequency)
+    try:
+        panel = panel_of(tables, as_of, str(version.params.get("by") or contract.key), frequency, HISTORY)
+    except DataRefused:
+        return pd.DataFrame()
+    rows = pd.DataFrame(
+        {
+            "series": logged["key"],
+            "day": pd.to_datetime([values.get(when) for values in logged["inputs"]], errors="coerce"),
+            "version": logged["version"],
+            "variant": logged["variant"],
+            "at": logged["at"],
+            **{name: [values.get(column) for values in logged["outputs"]] for name, column in FORECAST_COLUMNS.items()},
+        }
+    )
+    ends = pd.DatetimeIndex(panel.dates)
+    place = ends.searchsorted(rows["day"])
+    names = {name: number for number, name in enumerate(panel.series)}
+    column = rows["series"].map(names)
+    known = (place < len(ends)) & column.notna().to_numpy() & rows["day"].notna().to_numpy()
+    rows = rows[known].assign(day=ends[place[known]])
+    units = panel.observed_units(0, len(ends))[place[known], column[known].astype(int)]
+    rows = rows.assign(outcome=units).dropna(subset=["outcome", "predicted"]).sort_values("at")
+    rows = rows.drop_duplicates(["series", "day", "version"], keep="first").rename(columns={"series": "key"})
+    numbers = {name: rows[name].astype(float) for name in ("predicted", "lower", "upper", "outcome")}
+    return rows.assign(**numbers).drop(columns="at").reset_index(drop=True)
+
+
+FORECAST_COLUMNS = {"predicted": "forecast", "lower": "lower_80", "upper": "upper_80"}
+
+
+def _lead_answers(logged: pd.DataFrame, tables: Tables, as_of: date) -> pd.DataFrame:
+    leads = tables.before(as_of)["leads"] if "leads" in tables else None
+    if leads is None:
+        return pd.DataFrame()
+    outcomes = leads.dropna(subset=["outcome"]).drop_duplicates("lead_id", keep="last").set_index("lead_id")["outcome"]
+    rows = logged.assign(
+        predicted=[values.get("score") for values in logged["outputs"]],
+        outcome=logged["key"].map((outcomes == "won").astype(float)),
+        day=pd.DatetimeIndex(local_days(logged["at"], tables.zone)),
+    )
+    rows = rows.dropna(subset=["predicted", "outcome"]).drop_duplicates(["key", "version"], keep="first")
+    rows = rows.assign(predicted=rows["predicted"].astype(float))
+    return rows[["day", "key", "version", "variant", "predicted", "outcome"]].reset_index(drop=True)
+
+
+def _answers_with_feedback(ledger: Ledger, version: Version, logged: pd.DataFrame, as_of: date) -> pd.DataFrame:
+    """Return answers whose outcome came as feedback with a number or a truth value."""
+    end = day_start(as_of + timedelta(days=1)).to_pydatetime()
+    query = select(feedback.c.prediction_id, feedback.c.key, feedback.c.value).where(
+        feedback.c.model == version.model, feedback.c.action == "outcome", feedback.c.at < end, by_callers(feedback)
+    )
+    with ledger.read() as connection:
+        rows = connection.execute(query).all()
+    by_id = {row.prediction_id: row.value for row in rows if row.prediction_id}
+    by_key = {row.key: row.value for row in rows if not row.prediction_id}
+    answer = next((f.name for f in version.schema.output_fields if f.kind in ("number", "integer", "boolean")), None)
+    if answer is None:
+        return pd.DataFrame()
+    outcome = [by_id.get(id, by_key.get(key)) for id, key in zip(logged["id"], logged["key"], strict=True)]
+    frame = pd.DataFrame(
+        {
+            "day": pd.DatetimeIndex(local_days(logged["at"], "UTC")),
+            "key": logged["key"],
+            "version": logged["version"],
+            "variant": logged["variant"],
+            "predicted": [_number(values.get(answer)) for values in logged["outputs"]],
+            "outcome": [_number(value) for value in outcome],
+        }
+    )
+    return frame.dropna(subset=["predicted", "outcome"]).reset_index(drop=True)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Mapping):
+        value = next(iter(value.values()), None)
+    try:
+        return float(value) if value is not None and not isinstance(value, str) else np.nan
+    except (TypeError, ValueError):
+        return np.nan
+
+
+def first_reasons(logged: pd.DataFrame) -> Iterator[str]:
+    """Yield the first reason of each answer that has one."""
+    for reasons in logged["reasons"]:
+        if isinstance(reasons, list) and reasons:
+            yield str(reasons[0])

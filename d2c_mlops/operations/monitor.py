@@ -1,0 +1,321 @@
+"""Look at a live model: seven metrics, two drifts, and the alerts that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import func, select
+
+from d2c_mlops.data.days import day_start, local_days
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import D2CError
+from d2c_mlops.ledger.schema import runs
+from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.monitoring.alerts import Breach
+from d2c_mlops.monitoring.daily_filter import BURN_IN
+from d2c_mlops.monitoring.daily_series import daily_series
+from d2c_mlops.monitoring.drift import DriftReport, find_drift
+from d2c_mlops.monitoring.performance import Estimate, error_series, estimate
+from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
+from d2c_mlops.monitoring.table_series import table_series
+from d2c_mlops.monitoring.vital_signs import (
+    BREACH,
+    NOT_MEASURED,
+    OK,
+    TOO_LITTLE,
+    Limits,
+    VitalSign,
+    judge_accuracy,
+    judge_confidence,
+    judge_cost,
+    judge_drift,
+    judge_importance,
+    judge_latency,
+    judge_throughput,
+    not_measured,
+    too_little,
+)
+from d2c_mlops.operations.acknowledged import acknowledged_columns
+from d2c_mlops.operations.live_answers import (
+    answers_with_outcomes,
+    calls_by_hour,
+    first_reasons,
+    input_frame,
+    is_forecast,
+    logged_predictions,
+)
+from d2c_mlops.operations.service_metrics import latency_of_day
+from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Metric, evaluator_of
+from d2c_mlops.registry.promotion_history import live_version
+from d2c_mlops.registry.reference import read_reference
+from d2c_mlops.registry.versions import Version, version_files
+from d2c_mlops.settings import MonitorSettings, Settings
+
+LOG_DAYS = 400  # days of the log that drift of the inputs is looked for in
+WEEKS_OF_CALLS = 5
+PROMISED = 0.8  # share of outcomes that the interval promises
+
+
+@dataclass(frozen=True)
+class DriftLook:
+    """Where a drift was looked for, and what was found."""
+
+    kind: str  # data: what the model learns from or is asked; concept: the relation to the outcome
+    place: str
+    report: DriftReport
+
+
+@dataclass(frozen=True)
+class VariantAccuracy:
+    """The accuracy of one version's live answers."""
+
+    version: int
+    variant: str
+    answers: int
+    accuracy: Estimate | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "version": self.version,
+            "variant": self.variant,
+            "answers": self.answers,
+            "accuracy": vars(self.accuracy) if self.accuracy else None,
+        }
+
+
+@dataclass(frozen=True)
+class ModelHealth:
+    """What one look at a live model found."""
+
+    model: str
+    version: int
+    as_of: date
+    at: datetime
+    metric: str
+    signs: tuple[VitalSign, ...]
+    drifts: tuple[DriftLook, ...]
+    variants: tuple[VariantAccuracy, ...]
+
+    @property
+    def state(self) -> str:
+        """The worst state: breach, else ok where something could be judged, else too little data."""
+        states = {sign.state for sign in self.signs}
+        return next((state for state in (BREACH, OK, TOO_LITTLE) if state in states), NOT_MEASURED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the health as JSON values."""
+        drifts = [{"kind": look.kind, "place": look.place, **look.report.to_dict()} for look in self.drifts]
+        return {"model": self.model, "version": self.version, "as_of": self.as_of.isoformat(), "at": self.at.isoformat(), "state": self.state,
+                "metrics": [sign.to_dict() for sign in self.signs], "drifts": drifts, "variants": [v.to_dict() for v in self.variants]}  # fmt: skip
+
+
+def monitor_model(
+    model: str,
+    settings: Settings,
+    as_of: date | None = None,  # last day whose data count; default: the last complete day of its dataset
+    now: datetime | None = None,  # UTC; default: the end of `as_of` where that is given, else the present
+) -> ModelHealth:
+    """Look at the champion of a model. Nothing is written. Raises UsageError where the model has no champion."""
+    ledger = Ledger.of(settings)
+    version = live_version(ledger, model)
+    tables, problem = _open_tables(version, settings)
+    day = as_of or _last_day(tables, now or datetime.now(UTC))
+    zone = tables.zone if tables is not None else "UTC"
+    moment = now or (
+        day_start(day + timedelta(days=1), zone).to_pydatetime().astimezone(UTC) if as_of else datetime.now(UTC)
+    )
+    chosen = settings.monitor_limits(model)
+    logged = logged_predictions(ledger, model, moment - timedelta(days=LOG_DAYS), moment)
+    answers = answers_with_outcomes(ledger, version, logged, tables, day)
+    drifts = _drifts(ledger, version, tables, logged, answers, day, chosen)
+    recent = answers[pd.to_datetime(answers["day"]) > pd.Timestamp(day) - pd.Timedelta(days=chosen.days)]
+    metric = _live_metric(version, settings)
+    accuracy, variants = _accuracy(version, metric, recent, _limits(chosen))
+    late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
+    signs = (
+        accuracy,
+        _drift_sign(model, drifts, problem),
+        _latency_sign(model, chosen, moment),
+        judge_throughput(
+            calls_by_hour(ledger, model, moment - timedelta(weeks=WEEKS_OF_CALLS), moment),
+            moment.replace(tzinfo=None),
+            _limits(chosen),
+        ),
+        _cost_sign(ledger, version, settings, moment, chosen),
+        _importance_sign(version, settings, late, chosen),
+        _confidence_sign(version, recent, chosen),
+    )
+    return ModelHealth(model, version.version, day, moment, version.score.metric, signs, tuple(drifts), tuple(variants))
+
+
+def breaches_of(health: ModelHealth) -> tuple[list[Breach], set[tuple[str, str]]]:
+    """Return the breaches of a look for the alerts, and the (model, metric) pairs that could be judged."""
+    breaches = [
+        Breach(
+            model=health.model,
+            metric=sign.metric,
+            cause=sign.cause or sign.metric,
+            severity=sign.severity,
+            message=sign.message,
+            advice=sign.advice,
+            value=sign.value,
+            threshold=sign.threshold,
+            since=sign.since,
+            version=health.version,
+        )
+        for sign in health.signs
+        if sign.state == BREACH
+    ]
+    return breaches, {(health.model, sign.metric) for sign in health.signs if sign.state in (OK, BREACH)}
+
+
+def _limits(chosen: MonitorSettings) -> Limits:
+    names = ("error", "score", "latency_ms", "throughput_drop", "cost_over", "importance", "confidence")
+    return Limits(**{name: getattr(chosen, name) for name in names})
+
+
+def _open_tables(version: Version, settings: Settings) -> tuple[Tables | None, str]:
+    """Return the tables of the model's dataset as they are now, or why there are none."""
+    name = settings.model(version.model).data or next((dataset["name"] for dataset in version.inputs), "")
+    if not name:
+        return None, "the version names no dataset"
+    try:
+        return Tables.open(settings.store, name), ""
+    except D2CError as error:
+        return None, f"dataset {name}: {error.what}"
+
+
+def _last_day(tables: Tables | None, now: datetime) -> date:
+    manifest = tables.manifest if tables is not None else None
+    last = manifest.last_day if manifest is not None else None
+    yesterday = (now - timedelta(days=1)).date()
+    return min(last, yesterday) if last is not None else yesterday
+
+
+def _drifts(
+    ledger: Ledger,
+    version: Version,
+    tables: Tables | None,
+    logged: pd.DataFrame,
+    answers: pd.DataFrame,
+    day: date,
+    chosen: MonitorSettings,
+) -> list[DriftLook]:
+    """Look for a change in the dataset, in what callers ask, and in the errors of answers."""
+    known = acknowledged_columns(ledger, version.model)
+    looks = []
+    if tables is not None:
+        start = date.fromisoformat(version.as_of) + timedelta(days=1)
+        series = table_series(tables, day)
+        looks.append(DriftLook("data", "dataset", find_drift(series, start, known, chosen.false_alarms)))
+    if len(logged):
+        asked = input_frame(logged, version.schema)
+        days = local_days(logged["at"], tables.zone if tables is not None else "UTC")
+        if asked.shape[1]:
+            series = daily_series(asked, days, reference=BURN_IN, prefix="inputs.")
+            looks.append(DriftLook("data", "inputs", find_drift(series, None, known, chosen.false_alarms)))
+    own = answers[answers["version"] == version.version] if len(answers) else answers
+    if len(own):
+        looks.append(DriftLook("concept", "answers", find_drift(error_series(own), None, known, chosen.false_alarms)))
+    return looks
+
+
+def _drift_sign(model: str, looks: Sequence[DriftLook], problem: str) -> VitalSign:
+    """Return the sign of the drift that is most certain: a changed relation before changed data."""
+    found = sorted((look for look in looks if look.report.has_drifted), key=lambda look: look.kind != "concept")
+    if found:
+        sign = judge_drift(model, found[0].report)
+        kind = "the relation to outcomes changed" if found[0].kind == "concept" else "the data changed"
+        return VitalSign(**vars(sign) | {"message": f"{kind}: {sign.message}"})
+    judged = [look for look in looks if not look.report.too_little]
+    if not judged:
+        reasons = [f"{look.place}: {look.report.too_little}" for look in looks]
+        return too_little("drift", problem or "; ".join(reasons) or "no dataset and no predictions are known")
+    sign = judge_drift(model, max((look.report for look in judged), key=lambda report: report.evidence[-1]))
+    places = ", ".join(look.place for look in judged)
+    return VitalSign(**vars(sign) | {"message": f"{sign.message} ({places})"})
+
+
+def _live_metric(version: Version, settings: Settings) -> Metric | None:
+    """Return the metric of the version's evaluation, as the gate computes it; None where it cannot be computed."""
+    evaluator = evaluator_of(version.schema, settings.packages)
+    if evaluator is None:
+        return None
+    wanted = version.score.metric
+    metrics = evaluator.metrics(version.case, version.params)
+    return next((metric for metric in metrics if metric.name == wanted), None)
+
+
+def _accuracy(
+    version: Version, metric: Metric | None, answers: pd.DataFrame, limits: Limits
+) -> tuple[VitalSign, list[VariantAccuracy]]:
+    score = version.score
+    if metric is None:
+        why = f"{score.metric} cannot be computed from single answers"
+        return not_measured("accuracy", why, "write an Evaluator, see docs/operations.md"), []
+
+    def value_of(frame: pd.DataFrame) -> float:
+        return metric.score(frame.rename(columns={"outcome": ACTUAL, "predicted": MODEL}), MODEL)
+
+    variants = []
+    for number, variant in (
+        answers[["version", "variant"]].drop_duplicates().sort_values("version").itertuples(index=False)
+    ):
+        part = answers[(answers["version"] == number) & (answers["variant"] == variant)]
+        accuracy = estimate(part, value_of) if len(part) >= 2 else None
+        variants.append(VariantAccuracy(int(number), str(variant), len(part), accuracy))
+    own = answers[answers["version"] == version.version]
+    days = int(own["day"].nunique()) if len(own) else 0
+    now = estimate(own, value_of) if len(own) >= 2 else None
+    return judge_accuracy(version.model, score.metric, now, score.value, score.lower_is_better, days, limits), variants
+
+
+def _latency_sign(model: str, chosen: MonitorSettings, moment: datetime) -> VitalSign:
+    if not chosen.prometheus:
+        return judge_latency(None, 0, _limits(chosen))
+    try:
+        latency = latency_of_day(chosen.prometheus, model, moment)
+    except D2CError as error:
+        return not_measured("latency", error.what, error.next)
+    if latency.milliseconds is None:
+        return too_little("latency", "Prometheus knows no request of the last day")
+    return judge_latency(latency.milliseconds, latency.requests, _limits(chosen))
+
+
+def _cost_sign(
+    ledger: Ledger, version: Version, settings: Settings, moment: datetime, chosen: MonitorSettings
+) -> VitalSign:
+    charter = version.case
+    if settings.cpu_hour_price <= 0:
+        return not_measured("cost", "the price of a CPU hour is not known", "set cpu_hour_price in [d2c]")
+    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    query = select(func.sum(runs.c.cost)).where(
+        runs.c.model == version.model, runs.c.started_at >= first, runs.c.started_at < moment
+    )
+    with ledger.read() as connection:
+        spent = connection.execute(query).scalar() or 0.0
+    return judge_cost(float(spent), charter.budget, moment.date(), charter.currency or "money", _limits(chosen))
+
+
+def _importance_sign(version: Version, settings: Settings, logged: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
+    try:
+        reference = read_reference(version_files(version, settings))
+    except (D2CError, OSError) as error:
+        return not_measured("importance", f"the files of the version cannot be read ({error})")
+    kinds = [reason_kind(text) for text in first_reasons(logged[logged["version"] == version.version])]
+    current = LevelSketch.of(pd.Series(kinds, dtype="str")) if kinds else None
+    return judge_importance(reference.reasons if reference else None, current, _limits(chosen))
+
+
+def _confidence_sign(version: Version, answers: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
+    if not is_forecast(version.schema):
+        return judge_confidence(None, PROMISED, 0, _limits(chosen))
+    own = answers[answers["version"] == version.version] if len(answers) else answers
+    own = own.dropna(subset=["lower", "upper"]) if "lower" in own else own.iloc[:0]
+    inside = float(((own["outcome"] >= own["lower"]) & (own["outcome"] <= own["upper"])).mean()) if len(own) else 0.0
+    return judge_confidence(inside, PROMISED, len(own), _limits(chosen))
