@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-engines bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-engines bench-monitor bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -84,6 +84,9 @@ bench-quality: $(READY)  ## data quality beside pandera, Pointblank, 3 sigma and
 	@test -f .bench/quality/.ready || { $(PYTHON) -m venv .bench/quality && .bench/quality/bin/python -m pip install -q \
 		--disable-pip-version-check "pandas==3.1.*" pyarrow "pandera==0.35.*" "pointblank==1.1.*" && touch .bench/quality/.ready; }
 	$(BIN)/python -W ignore bench/quality.py $(OPTIONS)
+
+bench-monitor: $(READY)  ## drift beside KS and PSI: silence on healthy shops, speed on sick ones, online_retail, cost (FULL=1: full counts; OPTIONS="--only retail")
+	$(BIN)/python -W ignore bench/monitor.py $(OPTIONS)
 
 bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads
 	@test -f .bench/islp/ISLP/data/Caravan.csv || { mkdir -p .bench/islp && \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
 from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
 from d2c_mlops.operations.watch import Arrival
 from d2c_mlops.operations.watch import watch as _watch
+from d2c_mlops.operations.look import look_at
+from d2c_mlops.operations.monitor import ModelHealth
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version
@@ -74,6 +76,7 @@ __all__ = [
     "list_alerts",
     "list_decisions",
     "loadtest",
+    "monitor",
     "package",
     "promote",
     "rollback",
@@ -286,6 +289,13 @@ def score(
         reasons=reasons,
         rollout_and_challenger=both,
     )
+
+
+def monitor(
+    model: str, *, as_of: date | None = None, alerts: bool = True, settings: Settings | None = None
+) -> ModelHealth:
+    """Look at a live model: seven metrics and two drifts; see `d2c monitor`."""
+    return look_at(model, settings or load_settings(), as_of, alerts)
 
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[CycleReport]:

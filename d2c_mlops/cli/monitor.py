@@ -95,11 +95,11 @@ def _acknowledge(config: Settings, model: str | None, column: str, day: date | N
     if column not in columns:
         listed = ", ".join(columns) or "none"
         raise click.UsageError(f"{column!r} is not among the columns that moved: {listed}")
-    known = acknowledge_change(Ledger.of(config), model, column, health.as_of, getpass.getuser(), note)
+    change = acknowledge_change(Ledger.of(config), model, column, health.as_of, getpass.getuser(), note)
     if as_json:
-        return show({"model": model, "column": known.column, "day": known.day.isoformat(), "note": note})
+        return show({"model": model, "column": change.column, "day": change.day.isoformat(), "note": note})
     click.echo(
-        f"{model}: the change of {known.column} until {known.day} is known; it is watched anew from the next day on"
+        f"{model}: the change of {change.column} until {change.day} is known; it is watched anew from the next day on"
     )
     return None
 

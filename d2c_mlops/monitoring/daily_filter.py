@@ -53,7 +53,7 @@ WANDER_OF_TERMS = _by_term(WANDER**2, SEASON_WANDER**2, WEEK_WANDER**2) / 365
 LEVEL_AND_WEEK = [0, *range(1 + 2 * HARMONICS, 7 + 2 * HARMONICS)]
 NEARLY_A_YEAR = 330  # days
 
-# %% ../../nbs/monitoring/daily_filter.ipynb #6737920d
+# %% ../../nbs/monitoring/daily_filter.ipynb #c900e660
 FAR = range(7, 22)  # days apart that show slow disturbances
 
 
@@ -70,18 +70,18 @@ class Noise:
 def estimate_noise(values: Floats, variances: Floats, covariates: Floats, terms: Floats) -> Noise:
     """Return the noise of series (days × series) given their sampling variances, covariates and calendar terms."""
     values = values - _promotion_effects(values, variances, covariates, terms)
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
+    is_known = np.isfinite(values)
+    filled = np.where(is_known, values, 0.0)
     weights = _weights(values, variances)
     residuals = values
     for _ in range(2):  # once more without what is far out
-        residuals = np.where(known, filled - terms @ _ridge(terms, weights, filled, PRIOR_OF_TERMS).T, np.nan)
+        residuals = np.where(is_known, filled - terms @ _ridge(terms, weights, filled, PRIOR_OF_TERMS).T, np.nan)
         spread = _robust_spread(residuals)
         weights = np.where(np.abs(np.nan_to_num(residuals)) < 4 * spread, weights, 0.0)
     near = _autocovariances(np.clip(residuals, -4 * spread, 4 * spread), range(4))
     chosen = LEVEL_AND_WEEK + ([1, 2] if len(values) >= NEARLY_A_YEAR else [])
     few = terms[:, chosen]
-    rough = np.where(known, filled - few @ _ridge(few, weights, filled, PRIOR_OF_TERMS[chosen]).T, np.nan)
+    rough = np.where(is_known, filled - few @ _ridge(few, weights, filled, PRIOR_OF_TERMS[chosen]).T, np.nan)
     far = (
         _autocovariances(np.clip(rough, -4 * spread, 4 * spread), FAR).mean(axis=0)
         if len(values) > 60
@@ -95,14 +95,14 @@ def estimate_noise(values: Floats, variances: Floats, covariates: Floats, terms:
     fade = np.clip(fade, 0.0, FASTEST)
     fast = np.where((fade > 0.05) & (inner[1] > 0), np.maximum(inner[1], 0.0) / np.maximum(fade, 0.3), 0.0)
     fast = np.minimum(fast, 0.95 * np.maximum(inner[0], 0.0))
-    sampling = _mean_of_known(np.where(known, variances, np.nan))
+    sampling = _mean_of_known(np.where(is_known, variances, np.nan))
     return Noise(np.maximum(inner[0] - sampling - fast, 0.0), fast, SLOW_FACTOR * slow, fade)
 
 
 def _weights(values: Floats, variances: Floats) -> Floats:
-    known = np.isfinite(values)
-    typical = _median_of_known(np.where(known, variances, np.nan))
-    weights: Floats = np.where(known, 1 / (np.where(known, variances, 1.0) + np.maximum(typical, 1e-6)), 0.0)
+    is_known = np.isfinite(values)
+    typical = _median_of_known(np.where(is_known, variances, np.nan))
+    weights: Floats = np.where(is_known, 1 / (np.where(is_known, variances, 1.0) + np.maximum(typical, 1e-6)), 0.0)
     return weights
 
 
@@ -119,21 +119,21 @@ def _promotion_effects(values: Floats, variances: Floats, covariates: Floats, te
     weights = _weights(values, variances)
     prior = np.concatenate([PRIOR_OF_TERMS, np.full(covariates.shape[2], PRIOR["promotion"])])
     for series in np.flatnonzero(covariates.any(axis=(0, 2))):
-        known, own = np.isfinite(values[:, series]), covariates[:, series]
-        whole = np.concatenate([terms, own], axis=1)[known]
-        coefficients = _ridge(whole, weights[known][:, [series]], values[known][:, [series]], prior)[0]
-        effects[:, series] = own @ coefficients[terms.shape[1] :]
+        is_known, strengths = np.isfinite(values[:, series]), covariates[:, series]
+        whole = np.concatenate([terms, strengths], axis=1)[is_known]
+        coefficients = _ridge(whole, weights[is_known][:, [series]], values[is_known][:, [series]], prior)[0]
+        effects[:, series] = strengths @ coefficients[terms.shape[1] :]
     return effects
 
 
 def _autocovariances(residuals: Floats, lags: range) -> Floats:
     """Return the mean product of residuals some days apart, by lag and series; missing days are left out."""
-    known = np.isfinite(residuals)
-    filled = np.where(known, residuals, 0.0)
+    is_known = np.isfinite(residuals)
+    filled = np.where(is_known, residuals, 0.0)
     rows = []
     for lag in lags:
         early, late = slice(0, len(filled) - lag), slice(lag, None)
-        pairs = (known[early] & known[late]).sum(axis=0)
+        pairs = (is_known[early] & is_known[late]).sum(axis=0)
         rows.append((filled[early] * filled[late]).sum(axis=0) / np.maximum(pairs, 1))
     result: Floats = np.array(rows)
     return result
@@ -153,7 +153,7 @@ def _mean_of_known(values: Floats) -> Floats:
     means: Floats = np.nan_to_num(pd.DataFrame(values).mean().to_numpy(float))
     return means
 
-# %% ../../nbs/monitoring/daily_filter.ipynb #86a333f5
+# %% ../../nbs/monitoring/daily_filter.ipynb #341db90d
 BURN_IN = 56  # days before the noise is known well enough
 RENEWED = 30  # days between two estimates of the noise
 LONGEST = 540  # days that an estimate looks back
@@ -166,7 +166,7 @@ class Step:
 
     innovation: Floats
     deviation: Floats
-    known: Bools
+    is_known: Bools
     gain: Floats  # series × states
     terms: Floats  # series × states
     fade: Floats  # series × states; what a day leaves of a state
@@ -216,16 +216,18 @@ class DailyFilter:
         fixed = np.broadcast_to(np.concatenate([self.calendar[day], [1.0, 1.0]]), (count, self.slow + 1))
         terms = np.concatenate([fixed, self.series.covariates[day]], axis=1)
         spread = np.einsum("sij,sj->si", self.variance, terms)
-        value, known = self.series.values[day], np.isfinite(self.series.values[day])
-        variance = (spread * terms).sum(axis=1) + np.where(known, self.series.variances[day], 1.0) + noise.excess
+        value, is_known = self.series.values[day], np.isfinite(self.series.values[day])
+        variance = (spread * terms).sum(axis=1) + np.where(is_known, self.series.variances[day], 1.0) + noise.excess
         deviation = np.sqrt(np.maximum(variance, 1e-8))
-        innovation = np.where(known, (np.where(known, value, 0.0) - (self.mean * terms).sum(axis=1)) / deviation, 0.0)
+        innovation = np.where(
+            is_known, (np.where(is_known, value, 0.0) - (self.mean * terms).sum(axis=1)) / deviation, 0.0
+        )
         gain = spread / deviation[:, None] ** 2
         learned = np.clip(innovation, -CUT * self.scale, CUT * self.scale) * deviation
-        self.mean += np.where(known[:, None], gain * learned[:, None], 0.0)
-        self.variance -= np.where(known[:, None, None], gain[:, :, None] * spread[:, None, :], 0.0)
-        self.innovations[day] = np.where(known, innovation, np.nan)
-        return Step(innovation / self.scale, deviation * self.scale, known, gain, terms, fade)
+        self.mean += np.where(is_known[:, None], gain * learned[:, None], 0.0)
+        self.variance -= np.where(is_known[:, None, None], gain[:, :, None] * spread[:, None, :], 0.0)
+        self.innovations[day] = np.where(is_known, innovation, np.nan)
+        return Step(innovation / self.scale, deviation * self.scale, is_known, gain, terms, fade)
 
     def _diagonal(self) -> Floats:
         diagonal: Floats = np.einsum("sii->si", self.variance)
@@ -249,5 +251,5 @@ def respond(response: Floats, step: Step) -> Floats:
     """Return the part of a move by one unit that a day shows, series × onsets, and let `response` (series × onsets × states) learn it."""
     response *= step.fade[:, None, :]
     shown: Floats = 1 - np.einsum("sjd,sd->sj", response, step.terms)
-    response += np.where(step.known[:, None, None], step.gain[:, None, :] * shown[:, :, None], 0.0)
+    response += np.where(step.is_known[:, None, None], step.gain[:, None, :] * shown[:, :, None], 0.0)
     return shown

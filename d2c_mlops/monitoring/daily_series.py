@@ -68,7 +68,7 @@ def join_series(parts: Sequence[DailySeries]) -> DailySeries:
     values, variances, covariates = arrays
     return DailySeries(days, names, values, variances, covariates, np.concatenate([part.relevance for part in filled]))
 
-# %% ../../nbs/monitoring/daily_series.ipynb #beafd9d6
+# %% ../../nbs/monitoring/daily_series.ipynb #00138f6f
 LEAST_A_DAY = 5.0  # expected rows of a level, and of all others
 MOST_LEVELS = 8  # of a column, the most frequent ones
 MOST_CODES = 50  # a column of more levels is a key or a text
@@ -102,10 +102,10 @@ class _Rows:
         level: Floats | None = None,
         relevance: float = RELEVANT,
     ) -> None:
-        own = np.zeros(len(self.days)) if level is None else level
+        level_strength = np.zeros(len(self.days)) if level is None else level
         self.relevance.append(relevance)
         self.names.append((name, statistic))
-        self.columns.append((values, variances, np.stack([self.shop, own], axis=1)))
+        self.columns.append((values, variances, np.stack([self.shop, level_strength], axis=1)))
 
     def series(self) -> DailySeries:
         if not self.names:
@@ -116,12 +116,13 @@ class _Rows:
 
 def _add_share(
     rows: _Rows, name: str, statistic: str, part: Floats, level: Floats | None = None, relevance: float = RELEVANT
-) -> None:
+) -> bool:
+    """Add the share of a part of the rows by day; return whether there are enough of them to follow it."""
     whole, chosen = rows.count, rows.reference
     share = (part[chosen].sum() + 0.5) / (whole[chosen].sum() + 1)
     days = max(int((whole[chosen] > 0).sum()), 1)
     if whole[chosen].sum() * min(share, 1 - share) / days < LEAST_A_DAY:
-        return
+        return False
     before, all_before = (
         np.nan_to_num(pd.Series(x).shift(1).rolling(BEFORE, min_periods=1).sum().to_numpy()) for x in (part, whole)
     )
@@ -129,6 +130,7 @@ def _add_share(
     odds = np.log((part + 0.5) / (whole - part + 0.5))
     variance = 1 / np.maximum(whole * expected * (1 - expected), 0.5)
     rows.add(name, statistic, np.where(whole > 0, odds, np.nan), variance, level, relevance)
+    return True
 
 
 def _strength(promoted: Floats, whole: Floats) -> Floats:
@@ -146,29 +148,29 @@ def _add_levels(rows: _Rows, name: str, values: pd.Series, promoted: Bools | Non
     for code in frequent[counts[rows.reference][:, frequent].sum(axis=0) > 0]:
         level = None
         if promoted is not None:
-            own, others = (
+            level_strength, others = (
                 rows.by_day(promoted & (codes == code)),
                 rows.by_day(promoted & (codes != code) & (codes >= 0)),
             )
-            level = _strength(own, counts[:, code]) - _strength(others, rows.count - counts[:, code])
+            level = _strength(level_strength, counts[:, code]) - _strength(others, rows.count - counts[:, code])
         _add_share(rows, name, str(levels[code])[:60], counts[:, code], level, relevance)
-    _add_new_levels(rows, name, counts[:, counts[rows.reference].sum(axis=0) == 0].sum(axis=1))
+    _add_count(rows, name, "new", counts[:, counts[rows.reference].sum(axis=0) == 0].sum(axis=1))
 
 
-def _add_new_levels(rows: _Rows, name: str, count: Floats) -> None:
-    """Follow the rows of levels that the reference does not have: 2√(count + 3/8), of variance 1, at a third of its size."""
-    rows.add(name, "new", 0.3 * 2 * np.sqrt(count + 0.375), np.full(len(count), 0.3**2), relevance=0.3)
+def _add_count(rows: _Rows, name: str, statistic: str, count: Floats) -> None:
+    """Follow the count of rare rows: 2√(count + 3/8), of variance 1, at a third of its size."""
+    rows.add(name, statistic, 0.3 * 2 * np.sqrt(count + 0.375), np.full(len(count), 0.3**2), relevance=0.3)
 
-# %% ../../nbs/monitoring/daily_series.ipynb #8fc18c56
+# %% ../../nbs/monitoring/daily_series.ipynb #7ed68db5
 LEAST_ROWS = 100  # of a column in the reference days
 LEAST_OF_DAY = 3
 
 
 def _add_numbers(rows: _Rows, name: str, values: Floats) -> None:
-    known = np.isfinite(values)
-    if known.any() and (values[known] > 0).mean() < 0.9:
-        _add_share(rows, name, "not 0", rows.by_day(known & (values != 0)))
-    positive = known & (values > 0)
+    is_known = np.isfinite(values)
+    if is_known.any() and (values[is_known] > 0).mean() < 0.9:
+        _add_share(rows, name, "not 0", rows.by_day(is_known & (values != 0)))
+    positive = is_known & (values > 0)
     learned = positive & rows.reference[rows.day]
     if learned.sum() < LEAST_ROWS:
         return
@@ -185,7 +187,7 @@ def _add_numbers(rows: _Rows, name: str, values: Floats) -> None:
         variances: Floats = np.asarray(within / np.maximum(count, 1.0), np.float64)
         rows.add(name, "mean", np.asarray(mean, np.float64), variances)
 
-# %% ../../nbs/monitoring/daily_series.ipynb #4a8b454d
+# %% ../../nbs/monitoring/daily_series.ipynb #c72d5123
 RENEWED, PAST = 28, 112  # days
 LEAST_OF_PRODUCT = 3
 GRANTED = 0.012  # of a price index, a day
@@ -195,13 +197,13 @@ LEAST_PRICES = 5  # of a day
 def _over_former_price(logs: Floats, product: Ints, day: Ints, days: int) -> Floats:
     """Return logarithms of prices over the median of their product in the weeks before; NaN without one."""
     result = np.full(len(logs), np.nan)
-    known = np.isfinite(logs) & (product >= 0)
+    is_known = np.isfinite(logs) & (product >= 0)
     order = np.argsort(day, kind="stable")
     bounds = np.searchsorted(day[order], np.arange(0, days + RENEWED, RENEWED))
     for block in range(1, len(bounds) - 1):
         past = order[bounds[max(block - PAST // RENEWED, 0)] : bounds[block]]
         now = order[bounds[block] : bounds[block + 1]]
-        past, now = past[known[past]], now[known[now]]
+        past, now = past[is_known[past]], now[is_known[now]]
         groups = pd.Series(logs[past]).groupby(product[past])
         former = groups.median()[groups.size() >= LEAST_OF_PRODUCT]
         result[now] = logs[now] - former.reindex(product[now]).to_numpy()
@@ -212,15 +214,15 @@ def _add_index(rows: _Rows, name: str, values: Floats, product: Ints) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs: Floats = np.where(values > 0, np.log(values), np.nan)
     relative = _over_former_price(logs, product, rows.day, len(rows.days))
-    known = np.isfinite(relative)
-    if known.sum() < LEAST_ROWS:
+    is_known = np.isfinite(relative)
+    if is_known.sum() < LEAST_ROWS:
         return
-    by_product = pd.Series(relative[known]).groupby([rows.day[known], product[known]]).mean()
+    by_product = pd.Series(relative[is_known]).groupby([rows.day[is_known], product[is_known]]).mean()
     by_day = by_product.groupby(level=0)
     median = by_day.median()[by_day.size() >= LEAST_PRICES].reindex(range(len(rows.days))).to_numpy(float)
     rows.add(name, "index", np.asarray(median, np.float64), np.full(len(rows.days), GRANTED**2), relevance=0.03)
 
-# %% ../../nbs/monitoring/daily_series.ipynb #f6249fe6
+# %% ../../nbs/monitoring/daily_series.ipynb #00e04a1c
 def daily_series(
     rows: pd.DataFrame,  # one row for each event; columns of levels, numbers or truth values
     day: pd.Series | npt.NDArray[np.datetime64],  # the day of each row, without a zone
@@ -307,7 +309,9 @@ def _add_columns(
         if pd.api.types.is_datetime64_any_dtype(values) or column in price_of.values():
             continue
         if (missing := values.isna().to_numpy(bool)).any():
-            _add_share(rows, name, "missing", rows.by_day(missing))
+            count = rows.by_day(missing)
+            if not _add_share(rows, name, "missing", count):
+                _add_count(rows, name, "newly missing", count)
         if pd.api.types.is_bool_dtype(values):
             _add_share(rows, name, "true", rows.by_day(values.fillna(False).to_numpy(bool)))
         elif column in price_of:

@@ -21,7 +21,7 @@ from .daily_series import DailySeries, Floats
 __all__ = ['ONSETS', 'A_YEAR', 'SIZES', 'CERTAIN', 'FALSE_ALARMS', 'MOST_CHANGES', 'LEAST_SHARE', 'Acknowledged', 'ColumnChange',
            'DriftReport', 'find_drift']
 
-# %% ../../nbs/monitoring/drift.ipynb #2f26ef09
+# %% ../../nbs/monitoring/drift.ipynb #f4e914ad
 ONSETS = 56  # days back to which a change is looked for
 A_YEAR = 365  # days among which an onset is drawn
 SIZES = (0.08, 0.3)  # deviations of the size of a change, in the units of a series
@@ -58,7 +58,9 @@ class ColumnChange:
         if self.statistic == "mean":
             return f"{self.column} is {_percent(np.expm1(self.size))} its former mean {since}"
         if self.statistic == "new":
-            return f"{self.column} has values {since} that it never had before"
+            return f"{self.column} has values {since} that it never had before, {self.after:.0f} rows a day"
+        if self.statistic == "newly missing":
+            return f"{self.column} is missing in {self.after:.0f} rows a day where it was in {self.before:.0f}, {since}"
         what = {
             "missing": f"missing {self.column}",
             "not 0": f"{self.column} above or below 0",
@@ -105,7 +107,7 @@ class DriftReport:
         return {"drift": self.has_drifted, "evidence": last, "threshold": self.threshold, "series": self.series,
                 "first_alarm": self.first_alarm.isoformat() if self.first_alarm else None, "changes": changes, "too_little_data": self.too_little}  # fmt: skip
 
-# %% ../../nbs/monitoring/drift.ipynb #71301947
+# %% ../../nbs/monitoring/drift.ipynb #905985aa
 def find_drift(
     series: DailySeries,
     start: date
@@ -139,7 +141,7 @@ def find_drift(
         if day >= first:
             detector.open_onset(day)
             shown = respond(detector.response, step)
-            detector.add(step.innovation, step.deviation, step.known, shown)
+            detector.add(step.innovation, step.deviation, step.is_known, shown)
             evidence[day] = detector.by_series().mean()
     return DriftReport(days, evidence, threshold, _changes(series, detector), len(series))
 
@@ -158,7 +160,7 @@ def _resets(series: DailySeries, acknowledged: Sequence[Acknowledged]) -> dict[i
         resets[day] = resets.get(day, np.zeros(len(series), bool)) | chosen
     return resets
 
-# %% ../../nbs/monitoring/drift.ipynb #632fcf00
+# %% ../../nbs/monitoring/drift.ipynb #3a9f8583
 class _Detector:
     """Evidence by series for an onset on each of the last days."""
 
@@ -178,8 +180,8 @@ class _Detector:
     def reset(self, series: npt.NDArray[np.bool_]) -> None:
         self.active[series] = False
 
-    def add(self, innovation: Floats, deviation: Floats, known: npt.NDArray[np.bool_], shown: Floats) -> None:
-        shift = np.where(known[:, None], shown / deviation[:, None], 0.0)
+    def add(self, innovation: Floats, deviation: Floats, is_known: npt.NDArray[np.bool_], shown: Floats) -> None:
+        shift = np.where(is_known[:, None], shown / deviation[:, None], 0.0)
         self.sums += shift * np.clip(innovation, -CERTAIN, CERTAIN)[:, None]
         self.squares += shift**2
 
@@ -238,10 +240,10 @@ def _changes(series: DailySeries, detector: _Detector) -> tuple[ColumnChange, ..
 
 def _plain_value(statistic: str, values: Floats) -> float:
     """Return the mean of some days in the units of a person: a share, a mean value, a price index of 1."""
-    known = values[np.isfinite(values)]
-    if not len(known):
+    is_known = values[np.isfinite(values)]
+    if not len(is_known):
         return float("nan")
-    mean = float(known.mean())
-    if statistic == "new":
-        return float(np.mean((known / 0.6) ** 2 - 0.375))
+    mean = float(is_known.mean())
+    if statistic in ("new", "newly missing"):
+        return float(np.mean((is_known / 0.6) ** 2 - 0.375))
     return float(np.exp(mean)) if statistic in ("mean", "index") else float(1 / (1 + np.exp(-mean)))

@@ -19,8 +19,8 @@ from .daily_series import DailySeries, Floats
 __all__ = ['DRAWS', 'Score', 'LEAST_OUTCOMES', 'Estimate', 'estimate', 'forecast_error', 'auc', 'score_error', 'error_series',
            'Calibration']
 
-# %% ../../nbs/monitoring/performance.ipynb #9a94897c
-DRAWS = 400
+# %% ../../nbs/monitoring/performance.ipynb #9e339970
+DRAWS = 200
 Score = Callable[[pd.DataFrame], float]
 
 
@@ -36,17 +36,17 @@ class Estimate:
 
 def estimate(answers: pd.DataFrame, score: Score, seed: int = 0) -> Estimate:
     """Return a metric of answers (column `day` and what `score` reads) with its bounds by a bootstrap over days."""
-    days = answers["day"].unique()
-    groups = dict(tuple(answers.groupby("day", sort=False)))
+    places = list(answers.groupby("day", sort=False).indices.values())
     rng = np.random.default_rng(seed)
+    count = len(places)
     draws = np.array(
         [
-            score(pd.concat([groups[day] for day in rng.choice(days, len(days))]))
-            for _ in range(DRAWS if len(days) > 1 else 0)
+            score(answers.take(np.concatenate([places[i] for i in rng.integers(0, count, count)])))
+            for _ in range(DRAWS if count > 1 else 0)
         ]
     )
-    known = draws[np.isfinite(draws)]
-    lower, upper = np.quantile(known, [0.025, 0.975]) if len(known) else (float("nan"), float("nan"))
+    finite = draws[np.isfinite(draws)]
+    lower, upper = np.quantile(finite, [0.025, 0.975]) if len(finite) else (float("nan"), float("nan"))
     return Estimate(float(score(answers)), float(lower), float(upper), len(answers))
 
 

@@ -21,7 +21,7 @@ __all__ = ['ALPHA', 'MOST_BUCKETS', 'TINY', 'MOST_LEVELS', 'LEAST_ROWS', 'LONGES
            'LevelSketch', 'level_name', 'sketch_column', 'sketch_frame', 'add_sketches', 'sketch_from_dict',
            'reason_kind', 'stability_index']
 
-# %% ../../nbs/monitoring/sketches.ipynb #eb6f4525
+# %% ../../nbs/monitoring/sketches.ipynb #34ab9008
 ALPHA = 0.005  # relative error of quantiles before buckets are merged
 MOST_BUCKETS = 384  # in all, positive and negative
 TINY = 1e-9  # smaller numbers count as 0
@@ -57,37 +57,37 @@ class NumberSketch:
     def of(cls, values: pd.Series) -> NumberSketch:
         """Return the sketch of numbers; infinite ones count as missing."""
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-        known = numbers[np.isfinite(numbers)]
-        sketch = cls(len(numbers), len(numbers) - len(known), int((np.abs(known) < TINY).sum()))
-        sketch.positive = _buckets(known[known >= TINY])
-        sketch.negative = _buckets(-known[known <= -TINY])
+        finite = numbers[np.isfinite(numbers)]
+        sketch = cls(len(numbers), len(numbers) - len(finite), int((np.abs(finite) < TINY).sum()))
+        sketch.positive = _buckets(finite[finite >= TINY])
+        sketch.negative = _buckets(-finite[finite <= -TINY])
         return sketch._limited()
 
-    def __add__(self, other: NumberSketch) -> NumberSketch:
+    def __add__(self, addend: NumberSketch) -> NumberSketch:
         """Return the sketch of the rows of both."""
-        level = max(self.level, other.level)
-        one, two = self._coarser(level), other._coarser(level)
+        level = max(self.level, addend.level)
+        first, second = self._coarser(level), addend._coarser(level)
         counts = [
             {i: a.get(i, 0) + b.get(i, 0) for i in {*a, *b}}
-            for a, b in ((one.positive, two.positive), (one.negative, two.negative))
+            for a, b in ((first.positive, second.positive), (first.negative, second.negative))
         ]
-        rows, missing, zeros = self.rows + other.rows, self.missing + other.missing, self.zeros + other.zeros
+        rows, missing, zeros = self.rows + addend.rows, self.missing + addend.missing, self.zeros + addend.zeros
         return NumberSketch(rows, missing, zeros, level, *counts)._limited()
 
     def quantile(self, share: float) -> float:
         """Return the value below which `share` (0..1) of the known values lie; NaN where there are none."""
-        wanted = share * max(self.rows - self.missing - 1, 0)
-        seen = 0
+        rank = share * max(self.rows - self.missing - 1, 0)
+        running = 0
         for value, count in self._ordered():
-            seen += count
-            if seen > wanted:
+            running += count
+            if running > rank:
                 return value
         return float("nan")
 
     def mean(self) -> float:
         """Return the mean of the known values, to the relative error of the buckets; NaN where there are none."""
-        known = self.rows - self.missing
-        return sum(value * count for value, count in self._ordered()) / known if known else float("nan")
+        finite = self.rows - self.missing
+        return sum(value * count for value, count in self._ordered()) / finite if finite else float("nan")
 
     def share_below(self, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the share of known values at or below each limit, 0..1."""
@@ -157,10 +157,10 @@ def _run_lengths(buckets: Mapping[int, int]) -> list[list[int]]:
 def _read_runs(runs: list[list[int]]) -> dict[int, int]:
     return {run[0] + place: int(count) for run in runs for place, count in enumerate(run[1:])}
 
-# %% ../../nbs/monitoring/sketches.ipynb #ec3f67b1
-MOST_LEVELS = 200
+# %% ../../nbs/monitoring/sketches.ipynb #d9202bb1
+MOST_LEVELS = 64
 LEAST_ROWS = 5  # of a level that is written with a version
-LONGEST = 60  # characters of a level
+LONGEST = 40  # characters of a level; what is alike until there counts as one
 
 
 @dataclass
@@ -176,17 +176,19 @@ class LevelSketch:
     def of(cls, values: pd.Series) -> LevelSketch:
         """Return the sketch of texts, truth values or other codes."""
         counts = values.value_counts()
-        named: dict[str, int] = {}
+        by_name: dict[str, int] = {}
         for value, count in zip(counts.index, counts.to_numpy(), strict=True):
             name = level_name(value)
-            named[name] = named.get(name, 0) + int(count)
-        return cls(len(values), int(values.isna().sum()), 0, named)._limited()
+            by_name[name] = by_name.get(name, 0) + int(count)
+        return cls(len(values), int(values.isna().sum()), 0, by_name)._limited()
 
-    def __add__(self, other: LevelSketch) -> LevelSketch:
+    def __add__(self, addend: LevelSketch) -> LevelSketch:
         """Return the sketch of the rows of both."""
-        counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in {*self.counts, *other.counts}}
+        counts = {
+            name: self.counts.get(name, 0) + addend.counts.get(name, 0) for name in {*self.counts, *addend.counts}
+        }
         return LevelSketch(
-            self.rows + other.rows, self.missing + other.missing, self.short + other.short, counts
+            self.rows + addend.rows, self.missing + addend.missing, self.short + addend.short, counts
         )._limited()
 
     @property
@@ -213,15 +215,15 @@ class LevelSketch:
         if len(self.counts) <= MOST_LEVELS:
             return self
         cut = sorted(self.counts.values(), reverse=True)[MOST_LEVELS]
-        kept = {name: count - cut for name, count in self.counts.items() if count > cut}
-        return LevelSketch(self.rows, self.missing, self.short + cut, kept)
+        frequent = {name: count - cut for name, count in self.counts.items() if count > cut}
+        return LevelSketch(self.rows, self.missing, self.short + cut, frequent)
 
 
 def level_name(value: Any) -> str:
     """Return the text by which a level is counted."""
     return str(value)[:LONGEST]
 
-# %% ../../nbs/monitoring/sketches.ipynb #1d5eebc2
+# %% ../../nbs/monitoring/sketches.ipynb #238899e2
 Sketch = NumberSketch | LevelSketch
 
 
@@ -231,11 +233,11 @@ def sketch_column(values: pd.Series) -> Sketch:
         return LevelSketch(len(values), int(values.isna().sum()))
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return NumberSketch.of(values)
-    known = values.dropna()
-    if len(known) and not known.map(type).isin([str, bool, int, float]).all():
+    finite = values.dropna()
+    if len(finite) and not finite.map(type).isin([str, bool, int, float]).all():
         values = values.map(str, na_action="ignore")
     sketch = LevelSketch.of(values)
-    is_key = len(known) >= 50 and len(sketch.counts) + sketch.rest > 0.5 * len(known)
+    is_key = len(finite) >= 50 and len(sketch.counts) + sketch.rest > 0.5 * len(finite)
     return LevelSketch(sketch.rows, sketch.missing) if is_key else sketch
 
 
@@ -244,19 +246,19 @@ def sketch_frame(frame: pd.DataFrame, leave_out: tuple[str, ...] = ()) -> dict[s
     return {str(name): sketch_column(frame[name]) for name in frame.columns if name not in leave_out}
 
 
-def add_sketches(one: Mapping[str, Sketch], two: Mapping[str, Sketch]) -> dict[str, Sketch]:
+def add_sketches(first: Mapping[str, Sketch], second: Mapping[str, Sketch]) -> dict[str, Sketch]:
     """Return the sketches of the rows of both; a column that changed its kind is refused."""
-    summed: dict[str, Sketch] = dict(one)
-    for name, sketch in two.items():
+    summed: dict[str, Sketch] = dict(first)
+    for name, sketch in second.items():
         summed[name] = _sum_of(name, summed[name], sketch) if name in summed else sketch
     return summed
 
 
-def _sum_of(name: str, one: Sketch, two: Sketch) -> Sketch:
-    if isinstance(one, NumberSketch) and isinstance(two, NumberSketch):
-        return one + two
-    if isinstance(one, LevelSketch) and isinstance(two, LevelSketch):
-        return one + two
+def _sum_of(name: str, first: Sketch, second: Sketch) -> Sketch:
+    if isinstance(first, NumberSketch) and isinstance(second, NumberSketch):
+        return first + second
+    if isinstance(first, LevelSketch) and isinstance(second, LevelSketch):
+        return first + second
     what = f"column {name!r} holds numbers in one sketch and levels in the other"
     raise DataRefused(what, where="sketches", next="sketch both from the same contract")
 
@@ -282,23 +284,25 @@ def reason_kind(text: str) -> str:
     """Return a reason without its numbers, by which it is counted."""
     return NUMBERS.sub("#", str(text))[:LONGEST]
 
-# %% ../../nbs/monitoring/sketches.ipynb #353231f4
+# %% ../../nbs/monitoring/sketches.ipynb #7049d2cf
 def stability_index(reference: Sketch, current: Sketch) -> float:
     """Return the population stability index of two sketches of a column; NaN where one holds no known value."""
     if reference.rows == reference.missing or current.rows == current.missing or type(reference) is not type(current):
         return float("nan")
     if isinstance(reference, NumberSketch) and isinstance(current, NumberSketch):
         limits = np.unique([reference.quantile(share) for share in np.arange(0.1, 0.95, 0.1)])
-        one, two = (
+        first, second = (
             np.diff(np.concatenate([[0.0], s.share_below(limits * (1 + np.sign(limits) * 1e-9)), [1.0]]))
             for s in (reference, current)
         )
     elif isinstance(reference, LevelSketch) and isinstance(current, LevelSketch):
         names = sorted({*reference.counts, *current.counts})
-        one, two = (
+        first, second = (
             np.array([*(s.share(name) for name in names), s.rest / max(s.rows - s.missing, 1)])
             for s in (reference, current)
         )
     floor = 0.5 / min(reference.rows, current.rows)
-    one, two = np.maximum(one, floor), np.maximum(two, floor)
-    return float(((two / two.sum() - one / one.sum()) * np.log((two / two.sum()) / (one / one.sum()))).sum())
+    first, second = np.maximum(first, floor), np.maximum(second, floor)
+    return float(
+        ((second / second.sum() - first / first.sum()) * np.log((second / second.sum()) / (first / first.sum()))).sum()
+    )

@@ -20,17 +20,17 @@ from .daily_series import WANDERING, DailySeries, Floats, daily_series, join_ser
 # %% auto #0
 __all__ = ['TOTAL_RELEVANT', 'table_series']
 
-# %% ../../nbs/monitoring/table_series.ipynb #7f231123
+# %% ../../nbs/monitoring/table_series.ipynb #c2be619e
 def table_series(tables: Tables, as_of: date, reference: int = 365) -> DailySeries:
     """Return the daily series of all tables with events, until the end of the day `as_of`. `reference`: first days, from which levels are chosen."""
-    known = tables.before(as_of)
+    past = tables.before(as_of)
     parts = []
-    if "orders" in known and "order_lines" in known:
-        parts.append(_sales_series(known, reference))
-    elif "sales_totals" in known:
-        parts.append(_totals_series(known, reference))
-    if "leads" in known and len(leads := known["leads"]):
-        day = local_days(leads["scored_at"], known.zone)
+    if "orders" in past and "order_lines" in past:
+        parts.append(_sales_series(past, reference))
+    elif "sales_totals" in past:
+        parts.append(_totals_series(past, reference))
+    if "leads" in past and len(leads := past["leads"]):
+        day = local_days(leads["scored_at"], past.zone)
         fields = pd.DataFrame([json.loads(text) for text in leads["fields"]], index=leads.index)
         plain = fields[[name for name in fields if not fields[name].map(type).isin([dict, list]).any()]]
         parts.append(daily_series(plain.assign(source=leads["source"]), day, reference=reference, prefix="leads."))

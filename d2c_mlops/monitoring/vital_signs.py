@@ -19,16 +19,17 @@ from .sketches import LevelSketch, stability_index
 
 # %% auto #0
 __all__ = ['OK', 'BREACH', 'TOO_LITTLE', 'NOT_MEASURED', 'METRICS', 'LEAST_ANSWERS', 'LEAST_DAYS', 'EARLIER_WEEKS', 'LEAST_CALLS',
-           'LEAST_OF_MONTH', 'LEAST_REASONS', 'Limits', 'VitalSign', 'not_measured', 'too_little', 'judge_accuracy',
-           'judge_drift', 'judge_latency', 'judge_throughput', 'judge_cost', 'judge_importance', 'judge_confidence']
+           'LEAST_OF_MONTH', 'LEAST_REASONS', 'MetricLimits', 'VitalSign', 'not_measured', 'too_little',
+           'judge_accuracy', 'judge_drift', 'judge_latency', 'judge_throughput', 'judge_cost', 'judge_importance',
+           'judge_confidence']
 
-# %% ../../nbs/monitoring/vital_signs.ipynb #537b3d55
+# %% ../../nbs/monitoring/vital_signs.ipynb #0447f009
 OK, BREACH, TOO_LITTLE, NOT_MEASURED = "ok", "breach", "too little data", "not measured"
 METRICS = ("accuracy", "drift", "latency", "throughput", "cost", "importance", "confidence")
 
 
 @dataclass(frozen=True)
-class Limits:
+class MetricLimits:
     """Thresholds of the seven metrics."""
 
     error: float = 1.25  # error over its value at promotion
@@ -68,13 +69,19 @@ def too_little(metric: str, message: str, advice: str = "") -> VitalSign:
     """Return the sign of a metric that has too little data."""
     return VitalSign(metric, TOO_LITTLE, message, advice=advice)
 
-# %% ../../nbs/monitoring/vital_signs.ipynb #de81a569
+# %% ../../nbs/monitoring/vital_signs.ipynb #261bfb34
 LEAST_ANSWERS = 50
 LEAST_DAYS = 7
 
 
 def judge_accuracy(
-    model: str, metric: str, now: Estimate | None, promoted: float, lower_is_better: bool, days: int, limits: Limits
+    model: str,
+    metric: str,
+    now: Estimate | None,
+    promoted: float,
+    lower_is_better: bool,
+    days: int,
+    limits: MetricLimits,
 ) -> VitalSign:
     """Return the sign of a metric of live answers over `days` days against its value at promotion."""
     if now is None or now.rows < LEAST_ANSWERS or days < LEAST_DAYS or not np.isfinite(now.value):
@@ -93,7 +100,7 @@ def judge_accuracy(
         return VitalSign("accuracy", BREACH, text, now.value, threshold, advice, "critical", cause="accuracy")
     return VitalSign("accuracy", OK, text, now.value, threshold)
 
-# %% ../../nbs/monitoring/vital_signs.ipynb #184d85ee
+# %% ../../nbs/monitoring/vital_signs.ipynb #33f9e492
 def judge_drift(model: str, report: DriftReport) -> VitalSign:
     """Return the sign of what a model learns from or is asked."""
     if report.too_little:
@@ -117,7 +124,7 @@ def judge_drift(model: str, report: DriftReport) -> VitalSign:
     )
 
 
-def judge_latency(milliseconds: float | None, requests: int, limits: Limits) -> VitalSign:
+def judge_latency(milliseconds: float | None, requests: int, limits: MetricLimits) -> VitalSign:
     """Return the sign of the 95th percentile of the duration of requests."""
     if milliseconds is None:
         return not_measured(
@@ -136,7 +143,7 @@ EARLIER_WEEKS = 4
 LEAST_CALLS = 20.0  # expected in the hours that are compared
 
 
-def judge_throughput(calls: pd.Series, now: datetime, limits: Limits, hours: int = 24) -> VitalSign:
+def judge_throughput(calls: pd.Series, now: datetime, limits: MetricLimits, hours: int = 24) -> VitalSign:
     """Return the sign of the number of predictions: `calls` by hour (DatetimeIndex, UTC), the last `hours` against earlier weeks."""
     end = pd.Timestamp(now).floor("h")
     start = end - pd.Timedelta(hours=hours)
@@ -178,11 +185,11 @@ def judge_throughput(calls: pd.Series, now: datetime, limits: Limits, hours: int
         )
     return VitalSign("throughput", OK, text, current, (1 - limits.throughput_drop) * usual)
 
-# %% ../../nbs/monitoring/vital_signs.ipynb #b51fdfc2
+# %% ../../nbs/monitoring/vital_signs.ipynb #b418d32b
 LEAST_OF_MONTH = 3  # days before a month is carried forward
 
 
-def judge_cost(spent: float, budget: float | None, today: date, currency: str, limits: Limits) -> VitalSign:
+def judge_cost(spent: float, budget: float | None, today: date, currency: str, limits: MetricLimits) -> VitalSign:
     """Return the sign of the cost of runs in the month of `today` so far, against the charter's monthly budget."""
     if budget is None:
         return not_measured(
@@ -210,7 +217,7 @@ def judge_cost(spent: float, budget: float | None, today: date, currency: str, l
 LEAST_REASONS = 200
 
 
-def judge_importance(reference: LevelSketch | None, current: LevelSketch | None, limits: Limits) -> VitalSign:
+def judge_importance(reference: LevelSketch | None, current: LevelSketch | None, limits: MetricLimits) -> VitalSign:
     """Return the sign of the shares of first reasons against those of the records at registration."""
     if reference is None:
         return not_measured(
@@ -245,7 +252,7 @@ def judge_importance(reference: LevelSketch | None, current: LevelSketch | None,
     return VitalSign("importance", OK, moved, index, limits.importance)
 
 
-def judge_confidence(inside: float | None, promised: float, rows: int, limits: Limits) -> VitalSign:
+def judge_confidence(inside: float | None, promised: float, rows: int, limits: MetricLimits) -> VitalSign:
     """Return the sign of confidence: the share of outcomes inside the promised interval, or right among answers given with the promised chance."""
     if inside is None:
         return not_measured("confidence", "the model promises no interval and no chance")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sqlalchemy import ColumnElement, String, cast, func, select
 
-from d2c_mlops.data.days import day_start, local_days
+from d2c_mlops.data.days import local_days
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused
 from d2c_mlops.ledger.schema import BATCH, by_callers, feedback, predictions
@@ -78,9 +78,9 @@ def input_frame(logged: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def answers_with_outcomes(
-    ledger: Ledger, version: Version, logged: pd.DataFrame, tables: Tables | None, as_of: date
+    ledger: Ledger, version: Version, logged: pd.DataFrame, tables: Tables | None, as_of: date, moment: datetime
 ) -> pd.DataFrame:
-    """Return logged answers whose outcome was known at the end of `as_of`.
+    """Return logged answers whose outcome was known: to the dataset at the end of `as_of`, or as feedback before `moment` (UTC).
 
     Columns: day, key, version, variant, predicted, outcome and, for forecasts, lower and upper. For forecasts the first answer about
     a series and period counts; its day is that of the period. For scores the last answer before the outcome counts.
@@ -92,7 +92,7 @@ def answers_with_outcomes(
     elif len(logged) and tables is not None and is_lead_score(contract):
         parts.append(_lead_answers(logged, tables, as_of))
     elif len(logged):
-        parts.append(_answers_with_feedback(ledger, version, logged, as_of))
+        parts.append(_answers_with_feedback(ledger, version, logged, moment))
     empty = pd.DataFrame(columns=["day", "key", "version", "variant", "predicted", "outcome"])
     return parts[0] if parts and len(parts[0]) else empty
 
@@ -105,6 +105,11 @@ def is_forecast(contract: Contract) -> bool:
 def is_lead_score(contract: Contract) -> bool:
     """Return whether a contract scores leads."""
     return contract.key == "lead_id" and "score" in contract.outputs.columns
+
+
+def has_own_outcomes(contract: Contract) -> bool:
+    """Return whether the outcomes of answers are in the dataset, and not in feedback."""
+    return is_forecast(contract) or is_lead_score(contract)
 
 
 def _date_field(contract: Contract) -> str | None:
@@ -133,9 +138,9 @@ def _forecast_answers(version: Version, logged: pd.DataFrame, tables: Tables, as
     place = ends.searchsorted(rows["day"])
     names = {name: number for number, name in enumerate(panel.series)}
     column = rows["series"].map(names)
-    known = (place < len(ends)) & column.notna().to_numpy() & rows["day"].notna().to_numpy()
-    rows = rows[known].assign(day=ends[place[known]])
-    units = panel.observed_units(0, len(ends))[place[known], column[known].astype(int)]
+    has_period = (place < len(ends)) & column.notna().to_numpy() & rows["day"].notna().to_numpy()
+    rows = rows[has_period].assign(day=ends[place[has_period]])
+    units = panel.observed_units(0, len(ends))[place[has_period], column[has_period].astype(int)]
     rows = rows.assign(outcome=units).dropna(subset=["outcome", "predicted"]).sort_values("at")
     rows = rows.drop_duplicates(["series", "day", "version"], keep="first").rename(columns={"series": "key"})
     numbers = {name: rows[name].astype(float) for name in ("predicted", "lower", "upper", "outcome")}
@@ -160,11 +165,10 @@ def _lead_answers(logged: pd.DataFrame, tables: Tables, as_of: date) -> pd.DataF
     return rows[["day", "key", "version", "variant", "predicted", "outcome"]].reset_index(drop=True)
 
 
-def _answers_with_feedback(ledger: Ledger, version: Version, logged: pd.DataFrame, as_of: date) -> pd.DataFrame:
+def _answers_with_feedback(ledger: Ledger, version: Version, logged: pd.DataFrame, moment: datetime) -> pd.DataFrame:
     """Return answers whose outcome came as feedback with a number or a truth value."""
-    end = day_start(as_of + timedelta(days=1)).to_pydatetime()
     query = select(feedback.c.prediction_id, feedback.c.key, feedback.c.value).where(
-        feedback.c.model == version.model, feedback.c.action == "outcome", feedback.c.at < end, by_callers(feedback)
+        feedback.c.model == version.model, feedback.c.action == "outcome", feedback.c.at < moment, by_callers(feedback)
     )
     with ledger.read() as connection:
         rows = connection.execute(query).all()

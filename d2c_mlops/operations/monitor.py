@@ -20,6 +20,7 @@ from d2c_mlops.monitoring.daily_filter import BURN_IN
 from d2c_mlops.monitoring.daily_series import daily_series
 from d2c_mlops.monitoring.drift import DriftReport, find_drift
 from d2c_mlops.monitoring.performance import Estimate, error_series, estimate
+from d2c_mlops.monitoring.reference import read_reference
 from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
 from d2c_mlops.monitoring.table_series import table_series
 from d2c_mlops.monitoring.vital_signs import (
@@ -27,7 +28,7 @@ from d2c_mlops.monitoring.vital_signs import (
     NOT_MEASURED,
     OK,
     TOO_LITTLE,
-    Limits,
+    MetricLimits,
     VitalSign,
     judge_accuracy,
     judge_confidence,
@@ -40,10 +41,12 @@ from d2c_mlops.monitoring.vital_signs import (
     too_little,
 )
 from d2c_mlops.operations.acknowledged import acknowledged_columns
+from d2c_mlops.operations.common_metrics import common_metrics
 from d2c_mlops.operations.live_answers import (
     answers_with_outcomes,
     calls_by_hour,
     first_reasons,
+    has_own_outcomes,
     input_frame,
     is_forecast,
     logged_predictions,
@@ -51,7 +54,6 @@ from d2c_mlops.operations.live_answers import (
 from d2c_mlops.operations.service_metrics import latency_of_day
 from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Metric, evaluator_of
 from d2c_mlops.registry.promotion_history import live_version
-from d2c_mlops.registry.reference import read_reference
 from d2c_mlops.registry.versions import Version, version_files
 from d2c_mlops.settings import MonitorSettings, Settings
 
@@ -131,9 +133,10 @@ def monitor_model(
     )
     chosen = settings.monitor_limits(model)
     logged = logged_predictions(ledger, model, moment - timedelta(days=LOG_DAYS), moment)
-    answers = answers_with_outcomes(ledger, version, logged, tables, day)
+    answers = answers_with_outcomes(ledger, version, logged, tables, day, moment)
     drifts = _drifts(ledger, version, tables, logged, answers, day, chosen)
-    recent = answers[pd.to_datetime(answers["day"]) > pd.Timestamp(day) - pd.Timedelta(days=chosen.days)]
+    last = pd.Timestamp(day if has_own_outcomes(version.schema) else moment.date())
+    recent = answers[pd.to_datetime(answers["day"]) > last - pd.Timedelta(days=chosen.days)]
     metric = _live_metric(version, settings)
     accuracy, variants = _accuracy(version, metric, recent, _limits(chosen))
     late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
@@ -174,9 +177,9 @@ def breaches_of(health: ModelHealth) -> tuple[list[Breach], set[tuple[str, str]]
     return breaches, {(health.model, sign.metric) for sign in health.signs if sign.state in (OK, BREACH)}
 
 
-def _limits(chosen: MonitorSettings) -> Limits:
+def _limits(chosen: MonitorSettings) -> MetricLimits:
     names = ("error", "score", "latency_ms", "throughput_drop", "cost_over", "importance", "confidence")
-    return Limits(**{name: getattr(chosen, name) for name in names})
+    return MetricLimits(**{name: getattr(chosen, name) for name in names})
 
 
 def _open_tables(version: Version, settings: Settings) -> tuple[Tables | None, str]:
@@ -207,30 +210,32 @@ def _drifts(
     chosen: MonitorSettings,
 ) -> list[DriftLook]:
     """Look for a change in the dataset, in what callers ask, and in the errors of answers."""
-    known = acknowledged_columns(ledger, version.model)
+    acknowledged = acknowledged_columns(ledger, version.model)
     looks = []
     if tables is not None:
         start = date.fromisoformat(version.as_of) + timedelta(days=1)
         series = table_series(tables, day)
-        looks.append(DriftLook("data", "dataset", find_drift(series, start, known, chosen.false_alarms)))
+        looks.append(DriftLook("data", "dataset", find_drift(series, start, acknowledged, chosen.false_alarms)))
     if len(logged):
-        asked = input_frame(logged, version.schema)
+        inputs = input_frame(logged, version.schema)
         days = local_days(logged["at"], tables.zone if tables is not None else "UTC")
-        if asked.shape[1]:
-            series = daily_series(asked, days, reference=BURN_IN, prefix="inputs.")
-            looks.append(DriftLook("data", "inputs", find_drift(series, None, known, chosen.false_alarms)))
-    own = answers[answers["version"] == version.version] if len(answers) else answers
-    if len(own):
-        looks.append(DriftLook("concept", "answers", find_drift(error_series(own), None, known, chosen.false_alarms)))
+        if inputs.shape[1]:
+            series = daily_series(inputs, days, reference=BURN_IN, prefix="inputs.")
+            looks.append(DriftLook("data", "inputs", find_drift(series, None, acknowledged, chosen.false_alarms)))
+    current = answers[answers["version"] == version.version] if len(answers) else answers
+    if len(current):
+        looks.append(
+            DriftLook("concept", "answers", find_drift(error_series(current), None, acknowledged, chosen.false_alarms))
+        )
     return looks
 
 
 def _drift_sign(model: str, looks: Sequence[DriftLook], problem: str) -> VitalSign:
     """Return the sign of the drift that is most certain: a changed relation before changed data."""
-    found = sorted((look for look in looks if look.report.has_drifted), key=lambda look: look.kind != "concept")
-    if found:
-        sign = judge_drift(model, found[0].report)
-        kind = "the relation to outcomes changed" if found[0].kind == "concept" else "the data changed"
+    changed = sorted((look for look in looks if look.report.has_drifted), key=lambda look: look.kind != "concept")
+    if changed:
+        sign = judge_drift(model, changed[0].report)
+        kind = "the relation to outcomes changed" if changed[0].kind == "concept" else "the data changed"
         return VitalSign(**vars(sign) | {"message": f"{kind}: {sign.message}"})
     judged = [look for look in looks if not look.report.too_little]
     if not judged:
@@ -244,15 +249,13 @@ def _drift_sign(model: str, looks: Sequence[DriftLook], problem: str) -> VitalSi
 def _live_metric(version: Version, settings: Settings) -> Metric | None:
     """Return the metric of the version's evaluation, as the gate computes it; None where it cannot be computed."""
     evaluator = evaluator_of(version.schema, settings.packages)
-    if evaluator is None:
-        return None
-    wanted = version.score.metric
-    metrics = evaluator.metrics(version.case, version.params)
-    return next((metric for metric in metrics if metric.name == wanted), None)
+    metrics = [] if evaluator is None else list(evaluator.metrics(version.case, version.params))
+    name = version.score.metric
+    return next((metric for metric in (*metrics, *common_metrics()) if metric.name == name), None)
 
 
 def _accuracy(
-    version: Version, metric: Metric | None, answers: pd.DataFrame, limits: Limits
+    version: Version, metric: Metric | None, answers: pd.DataFrame, limits: MetricLimits
 ) -> tuple[VitalSign, list[VariantAccuracy]]:
     score = version.score
     if metric is None:
@@ -269,9 +272,9 @@ def _accuracy(
         part = answers[(answers["version"] == number) & (answers["variant"] == variant)]
         accuracy = estimate(part, value_of) if len(part) >= 2 else None
         variants.append(VariantAccuracy(int(number), str(variant), len(part), accuracy))
-    own = answers[answers["version"] == version.version]
-    days = int(own["day"].nunique()) if len(own) else 0
-    now = estimate(own, value_of) if len(own) >= 2 else None
+    current = answers[answers["version"] == version.version]
+    days = int(current["day"].nunique()) if len(current) else 0
+    now = estimate(current, value_of) if len(current) >= 2 else None
     return judge_accuracy(version.model, score.metric, now, score.value, score.lower_is_better, days, limits), variants
 
 
@@ -315,7 +318,11 @@ def _importance_sign(version: Version, settings: Settings, logged: pd.DataFrame,
 def _confidence_sign(version: Version, answers: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
     if not is_forecast(version.schema):
         return judge_confidence(None, PROMISED, 0, _limits(chosen))
-    own = answers[answers["version"] == version.version] if len(answers) else answers
-    own = own.dropna(subset=["lower", "upper"]) if "lower" in own else own.iloc[:0]
-    inside = float(((own["outcome"] >= own["lower"]) & (own["outcome"] <= own["upper"])).mean()) if len(own) else 0.0
-    return judge_confidence(inside, PROMISED, len(own), _limits(chosen))
+    current = answers[answers["version"] == version.version] if len(answers) else answers
+    current = current.dropna(subset=["lower", "upper"]) if "lower" in current else current.iloc[:0]
+    inside = (
+        float(((current["outcome"] >= current["lower"]) & (current["outcome"] <= current["upper"])).mean())
+        if len(current)
+        else 0.0
+    )
+    return judge_confidence(inside, PROMISED, len(current), _limits(chosen))

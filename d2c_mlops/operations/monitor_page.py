@@ -20,6 +20,7 @@ TITLES = {
     "concept answers": "The errors of its answers",
 }
 MOST_DAYS = 180  # of a plot
+TOP = 1e4  # of the scale
 
 
 def page(health: ModelHealth) -> str:
@@ -77,9 +78,9 @@ def _plot(look: DriftLook) -> dict[str, Any]:
     evidence, days = look.report.evidence[-MOST_DAYS:], look.report.days[-MOST_DAYS:]
     x = np.linspace(0, WIDTH, len(evidence)) if len(evidence) > 1 else np.zeros(1)
     points = " ".join(f"{a:.1f},{_height(value):.1f}" for a, value in zip(x, evidence, strict=True))
-    return {"points": points, "limit": round(_height(look.report.threshold), 1), "width": WIDTH, "height": HEIGHT, "first": days[0].date().isoformat(), "last": days[-1].date().isoformat(), "value": f"{evidence[-1]:.3g}", "threshold": f"{look.report.threshold:.0f}"}  # fmt: skip
+    return {"points": points, "limit": round(_height(look.report.threshold), 1), "width": WIDTH, "height": HEIGHT, "first": days[0].date().isoformat(), "last": days[-1].date().isoformat(), "value": f"{evidence[-1]:.3g}" if evidence[-1] < TOP else "over 10,000", "threshold": f"{look.report.threshold:.0f}"}  # fmt: skip
 
 
 def _height(value: float) -> float:
-    share = (np.log10(np.clip(value, 1e-2, 1e4)) + 2) / 6
+    share = (np.log10(np.clip(value, 1e-2, TOP)) + 2) / 6
     return float(HEIGHT - 4 - share * (HEIGHT - 8))

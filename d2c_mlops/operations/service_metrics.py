@@ -26,8 +26,8 @@ def latency_of_day(prometheus: str, model: str, until: datetime) -> Latency:
     duration = f'sum(rate(d2c_request_seconds_bucket{{model="{name}"}}[1d])) by (le)'
     seconds = _query(prometheus, f"histogram_quantile({PERCENTILE}, {duration})", until)
     count = _query(prometheus, f'sum(increase(d2c_request_seconds_count{{model="{name}"}}[1d]))', until)
-    known = seconds is not None and isfinite(seconds)
-    return Latency(1000 * seconds if known and seconds is not None else None, round(count or 0))
+    is_number = seconds is not None and isfinite(seconds)
+    return Latency(1000 * seconds if is_number and seconds is not None else None, round(count or 0))
 
 
 def _query(prometheus: str, query: str, at: datetime) -> float | None:

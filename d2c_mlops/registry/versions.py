@@ -37,9 +37,11 @@ from d2c_mlops.models.core.model import (
     load,
     model_class_at,
 )
+from d2c_mlops.monitoring.reference import write_reference
 from d2c_mlops.registry import artifacts
-from d2c_mlops.registry.reference import write_reference
 from d2c_mlops.settings import Settings
+
+SKETCHED = 20_000  # records that are asked for the reference of a version
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,8 @@ def register(
         model.save(folder)
         if example is not None:
             _write_example(model, example, folder)
-        if asked is not None and len(asked):
-            write_reference(model, asked, folder)
+        if questions is not None and len(questions):
+            _write_sketches(model, questions, folder)
         try:
             load(folder, (*settings.packages, type(model).__module__))
         except Exception as err:
@@ -208,6 +210,14 @@ def _write_example(model: Model, example: pd.DataFrame, folder: Path) -> None:
     contract.check_outputs(model.predict(first.copy()))
     (record,) = to_records(contract.input_fields, first)
     (folder / EXAMPLE_FILE).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_sketches(model: Model, records: pd.DataFrame, folder: Path) -> None:
+    """Store the sketches of at most 20,000 records, evenly spaced, and of the model's answers to them."""
+    contract = model.contract
+    sampled = contract.check_inputs(records.iloc[:: max(1, len(records) // SKETCHED)].reset_index(drop=True))
+    answers, reasons = model.predict_with_reasons(sampled.copy())
+    write_reference(contract, sampled, contract.check_outputs(answers), reasons, folder)
 
 
 def find_version(ledger: Ledger, name: str, number: int | None = None) -> Version:

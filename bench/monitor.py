@@ -1,0 +1,310 @@
+"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, real data, and what a look costs.
+
+`make bench-monitor`. Shops are simulated, with seeds that are fixed here; FULL=1 takes 200 healthy shops and 60 for each change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from aims import Aim, close, table
+from scipy import stats
+
+from d2c_mlops.data.days import local_days
+from d2c_mlops.data.simulate.script import PlannedEvent, event
+from d2c_mlops.data.simulate.simulator import Shop
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.monitoring.daily_series import daily_series, join_series
+from d2c_mlops.monitoring.drift import Acknowledged, DriftReport, find_drift
+from d2c_mlops.monitoring.sketches import sketch_frame, stability_index
+from d2c_mlops.monitoring.table_series import table_series
+
+FULL = os.environ.get("FULL") == "1"
+START, DAYS, LAST = date(2024, 1, 1), 730, date(2025, 12, 29)
+REGIMES = ("grocer", "fashion", "gift")
+HEALTHY, SICK = (1000, 200 if FULL else 48), (2000, 60 if FULL else 12)  # first seed, shops
+ORDERS = (30.0, 800.0 if FULL else 300.0)  # a day, drawn evenly by logarithm
+REFERENCE = 20_000  # rows that the peers compare each week with
+Event = Callable[[date], PlannedEvent]
+CHANGES: dict[str, tuple[Event, str, tuple[float, float]]] = {
+    "prices + 10 %": (lambda d: event("x", "price", d, 0.10), "lines.unit_price", (0.85, 0.97)),
+    "prices - 10 %": (lambda d: event("x", "price", d, -0.10), "lines.unit_price", (0.85, 0.97)),
+    "currency swapped": (
+        lambda d: event("x", "currency_swap", d, currency="EUR", to="USD"),
+        "lines.unit_price",
+        (0.85, 0.97),
+    ),
+    "channel lost": (lambda d: event("x", "channel_lost", d, 1.0, channel="app"), "orders.channel", (0.85, 0.97)),
+    "new channel of 30 %": (
+        lambda d: event("x", "channel_new", d, 0.30, channel="mobile"),
+        "orders.channel",
+        (0.85, 0.97),
+    ),
+    "mix + 15 points": (
+        lambda d: event("x", "customer_mix", d, 0.15, segment="country:AT"),
+        "orders.country",
+        (0.75, 0.95),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What detectors said of one shop: days after the change until the first alarm (None: none), and the columns named."""
+
+    ours: int | None
+    early: bool  # an alarm before the change
+    rank: int | None  # of the right column
+    ks: float  # share of weeks of the second year, or of those before the change
+    psi: float
+
+
+def shop_of(seed: int, change: str = "") -> tuple[Shop, int]:
+    """Return a shop and the day of its change, counted from its start."""
+    rng = np.random.default_rng(seed)
+    orders = float(np.exp(rng.uniform(*np.log(ORDERS))))
+    day = int(rng.integers(400, 660))
+    events = [CHANGES[change][0](START + timedelta(days=day))] if change else []
+    return Shop(REGIMES[seed % 3], seed=seed, days=DAYS, start=START, orders=orders, events=events), day
+
+
+def first_alarm(report: DriftReport) -> int | None:
+    alarms = np.flatnonzero(report.evidence >= report.threshold)
+    return int(alarms[0]) if len(alarms) else None
+
+
+def look_at(task: tuple[int, str]) -> tuple[str, Look]:
+    seed, change = task
+    shop, day = shop_of(seed, change)
+    tables = shop.tables()
+    series = table_series(tables, LAST if not change else START + timedelta(days=min(day + 28, DAYS - 2)))
+    alarm = first_alarm(find_drift(series))
+    rank = None
+    if change and alarm is not None and alarm >= day:
+        named = [c.column for c in find_drift(series.until(series.days[alarm])).changes]
+        rank = named.index(CHANGES[change][1]) + 1 if CHANGES[change][1] in named else 99
+    ks, psi = weekly_peers(tables, 365, day if change else DAYS)
+    ours = None if alarm is None else alarm - day if change else alarm
+    return change, Look(ours, bool(change) and ours is not None and ours < 0, rank, ks, psi)
+
+
+def weekly_peers(tables: Tables, first: int, end: int) -> tuple[float, float]:
+    """Return the share of weeks in which a KS or χ² test at p < .05 or a PSI above .2 calls some column changed; reference: the first year."""
+    orders, lines = tables["orders"], tables["order_lines"]
+    order_day = (pd.DatetimeIndex(local_days(orders["ordered_at"], tables.zone)) - pd.Timestamp(START)).days.to_numpy()
+    line_day = (pd.DatetimeIndex(local_days(lines["ordered_at"], tables.zone)) - pd.Timestamp(START)).days.to_numpy()
+    value = orders["order_id"].map((lines["unit_price"] * lines["quantity"]).groupby(lines["order_id"]).sum())
+    frames = [
+        (orders[["channel", "country"]].assign(value=value), order_day),
+        (lines[["quantity", "unit_price"]], line_day),
+    ]
+    weeks = range(first, end - 6, 7)
+    ks, psi = np.zeros(len(weeks), bool), np.zeros(len(weeks), bool)
+    rng = np.random.default_rng(0)
+    for frame, day in frames:
+        chosen = np.flatnonzero(day < first)
+        reference = frame.iloc[rng.choice(chosen, min(len(chosen), REFERENCE), replace=False)]
+        sketches = sketch_frame(reference)
+        for number, start in enumerate(weeks):
+            week = frame[(day >= start) & (day < start + 7)]
+            now = sketch_frame(week)
+            for name in frame.columns:
+                psi[number] |= stability_index(sketches[name], now[name]) > 0.2
+                ks[number] |= _p_value(reference[name], week[name]) < 0.05
+    return float(ks.mean()), float(psi.mean())
+
+
+def _p_value(one: pd.Series, two: pd.Series) -> float:
+    if pd.api.types.is_numeric_dtype(one):
+        return float(stats.ks_2samp(one.dropna(), two.dropna()).pvalue)
+    counts = pd.DataFrame({"one": one.value_counts(), "two": two.value_counts()}).fillna(0)
+    return float(stats.chi2_contingency(counts.to_numpy()).pvalue) if len(counts) > 1 else 1.0
+
+
+def interval(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Clopper and Pearson)."""
+    low, high = stats.binomtest(hits, count).proportion_ci(0.95)
+    return float(low), float(high)
+
+
+def share(hits: int, count: int) -> str:
+    low, high = interval(hits, count)
+    return f"{hits / count:.3f} ({hits} of {count}; 95 %: {low:.3f} to {high:.3f})"
+
+
+def silence(pool: ProcessPoolExecutor) -> list[Aim]:
+    first, count = HEALTHY
+    looks = [look for _, look in pool.map(look_at, [(seed, "") for seed in range(first, first + count)])]
+    alarmed = sum(look.ours is not None for look in looks)
+    rows = [
+        {"detector": "always", "shops ever alarmed": "1.000", "weeks alarmed": "1.000"},
+        {"detector": "never", "shops ever alarmed": "0.000", "weeks alarmed": "0.000"},
+        {"detector": "KS or χ², p < .05", "shops ever alarmed": share(sum(look.ks > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.ks for look in looks]):.3f}"},
+        {"detector": "PSI > .2", "shops ever alarmed": share(sum(look.psi > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.psi for look in looks]):.3f}"},
+        {"detector": "d2c_mlops, daily", "shops ever alarmed": share(alarmed, count), "weeks alarmed": ""},
+    ]  # fmt: skip
+    print(f"\nhealthy shops, seeds {first} to {first + count - 1}, the second of two years\n" + table(rows), flush=True)
+    return [
+        Aim(
+            "shops that ever get a drift alarm in a healthy year ≤ .05",
+            share(alarmed, count),
+            interval(alarmed, count)[0] <= 0.05,
+        )
+    ]
+
+
+def speed(pool: ProcessPoolExecutor) -> list[Aim]:
+    first, count = SICK
+    tasks = [(seed, change) for change in CHANGES for seed in range(first, first + count)]
+    results = list(pool.map(look_at, tasks))
+    rows, aims, ranks = [], [], []
+    for change, (_, _, (week, month)) in CHANGES.items():
+        looks = [look for name, look in results if name == change]
+        delays = [look.ours for look in looks if look.ours is not None and look.ours >= 0]
+        in_week, in_month = sum(d <= 7 for d in delays), sum(d <= 28 for d in delays)
+        ranks += [look.rank for look in looks if look.rank is not None]
+        rows.append({"change": change, "in 7 days": share(in_week, count), "in 28 days": share(in_month, count), "median days": f"{np.median(delays):.0f}" if delays else "-",
+                     "alarm before": str(sum(look.early for look in looks)), "KS before": f"{np.mean([look.ks for look in looks]):.2f}", "PSI before": f"{np.mean([look.psi for look in looks]):.2f}"})  # fmt: skip
+        for days, hits, aim in ((7, in_week, week), (28, in_month, month)):
+            aims.append(
+                Aim(f"{change}: found within {days} days ≥ {aim}", share(hits, count), interval(hits, count)[1] >= aim)
+            )
+    print(
+        f"\nchanges on a random day of the second year, seeds {first} to {first + count - 1}; KS, PSI: share of healthy weeks before it that they alarm\n"
+        + table(rows),
+        flush=True,
+    )
+    right = sum(rank <= 3 for rank in ranks)
+    aims.append(
+        Aim("right column among the first three ≥ .9", share(right, len(ranks)), interval(right, len(ranks))[1] >= 0.9)
+    )
+    return aims
+
+
+def retail_series(file: Path, factor: float = 1.0, since: pd.Timestamp | None = None):  # type: ignore[no-untyped-def]
+    rows = pd.read_parquet(file)
+    day = rows["InvoiceDate"].dt.normalize()
+    sold = ~rows["InvoiceNo"].str.startswith("C")
+    price = rows["UnitPrice"].where((day < since) if since is not None else True, rows["UnitPrice"] * factor)
+    days = pd.date_range(day.min(), day.max())
+    lines = pd.DataFrame(
+        {"quantity": rows["Quantity"].where(rows["Quantity"] > 0), "price": price, "stock": rows["StockCode"]}
+    )
+    invoices = pd.DataFrame(
+        {
+            "invoice": rows["InvoiceNo"],
+            "day": day,
+            "guest": rows["CustomerID"].isna(),
+            "country": rows["Country"],
+            "cancelled": ~sold,
+            "value": rows["Quantity"] * price,
+        }
+    )
+    grouped = invoices.groupby("invoice").agg(
+        day=("day", "first"),
+        guest=("guest", "first"),
+        country=("country", "first"),
+        cancelled=("cancelled", "first"),
+        value=("value", "sum"),
+        lines=("value", "size"),
+    )
+    by_order = daily_series(grouped.drop(columns="day"), grouped["day"], reference=56, days=days, prefix="orders.")
+    return join_series(
+        [daily_series(lines, day, reference=56, days=days, price_of={"price": "stock"}, prefix="lines."), by_order]
+    )
+
+
+def retail(data: Path) -> list[Aim]:
+    """Count the weeks of online_retail with an alarm, each acknowledged on its day, and find planted price changes."""
+    file = data / "online_retail.parquet"
+    series = retail_series(file)
+    known: list[Acknowledged] = []
+    weeks: set[int] = set()
+    while (alarm := first_alarm(find_drift(series, acknowledged=known))) is not None and len(known) < 60:
+        weeks.add(alarm // 7)
+        report = find_drift(series.until(series.days[alarm]), acknowledged=known)
+        known.append(Acknowledged(report.changes[0].column, series.days[alarm].date()))
+    count = (len(series.days) - 56) // 7
+    rng = np.random.default_rng(11)
+    delays = []
+    for number in range(40 if FULL else 16):
+        since = series.days[int(rng.integers(24 * 7, len(series.days) - 14))]
+        evidence = find_drift(retail_series(file, 1.1 if number % 2 else 0.9, since)).evidence
+        found = np.flatnonzero(evidence[series.days.get_loc(since) :] >= 20)
+        delays.append(int(found[0]) if len(found) else 999)
+    hits = sum(delay <= 7 for delay in delays)
+    print(
+        f"\nonline_retail: alarms in {len(weeks)} of {count} weeks after the first eight; {[f'{k.column} {k.day}' for k in known]}; planted ± 10 %: {hits} of {len(delays)} within 7 days"
+    )
+    return [
+        Aim(
+            "weeks of online_retail with an alarm ≤ .05",
+            share(len(weeks), count),
+            interval(len(weeks), count)[0] <= 0.05,
+        ),
+        Aim(
+            "prices ± 10 % planted after week 24, found within 7 days ≥ .85",
+            share(hits, len(delays)),
+            interval(hits, len(delays))[1] >= 0.85,
+        ),
+    ]
+
+
+def cost() -> list[Aim]:
+    """Sketch a million rows of forty columns and compare them."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {f"number {n}": rng.lognormal(3, 1, 1_000_000) for n in range(30)}
+        | {
+            f"level {n}": pd.Categorical.from_codes(rng.integers(0, 12, 1_000_000), [f"L{k}" for k in range(12)])
+            for n in range(10)
+        }
+    )
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    sketches = sketch_frame(frame)
+    indexes = [stability_index(sketch, sketch) for sketch in sketches.values()]
+    seconds, grown = (
+        time.process_time() - start,
+        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2,
+    )
+    assert max(indexes) < 1e-9
+    return [
+        Aim("1 M rows × 40 columns compared in < 5 CPU s", f"{seconds:.2f}", seconds < 5),
+        Aim("… with < 0.5 GB beyond the rows", f"{grown:.2f} GB", grown < 0.5),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["silence", "speed", "retail", "cost"], action="append")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    chosen = parser.parse_args()
+    wanted = chosen.only or ["cost", "retail", "silence", "speed"]
+    aims: list[Aim] = []
+    if "cost" in wanted:
+        aims += cost()
+    if "retail" in wanted:
+        aims += retail(chosen.data)
+    with ProcessPoolExecutor(2) as pool:
+        if "silence" in wanted:
+            aims += silence(pool)
+        if "speed" in wanted:
+            aims += speed(pool)
+    print(
+        f"\nCPU seconds: {sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)):.0f}"
+    )
+    return close(aims)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
