@@ -147,7 +147,7 @@ def register(
     inputs: Sequence[Mapping[str, str]] = (),  # the datasets of the training: name and digest
     run_id: str | None = None,
     example: pd.DataFrame | None = None,  # records that the fitted model predicts; the first is stored with it
-    asked: pd.DataFrame
+    questions: pd.DataFrame
     | None = None,  # all records that one would ask it now; sketches of them and of the answers are stored
 ) -> Version:
     """Save, log and record a fitted model. Raises DataRefused if the saved model cannot be loaded again."""
