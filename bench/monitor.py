@@ -195,7 +195,7 @@ def retail_series(file: Path, factor: float = 1.0, since: pd.Timestamp | None = 
     rows = pd.read_parquet(file)
     day = rows["InvoiceDate"].dt.normalize()
     sold = ~rows["InvoiceNo"].str.startswith("C")
-    price = rows["UnitPrice"].where((day < since) if since is not None else True, rows["UnitPrice"] * factor)
+    price = rows["UnitPrice"] * np.where(day < since, 1.0, factor) if since is not None else rows["UnitPrice"]
     days = pd.date_range(day.min(), day.max())
     lines = pd.DataFrame(
         {"quantity": rows["Quantity"].where(rows["Quantity"] > 0), "price": price, "stock": rows["StockCode"]}

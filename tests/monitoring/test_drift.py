@@ -75,6 +75,7 @@ def test_looking_every_day_finds_what_one_look_finds() -> None:
         assert part == pytest.approx(whole[: len(part)], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_an_acknowledged_change_is_silent_and_the_next_one_is_not() -> None:
     rows = shop(3)
     once = CHANGES["prices"](rows, rows["day"] >= SINCE)
@@ -107,6 +108,7 @@ def test_too_little_data_is_said_and_never_called_healthy() -> None:
     assert "no column" in none.too_little
 
 
+@pytest.mark.slow
 def test_one_broken_day_is_no_change() -> None:
     rows = shop(6)
     broken = rows.assign(value=rows["value"].where(rows["day"] != SINCE, rows["value"] * 100))

@@ -107,6 +107,7 @@ def test_answers_that_are_as_good_as_promised_are_ok_and_worse_ones_a_breach(set
     assert breach.severity == "critical" and "d2c run train -p model=mean_units" in breach.advice
 
 
+@pytest.mark.slow
 def test_outcomes_that_nobody_knew_yet_do_not_count(settings: Settings) -> None:
     ledger = live(settings)
     log(ledger, days=14, a_day=12)
@@ -114,6 +115,7 @@ def test_outcomes_that_nobody_knew_yet_do_not_count(settings: Settings) -> None:
     assert signs(early)["accuracy"] == TOO_LITTLE
 
 
+@pytest.mark.slow
 def test_answers_to_probes_do_not_count(settings: Settings) -> None:
     ledger = live(settings)
     log(ledger, days=14, a_day=12, origin="probe")
@@ -129,6 +131,7 @@ def test_a_service_that_is_asked_less_is_a_breach(settings: Settings) -> None:
     assert signs(before)["throughput"] == OK
 
 
+@pytest.mark.slow
 def test_the_cost_of_runs_is_judged_by_the_budget_of_the_charter(settings: Settings, project: Path) -> None:
     live(settings)
     (project / "settings.ini").write_text(
@@ -149,13 +152,14 @@ def test_a_breach_is_one_alert_however_often_somebody_looks(settings: Settings) 
     ledger = live(settings)
     recent = datetime.now(UTC)
     log(ledger, days=14, a_day=40, units=30.0, until=recent)
-    for _ in range(3):
+    for _ in range(2):
         look_at("mean_units", settings)
     with ledger.read() as connection:
         rows = connection.execute(select(alerts)).all()
     assert len(rows) == 1 and rows[0].severity == "critical"
 
 
+@pytest.mark.slow
 def test_a_look_at_the_past_touches_no_alert(settings: Settings) -> None:
     ledger = live(settings)
     log(ledger, days=14, a_day=40, units=30.0)
@@ -195,6 +199,7 @@ def test_the_command_prints_json_and_writes_a_page(settings: Settings, project: 
         assert not connection.execute(select(alerts)).all()
 
 
+@pytest.mark.slow
 def test_a_name_in_a_page_cannot_run(settings: Settings) -> None:
     live(settings)
     health = monitor_model("mean_units", settings, now=NOW)
@@ -202,6 +207,7 @@ def test_a_name_in_a_page_cannot_run(settings: Settings) -> None:
     assert "<script>" not in page(replace(health, signs=(sign,)))
 
 
+@pytest.mark.slow
 def test_only_a_column_that_moved_can_be_acknowledged(settings: Settings) -> None:
     ledger = live(settings)
     done = CliRunner().invoke(main, ["monitor", "mean_units", "--acknowledge", "lines.unit_price"])
@@ -210,6 +216,7 @@ def test_only_a_column_that_moved_can_be_acknowledged(settings: Settings) -> Non
         assert not connection.execute(select(acknowledged_changes)).all()
 
 
+@pytest.mark.slow
 def test_prometheus_that_does_not_answer_is_said(settings: Settings, project: Path) -> None:
     live(settings)
     text = (project / "settings.ini").read_text() + "[monitor]\nprometheus = http://127.0.0.1:9\n"
