@@ -31,10 +31,10 @@ from d2c_mlops.operations.alerts import acknowledge_alert, advance_alerts
 from d2c_mlops.operations.alerts import close_alert as _close_alert
 from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
 from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
-from d2c_mlops.operations.watch import Arrival
-from d2c_mlops.operations.watch import watch as _watch
 from d2c_mlops.operations.look import look_at
 from d2c_mlops.operations.monitor import ModelHealth
+from d2c_mlops.operations.watch import Arrival
+from d2c_mlops.operations.watch import watch as _watch
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version

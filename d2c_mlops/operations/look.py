@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import date
 
 from sqlalchemy import select
 
-from d2c_mlops.errors import Temporary
+from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import promotions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.operations.alerts import observe_breaches
-from d2c_mlops.operations.delivery import deliver
+from d2c_mlops.operations.delivery import try_to_deliver
+from d2c_mlops.operations.heartbeat import MONITOR, heartbeat
 from d2c_mlops.operations.monitor import ModelHealth, breaches_of, monitor_model
 from d2c_mlops.registry.promotion_history import champion_at_time
 from d2c_mlops.settings import Settings
@@ -26,15 +26,20 @@ def models_with_champion(settings: Settings) -> list[str]:
 
 
 def look_at(model: str, settings: Settings, as_of: date | None = None, alerts: bool = True) -> ModelHealth:
-    """Look at a model, and open, update or close its alerts and send their messages.
+    """Look at a model; open, update or close its alerts, send their messages, and give the monitor's heartbeat.
 
-    A look at a day of the past (`as_of`) changes no alert.
+    A look at a day of the past (`as_of`), or without `alerts`, writes nothing.
     """
-    health = monitor_model(model, settings, as_of)
-    if alerts and as_of is None:
-        ledger = Ledger.of(settings)
-        breaches, judged = breaches_of(health)
-        observe_breaches(ledger, settings, breaches, judged, health.at)
-        with suppress(Temporary):  # another process is sending; what is due is sent by the next delivery
-            deliver(ledger, settings)
+    if not alerts or as_of is not None:
+        return monitor_model(model, settings, as_of)
+    ledger = Ledger.of(settings)
+    try:
+        health = monitor_model(model, settings)
+    except D2CError as err:
+        heartbeat(ledger, settings, MONITOR, model, ok=False, note=err.what)
+        raise
+    breaches, judged = breaches_of(health)
+    observe_breaches(ledger, settings, breaches, judged, health.at)
+    try_to_deliver(ledger, settings)
+    heartbeat(ledger, settings, MONITOR, model)
     return health

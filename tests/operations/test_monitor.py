@@ -17,6 +17,7 @@ from d2c_mlops.ledger.schema import acknowledged_changes, alerts, feedback, pred
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.monitoring.reference import REFERENCE_FILE, read_reference
 from d2c_mlops.monitoring.vital_signs import BREACH, METRICS, NOT_MEASURED, OK, TOO_LITTLE
+from d2c_mlops.operations.heartbeat import latest_heartbeats
 from d2c_mlops.operations.look import look_at
 from d2c_mlops.operations.monitor import ModelHealth, breaches_of, monitor_model
 from d2c_mlops.operations.monitor_page import page
@@ -157,6 +158,7 @@ def test_a_breach_is_one_alert_however_often_somebody_looks(settings: Settings) 
     with ledger.read() as connection:
         rows = connection.execute(select(alerts)).all()
     assert len(rows) == 1 and rows[0].severity == "critical"
+    assert latest_heartbeats(ledger)["monitor:mean_units"].ok
 
 
 @pytest.mark.slow
