@@ -230,10 +230,18 @@ def retail(data: Path) -> list[Aim]:
     series = retail_series(file)
     known: list[Acknowledged] = []
     weeks: set[int] = set()
-    while (alarm := first_alarm(find_drift(series, acknowledged=known))) is not None and len(known) < 60:
+    while True:  # each alarm is acknowledged on its day; the next one counts from there on
+        report = find_drift(series, acknowledged=known)
+        later = np.flatnonzero(
+            (report.evidence >= report.threshold)
+            & (series.days > (pd.Timestamp(known[-1].day) if known else series.days[0]))
+        )
+        if not len(later):
+            break
+        alarm = int(later[0])
         weeks.add(alarm // 7)
-        report = find_drift(series.until(series.days[alarm]), acknowledged=known)
-        known.append(Acknowledged(report.changes[0].column, series.days[alarm].date()))
+        moved = find_drift(series.until(series.days[alarm]), acknowledged=known).changes
+        known += [Acknowledged(change.column, series.days[alarm].date()) for change in moved[:1]]
     count = (len(series.days) - 56) // 7
     rng = np.random.default_rng(11)
     delays = []
