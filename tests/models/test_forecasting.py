@@ -308,6 +308,7 @@ def test_params_build_the_same_model() -> None:
         "plan_days": 0,
         "sums": True,
         "contract_version": "",
+        "warm_start": True,
     }
     assert DemandForecaster(**params).params() == params
 

@@ -44,6 +44,7 @@ from .forecasts import LearnedDemand, learned_of, use_learned
 from .forecast_inputs import ForecastInputs
 from .plans.stock_outs import stock_outs, without_stock_outs
 from .hierarchy.panel_forecast import PanelForecast, errors_by_level, forecast_panel, plain
+from .plans.launches import launch_answers, planned_launches, with_launches
 from .plans.model_inputs import input_notes, levels_for, model_inputs, unusable_names
 from ..core.model import Evaluation, Model, require_same_zone
 from .panel import Panel, is_selling, panel_of
@@ -94,11 +95,16 @@ class DemandForecaster(Model):
 
     def fit(self, tables: Tables, as_of: date) -> Self:
         """Forecast every series from what was known at the end of `as_of`, a day in the shop's zone."""
-        panel = self.panel(tables, as_of)
+        sold = self.panel(tables, as_of)
+        launches = planned_launches(tables, sold, self.by)
+        panel = with_launches(sold, launches.names) if launches.names else sold
         read, levels = model_inputs(self, tables, panel), levels_for(self, tables, panel)
         self.zone, self.notes = tables.zone, input_notes(read, levels, panel)
         former = trees_before(self.former_trees, panel.as_of)
         self.learned = forecasts.learn(panel, self.horizon, self.min_history, read.inputs, levels, former)
+        if launches.names:
+            new, notes = launch_answers(sold, launches, self.horizon)
+            self.learned, self.notes = forecasts.with_new_series(self.learned, new, levels), (*self.notes, *notes)
         if (trees := self.learned.trees) is not None:
             self.trees = {**self.trees, panel.as_of.isoformat(): trees_as_bytes(trees)}
             self.notes += (f"trees of {trees.end} used again",) * (former is not None and trees.end == former.end)

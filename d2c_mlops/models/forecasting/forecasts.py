@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from .smoothing import Array
 
 # %% auto #0
 __all__ = ['BASES', 'KEPT_WEEKS', 'ARRAYS', 'EFFECTS', 'LearnedDemand', 'plan_effects', 'HasLearned', 'learned_of', 'use_learned',
-           'learn', 'locate', 'look_up', 'plan_factors', 'days_of', 'plot_series', 'write', 'read']
+           'learn', 'with_new_series', 'locate', 'look_up', 'plan_factors', 'days_of', 'plot_series', 'write', 'read']
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #0da6a91d
 BASES = ("model", "baseline", "unknown series")
@@ -149,6 +149,18 @@ def learn(
         ended,
         trees,
     )
+
+# %% ../../../nbs/models/forecasting/forecasts.ipynb #7afd09d1
+def with_new_series(learned: LearnedDemand, answers: Array, levels: Levels) -> LearnedDemand:
+    """Return what was learned with the answers [horizon, new series, 7] of its last series, also in the sums that they are part of."""
+    every, level = learned.answers.copy(), learned.level.copy()
+    every[:, -answers.shape[1] :], level[-answers.shape[1] :] = answers, answers[..., 0].mean(axis=0)
+    sums = learned.sums
+    if sums.names:
+        added = np.zeros(every.shape[:2])
+        added[:, -answers.shape[1] :] = answers[..., 0]
+        sums = replace(sums, answers=sums.answers + levels.add_up(added)[..., None])
+    return replace(learned, answers=every, level=level, sums=sums)
 
 # %% ../../../nbs/models/forecasting/forecasts.ipynb #58943080
 def locate(learned: LearnedDemand, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

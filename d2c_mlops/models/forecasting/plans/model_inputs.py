@@ -30,7 +30,8 @@ from d2c_mlops.models.forecasting.plans.leaking_flags import (
 from .stock_outs import stock_notes, stock_outs, with_recovered
 
 # %% auto #0
-__all__ = ['PlannedModel', 'ModelInputs', 'plan_for', 'levels_for', 'model_inputs', 'unusable_names', 'input_notes']
+__all__ = ['PlannedModel', 'ModelInputs', 'plan_for', 'levels_for', 'model_inputs', 'unusable_names', 'last_day_notes',
+           'input_notes']
 
 # %% ../../../../nbs/models/forecasting/plans/model_inputs.ipynb #52f47a1c
 class PlannedModel(Protocol):
@@ -83,9 +84,29 @@ def unusable_names(model: PlannedModel, tables: Tables, panel: Panel) -> set[str
     return refused | {f"event:{name}" for name in refused}
 
 
+def last_day_notes(plan: KnownFuture, panel: Panel) -> tuple[str, ...]:
+    """Return which series are closed from some step ahead to the end of the horizon, as they are after their planned last day."""
+    ahead = plan.closed[len(panel.dates) :]
+    if not len(ahead):
+        return ()
+    ends = ahead[-1] & ~ahead.all(axis=1).any()
+    if not (count := int(ends.sum())):
+        return ()
+    names = ", ".join(np.array(panel.series, object)[ends][:3])
+    return (
+        f"{count:,} of {len(panel.series):,} series are not sold to the end of the horizon, as planned ({names}{', …' if count > 3 else ''}): nothing is forecast then",
+    )
+
+
 def input_notes(read: ModelInputs, levels: Levels, panel: Panel) -> tuple[str, ...]:
     """Return what a person must know of the plan, the stock, the sums and the life of the series."""
     selling = np.flatnonzero(is_selling(panel, 1))
     names = tuple(panel.series[number] for number in selling.tolist())
     life = life_notes(read.inputs.select_series(selling), names)
-    return (*plan_notes(read.plan, panel, read.refused), *read.stock, *levels.notes, *life)
+    return (
+        *plan_notes(read.plan, panel, read.refused),
+        *last_day_notes(read.plan, panel),
+        *read.stock,
+        *levels.notes,
+        *life,
+    )

@@ -28,8 +28,8 @@ from d2c_mlops.models.forecasting.plans.planned_days import (
 from ..smoothing import Array
 
 # %% auto #0
-__all__ = ['NOWHERE', 'Named', 'PanelSteps', 'steps_of', 'PlanRows', 'plan_rows', 'listed_zero', 'reach', 'unknown', 'events',
-           'open_days', 'promotions', 'paid_price', 'given_discount']
+__all__ = ['NOWHERE', 'Named', 'END', 'PanelSteps', 'steps_of', 'PlanRows', 'plan_rows', 'listed_zero', 'reach', 'unknown',
+           'events', 'open_days', 'promotions', 'paid_price', 'given_discount']
 
 # %% ../../../../nbs/models/forecasting/plans/planned_values.ipynb #ab41d548
 class PanelSteps(NamedTuple):
@@ -121,10 +121,13 @@ def unknown(steps: PanelSteps) -> Small:
 Named = Mapping[str, tuple[str, Small]]  # name -> kind and values [days, series], or [days, 1] where they hold for all
 
 
+END = "end_of_life"  # event of the calendar whose last day is the last one on which a series is sold
+
+
 def events(plan: PlanRows, steps: PanelSteps, series: int, until: date | None) -> Named:
     """Return kind and values of each event but `open`."""
     by_name: dict[str, tuple[str, Small]] = {}
-    for event, rows in plan.rows[plan.rows["event"] != "open"].groupby("event", sort=True):
+    for event, rows in plan.rows[~plan.rows["event"].isin(("open", END))].groupby("event", sort=True):
         value = rows["value"]
         is_list = bool((value == 1).all())
         kind = "flag" if value.between(0, 1).all() else "number"
@@ -137,7 +140,13 @@ def open_days(plan: PlanRows, steps: PanelSteps, series: int) -> Small:
     """Return the share [days, series] of each day that is open, 1 where nothing is said."""
     rows = plan.rows[plan.rows["event"] == "open"]
     rows = rows.assign(value=rows["value"].clip(0, 1))
-    return over_series(rows, plan.groups, steps.days, series, np.ones(steps.days, np.float32))
+    share = over_series(rows, plan.groups, steps.days, series, np.ones(steps.days, np.float32))
+    ends = plan.rows[plan.rows["event"] == END]
+    if ends.empty:
+        return share
+    after = ends.assign(first=ends["last"] + 1, last=steps.days, value=0.0)
+    ended = over_series(after, plan.groups, steps.days, series, unknown(steps))
+    return np.where(np.isnan(ended), share, np.float32(0))
 
 # %% ../../../../nbs/models/forecasting/plans/planned_values.ipynb #c92c8a6b
 def promotions(plan: PlanRows, steps: PanelSteps, series: int, until: date | None) -> Named:
