@@ -23,6 +23,7 @@ Each command of `d2c` is a call with the same name and the same errors:
     d2c.list_decisions("price")                   which decisions wait for approval
     d2c.decide("id", "approve")                   approve, reject or edit a decision
     d2c.decision_stats("price")                   time from prediction to action
+    d2c.monitor("demand")                         look at a live model: seven metrics, two drifts
     d2c.list_alerts("demand")                     which alerts are open
     d2c.ack_alert("id")                           take an alert on
     d2c.snooze_alert("id", until)                 send no messages about an alert until a time
@@ -71,6 +72,7 @@ VERBS = (
     "list_alerts",
     "list_decisions",
     "loadtest",
+    "monitor",
     "package",
     "promote",
     "rollback",

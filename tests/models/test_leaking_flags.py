@@ -104,7 +104,7 @@ def measured_shop(later_days: int = 0, column: str = "visitors") -> Tables:
             "date": dates[:160],
             "last_day": dates[:160],
             "frequency": "D",
-            "units": random.poisson(0.3 * visitors[:160]),
+            "units": random.poisson(0.3 * visitors[:160] * np.exp(random.normal(0, 0.3, 160))),
         }
         for key in keys
     ).explode(["date", "last_day", "units"], ignore_index=True)
