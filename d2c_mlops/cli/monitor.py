@@ -36,8 +36,10 @@ COLOURS = {"ok": "green", "breach": "red"}
 @click.option("--no-alerts", is_flag=True, help="Only look: open, update and close no alert.")
 @click.option(
     "--acknowledge",
+    "columns",
+    multiple=True,
     metavar="COLUMN",
-    help="Record that the change of COLUMN is known: it is watched anew from the next day on.",
+    help="Record that the change of COLUMN is known: it is watched anew from the next day on. May be repeated; all: every column that moved.",
 )
 @click.option("--note", default="", help="Why the change is no fault, for the record.")
 @json_option
@@ -46,7 +48,7 @@ def monitor(
     as_of: datetime | None,
     html: bool,
     no_alerts: bool,
-    acknowledge: str | None,
+    columns: tuple[str, ...],
     note: str,
     as_json: bool,
 ) -> None:
@@ -63,8 +65,8 @@ def monitor(
     """
     config = settings()
     day = as_of.date() if as_of else None
-    if acknowledge is not None:
-        return _acknowledge(config, model, acknowledge, day, note, as_json)
+    if columns:
+        return _acknowledge(config, model, columns, day, note, as_json)
     from d2c_mlops.operations.look import look_at, models_with_champion
 
     names = [model] if model else models_with_champion(config)
@@ -81,7 +83,9 @@ def monitor(
     return None
 
 
-def _acknowledge(config: Settings, model: str | None, column: str, day: date | None, note: str, as_json: bool) -> None:
+def _acknowledge(
+    config: Settings, model: str | None, columns: tuple[str, ...], day: date | None, note: str, as_json: bool
+) -> None:
     import getpass
 
     from d2c_mlops.ledger.store import Ledger
@@ -91,16 +95,20 @@ def _acknowledge(config: Settings, model: str | None, column: str, day: date | N
     if model is None:
         raise click.UsageError("name the model whose column changed")
     health = monitor_model(model, config, day)
-    columns = sorted({change.column for look in health.drifts for change in look.report.changes})
-    if column not in columns:
-        listed = ", ".join(columns) or "none"
-        raise click.UsageError(f"{column!r} is not among the columns that moved: {listed}")
-    change = acknowledge_change(Ledger.of(config), model, column, health.as_of, getpass.getuser(), note)
+    moved = sorted({change.column for look in health.drifts for change in look.report.changes})
+    unmoved = [column for column in columns if column not in (*moved, "all")]
+    if unmoved or not moved:
+        what = f"{unmoved[0]!r} is not among the columns that moved" if unmoved else "no column moved"
+        raise click.UsageError(f"{what}: {', '.join(moved) or 'none'}")
+    ledger = Ledger.of(config)
+    chosen = moved if "all" in columns else list(dict.fromkeys(columns))
+    changes = [acknowledge_change(ledger, model, name, health.as_of, getpass.getuser(), note) for name in chosen]
     if as_json:
-        return show({"model": model, "column": change.column, "day": change.day.isoformat(), "note": note})
-    click.echo(
-        f"{model}: the change of {change.column} until {change.day} is known; it is watched anew from the next day on"
-    )
+        return show([{"model": model, "column": c.column, "day": c.day.isoformat(), "note": note} for c in changes])
+    for change in changes:
+        click.echo(
+            f"{model}: the change of {change.column} until {change.day} is known; it is watched anew from then on"
+        )
     return None
 
 

@@ -18,10 +18,10 @@ from .daily_filter import BURN_IN, DailyFilter, respond
 from .daily_series import DailySeries, Floats
 
 # %% auto #0
-__all__ = ['ONSETS', 'A_YEAR', 'SIZES', 'CERTAIN', 'FALSE_ALARMS', 'MOST_CHANGES', 'LEAST_SHARE', 'Acknowledged', 'ColumnChange',
-           'DriftReport', 'find_drift']
+__all__ = ['ONSETS', 'A_YEAR', 'SIZES', 'CERTAIN', 'FALSE_ALARMS', 'MOST_CHANGES', 'Acknowledged', 'ColumnChange', 'DriftReport',
+           'find_drift']
 
-# %% ../../nbs/monitoring/drift.ipynb #f4e914ad
+# %% ../../nbs/monitoring/drift.ipynb #a04a6db8
 ONSETS = 56  # days back to which a change is looked for
 A_YEAR = 365  # days among which an onset is drawn
 SIZES = (0.08, 0.3)  # deviations of the size of a change, in the units of a series
@@ -31,7 +31,7 @@ FALSE_ALARMS = 0.05  # of healthy shops in a year
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A change that somebody knows of: the series of this column start anew after the day."""
+    """A change until the end of a day that somebody knows of: the series of this column start anew."""
 
     column: str
     day: date
@@ -107,7 +107,7 @@ class DriftReport:
         return {"drift": self.has_drifted, "evidence": last, "threshold": self.threshold, "series": self.series,
                 "first_alarm": self.first_alarm.isoformat() if self.first_alarm else None, "changes": changes, "too_little_data": self.too_little}  # fmt: skip
 
-# %% ../../nbs/monitoring/drift.ipynb #905985aa
+# %% ../../nbs/monitoring/drift.ipynb #61e372bb
 def find_drift(
     series: DailySeries,
     start: date
@@ -143,7 +143,10 @@ def find_drift(
             shown = respond(detector.response, step)
             detector.add(step.innovation, step.deviation, step.is_known, shown)
             evidence[day] = detector.by_series().mean()
-    return DriftReport(days, evidence, threshold, _changes(series, detector), len(series))
+    if len(days) in resets:  # a change that is acknowledged on the last day is known at once
+        detector.reset(resets[len(days)])
+        evidence[-1] = detector.by_series().mean()
+    return DriftReport(days, evidence, threshold, _changes(series, detector, threshold), len(series))
 
 
 def _first_day(days: pd.DatetimeIndex, start: date | None) -> int:
@@ -160,7 +163,7 @@ def _resets(series: DailySeries, acknowledged: Sequence[Acknowledged]) -> dict[i
         resets[day] = resets.get(day, np.zeros(len(series), bool)) | chosen
     return resets
 
-# %% ../../nbs/monitoring/drift.ipynb #3a9f8583
+# %% ../../nbs/monitoring/drift.ipynb #d5950169
 class _Detector:
     """Evidence by series for an onset on each of the last days."""
 
@@ -206,18 +209,17 @@ class _Detector:
 
 
 MOST_CHANGES = 5
-LEAST_SHARE = 0.001  # of the evidence
 
 
-def _changes(series: DailySeries, detector: _Detector) -> tuple[ColumnChange, ...]:
-    """Return the change of each column that has a part in the evidence, the largest first."""
+def _changes(series: DailySeries, detector: _Detector, threshold: float) -> tuple[ColumnChange, ...]:
+    """Return the change of each column whose own evidence is past the threshold, the most certain first."""
     by_onset = detector.by_onset()
     total = by_onset.sum(axis=1)
     share = total / max(total.sum(), 1e-300)
     changes: dict[str, ColumnChange] = {}
     for place in np.argsort(-total, kind="stable"):
         column, statistic = series.names[place]
-        if total[place] / A_YEAR < 1 or share[place] < LEAST_SHARE or column in changes or len(changes) == MOST_CHANGES:
+        if total[place] / A_YEAR < threshold or column in changes or len(changes) == MOST_CHANGES:
             continue
         best = int(by_onset[place].argmax())
         onset = int(detector.onset[best])

@@ -86,6 +86,14 @@ def test_an_acknowledged_change_is_silent_and_the_next_one_is_not() -> None:
     assert len(late) and late[0] >= pd.Timestamp("2025-04-28")
 
 
+def test_a_change_that_is_acknowledged_on_the_last_day_is_silent_at_once() -> None:
+    rows = shop(3)
+    series = series_of(CHANGES["prices"](rows, rows["day"] >= SINCE)).until(pd.Timestamp("2025-03-20"))
+    assert find_drift(series).has_drifted
+    report = find_drift(series, acknowledged=[Acknowledged("price", date(2025, 3, 20))])
+    assert not report.has_drifted and not report.changes
+
+
 def test_a_promotion_that_the_rows_show_is_no_drift() -> None:
     rng = np.random.default_rng(5)
     rows = shop(4)
