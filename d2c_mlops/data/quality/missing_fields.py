@@ -94,7 +94,7 @@ def missing_fields(inputs: Inputs) -> list[Finding]:
         columns.sort(key=lambda name: -_score(table, name, empty[name]))
         findings += [_gap(table, name, int(empty[name])) for name in columns[:MOST_COLUMNS]]
         if len(columns) > MOST_COLUMNS:
-            findings.append(_other_gaps(table, columns[MOST_COLUMNS:], int(empty[columns[MOST_COLUMNS:]].sum())))
+            findings.append(_other_gaps(table, columns[MOST_COLUMNS:], empty[columns[MOST_COLUMNS:]]))
         for name in [str(c) for c in counts.index[counts["placeholder"] > 0]][:MOST_COLUMNS]:
             findings.append(
                 _placeholder(table, name, int(counts["placeholder"][name]), "text such as 'unknown' or '?'")
@@ -139,7 +139,9 @@ def _gap(table: InputTable, column: str, rows: int) -> Finding:
     )
 
 
-def _other_gaps(table: InputTable, columns: list[str], cells: int) -> Finding:
+def _other_gaps(table: InputTable, columns: list[str], empty: pd.Series) -> Finding:
+    """Return the finding of further columns: `rows` is the least number of rows that have an empty cell."""
+    cells, rows = int(empty.sum()), int(empty.max())
     text = f"{len(columns):,} more columns have empty cells, {cells:,} in all, such as {columns[0]!r}"
     share = cells / (table.rows * len(columns))
     return Finding(
@@ -150,7 +152,7 @@ def _other_gaps(table: InputTable, columns: list[str], cells: int) -> Finding:
         text,
         "see the profile",
         "",
-        cells,
+        rows,
         share,
     )
 
