@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from d2c_mlops.monitoring.vital_signs import BREACH, NOT_MEASURED, OK, TOO_LITTLE
 from d2c_mlops.operations.monitor import DriftLook, ModelHealth
+from d2c_mlops.quality.page import page_style
 
 WIDTH, HEIGHT = 640, 110  # of a plot, in pixels
 LIGHTS = {OK: "pass", BREACH: "refuse", TOO_LITTLE: "unchecked", NOT_MEASURED: "unchecked"}
@@ -41,6 +42,7 @@ def page(health: ModelHealth) -> str:
         for sign in health.signs
     ]
     return template.render(
+        style=page_style(),
         model=health.model,
         version=health.version,
         as_of=health.as_of.isoformat(),

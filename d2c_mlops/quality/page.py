@@ -47,6 +47,7 @@ def page(
         for fault, light in lights(report, thresholds).items()
     ]
     return template.render(
+        style=page_style(),
         name=name,
         as_of=report.as_of.isoformat(),
         status=verdict.status,
@@ -60,6 +61,11 @@ def page(
         notes=[*report.notes, *report.absent],
         history=_history_values(history),
     )
+
+
+def page_style() -> str:
+    """Return the style rules that the pages for people share."""
+    return files("d2c_mlops.quality").joinpath("page_style.html").read_text(encoding="utf-8").strip()
 
 
 def largest_amount(findings: tuple[Finding, ...]) -> tuple[float, str] | None:
