@@ -33,7 +33,7 @@ def _merged(buckets: Mapping[int, int]) -> dict[int, int]:
         pairs[-(-index // 2)] = pairs.get(-(-index // 2), 0) + count
     return pairs
 
-
+# %% ../../nbs/monitoring/sketches.ipynb #ff86995a
 @dataclass
 class NumberSketch:
     """Counts of numbers by the size of their logarithm. `rows` counts all, `missing` and `zeros` among them."""
@@ -135,7 +135,7 @@ class NumberSketch:
             sketch = sketch._coarser(sketch.level + 1)
         return sketch
 
-
+# %% ../../nbs/monitoring/sketches.ipynb #5556dd7e
 def _buckets(values: npt.NDArray[np.float64]) -> dict[int, int]:
     gamma = (1 + ALPHA) / (1 - ALPHA)
     places, counts = np.unique(np.ceil(np.log(values) / np.log(gamma)).astype(np.int64), return_counts=True)
