@@ -99,7 +99,9 @@ def parse_size(text: str) -> int:
 
 
 def parse_age(text: str) -> float:
-    """Return an age such as 90d, 12h, 30m or 45s in seconds. Raises ValueError."""
+    """Return an age such as 90d, 90 days, 12h, 30m or 45s in seconds. Raises ValueError."""
+    if days := re.fullmatch(r"\s*(\d+) (?:day|days)\s*", text):
+        text = f"{days[1]}d"
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if unit not in UNITS or not number.isdigit():
         raise ValueError(f"{text!r} is not an age: write 90d, 12h, 30m or 45s")
@@ -117,6 +119,56 @@ def parse_release(text: str) -> tuple[str, float]:
     if match and 0 < float(match[1]) <= 100:
         return "share", float(match[1]) / 100
     raise ValueError(f"{text!r} is not a release: write champion, shadow, or a share of the keys such as 10%")
+
+
+class RetrainRule(NamedTuple):
+    """When a model is retrained, as a setting names it; without any reason: never."""
+
+    cadence_days: float | None = None
+    on_drift: bool = False
+    on_new_data: float | None = None  # share of new rows, above 0
+    on_expected_loss: bool = False
+
+
+CADENCES = {"daily": 1.0, "weekly": 7.0, "monthly": 30.0}
+RETRAIN_WORDS = ("never", *CADENCES, "every 28 days", "on drift", "on new data 20%", "on expected loss")
+LONGEST_CADENCE = 3660.0  # days
+
+
+def parse_retrain(text: str) -> RetrainRule:
+    """Return when a model is retrained, from a text such as `every 28 days or on drift`. Raises ValueError."""
+    parts = [part.strip() for part in re.split(r"\bor\b", " ".join(text.lower().split()))]
+    if parts == ["never"]:
+        return RetrainRule()
+    rule = RetrainRule()
+    for part in parts:
+        if part == "never":
+            raise ValueError(f"{text!r}: never is not combined with other reasons")
+        chosen = _retrain_part(part)
+        if twice := [name for name in chosen if getattr(rule, name)]:
+            what = "two cadences" if twice == ["cadence_days"] else f"{part!r} twice"
+            raise ValueError(f"{text!r} has {what}: write each reason once")
+        rule = rule._replace(**chosen)
+    return rule
+
+
+def _retrain_part(part: str) -> dict[str, Any]:
+    """Return the field of RetrainRule that one part of the text stands for, with its value."""
+    if part in CADENCES:
+        return {"cadence_days": CADENCES[part]}
+    if part in ("on drift", "on expected loss"):
+        return {part.replace(" ", "_"): True}
+    if match := re.fullmatch(r"every (\d{1,4}(?:\.\d+)?) (day|week)s?", part):
+        days = float(match[1]) * (7 if match[2] == "week" else 1)
+        if not 1 <= days <= LONGEST_CADENCE:
+            raise ValueError(f"{part!r}: a cadence has from 1 to {LONGEST_CADENCE:.0f} days")
+        return {"cadence_days": days}
+    if match := re.fullmatch(r"on new data (\d{1,4}(?:\.\d+)?) ?%", part):
+        if not 0 < float(match[1]) <= 1000:
+            raise ValueError(f"{part!r}: the share of new rows is above 0 % and at most 1000 %")
+        return {"on_new_data": float(match[1]) / 100}
+    hint = did_you_mean(part, RETRAIN_WORDS) or f"; write {', '.join(RETRAIN_WORDS)}, or several of them joined by or"
+    raise ValueError(f"{part!r} is not a reason to retrain{hint}")
 
 
 BACKENDS = ("sequential", "threading", "loky", "dask", "ray", "spark")
