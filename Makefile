@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-engines bench-monitor bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: test-engines bench-monitor bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash test-retraining-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -144,6 +144,9 @@ test-clients: $(READY)  ## typed clients: TypeScript compiled by tsc and run by 
 
 test-serving-crash: $(READY)  ## kill -9 of a prediction log, of its collector, of a batch and of who applies decisions, 50 trials each
 	CRASH_TRIALS=50 $(BIN)/python -m pytest -q -n 0 -k kill_9 tests/serving/log/test_collect.py tests/serving/batch/test_score.py tests/decisions/test_decisions.py
+
+test-retraining-crash: $(READY)  ## kill -9 of retrainings at random moments, 50 trials with real training runs: one challenger per cause, no half promotion
+	STRICT=1 $(BIN)/python bench/retraining_crash.py
 
 test-full-disk: $(READY)  ## 50 kills of a two-worker service under load on a nearly full disk: no acknowledged answer is lost
 	STRICT=1 $(BIN)/python bench/full_disk.py $(OPTIONS)

@@ -33,6 +33,8 @@ from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
 from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
 from d2c_mlops.operations.look import look_at
 from d2c_mlops.operations.monitor import ModelHealth
+from d2c_mlops.operations.retraining.retrain import RetrainingLook
+from d2c_mlops.operations.retraining.retrain import retrain as _retrain
 from d2c_mlops.operations.watch import Arrival
 from d2c_mlops.operations.watch import watch as _watch
 from d2c_mlops.registry.gate import Clause
@@ -79,6 +81,7 @@ __all__ = [
     "monitor",
     "package",
     "promote",
+    "retrain",
     "rollback",
     "rollout",
     "run",
@@ -296,6 +299,11 @@ def monitor(
 ) -> ModelHealth:
     """Look at a live model: seven metrics and two drifts; see `d2c monitor`."""
     return look_at(model, settings or load_settings(), as_of, alerts)
+
+
+def retrain(model: str, *, dry_run: bool = False, settings: Settings | None = None) -> RetrainingLook:
+    """Retrain a model if its policy has a reason, or continue the retraining that is open; see `d2c retrain`."""
+    return _retrain(model, settings or load_settings(), dry_run=dry_run)
 
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[CycleReport]:

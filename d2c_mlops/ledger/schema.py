@@ -390,3 +390,39 @@ heartbeats = Table(
     Column("ok", Boolean, nullable=False),
     Column("note", Text, nullable=False),
 )
+
+retrainings = Table(
+    "retrainings",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("open_key", String(64), unique=True),  # the model while it is open: a model has one open retraining
+    Column("kind", String(32), nullable=False),
+    Column("cause", String(400), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("state", String(16), nullable=False),  # training, releasing or finished
+    Column("run_id", String(64)),
+    Column("version", Integer),
+    Column("result", String(16)),  # promoted, refused, aborted, unchanged, superseded or failed
+    Column("detail", Text, nullable=False),
+    Column("finished_at", Moment),
+    Column("attempt", Integer, nullable=False),  # how often a process took it on; writes name it
+    Column("host", String(255)),  # of the process that works on it
+    Column("pid", Integer),
+    Column("pid_started", Float),
+    Column("lease_until", Moment),
+    Index("retrainings_by_model", "model", "opened_at"),
+)
+
+retraining_events = Table(
+    "retraining_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("retraining_id", String(32), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("note", Text, nullable=False),
+    Index("retraining_events_by_retraining", "retraining_id", "id"),
+)

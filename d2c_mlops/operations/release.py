@@ -15,7 +15,7 @@ from d2c_mlops.registry.gate import judge_clauses
 from d2c_mlops.registry.promotion_history import champion_at_time
 from d2c_mlops.registry.promotions import is_same_version, store_clauses
 from d2c_mlops.registry.versions import Version, find_version
-from d2c_mlops.serving.rollout.promotion import promote
+from d2c_mlops.serving.rollout.promotion import complete_promotion, promote
 from d2c_mlops.serving.rollout.rollout_commands import (
     abort_or_rollback_reason,
     abort_rollout,
@@ -42,7 +42,14 @@ class Release:
         return asdict(self)
 
 
-def release_newest(model: str, settings: Settings, *, by: str | None = None, now: datetime | None = None) -> Release:
+def release_newest(
+    model: str,
+    settings: Settings,
+    *,
+    by: str | None = None,
+    now: datetime | None = None,
+    number: int | None = None,  # a version instead of the newest
+) -> Release:
     """Release the newest version of a model, or continue the rollout in progress, by [model:NAME] release and release_after.
 
     A version that fails the gate changes nothing: the champion stays. A rollout in progress ends before a newer version
@@ -50,12 +57,13 @@ def release_newest(model: str, settings: Settings, *, by: str | None = None, now
     guard ended it and the gate still accepts it. A version that a person rolled back or a guard ended is not released again.
     """
     at, ledger = now or datetime.now(UTC), Ledger.of(settings)
-    newest, champion = find_version(ledger, model), champion_at_time(ledger, model)
+    newest, champion = find_version(ledger, model, number), champion_at_time(ledger, model)
     record_aborts(ledger, model, settings)
     rollout = current_rollout(ledger, model, settings)
     if champion is not None and rollout is not None and rollout.in_progress:
         return _continue_rollout(ledger, model, rollout, settings, by, at)
     if champion is not None and champion.version == newest.version:
+        complete_promotion(model, settings)  # its process may have been killed within the promotion
         return Release("unchanged", newest.version, "the newest version is the champion")
     if why := abort_or_rollback_reason(ledger, newest):
         return Release("unchanged", newest.version, f"it is not released again without a person: {why}")

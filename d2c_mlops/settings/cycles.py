@@ -17,6 +17,7 @@ STEPS: Mapping[str, Mapping[str, str]] = {
     "score": {"timeout": "7200", "retries": "3", "backoff": "300", "after": "source", "after_end": "promote"},
     "collect": {"timeout": "1800", "retries": "3", "backoff": "60", "after_end": "score"},
     "monitor": {"timeout": "3600", "retries": "2", "backoff": "300", "after_end": "collect"},
+    "retrain": {"timeout": "21600", "retries": "3", "backoff": "300", "after_end": "monitor"},
 }
 Section = dict[str, str]
 
@@ -69,7 +70,8 @@ def _jobs_of_cycle(
                     "the step source needs [data:NAME] source and [model:NAME] data", f"[model:{model}] cycle_steps"
                 )
             )
-    steps = [step for step in STEPS if is_possible[step] and (not chosen or step in chosen)]
+    usual = _usual_steps(keys.get("retrain", ""))
+    steps = [step for step in STEPS if is_possible[step] and step in (chosen or usual)]
     zone = dataset.get("zone", "").strip() or sections.get("d2c", {}).get("zone", "").strip() or "UTC"
     jobs: dict[str, Section] = {}
     for step in steps:
@@ -83,6 +85,13 @@ def _jobs_of_cycle(
             **_dependencies(model, step, steps, source_jobs),
         }
     return jobs
+
+
+def _usual_steps(retrain: str) -> list[str]:
+    """Return the steps without `cycle_steps`: with `retrain`, that step decides on training and release, else each slot trains."""
+    word = retrain.strip().lower()
+    left_out = {"": ("retrain",), "never": ("train", "retrain")}.get(word, ("train", "promote"))
+    return [step for step in STEPS if step not in left_out]
 
 
 def _dependencies(model: str, step: str, steps: list[str], source_jobs: list[str]) -> Section:

@@ -24,6 +24,7 @@ from d2c_mlops.settings.parsing import (
     parse_age,
     parse_backend,
     parse_release,
+    parse_retrain,
     time_zone,
 )
 from d2c_mlops.settings.schema import (
@@ -321,10 +322,16 @@ def _release_failures(model: ModelSettings, section: str) -> list[Failure]:
         parse_release(model.release)
     except ValueError as err:
         failures.append(Failure(str(err), f"[{section}] release"))
+    for name in ("release_after", "retrain_after"):
+        try:
+            parse_age(getattr(model, name))
+        except ValueError as err:
+            failures.append(Failure(str(err), f"[{section}] {name}"))
     try:
-        parse_age(model.release_after)
+        parse_retrain(model.retrain or "never")
     except ValueError as err:
-        failures.append(Failure(str(err), f"[{section}] release_after"))
+        if model.retrain.strip().lower() != "default":
+            failures.append(Failure(str(err), f"[{section}] retrain"))
     return failures
 
 

@@ -47,6 +47,13 @@ class ModelSettings:
     release_after: str = option(
         "7d", "time in shadow mode or at its share, such as 7d, after which a challenger becomes champion"
     )
+    retrain: str = option(
+        "",
+        "when it is retrained: never, weekly, monthly, every 28 days, on drift, on new data 20%, on expected loss, several joined by or, or default: as usual for its kind; empty: never by itself, except by the step train of a cycle",
+    )
+    retrain_after: str = option(
+        "2d", "least time between the starts of two trainings by `retrain`, such as 2d or 2 days"
+    )
     monitor: Mapping[str, str] = option(_empty_mapping, "monitor.NAME: thresholds of its metrics; override [monitor]")
     sunset: Mapping[str, str] = option(
         _empty_mapping,

@@ -10,7 +10,7 @@ from d2c_mlops.settings.cycles import RUNBOOKS, STEPS
 
 WEEKLY = "[model:demand]\ndata = shop\ncycle = weekly on Monday 05:00\n"
 SOURCE = "[data:shop]\nsource = secret:URL\ncolumn = ordered_at\nzone = Europe/Berlin\n"
-PRESENT = [step for step in STEPS if (RUNBOOKS / f"{step}.ipynb").exists()]
+PRESENT = [step for step in STEPS if step != "retrain" and (RUNBOOKS / f"{step}.ipynb").exists()]
 
 
 def jobs(folder: Path, text: str) -> dict[str, JobSettings]:
@@ -62,6 +62,22 @@ def test_steps_that_are_left_out_are_not_waited_for(tmp_path: Path) -> None:
     assert only["demand.score"].params["sink"] == "forecasts/{as_of}.parquet"
 
 
+def test_a_policy_of_retraining_takes_the_place_of_training_at_each_slot(tmp_path: Path) -> None:
+    listed = jobs(tmp_path, SOURCE + WEEKLY + "retrain = every 28 days or on drift\n")
+    assert list(listed) == [f"demand.{step}" for step in ("source", "score", "collect", "monitor", "retrain")]
+    retrain = listed["demand.retrain"]
+    assert (retrain.run, dict(retrain.params), retrain.after_end) == (
+        "retrain",
+        {"model": "demand"},
+        ("demand.monitor",),
+    )
+    assert listed["demand.score"].after == ("demand.source",) and listed["demand.score"].after_end == ()
+    never = jobs(tmp_path, SOURCE + WEEKLY + "retrain = Never\n")
+    assert list(never) == [f"demand.{step}" for step in ("source", "promote", "score", "collect", "monitor")]
+    chosen = jobs(tmp_path, WEEKLY + "retrain = weekly\ncycle_steps = train, promote\n")
+    assert list(chosen) == ["demand.train", "demand.promote"]
+
+
 def test_two_models_have_a_cycle_each_and_others_none(tmp_path: Path) -> None:
     listed = jobs(tmp_path, WEEKLY + "[model:price]\ncycle = daily at 03:00\n[model:leads]\ndata = crm\n")
     assert {name.split(".")[0] for name in listed} == {"demand", "price"}
@@ -77,6 +93,9 @@ def test_two_models_have_a_cycle_each_and_others_none(tmp_path: Path) -> None:
         ("release = most", "is not a release"),
         ("release = 101 %", "is not a release"),
         ("release_after = soon", "is not an age"),
+        ("retrain_after = soon", "is not an age"),
+        ("retrain = weekyl", "did you mean 'weekly'"),
+        ("retrain = weekly or default", "is not a reason to retrain"),
     ],
 )
 def test_what_a_cycle_cannot_do_is_refused_with_its_place(tmp_path: Path, line: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from d2c_mlops.errors import UsageError
 if TYPE_CHECKING:
     from d2c_mlops.ledger.store import Ledger
     from d2c_mlops.runs.schedule.jobs import Job
+    from d2c_mlops.settings import Settings
 
 
 @example("d2c schedule list", "d2c schedule why train_demand 2026-11-23", "d2c schedule run")
@@ -77,7 +78,7 @@ def list_jobs(as_json: bool) -> None:
             "paused": states[name][1],
             "next": job.cadence.next(now).isoformat() if job.cadence.cron and not states[name][1] else None,
             "last": [s.to_dict() for s in last.get(name, [])],
-            "note": job.cadence.note,
+            "note": job.cadence.note or retraining_note(job, config),
         }
         for name, job in jobs.items()
     ]
@@ -221,6 +222,18 @@ def next_day_start(begin: datetime, job: Job) -> datetime:
     """Return the time at which the next day begins, in UTC: days have 23 to 25 hours."""
     local = begin.astimezone(job.cadence.zone).replace(tzinfo=None) + timedelta(days=1)
     return local.replace(hour=0, minute=0, tzinfo=job.cadence.zone).astimezone(UTC)
+
+
+def retraining_note(job: Job, config: Settings) -> str:
+    """Return when a job of the runbook retrain trains its model; empty for other jobs."""
+    model = job.settings.params.get("model", "")
+    if job.settings.run != "retrain" or not model:
+        return ""
+    from d2c_mlops.operations.retraining.known_state import configured_policy
+
+    policy = configured_policy(model, config)
+    release = config.model(model).release
+    return f"retrains {model} {policy.text}, at most every {policy.cool_down_days:g} days, then release = {release}"
 
 
 def configured_job(name: str) -> Job:

@@ -13,8 +13,9 @@ from d2c_mlops.errors import D2CError
 from d2c_mlops.file_lock import lock
 from d2c_mlops.ledger.schema import rollouts
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.registry import artifacts
 from d2c_mlops.registry.gate import Clause
-from d2c_mlops.registry.promotion_history import Promotion
+from d2c_mlops.registry.promotion_history import Promotion, promotions_until
 from d2c_mlops.registry.promotions import judge_and_promote, revert_promotion
 from d2c_mlops.serving.rollout.rollout_history import current_event, current_rollout, rollout_events, state_file_of
 from d2c_mlops.serving.rollout.state_file import Rollout, write_state
@@ -49,6 +50,22 @@ def rollback(
     return revert_promotion(
         model, settings, number=number, by=by, reason=reason, on_promotion=lambda p: _update_services(p, settings)
     )
+
+
+def complete_promotion(model: str, settings: Settings) -> None:
+    """Complete the last promotion if its process was killed: end the rollout of the former champion, update services and alias.
+
+    Changes nothing where all is as the record says.
+    """
+    ledger = Ledger.of(settings)
+    history = promotions_until(ledger, model)
+    if not history:
+        return
+    event = current_event(rollout_events(ledger, model))
+    if event is None or event.mode == "off" or event.champion != history[-1].version:
+        _update_services(history[-1], settings)
+    if artifacts.version_of_alias(settings, model, "champion") != history[-1].version:
+        artifacts.set_alias(settings, model, "champion", history[-1].version)
 
 
 def append_event(
