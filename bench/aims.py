@@ -37,3 +37,17 @@ def table(rows: list[dict[str, str]], markdown: bool = False) -> str:
         lines.append(["-" * widths[name] for name in names])
     lines += [[row[name].ljust(widths[name]) for name in names] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" if markdown else "  ".join(line).rstrip() for line in lines)
+
+
+def interval(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Clopper and Pearson)."""
+    from scipy import stats
+
+    low, high = stats.binomtest(hits, count).proportion_ci(0.95)
+    return float(low), float(high)
+
+
+def share(hits: int, count: int) -> str:
+    """Return a share with its counts and interval as text."""
+    low, high = interval(hits, count)
+    return f"{hits / count:.3f} ({hits} of {count}; 95 %: {low:.3f} to {high:.3f})"

@@ -61,7 +61,7 @@ from d2c_mlops.models.forecasting.hierarchy.levels import no_levels
 from d2c_mlops.models.forecasting.hierarchy.panel_forecast import forecast_panel
 from d2c_mlops.models.forecasting.ladder import volume_class
 from d2c_mlops.models.forecasting.panel import Panel
-from d2c_mlops.models.forecasting.plans.model_inputs import model_inputs
+from d2c_mlops.models.forecasting.plans.model_inputs import unusable_names
 from d2c_mlops.models.forecasting.plans.stock_outs import StockOuts, stock_outs, without_stock_outs
 from d2c_mlops.models.forecasting.seasonal import smoothed_level
 
@@ -151,7 +151,7 @@ def measure(case: Case, tables: Tables, as_of: date, peers: str, cutoffs: int, f
         history=HISTORY.get(case.freq, 1200),
     )
     panel = model.panel(tables, as_of)
-    telling = {failure.where for failure in model_inputs(model, tables, panel).refused if failure.where}
+    telling = unusable_names(model, tables, panel)
     marks = [time.process_time()]
     inputs = inputs_for(model, tables, panel, telling)
     model.learned = learn(panel, model.horizon, model.min_history, inputs)

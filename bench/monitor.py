@@ -1,4 +1,4 @@
-"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, real data, and what a look costs.
+"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, real data, scores with late outcomes, cost.
 
 `make bench-monitor`. Shops are simulated, with seeds that are fixed here; FULL=1 takes 200 healthy shops and 60 for each change.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from aims import Aim, close, table
+from aims import Aim, close, interval, share, table
+from monitor_outcomes import relations, without_labels
 from scipy import stats
 
 from d2c_mlops.data.days import local_days
@@ -129,17 +130,6 @@ def _p_value(one: pd.Series, two: pd.Series) -> float:
         return float(stats.ks_2samp(one.dropna(), two.dropna()).pvalue)
     counts = pd.DataFrame({"one": one.value_counts(), "two": two.value_counts()}).fillna(0)
     return float(stats.chi2_contingency(counts.to_numpy()).pvalue) if len(counts) > 1 else 1.0
-
-
-def interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Clopper and Pearson)."""
-    low, high = stats.binomtest(hits, count).proportion_ci(0.95)
-    return float(low), float(high)
-
-
-def share(hits: int, count: int) -> str:
-    low, high = interval(hits, count)
-    return f"{hits / count:.3f} ({hits} of {count}; 95 %: {low:.3f} to {high:.3f})"
 
 
 def silence(pool: ProcessPoolExecutor) -> list[Aim]:
@@ -294,16 +284,20 @@ def cost() -> list[Aim]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["silence", "speed", "retail", "cost"], action="append")
+    parser.add_argument("--only", choices=["silence", "speed", "retail", "cost", "leads", "bank"], action="append")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     chosen = parser.parse_args()
-    wanted = chosen.only or ["cost", "retail", "silence", "speed"]
+    wanted = chosen.only or ["cost", "bank", "retail", "leads", "silence", "speed"]
     aims: list[Aim] = []
     if "cost" in wanted:
         aims += cost()
     if "retail" in wanted:
         aims += retail(chosen.data)
+    if "bank" in wanted:
+        aims += without_labels(chosen.data, Path(".bench/nannyml/bin/python"))
     with ProcessPoolExecutor(2) as pool:
+        if "leads" in wanted:
+            aims += relations(pool.map, 200 if FULL else 40)
         if "silence" in wanted:
             aims += silence(pool)
         if "speed" in wanted:

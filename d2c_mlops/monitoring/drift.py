@@ -61,6 +61,8 @@ class ColumnChange:
             return f"{self.column} has values {since} that it never had before, {self.after:.0f} rows a day"
         if self.statistic == "newly missing":
             return f"{self.column} is missing in {self.after:.0f} rows a day where it was in {self.before:.0f}, {since}"
+        if self.statistic == "odds":
+            return f"the odds of the {self.column} are {_percent(np.expm1(self.size))} what they were, {since}"
         what = {
             "missing": f"missing {self.column}",
             "not 0": f"{self.column} above or below 0",

@@ -119,15 +119,31 @@ class Calibration:
     chances: Floats
 
     @classmethod
-    def of(cls, scores: npt.NDArray[np.float64], outcomes: npt.NDArray[np.float64]) -> Calibration:
+    def of(
+        cls,
+        scores: npt.NDArray[np.float64],
+        outcomes: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64] | None = None,  # of the rows; all count the same by default
+    ) -> Calibration:
         """Return the calibration of scores by outcomes (0 or 1). Raises DataRefused where fewer than 50 are known of a kind."""
-        from sklearn.isotonic import IsotonicRegression
-
         won = int(np.sum(outcomes))
         if min(won, len(outcomes) - won) < LEAST_OUTCOMES:
             what = f"{won} outcomes of {len(outcomes)} are positive; {LEAST_OUTCOMES} of each kind are needed"
             raise DataRefused(what, where="Calibration", next="wait for more outcomes")
-        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, outcomes)
+        return cls.fit(scores, outcomes, weights)
+
+    @classmethod
+    def fit(
+        cls,
+        scores: npt.NDArray[np.float64],
+        outcomes: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Calibration:
+        """Return the calibration by however few outcomes."""
+        from sklearn.isotonic import IsotonicRegression
+
+        regression = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+        fitted = regression.fit(scores, outcomes, sample_weight=weights)
         return cls(np.asarray(fitted.X_thresholds_, float), np.asarray(fitted.y_thresholds_, float))
 
     def chance(self, scores: npt.NDArray[np.float64]) -> Floats:

@@ -16,12 +16,13 @@ import pandas as pd
 from .drift import DriftReport
 from .performance import Estimate
 from .sketches import LevelSketch, stability_index
+from .unlabelled import ExpectedPerformance
 
 # %% auto #0
 __all__ = ['OK', 'BREACH', 'TOO_LITTLE', 'NOT_MEASURED', 'METRICS', 'LEAST_ANSWERS', 'LEAST_DAYS', 'EARLIER_WEEKS', 'LEAST_CALLS',
            'LEAST_OF_MONTH', 'LEAST_REASONS', 'MetricLimits', 'VitalSign', 'not_measured', 'too_little',
-           'judge_accuracy', 'judge_drift', 'judge_latency', 'judge_throughput', 'judge_cost', 'judge_importance',
-           'judge_confidence']
+           'judge_accuracy', 'judge_expected', 'judge_drift', 'judge_latency', 'judge_throughput', 'judge_cost',
+           'judge_importance', 'judge_confidence']
 
 # %% ../../nbs/monitoring/vital_signs.ipynb #0447f009
 OK, BREACH, TOO_LITTLE, NOT_MEASURED = "ok", "breach", "too little data", "not measured"
@@ -99,6 +100,19 @@ def judge_accuracy(
         advice = f"d2c run train -p model={model}, then d2c promote {model}"
         return VitalSign("accuracy", BREACH, text, now.value, threshold, advice, "critical", cause="accuracy")
     return VitalSign("accuracy", OK, text, now.value, threshold)
+
+
+def judge_expected(model: str, sign: VitalSign, expected: ExpectedPerformance, limits: MetricLimits) -> VitalSign:
+    """Return the sign of accuracy with what scores without outcomes are expected to be worth: a breach where outcomes are too few to say more."""
+    least, figure = expected.known_auc * limits.score, expected.auc
+    text = (
+        f"{sign.message}; {figure.rows:,} answers without outcome are expected to have an AUC of {figure.value:.3f} (95 %: {figure.lower:.3f} to {figure.upper:.3f}), "
+        f"{expected.known_auc:.3f} where it is known"
+    )
+    if sign.state == TOO_LITTLE and figure.value < least and figure.upper < expected.known_auc:
+        advice = f"what is asked has shifted: look at the drift of the inputs, then d2c run train -p model={model}"
+        return VitalSign("accuracy", BREACH, text, figure.value, least, advice, cause="expected accuracy")
+    return VitalSign(**vars(sign) | {"message": text})
 
 # %% ../../nbs/monitoring/vital_signs.ipynb #33f9e492
 def judge_drift(model: str, report: DriftReport) -> VitalSign:

@@ -18,10 +18,12 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.forecasting.panel import panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, freq_of
+from d2c_mlops.monitoring.unlabelled import ExpectedPerformance, expected_performance
 from d2c_mlops.registry.versions import Version
 
 MOST_ROWS = 200_000  # of the log that are read into memory; the latest count
 CHUNK = 20_000
+LEAST_OPEN = 50  # answers without outcome, of which something can be expected
 HISTORY = 1096  # days of sales in which outcomes are looked up
 COLUMNS = ("id", "version", "variant", "key", "at", "inputs", "outputs", "reasons")
 
@@ -198,6 +200,36 @@ def _number(value: Any) -> float:
         return float(value) if value is not None and not isinstance(value, str) else np.nan
     except (TypeError, ValueError):
         return np.nan
+
+
+def expected_of_open_leads(
+    version: Version, logged: pd.DataFrame, answers: pd.DataFrame, since: datetime
+) -> ExpectedPerformance | None:
+    """Return what scores of leads since a moment are expected to be worth whose outcome is not known yet.
+
+    None for other models, and where fewer than 50 such leads, or fewer than 50 outcomes of a kind, are known.
+    """
+    if not is_lead_score(version.schema) or not len(answers):
+        return None
+    scored = logged[logged["version"] == version.version].drop_duplicates("key").reset_index(drop=True)
+    scores = pd.Series([_number(values.get("score")) for values in scored["outputs"]], dtype=float)
+    outcomes = answers[answers["version"] == version.version].drop_duplicates("key").set_index("key")["outcome"]
+    outcome = scored["key"].map(outcomes)
+    is_known = outcome.notna() & scores.notna()
+    is_open = outcome.isna() & scores.notna() & (scored["at"] >= since)
+    if is_open.sum() < LEAST_OPEN:
+        return None
+    inputs = input_frame(scored, version.schema)
+    try:
+        return expected_performance(
+            inputs[is_known],
+            scores[is_known].to_numpy(),
+            outcome[is_known].to_numpy(float),
+            inputs[is_open],
+            scores[is_open].to_numpy(),
+        )
+    except DataRefused:
+        return None
 
 
 def first_reasons(logged: pd.DataFrame) -> Iterator[str]:

@@ -21,8 +21,10 @@ from d2c_mlops.monitoring.daily_series import daily_series
 from d2c_mlops.monitoring.drift import DriftReport, find_drift
 from d2c_mlops.monitoring.performance import Estimate, error_series, estimate
 from d2c_mlops.monitoring.reference import read_reference
+from d2c_mlops.monitoring.relation import find_changed_relation
 from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
 from d2c_mlops.monitoring.table_series import table_series
+from d2c_mlops.monitoring.unlabelled import ExpectedPerformance
 from d2c_mlops.monitoring.vital_signs import (
     BREACH,
     NOT_MEASURED,
@@ -34,6 +36,7 @@ from d2c_mlops.monitoring.vital_signs import (
     judge_confidence,
     judge_cost,
     judge_drift,
+    judge_expected,
     judge_importance,
     judge_latency,
     judge_throughput,
@@ -45,10 +48,12 @@ from d2c_mlops.operations.common_metrics import common_metrics
 from d2c_mlops.operations.live_answers import (
     answers_with_outcomes,
     calls_by_hour,
+    expected_of_open_leads,
     first_reasons,
     has_own_outcomes,
     input_frame,
     is_forecast,
+    is_lead_score,
     logged_predictions,
 )
 from d2c_mlops.operations.service_metrics import latency_of_day
@@ -102,6 +107,7 @@ class ModelHealth:
     signs: tuple[VitalSign, ...]
     drifts: tuple[DriftLook, ...]
     variants: tuple[VariantAccuracy, ...]
+    expected: ExpectedPerformance | None = None  # of scores whose outcome is not known yet
 
     @property
     def state(self) -> str:
@@ -113,7 +119,8 @@ class ModelHealth:
         """Return the health as JSON values."""
         drifts = [{"kind": look.kind, "place": look.place, **look.report.to_dict()} for look in self.drifts]
         return {"model": self.model, "version": self.version, "as_of": self.as_of.isoformat(), "at": self.at.isoformat(), "state": self.state,
-                "metrics": [sign.to_dict() for sign in self.signs], "drifts": drifts, "variants": [v.to_dict() for v in self.variants]}  # fmt: skip
+                "metrics": [sign.to_dict() for sign in self.signs], "drifts": drifts, "variants": [v.to_dict() for v in self.variants],
+                "expected": self.expected.to_dict() if self.expected else None}  # fmt: skip
 
 
 def monitor_model(
@@ -140,6 +147,9 @@ def monitor_model(
     metric = _live_metric(version, settings)
     accuracy, variants = _accuracy(version, metric, recent, _limits(chosen))
     late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
+    expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))
+    if expected is not None:
+        accuracy = judge_expected(model, accuracy, expected, _limits(chosen))
     signs = (
         accuracy,
         _drift_sign(model, drifts, problem),
@@ -153,7 +163,9 @@ def monitor_model(
         _importance_sign(version, settings, late, chosen),
         _confidence_sign(version, recent, chosen),
     )
-    return ModelHealth(model, version.version, day, moment, version.score.metric, signs, tuple(drifts), tuple(variants))
+    return ModelHealth(
+        model, version.version, day, moment, version.score.metric, signs, tuple(drifts), tuple(variants), expected
+    )
 
 
 def breaches_of(health: ModelHealth) -> tuple[list[Breach], set[tuple[str, str]]]:
@@ -224,9 +236,11 @@ def _drifts(
             looks.append(DriftLook("data", "inputs", find_drift(series, None, acknowledged, chosen.false_alarms)))
     current = answers[answers["version"] == version.version] if len(answers) else answers
     if len(current):
-        looks.append(
-            DriftLook("concept", "answers", find_drift(error_series(current), None, acknowledged, chosen.false_alarms))
-        )
+        if is_lead_score(version.schema):
+            report = find_changed_relation(current, acknowledged, chosen.false_alarms)
+        else:
+            report = find_drift(error_series(current), None, acknowledged, chosen.false_alarms)
+        looks.append(DriftLook("concept", "answers", report))
     return looks
 
 

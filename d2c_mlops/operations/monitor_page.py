@@ -56,6 +56,7 @@ def page(health: ModelHealth) -> str:
         drifts=[_drift_values(look) for look in health.drifts],
         metric=health.metric,
         variants=[variant.to_dict() for variant in health.variants],
+        expected=health.expected,
     )
 
 
