@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +37,9 @@ def find_changed_relation(
 
     Reports too little data where the first days do not have 50 outcomes of each kind, or no day comes after them.
     """
-    known = [change.day for change in acknowledged if change.column == COLUMN]
-    if known:
-        answers = answers[pd.to_datetime(answers["day"]) > pd.Timestamp(max(known))]
+    accepted = [change.day for change in acknowledged if change.column == COLUMN]
+    if accepted:
+        answers = answers[pd.to_datetime(answers["day"]) > pd.Timestamp(max(accepted))]
     if not len(answers):
         return _too_little(answers, false_alarms, "no outcome is known")
     days = pd.date_range(pd.to_datetime(answers["day"]).min(), pd.to_datetime(answers["day"]).max())

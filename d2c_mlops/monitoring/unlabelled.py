@@ -25,16 +25,16 @@ TRUSTED_ROWS = 500.0  # effective rows at which weighted and plain calibration c
 BOOTSTRAPS = 40
 
 
-def shift_weights(known: pd.DataFrame, current: pd.DataFrame, seed: int = 0) -> Floats:
+def shift_weights(reference: pd.DataFrame, current: pd.DataFrame, seed: int = 0) -> Floats:
     """Return the weight of each known row [rows, 0 to 10] that gives the known rows the mix of the current ones; both have the same columns."""
     import lightgbm as lgb
 
-    both = pd.concat([known, current], ignore_index=True)
+    both = pd.concat([reference, current], ignore_index=True)
     for name in both.columns:
         if not pd.api.types.is_numeric_dtype(both[name]):
             both[name] = pd.factorize(both[name])[0]
     values = both.to_numpy(float)
-    is_current = np.concatenate([np.zeros(len(known)), np.ones(len(current))])
+    is_current = np.concatenate([np.zeros(len(reference)), np.ones(len(current))])
     fold = np.random.default_rng(seed).integers(0, FOLDS, len(both))
     odds = np.ones(len(both))
     settings = {
@@ -45,7 +45,7 @@ def shift_weights(known: pd.DataFrame, current: pd.DataFrame, seed: int = 0) -> 
         model = lgb.train(settings, lgb.Dataset(values[learned], is_current[learned]), num_boost_round=50)
         chance = np.clip(np.asarray(model.predict(values[~learned])), 1e-6, 1 - 1e-6)
         odds[~learned] = chance / (1 - chance)
-    weights: Floats = np.minimum(odds[: len(known)] * len(known) / max(len(current), 1), MOST_WEIGHT)
+    weights: Floats = np.minimum(odds[: len(reference)] * len(reference) / max(len(current), 1), MOST_WEIGHT)
     return weights
 
 

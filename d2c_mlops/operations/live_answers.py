@@ -223,10 +223,10 @@ def expected_of_open_leads(
     try:
         return expected_performance(
             inputs[is_known],
-            scores[is_known].to_numpy(),
-            outcome[is_known].to_numpy(float),
+            np.asarray(scores[is_known], np.float64),
+            np.asarray(outcome[is_known], np.float64),
             inputs[is_open],
-            scores[is_open].to_numpy(),
+            np.asarray(scores[is_open], np.float64),
         )
     except DataRefused:
         return None
