@@ -9,7 +9,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Without byte code every command would compile all that it imports again: a second more for each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-engines bench-monitor bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash test-retraining-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
+.PHONY: bench-replay test-engines bench-monitor bench-quality bench-commits test-github outputs pictures look test-fuzz test-hostile audit test-abuse test-full-disk test-container test-lab bench-leads bench-features bench-segments bench-simulate test-crash bench-serving test-serving-crash test-retraining-crash help demo test test-slow test-wheel check lab lock docs clean bench-forecast bench-convert test-exports bench-runs test-s3
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -89,6 +89,9 @@ bench-monitor: $(READY)  ## drift beside KS and PSI, scores with late outcomes b
 	@test -f .bench/nannyml/.ready || { $(PYTHON) -m venv .bench/nannyml && .bench/nannyml/bin/python -m pip install -q \
 		--disable-pip-version-check "nannyml==0.13.1" statsmodels pyarrow && touch .bench/nannyml/.ready; }
 	$(BIN)/python -W ignore bench/monitor.py $(OPTIONS)
+
+bench-replay: $(READY)  ## retraining policies replayed over real shops and simulated breaks: the chosen one beside the best and the worst (FULL=1: larger panels; OPTIONS="--only bakery")
+	$(BIN)/python -W ignore bench/replay.py $(OPTIONS)
 
 bench-leads: $(READY)  ## lead score beside a regression, boosting and a forest; reasons of a million leads
 	@test -f .bench/islp/ISLP/data/Caravan.csv || { mkdir -p .bench/islp && \

@@ -25,6 +25,7 @@ Each command of `d2c` is a call with the same name and the same errors:
     d2c.decision_stats("price")                   time from prediction to action
     d2c.monitor("demand")                         look at a live model: seven metrics, two drifts
     d2c.retrain("demand")                         train it again where its policy has a reason
+    d2c.replay("demand")                          what retraining policies would have cost
     d2c.list_alerts("demand")                     which alerts are open
     d2c.ack_alert("id")                           take an alert on
     d2c.snooze_alert("id", until)                 send no messages about an alert until a time
@@ -76,6 +77,7 @@ VERBS = (
     "monitor",
     "package",
     "promote",
+    "replay",
     "retrain",
     "rollback",
     "rollout",

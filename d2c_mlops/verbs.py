@@ -33,10 +33,12 @@ from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
 from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
 from d2c_mlops.operations.look import look_at
 from d2c_mlops.operations.monitor import ModelHealth
+from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, ReplayReport, replay_model
 from d2c_mlops.operations.retraining.retrain import RetrainingLook
 from d2c_mlops.operations.retraining.retrain import retrain as _retrain
 from d2c_mlops.operations.watch import Arrival
 from d2c_mlops.operations.watch import watch as _watch
+from d2c_mlops.parallel import use_backend
 from d2c_mlops.registry.gate import Clause
 from d2c_mlops.registry.promotion_history import Promotion, live_version
 from d2c_mlops.registry.versions import Version, find_version
@@ -304,6 +306,24 @@ def monitor(
 def retrain(model: str, *, dry_run: bool = False, settings: Settings | None = None) -> RetrainingLook:
     """Retrain a model if its policy has a reason, or continue the retraining that is open; see `d2c retrain`."""
     return _retrain(model, settings or load_settings(), dry_run=dry_run)
+
+
+def replay(
+    model: str,
+    *,
+    policies: Sequence[str] = (),  # default: eleven usual ones
+    start: date | None = None,
+    end: date | None = None,
+    step: int = 0,  # days between two looks; 0: a period of the forecast
+    horizon: int = 0,  # periods after a look whose outcomes are priced; 0: those until the next look
+    training_cost: float = 1.0,
+    settings: Settings | None = None,
+) -> ReplayReport:
+    """Replay a model's history under retraining policies, and recommend one; see `d2c replay`."""
+    resolved = settings or load_settings()
+    options = PolicyReplayOptions(tuple(policies) or POLICIES, start, end, step, horizon, training_cost)
+    with use_backend(resolved.backend):
+        return replay_model(model, resolved, options)
 
 
 def run_decisions(model: str | None = None, *, settings: Settings | None = None) -> list[CycleReport]:

@@ -36,7 +36,7 @@ class Estimate:
 
 def estimate(answers: pd.DataFrame, score: Score, seed: int = 0) -> Estimate:
     """Return a metric of answers (column `day` and what `score` reads) with its bounds by a bootstrap over days."""
-    places = list(answers.groupby("day", sort=False).indices.values())
+    places = list(answers.groupby("day").indices.values())
     rng = np.random.default_rng(seed)
     count = len(places)
     draws = np.array(

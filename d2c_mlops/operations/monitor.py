@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import func, select
 
-from d2c_mlops.data.days import day_start, local_days
+from d2c_mlops.data.days import local_days
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import runs
@@ -18,10 +18,11 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.monitoring.alerts import Breach
 from d2c_mlops.monitoring.daily_filter import BURN_IN
 from d2c_mlops.monitoring.daily_series import daily_series
-from d2c_mlops.monitoring.drift import DriftReport, find_drift
+from d2c_mlops.monitoring.drift import Acknowledged, DriftReport, find_drift
 from d2c_mlops.monitoring.performance import Estimate, error_series, estimate
 from d2c_mlops.monitoring.reference import read_reference
 from d2c_mlops.monitoring.relation import find_changed_relation
+from d2c_mlops.monitoring.replay import Clock
 from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
 from d2c_mlops.monitoring.table_series import table_series
 from d2c_mlops.monitoring.unlabelled import ExpectedPerformance
@@ -133,31 +134,27 @@ def monitor_model(
     ledger = Ledger.of(settings)
     version = live_version(ledger, model)
     tables, problem = _open_tables(version, settings)
-    day = as_of or _last_day(tables, now or datetime.now(UTC))
     zone = tables.zone if tables is not None else "UTC"
-    moment = now or (
-        day_start(day + timedelta(days=1), zone).to_pydatetime().astimezone(UTC) if as_of else datetime.now(UTC)
-    )
+    clock = Clock.at_end_of(as_of, zone) if as_of and now is None else Clock(now or datetime.now(UTC), zone)
+    day, moment = as_of or _last_day(tables, clock), clock.now
     chosen = settings.monitor_limits(model)
     logged = logged_predictions(ledger, model, moment - timedelta(days=LOG_DAYS), moment)
     answers = answers_with_outcomes(ledger, version, logged, tables, day, moment)
     drifts = _drifts(ledger, version, tables, logged, answers, day, chosen)
-    last = pd.Timestamp(day if has_own_outcomes(version.schema) else moment.date())
-    recent = answers[pd.to_datetime(answers["day"]) > last - pd.Timedelta(days=chosen.days)]
-    metric = _live_metric(version, settings)
-    accuracy, variants = _accuracy(version, metric, recent, _limits(chosen))
+    recent = recent_answers(answers, day if has_own_outcomes(version.schema) else moment.date(), chosen)
+    accuracy, variants = accuracy_sign(version, live_metric(version, settings), recent, chosen)
     late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
     expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))
     if expected is not None:
-        accuracy = judge_expected(model, accuracy, expected, _limits(chosen))
+        accuracy = judge_expected(model, accuracy, expected, metric_limits(chosen))
     signs = (
         accuracy,
-        _drift_sign(model, drifts, problem),
+        drift_sign(model, drifts, problem),
         _latency_sign(model, chosen, moment),
         judge_throughput(
             calls_by_hour(ledger, model, moment - timedelta(weeks=WEEKS_OF_CALLS), moment),
             moment.replace(tzinfo=None),
-            _limits(chosen),
+            metric_limits(chosen),
         ),
         _cost_sign(ledger, version, settings, moment, chosen),
         _importance_sign(version, settings, late, chosen),
@@ -189,7 +186,8 @@ def breaches_of(health: ModelHealth) -> tuple[list[Breach], set[tuple[str, str]]
     return breaches, {(health.model, sign.metric) for sign in health.signs if sign.state in (OK, BREACH)}
 
 
-def _limits(chosen: MonitorSettings) -> MetricLimits:
+def metric_limits(chosen: MonitorSettings) -> MetricLimits:
+    """Return the thresholds of settings as those of the seven metrics."""
     names = ("error", "score", "latency_ms", "throughput_drop", "cost_over", "importance", "confidence")
     return MetricLimits(**{name: getattr(chosen, name) for name in names})
 
@@ -205,11 +203,10 @@ def _open_tables(version: Version, settings: Settings) -> tuple[Tables | None, s
         return None, f"dataset {name}: {error.what}"
 
 
-def _last_day(tables: Tables | None, now: datetime) -> date:
+def _last_day(tables: Tables | None, clock: Clock) -> date:
     manifest = tables.manifest if tables is not None else None
     last = manifest.last_day if manifest is not None else None
-    yesterday = (now - timedelta(days=1)).date()
-    return min(last, yesterday) if last is not None else yesterday
+    return min(last, clock.day) if last is not None else clock.day
 
 
 def _drifts(
@@ -234,17 +231,29 @@ def _drifts(
         if inputs.shape[1]:
             series = daily_series(inputs, days, reference=BURN_IN, prefix="inputs.")
             looks.append(DriftLook("data", "inputs", find_drift(series, None, acknowledged, chosen.false_alarms)))
+    return [*looks, *answer_drift(answers, version, acknowledged, chosen)]
+
+
+def answer_drift(
+    answers: pd.DataFrame, version: Version, acknowledged: Sequence[Acknowledged], chosen: MonitorSettings
+) -> list[DriftLook]:
+    """Look for a change in the errors of a version's answers; nothing where it has none with an outcome."""
     current = answers[answers["version"] == version.version] if len(answers) else answers
-    if len(current):
-        if is_lead_score(version.schema):
-            report = find_changed_relation(current, acknowledged, chosen.false_alarms)
-        else:
-            report = find_drift(error_series(current), None, acknowledged, chosen.false_alarms)
-        looks.append(DriftLook("concept", "answers", report))
-    return looks
+    if not len(current):
+        return []
+    if is_lead_score(version.schema):
+        report = find_changed_relation(current, acknowledged, chosen.false_alarms)
+    else:
+        report = find_drift(error_series(current), None, acknowledged, chosen.false_alarms)
+    return [DriftLook("concept", "answers", report)]
 
 
-def _drift_sign(model: str, looks: Sequence[DriftLook], problem: str) -> VitalSign:
+def recent_answers(answers: pd.DataFrame, last: date, chosen: MonitorSettings) -> pd.DataFrame:
+    """Return the answers of the days that are judged, until the day `last`."""
+    return answers[pd.to_datetime(answers["day"]) > pd.Timestamp(last) - pd.Timedelta(days=chosen.days)]
+
+
+def drift_sign(model: str, looks: Sequence[DriftLook], problem: str = "") -> VitalSign:
     """Return the sign of the drift that is most certain: a changed relation before changed data."""
     changed = sorted((look for look in looks if look.report.has_drifted), key=lambda look: look.kind != "concept")
     if changed:
@@ -260,7 +269,7 @@ def _drift_sign(model: str, looks: Sequence[DriftLook], problem: str) -> VitalSi
     return VitalSign(**vars(sign) | {"message": f"{sign.message} ({places})"})
 
 
-def _live_metric(version: Version, settings: Settings) -> Metric | None:
+def live_metric(version: Version, settings: Settings) -> Metric | None:
     """Return the metric of the version's evaluation, as the gate computes it; None where it cannot be computed."""
     evaluator = evaluator_of(version.schema, settings.packages)
     metrics = [] if evaluator is None else list(evaluator.metrics(version.case, version.params))
@@ -268,10 +277,11 @@ def _live_metric(version: Version, settings: Settings) -> Metric | None:
     return next((metric for metric in (*metrics, *common_metrics()) if metric.name == name), None)
 
 
-def _accuracy(
-    version: Version, metric: Metric | None, answers: pd.DataFrame, limits: MetricLimits
+def accuracy_sign(
+    version: Version, metric: Metric | None, answers: pd.DataFrame, chosen: MonitorSettings
 ) -> tuple[VitalSign, list[VariantAccuracy]]:
-    score = version.score
+    """Return the sign of the accuracy of a version's recent answers, and the accuracy of each version and variant."""
+    score, limits = version.score, metric_limits(chosen)
     if metric is None:
         why = f"{score.metric} cannot be computed from single answers"
         return not_measured("accuracy", why, "write an Evaluator, see docs/operations.md"), []
@@ -294,14 +304,14 @@ def _accuracy(
 
 def _latency_sign(model: str, chosen: MonitorSettings, moment: datetime) -> VitalSign:
     if not chosen.prometheus:
-        return judge_latency(None, 0, _limits(chosen))
+        return judge_latency(None, 0, metric_limits(chosen))
     try:
         latency = latency_of_day(chosen.prometheus, model, moment)
     except D2CError as error:
         return not_measured("latency", error.what, error.next)
     if latency.milliseconds is None:
         return too_little("latency", "Prometheus knows no request of the last day")
-    return judge_latency(latency.milliseconds, latency.requests, _limits(chosen))
+    return judge_latency(latency.milliseconds, latency.requests, metric_limits(chosen))
 
 
 def _cost_sign(
@@ -316,7 +326,7 @@ def _cost_sign(
     )
     with ledger.read() as connection:
         spent = connection.execute(query).scalar() or 0.0
-    return judge_cost(float(spent), charter.budget, moment.date(), charter.currency or "money", _limits(chosen))
+    return judge_cost(float(spent), charter.budget, moment.date(), charter.currency or "money", metric_limits(chosen))
 
 
 def _importance_sign(version: Version, settings: Settings, logged: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
@@ -326,12 +336,12 @@ def _importance_sign(version: Version, settings: Settings, logged: pd.DataFrame,
         return not_measured("importance", f"the files of the version cannot be read ({error})")
     kinds = [reason_kind(text) for text in first_reasons(logged[logged["version"] == version.version])]
     current = LevelSketch.of(pd.Series(kinds, dtype="str")) if kinds else None
-    return judge_importance(reference.reasons if reference else None, current, _limits(chosen))
+    return judge_importance(reference.reasons if reference else None, current, metric_limits(chosen))
 
 
 def _confidence_sign(version: Version, answers: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
     if not is_forecast(version.schema):
-        return judge_confidence(None, PROMISED, 0, _limits(chosen))
+        return judge_confidence(None, PROMISED, 0, metric_limits(chosen))
     current = answers[answers["version"] == version.version] if len(answers) else answers
     current = current.dropna(subset=["lower", "upper"]) if "lower" in current else current.iloc[:0]
     inside = (
@@ -339,4 +349,4 @@ def _confidence_sign(version: Version, answers: pd.DataFrame, chosen: MonitorSet
         if len(current)
         else 0.0
     )
-    return judge_confidence(inside, PROMISED, len(current), _limits(chosen))
+    return judge_confidence(inside, PROMISED, len(current), metric_limits(chosen))

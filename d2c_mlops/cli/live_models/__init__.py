@@ -1,4 +1,4 @@
-"""Commands that look at live models and retrain them."""
+"""Commands that look at live models, retrain them, and replay when they should have been retrained."""
 
 from d2c_mlops.cli.live_models import monitor, retrain
 

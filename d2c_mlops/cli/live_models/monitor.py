@@ -1,7 +1,8 @@
-"""The command that looks at live models: monitor."""
+"""Commands that look at models in operation: monitor, replay."""
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from d2c_mlops.operations.monitor import ModelHealth
+    from d2c_mlops.operations.replay.simulation import ReplayReport
     from d2c_mlops.settings import Settings
 
 COLOURS = {"ok": "green", "breach": "red"}
@@ -129,3 +131,133 @@ def _print(health: ModelHealth) -> None:
         if sign.advice and sign.state == "breach":
             click.echo(f"{sign.metric}: {sign.advice}")
     click.echo()
+
+
+@example(
+    "d2c replay demand",
+    "d2c replay demand --policy never --policy 'every 28 days' --policy 'every 28 days or on drift' --step 7",
+    "d2c replay demand --from 2024-01-01 --to 2024-12-31 --training-cost 25 --html",
+)
+@section("Operate")
+@main.command()
+@click.argument("model")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="POLICY",
+    help="Policy as in [model:MODEL] retrain, such as 'every 28 days or on drift'. May be repeated; default: eleven usual ones.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day of the first look; default: a year before the last one.",
+)
+@click.option(
+    "--to",
+    "end",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Last day whose outcome counts; default: the last complete day.",
+)
+@click.option(
+    "--step",
+    type=click.IntRange(1),
+    metavar="DAYS",
+    help="Days between two looks; default: a period of the forecast.",
+)
+@click.option(
+    "--horizon",
+    type=click.IntRange(1),
+    metavar="PERIODS",
+    help="Periods after a look whose outcomes are priced; default: those until the next look.",
+)
+@click.option(
+    "--training-cost",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    metavar="MONEY",
+    help="Cost of one training in the charter's currency: CPU time, and the person who looks at its result.",
+)
+@click.option("--html", is_flag=True, help="Write a page with a plot into the store, and print its path.")
+@json_option
+def replay(
+    model: str,
+    policies: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    step: int | None,
+    horizon: int | None,
+    training_cost: float,
+    html: bool,
+    as_json: bool,
+) -> None:
+    """Replay a model's history under retraining policies.
+
+    Walks over the history of the model's dataset, look by look. Each look knows what was known on its day: later rows and late outcomes are
+    unseen. Monitor, policy, training, gate and release are those of production. Nothing is registered, and nothing is recorded.
+
+    A policy is chosen on the first half of the weeks and judged on the second. Prices are the charter's: right_value for a unit too
+    few, wrong_cost for a unit too many. Fits are shared among policies and run by [d2c] backend.
+    """
+    from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, replay_model
+    from d2c_mlops.parallel import use_backend
+
+    config = settings()
+    options = PolicyReplayOptions(
+        policies=policies or POLICIES,
+        start=start.date() if start else None,
+        end=end.date() if end else None,
+        step=step or 0,
+        horizon=horizon or 0,
+        training_cost=training_cost,
+    )
+    with click.progressbar(length=1, label="fits", file=sys.stderr, hidden=as_json) as bar, use_backend(config.backend):
+
+        def progress(finished: int, planned: int) -> None:
+            bar.length = planned
+            bar.update(finished - bar.pos)
+
+        report = replay_model(model, config, options, progress)
+    written = _write_replay_page(config, report) if html else None
+    if as_json:
+        return show(report.to_dict() | ({"page": written} if written else {}))
+    _print_replay(report)
+    if written:
+        click.echo(f"page: {written}")
+    return None
+
+
+def _write_replay_page(config: Settings, report: ReplayReport) -> str:
+    from d2c_mlops.data.store import write_atomic
+    from d2c_mlops.operations.replay.page import page
+
+    path = config.store / "replay" / f"{report.model}.html"
+    write_atomic(path, page(report).encode(), private=True)
+    return here(path)
+
+
+def _print_replay(report: ReplayReport) -> None:
+    choice = report.choice
+    click.echo(
+        f"{report.model} on {report.dataset}, {report.first} to {report.last}; {report.fits} fits, {report.fit_seconds:.0f} CPU s; costs in {report.currency}"
+    )
+    table(
+        ["POLICY", "TRAININGS", "REFUSED", "WAPE", "ANSWERED", "REVISION", "1ST HALF A WEEK", "2ND HALF A WEEK"],
+        [
+            [
+                row["policy"],
+                row["trainings"],
+                row["refused"],
+                *("" if row[name] is None else f"{row[name]:.1%}" for name in ("wape", "answered", "revision")),
+                f"{row['cost_first_half']:,.2f}",
+                f"{row['cost_second_half']:,.2f}",
+            ]
+            for row in report.rows()
+        ],
+    )
+    click.echo(
+        f"recommended: {click.style(choice.chosen, bold=True)}, chosen before {choice.split.date()}; after it {choice.regret:.1%} dearer than the best in hindsight, {choice.best}"
+    )
+    click.echo(f"next: set [model:{report.model}] retrain = {choice.chosen}")

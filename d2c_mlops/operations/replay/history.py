@@ -1,0 +1,375 @@
+"""The history of a forecasting model: its answers, what a monitor finds, and what the gate says, on each day as known then."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2c_mlops import __version__
+from d2c_mlops.data.days import day_end
+from d2c_mlops.data.schemas import TIME_COLUMN
+from d2c_mlops.models.core.contract import Contract, contract_to_dict
+from d2c_mlops.models.core.model import Evaluation, Model, class_path
+from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
+from d2c_mlops.models.forecasting.panel import is_selling
+from d2c_mlops.models.forecasting.periods import freq_of
+from d2c_mlops.models.forecasting.smoothing import Array
+from d2c_mlops.monitoring.performance import Estimate
+from d2c_mlops.monitoring.replay import Champion, Clock, StepSums
+from d2c_mlops.monitoring.retraining import RetrainingState
+from d2c_mlops.monitoring.vital_signs import BREACH, VitalSign, judge_accuracy
+from d2c_mlops.operations.monitor import (
+    DriftLook,
+    accuracy_sign,
+    answer_drift,
+    drift_sign,
+    metric_limits,
+    recent_answers,
+)
+from d2c_mlops.operations.replay.fits import FitStore, SharedTrial
+from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
+from d2c_mlops.registry.compared_metrics import MeasuredModel
+from d2c_mlops.registry.evaluators import ACTUAL, BASELINE, MODEL, Evaluator
+from d2c_mlops.registry.evaluators.demand import LEAST
+from d2c_mlops.registry.evidence import Evidence
+from d2c_mlops.registry.gate import better_than_the_baseline, break_even_is_reached, not_worse_than_the_champion
+from d2c_mlops.registry.gate_candidate import OURS, THEIRS, PromotionCandidate
+from d2c_mlops.registry.versions import Version
+from d2c_mlops.settings import Settings
+
+BASELINES = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean, "last_year": last_year}
+USUAL_BASELINE = "weekday_mean_8w"
+CLAUSES = (better_than_the_baseline, break_even_is_reached, not_worse_than_the_champion)  # that depend on the data
+BOUNDS = ("lower_80", "upper_80")
+LEAST_DAYS = 7  # of answers with outcomes, to expect a loss
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a unit too few and a unit too many cost."""
+
+    too_few: float
+    too_many: float
+
+    def loss(self, forecast: Array, outcome: Array) -> Array:
+        """Return the loss of each forecast, in money; NaN where the outcome is not known."""
+        return self.too_few * np.maximum(outcome - forecast, 0.0) + self.too_many * np.maximum(forecast - outcome, 0.0)
+
+
+@dataclass(frozen=True)
+class ReplayedCandidate(PromotionCandidate):
+    """A challenger of a replay at the gate; champion and challenger are measured by the shared fits."""
+
+    observations: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """The measurement of both: class and parameters are the same, so that one serves for both."""
+        measured = Evidence({}, self.observations)
+        return {OURS: measured, THEIRS: measured}
+
+
+class ForecastHistory:
+    """Answers of one forecasting model and what came of them; a `ReplayedHistory` that a policy is walked over."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,  # not fitted
+        evaluator: Evaluator,
+        fits: FitStore,
+        sales: KnownSales,
+        dataset: DatasetEvidence,
+        settings: Settings,
+        prices: Prices,
+        ahead: int,  # periods after a look whose outcomes are priced
+        training_cost: float,
+    ) -> None:
+        self.name, self.model, self.evaluator, self.fits, self.sales, self.dataset = (
+            name,
+            model,
+            evaluator,
+            fits,
+            sales,
+            dataset,
+        )
+        self.settings, self.prices, self.ahead, self.training_cost = settings, prices, ahead, training_cost
+        self.limits = settings.monitor_limits(name)
+        self._answers: dict[date, tuple[int, Array]] = {}
+        self._outcomes: dict[tuple[date, date], StepSums] = {}
+        self._measured: dict[date, pd.DataFrame] = {}
+        self._baselines: dict[date, Array] = {}
+        self._breaches: dict[tuple[Champion, date], tuple[str, ...]] = {}
+        self._losses: dict[tuple[Champion, date], tuple[float, float, float] | None] = {}
+        self._refusals: dict[date, str] = {}
+        self._versions: dict[date, Version] = {}
+        self._selling: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the model."""
+        return self.model.contract
+
+    # what is answered and what came
+
+    def answers(self, trained_until: date) -> tuple[int, Array]:
+        """Return the first period after a training, and the answers from there on [period, series, 3]: forecast and 80 % interval."""
+        if trained_until not in self._answers:
+            model = self.fits.model(trained_until)
+            own_records = model.own_records()
+            records = (
+                model.records(self.sales.tables.before(trained_until), trained_until)
+                if own_records is None
+                else own_records
+            )
+            predicted = model.predict(records)
+            first, series = self.sales.place(trained_until), pd.Index(self.sales.hindsight.series)
+            when = next(f.name for f in self.contract.input_fields if f.kind == "date")
+            days = pd.to_datetime(records[when]).to_numpy().astype("datetime64[D]")
+            row = np.searchsorted(self.sales.hindsight.dates, days) - first
+            column = series.get_indexer(pd.Index(records[self.contract.key].astype(str)))
+            inside = (row >= 0) & (row < len(self.sales.hindsight.dates) - first) & (column >= 0)
+            values = np.full((int(row[inside].max(initial=-1)) + 1, len(series), 3), np.nan)
+            for place, name in enumerate(("forecast", *BOUNDS)):
+                if name in predicted:
+                    values[row[inside], column[inside], place] = predicted[name].to_numpy(float, na_value=np.nan)[
+                        inside
+                    ]
+            self._answers[trained_until] = (first, values)
+        return self._answers[trained_until]
+
+    def forecast(self, trained_until: date, day: date, count: int) -> Array:
+        """Return the forecasts [count, series] for the periods after a day; NaN = the model has no answer."""
+        first, values = self.answers(trained_until)
+        begin = self.sales.place(day) - first
+        forecast = np.full((count, values.shape[1]), np.nan)
+        part = values[max(begin, 0) : max(begin + count, 0), :, 0]
+        forecast[: len(part)] = part
+        return forecast
+
+    def baseline(self, day: date) -> Array:
+        """Return what people would expect for the periods after a day without a model [ahead, series]: the charter's baseline."""
+        if day not in self._baselines:
+            method = BASELINES.get(self.model.charter.baseline, BASELINES[USUAL_BASELINE])
+            panel = self.sales.panel(day)
+            expected = method(panel, self.ahead)
+            self._baselines[day] = np.nan_to_num(weekday_mean(panel, self.ahead) if expected is None else expected)
+        return self._baselines[day]
+
+    def is_scored(self, day: date) -> Array:
+        """Return the outcomes [ahead, series] of the periods after a day; NaN where they are not known, or the series was not on sale on the day."""
+        place = self.sales.place(day)
+        if place not in self._selling:
+            past = self.sales.hindsight.until(place)
+            self._selling[place] = is_selling(past, LEAST[freq_of(self.contract.frequency)])
+        came = self.sales.outcomes[place : place + self.ahead]
+        return np.where(self._selling[place], came, np.nan)
+
+    def outcome(self, trained_until: date, clock: Clock) -> StepSums:
+        """Return the sums of the periods after a look."""
+        at = (trained_until, clock.day)
+        if at not in self._outcomes:
+            came = self.is_scored(clock.day)
+            forecast = self.forecast(trained_until, clock.day, self.ahead)[: len(came)]
+            is_known, has_answer = ~np.isnan(came), ~np.isnan(forecast)
+            if not has_answer[is_known].all():
+                forecast = np.where(has_answer, forecast, self.baseline(clock.day)[: len(came)])
+            self._outcomes[at] = StepSums(
+                float(np.nansum(self.prices.loss(forecast, came))),
+                float(np.nansum(np.abs(forecast - came))),
+                float(np.nansum(np.abs(came))),
+                float(is_known.sum()),
+                float((is_known & has_answer).sum()),
+            )
+        return self._outcomes[at]
+
+    def revision(self, before: date, after: date, clock: Clock) -> tuple[float, float]:
+        """Return by how much the forecasts of the periods after a look differ between two trainings, in units, and their sum."""
+        count = max(self.contract.horizon, self.ahead)
+        old, new = (self.forecast(trained, clock.day, count) for trained in (before, after))
+        both = ~np.isnan(old) & ~np.isnan(new)
+        return float(np.abs(new - old)[both].sum()), float(np.abs(new)[both].sum())
+
+    # what a monitor finds
+
+    def version(self, trained_until: date) -> Version:
+        """Return the training of a day as a version would be registered; its number is that of the day."""
+        if trained_until not in self._versions:
+            created, score = datetime.combine(trained_until, time(), UTC), self.evaluation(trained_until).to_dict()
+            self._versions[trained_until] = Version(
+                self.name, trained_until.toordinal(), created, None, class_path(type(self.model)), self.model.params(),
+                contract_to_dict(self.contract), self.model.charter.to_dict(), score, [], trained_until.isoformat(), __version__, "", "",
+            )  # fmt: skip
+        return self._versions[trained_until]
+
+    def live_answers(self, champion: Champion, clock: Clock) -> tuple[int, Array, Array]:
+        """Return the first period that a champion answered, its answers [period, series, 3] and their outcomes [period, series], as known at a look."""
+        first, values = self.answers(champion.trained_until)
+        begin = self.sales.place(Clock(champion.since, clock.zone).day)
+        panel = self.sales.panel(clock.day)
+        end = max(begin, min(self.sales.place(clock.day), first + len(values), len(panel.dates)))
+        return begin, values[begin - first : end - first], panel.observed_units(begin, end - begin)
+
+    def answers_with_outcomes(self, champion: Champion, clock: Clock) -> pd.DataFrame:
+        """Return the champion's answers with their outcomes in the form of `d2c monitor`, where log and dataset have them."""
+        begin, values, came = self.live_answers(champion, clock)
+        row, column = np.nonzero(~np.isnan(values[..., 0]) & ~np.isnan(came))
+        series = np.array(self.sales.hindsight.series, dtype=object)
+        return pd.DataFrame(
+            {
+                "day": pd.DatetimeIndex(self.sales.hindsight.dates[begin + row]),
+                "key": series[column],
+                "version": champion.trained_until.toordinal(),
+                "variant": "champion",
+                "predicted": values[row, column, 0],
+                "lower": values[row, column, 1],
+                "upper": values[row, column, 2],
+                "outcome": came[row, column],
+            }
+        )
+
+    def breaches(self, champion: Champion, clock: Clock) -> Collection[str]:
+        """Return the causes of the breaches of drift and accuracy that `d2c monitor` reports at a look."""
+        at = (champion, clock.day)
+        if at not in self._breaches:
+            signs = self.signs(champion, clock) if self._may_breach(champion, clock) else ()
+            self._breaches[at] = tuple(sign.cause or sign.metric for sign in signs if sign.state == BREACH)
+        return self._breaches[at]
+
+    def _may_breach(self, champion: Champion, clock: Clock) -> bool:
+        """Return whether there is drift, or the accuracy would be in breach if it were certain: only then its bounds are worked out."""
+        version, answers = self.version(champion.trained_until), self.answers_with_outcomes(champion, clock)
+        recent = recent_answers(answers, clock.day, self.limits).rename(columns={"outcome": ACTUAL, "predicted": MODEL})
+        value = self.metric.score(recent, MODEL) if len(recent) else float("nan")
+        certain = Estimate(value, float("inf"), float("-inf"), len(recent))
+        score, limits, days = version.score, metric_limits(self.limits), int(recent["day"].nunique())
+        sign = judge_accuracy(self.name, score.metric, certain, score.value, score.lower_is_better, days, limits)
+        looks = [self.dataset.report(clock.day, champion.trained_until)]
+        looks += [look.report for look in answer_drift(answers, version, (), self.limits)]
+        return sign.state == BREACH or any(report.has_drifted for report in looks)
+
+    def signs(self, champion: Champion, clock: Clock) -> tuple[VitalSign, VitalSign]:
+        """Return the signs of accuracy and drift at a look, by the functions of `d2c monitor`."""
+        version = self.version(champion.trained_until)
+        answers = self.answers_with_outcomes(champion, clock)
+        looks = [DriftLook("data", "dataset", self.dataset.report(clock.day, champion.trained_until))]
+        looks += answer_drift(answers, version, (), self.limits)
+        recent = recent_answers(answers, clock.day, self.limits)
+        accuracy, _ = accuracy_sign(version, self.metric, recent, self.limits)
+        return accuracy, drift_sign(self.name, looks)
+
+    @cached_property
+    def metric(self) -> Any:
+        """The metric that gate and monitor judge by."""
+        metrics = self.evaluator.metrics(self.model.charter, self.model.params())
+        return next((metric for metric in metrics if metric.name == self.model.charter.metric), metrics[0])
+
+    def state(self, champion: Champion, clock: Clock) -> RetrainingState:
+        """Return rows and expected loss as known at a look."""
+        if (champion, clock.day) not in self._losses:
+            self._losses[champion, clock.day] = self._expected_loss(champion, clock)
+        loss = self._losses[champion, clock.day]
+        return RetrainingState(
+            data_until=champion.trained_until,
+            rows_then=self.rows(champion.trained_until),
+            rows_now=self.rows(clock.day),
+            loss_without=loss[0] if loss else None,
+            loss_with=loss[1] if loss else None,
+            loss_error=loss[2] if loss else 0.0,
+            training_cost=self.training_cost,
+        )
+
+    def rows(self, day: date) -> int:
+        """Return the rows of sales known at the end of a day."""
+        return int(
+            np.searchsorted(self._row_times, day_end(day, self.sales.tables.zone).tz_localize(None).to_datetime64())
+        )
+
+    @cached_property
+    def _row_times(self) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+        name = "order_lines" if "order_lines" in self.sales.tables else "sales_totals"
+        times = self.sales.tables[name][TIME_COLUMN[name]].dt.tz_convert("UTC").dt.tz_localize(None)
+        return np.sort(times.to_numpy())
+
+    def _expected_loss(self, champion: Champion, clock: Clock) -> tuple[float, float, float] | None:
+        """Return the loss a day of the champion's recent answers, what a fresh training would lose, and the standard error of the difference.
+
+        A fresh training is expected to lose the same share of the baseline's loss as the champion did when the gate measured it. Where the
+        champion has no answer any more, people use the baseline.
+        """
+        begin, values, _ = self.live_answers(champion, clock)
+        length, end = self.sales.hindsight.days, self.sales.place(clock.day)
+        came = self.sales.panel(clock.day).observed_units(begin, end - begin)
+        expected = self._baseline_since(begin, end)
+        forecast = expected.copy()
+        forecast[: len(values)] = np.where(np.isnan(values[..., 0]), expected[: len(values)], values[..., 0])
+        recent = slice(max(0, len(came) - max(1, self.limits.days // length)), None)
+        both = ~np.isnan(forecast) & ~np.isnan(came) & ~np.isnan(expected)
+        losses = (
+            np.where(both, self.prices.loss(f, came), 0.0)[recent].sum(axis=1) / length for f in (forecast, expected)
+        )
+        ours, theirs = losses
+        if len(ours) < 2 or len(ours) * length < LEAST_DAYS:
+            return None
+        fresh = self._share_of_baseline(champion.trained_until) * theirs
+        return float(ours.mean()), float(fresh.mean()), float((ours - fresh).std(ddof=1) / np.sqrt(len(ours)))
+
+    def _baseline_since(self, begin: int, end: int) -> Array:
+        """Return the baseline's forecasts of some periods [period, series], each as of the last look before it."""
+        expected = np.full((max(end - begin, 0), len(self.sales.hindsight.series)), np.nan)
+        for look in self.dataset.looks:
+            place = self.sales.place(look)
+            if begin <= place < end:
+                part = self.baseline(look)[: end - place]
+                expected[place - begin : place - begin + len(part)] = part
+        return expected
+
+    def _share_of_baseline(self, trained_until: date) -> float:
+        """Return the loss of the gate's forecasts as a share of the baseline's on the same rows."""
+        rows = self.observations(trained_until)
+        name = BASELINE + (self.model.charter.baseline if self.model.charter.baseline in BASELINES else USUAL_BASELINE)
+        if name not in rows:
+            return 1.0
+        rows = rows[rows[MODEL].notna() & rows[name].notna()]
+        ours, theirs = (
+            float(self.prices.loss(rows[column].to_numpy(float), rows[ACTUAL].to_numpy(float)).sum())
+            for column in (MODEL, name)
+        )
+        return ours / theirs if theirs else 1.0
+
+    # what the gate says
+
+    def observations(self, trained_until: date) -> pd.DataFrame:
+        """Return the gate's forecasts, baselines and outcomes at past cutoffs, as known at the end of a day."""
+        if trained_until not in self._measured:
+            past = self.sales.tables.before(trained_until)
+            charter: Mapping[str, Any] = self.model.charter.to_dict()
+            spacing = self.evaluator.horizon(self.contract)
+            trial = SharedTrial(
+                type(self.model), self.model.params(), charter, past, trained_until, spacing, False, self.fits, past
+            )
+            self._measured[trained_until] = self.evaluator.observe(trial)
+        return self._measured[trained_until]
+
+    def evaluation(self, trained_until: date) -> Evaluation:
+        """Return the gate's measurement as an evaluation."""
+        measured = MeasuredModel(self.evaluator, self.metric, self.observations(trained_until))
+        baselines = {name: pair.reference for name, pair in measured.baselines().items()}
+        return Evaluation(self.metric.name, measured.value, baselines, self.metric.lower_is_better)
+
+    def refusal(self, trained_until: date, champion: Champion) -> str:
+        """Train a challenger, and return the clauses of the gate that it breaks; empty: none."""
+        self.fits.model(trained_until)
+        if trained_until not in self._refusals:
+            version, live = self.version(trained_until), self.version(champion.trained_until)
+            candidate = ReplayedCandidate(version, live, self.settings, self.observations(trained_until))
+            clauses = [clause for check in CLAUSES for clause in check(candidate)]
+            broken = [f"{clause.name}: {clause.finding}" for clause in clauses if not clause.holds]
+            self._refusals[trained_until] = "; ".join(broken)
+        return self._refusals[trained_until]

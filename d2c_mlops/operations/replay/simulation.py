@@ -1,0 +1,248 @@
+"""Replay a model over the history of its dataset, and recommend a retraining policy: `d2c replay MODEL`. Nothing is registered or recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2c_mlops.data.tables import Tables
+from d2c_mlops.errors import DataRefused, Failure, UsageError
+from d2c_mlops.models.core.model import Model
+from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, freq_of
+from d2c_mlops.monitoring.policy_choice import LEAST_WEEKS, PolicyChoice, choose_policy
+from d2c_mlops.monitoring.replay import Clock, PolicyWalk, ReleaseRule, walk
+from d2c_mlops.monitoring.retraining import RetrainingPolicy
+from d2c_mlops.operations.live_answers import is_forecast
+from d2c_mlops.operations.replay.fits import FitStore, Progress
+from d2c_mlops.operations.replay.history import ForecastHistory, Prices
+from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
+from d2c_mlops.registry.evaluators import evaluator_of
+from d2c_mlops.registry.evaluators.demand import CUTOFFS, LEAST
+from d2c_mlops.registry.versions import new_model
+from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import parse_age, parse_release
+
+POLICIES = (
+    "never", "every 7 days", "every 14 days", "every 28 days", "every 91 days", "on drift", "on expected loss",
+    "every 7 days or on drift", "every 14 days or on drift", "every 28 days or on drift", "every 91 days or on drift",
+)  # fmt: skip
+PERIODS_OF_YEAR: dict[Freq, int] = {"D": 364, "W": 52, "M": 12}
+
+
+@dataclass(frozen=True)
+class PolicyReplayOptions:
+    """What is replayed; the defaults fit most histories."""
+
+    policies: tuple[str, ...] = POLICIES
+    start: date | None = None  # first look; default: a year before the end, or later where little history lies before
+    end: date | None = None  # last day whose outcome counts; default: the last complete day of the dataset
+    step: int = 0  # days between two looks; default: a period of the forecast
+    horizon: int = 0  # periods after a look whose outcomes are priced; default: those until the next look
+    training_cost: float = 1.0  # of one training, in the charter's currency
+    cool_down: float | None = None  # days between two trainings at least; default: [model:NAME] retrain_after
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What each policy would have cost, and which one is recommended."""
+
+    model: str
+    dataset: str
+    currency: str
+    first: date  # look
+    last: date  # day whose outcome counts
+    step: int  # periods between two looks
+    horizon: int
+    training_cost: float
+    walks: tuple[PolicyWalk, ...]
+    choice: PolicyChoice
+    fits: int
+    fit_seconds: float  # of all fits, each counted once; differs from run to run
+    seconds: float  # CPU time of the replay without the fits that ran in other processes; differs from run to run
+
+    def costs(self) -> pd.DataFrame:
+        """Return loss and cost of trainings by week and policy."""
+        days = max(7, int(np.diff([day.toordinal() for day in self.walks[0].days]).max(initial=1)))
+        return pd.DataFrame({walked.policy: walked.weekly(self.training_cost, days) for walked in self.walks})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of each policy."""
+        return [self._row(walked) for walked in self.walks]
+
+    def _row(self, walked: PolicyWalk) -> dict[str, Any]:
+        total = walked.total
+        weeks = ((walked.days[-1] - walked.days[0]).days + 1) / 7
+        return {
+            "policy": walked.policy,
+            "chosen": walked.policy == self.choice.chosen,
+            "trainings": walked.trainings,
+            "refused": walked.count("refused"),
+            "failed": walked.count("failed"),
+            "wape": total.error / total.units if total.units else None,
+            "answered": total.answered / total.outcomes if total.outcomes else None,
+            "revision": walked.revision if np.isfinite(walked.revision) else None,
+            "loss_a_week": total.loss / weeks,
+            "training_cost_a_week": self.training_cost * walked.trainings / weeks,
+            "cost_first_half": float(self.choice.first[walked.policy]),
+            "cost_second_half": float(self.choice.second[walked.policy]),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, without times: they are the same at each run."""
+        events = {walked.policy: [event.to_dict() for event in walked.events] for walked in self.walks}
+        return {
+            "model": self.model, "dataset": self.dataset, "currency": self.currency, "first_look": self.first.isoformat(), "last_day": self.last.isoformat(),
+            "periods_between_looks": self.step, "periods_priced": self.horizon, "training_cost": self.training_cost, "fits": self.fits,
+            "choice": self.choice.to_dict(), "policies": self.rows(), "events": events,
+        }  # fmt: skip
+
+
+def replay_model(
+    model: str, settings: Settings, options: PolicyReplayOptions | None = None, progress: Progress | None = None
+) -> ReplayReport:
+    """Replay a model of the project over its dataset. Raises DataRefused for too short a history, UsageError for what cannot be replayed."""
+    name = settings.model(model).data or "sample"
+    tables = Tables.open(settings.store, name)
+    new = new_model(model, settings, {}, tables)
+    return replay_tables(model, new, tables, settings, options or PolicyReplayOptions(), progress)
+
+
+def replay_tables(
+    name: str,
+    model: Model,
+    tables: Tables,
+    settings: Settings,
+    options: PolicyReplayOptions,
+    progress: Progress | None = None,
+) -> ReplayReport:
+    """Replay a model that is not fitted over tables; see `replay_model`."""
+    evaluator = evaluator_of(model.contract, settings.packages)
+    if evaluator is None or evaluator.name != "demand" or not is_forecast(model.contract):
+        raise UsageError(
+            f"{name} is not a forecast of units by series and period, and only such models can be replayed",
+            where="d2c replay",
+            next="replay a demand model; other models are judged by `d2c monitor` and their gate",
+        )
+    begun = time.process_time()
+    policies = _policies(options, _cool_down(name, settings) if options.cool_down is None else options.cool_down)
+    freq = freq_of(model.contract.frequency)
+    last = _last_day(tables, options.end)
+    sales = KnownSales(tables, last, str(model.params().get("by") or model.contract.key), freq)
+    step = max(1, round(options.step / LENGTH[freq])) if options.step else 1
+    ahead = options.horizon or step
+    looks = _looks(sales, model, freq, step, ahead, options.start)
+    clocks = [Clock.at_end_of(day, tables.zone) for day in looks]
+    charter = model.charter
+    prices = Prices(charter.right_value or 1.0, charter.wrong_cost or 1.0)
+    release = _release_rule(name, settings)
+    with TemporaryDirectory(prefix="d2c-replay-") as folder:
+        fits = FitStore(type(model), model.params(), charter, tables, Path(folder), settings.packages, progress)
+        fits.fit_all(_planned_fits(policies, looks, evaluator.horizon(model.contract), freq))
+        dataset = DatasetEvidence(tables, looks, settings.monitor_limits(name).false_alarms)
+        history = ForecastHistory(
+            name, model, evaluator, fits, sales, dataset, settings, prices, ahead, options.training_cost
+        )
+        walks = tuple(walk(policy, clocks, history, release) for policy in policies)
+        count, fit_seconds = len(fits.reports), fits.seconds
+    scale = step / ahead  # an outcome that is priced at several looks counts once
+    walks = tuple(_scaled(walked, scale) for walked in walks)
+    half = clocks[0].day + timedelta(days=7 * (_weeks(walks) // 2))
+    trainings = {w.policy: sum(e.action == "trained" and e.day < half for e in w.events) for w in walks}
+    draft = ReplayReport(
+        name, tables.manifest.name if tables.manifest else "tables", charter.currency or "money", looks[0], last, step, ahead,
+        options.training_cost, walks, None, count, fit_seconds, 0.0,  # type: ignore[arg-type]
+    )  # fmt: skip
+    reacting = {policy.text for policy in policies if policy.on_drift or policy.on_expected_loss}
+    choice = choose_policy(draft.costs(), trainings, reacting)
+    return ReplayReport(**vars(draft) | {"choice": choice, "seconds": time.process_time() - begun})
+
+
+def _policies(options: PolicyReplayOptions, cool_down: float) -> list[RetrainingPolicy]:
+    policies, failures = dict[str, RetrainingPolicy](), []
+    for text in options.policies:
+        try:
+            policy = RetrainingPolicy.parse(text, cool_down_days=cool_down)
+            policies.setdefault(policy.text, policy)
+        except UsageError as error:
+            failures.append(Failure(error.what, text))
+    if failures or not policies:
+        raise UsageError(
+            "policies cannot be read", failures=failures, next="write a policy such as `every 28 days or on drift`"
+        )
+    return list(policies.values())
+
+
+def _last_day(tables: Tables, end: date | None) -> date:
+    """Return the last day whose outcomes count: the last complete day, as the runbook train has it, or an earlier one."""
+    last = tables.last_sale()
+    if last is None:
+        raise DataRefused("the dataset has neither orders nor sales totals", next="d2c ingest LOCATION --as NAME")
+    whole = "order_lines" not in tables and "sales_totals" in tables
+    complete = last if whole else last - timedelta(days=1)
+    return min(complete, end) if end else complete
+
+
+def _looks(sales: KnownSales, model: Model, freq: Freq, step: int, ahead: int, start: date | None) -> list[date]:
+    """Return the days at whose end the model is looked at. Raises DataRefused where the history is too short."""
+    days = [pd.Timestamp(day).date() for day in sales.hindsight.dates]
+    needed = LEAST[freq] + model.contract.horizon  # to fit, and to measure once
+    usual = max(needed + CUTOFFS * model.contract.horizon, len(days) // 3, len(days) - ahead - PERIODS_OF_YEAR[freq])
+    first = min(usual, max(needed, len(days) - ahead - 26 * 7 // LENGTH[freq]))
+    first = max(first, usual) if len(days) - ahead - usual >= 2 * LEAST_WEEKS * 7 // LENGTH[freq] else first
+    if start is not None:
+        first = max(sales.place(start), 1)
+        if first < needed:
+            raise DataRefused(
+                f"{first} periods of history lie before {start}; {needed} are needed to fit and to measure the model once",
+                where="--from",
+                next=f"begin on {days[min(needed, len(days) - 1)]} or later",
+            )
+    end = len(days) - ahead
+    places = list(range(end - 1, first - 2, -step))[::-1]
+    weeks = (len(places) * step * LENGTH[freq]) // 7
+    if weeks < 2 * LEAST_WEEKS:
+        what = f"{len(days)} periods of history leave {max(weeks, 0)} weeks to replay; {2 * LEAST_WEEKS} are needed"
+        raise DataRefused(what, next="ingest older data, begin earlier with --from, or train with a shorter horizon")
+    return [days[place] for place in places]
+
+
+def _planned_fits(policies: Sequence[RetrainingPolicy], looks: Sequence[date], horizon: int, freq: Freq) -> list[date]:
+    """Return the days of the fits that are certain: those of cadences, and those at the past cutoffs of their gates."""
+    days = {looks[0]}
+    for policy in policies:
+        if policy.cadence_days:
+            trained = looks[0]
+            for day in looks:
+                if (day - trained).days >= policy.cadence_days:
+                    trained = day
+                    days.add(day)
+    cutoffs = {day_before(day, back * horizon, freq) for day in days for back in range(1, CUTOFFS + 1)}
+    return sorted(days | cutoffs)
+
+
+def _cool_down(name: str, settings: Settings) -> float:
+    return parse_age(settings.model(name).retrain_after) / 86_400
+
+
+def _release_rule(name: str, settings: Settings) -> ReleaseRule:
+    section = settings.model(name)
+    mode, share = parse_release(section.release)
+    return ReleaseRule(1.0 if mode == "champion" else share, timedelta(seconds=parse_age(section.release_after)))
+
+
+def _scaled(walked: PolicyWalk, scale: float) -> PolicyWalk:
+    from dataclasses import replace
+
+    return walked if scale == 1 else replace(walked, sums=tuple(sums.times(scale) for sums in walked.sums))
+
+
+def _weeks(walks: Sequence[PolicyWalk]) -> int:
+    return len(walks[0].weekly())
