@@ -122,7 +122,8 @@ def check_record(settings: Settings, result: str) -> Retraining:
         assert len({cause for cause, _ in of_causes}) == len(of_causes)
         promoted = select(func.count()).where(promotions.c.model == MODEL, promotions.c.version == last.version)
         assert connection.execute(promoted).scalar() == (result == "promoted")
-        times = connection.execute(select(runs.c.started_at, runs.c.ended_at).order_by(runs.c.started_at)).all()
+        trainings = select(runs.c.started_at, runs.c.ended_at).where(runs.c.runbook == "train")
+        times = connection.execute(trainings.order_by(runs.c.started_at)).all()
     assert all(end and end <= begin for (_, end), (begin, _) in pairwise(times)), "runs overlap"
     champion, rollout = champion_at_time(ledger, MODEL), current_rollout(ledger, MODEL, settings)
     assert champion is not None and (champion.version == last.version) == (result == "promoted")
