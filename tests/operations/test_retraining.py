@@ -46,7 +46,7 @@ from d2c_mlops.runs.execution.run_rows import latest_runs
 from d2c_mlops.serving.rollout.rollout_commands import abort_rollout
 from d2c_mlops.serving.rollout.rollout_history import current_rollout, state_file_of
 from d2c_mlops.serving.rollout.state_file import Rollout, write_state
-from d2c_mlops.settings import ModelSettings, Settings, load_settings
+from d2c_mlops.settings import ModelSettings, RolloutSettings, Settings, load_settings
 from support.notebooks import write
 from support.processes import marked, wait_for
 from support.retraining import (
@@ -140,6 +140,18 @@ def test_a_rollout_that_a_person_ended_ends_the_retraining(settings: Settings, e
     look = look_at(settings, 8)
     assert look.retraining.result == "aborted" and "too slow" in look.retraining.detail
     check_record(settings, "aborted")
+
+
+@pytest.mark.slow
+def test_a_version_that_nobody_asks_is_given_up_after_four_weeks(settings: Settings, errors: list) -> None:
+    look_at(with_scale(settings, GOOD), 0)
+    settings = replace(with_scale(settings, BETTER, release="10%"), rollout=RolloutSettings(min_answers=200))
+    assert [look_at(settings, days).action for days in (7, 14, 34)] == ["waiting"] * 3
+    look = look_at(settings, 36)
+    assert look.retraining.result == "aborted" and "0 predictions on record" in look.retraining.detail
+    check_record(settings, "aborted")
+    again = retrain(MODEL, settings, now=now_plus(37), dry_run=True)
+    assert again.action == "due", "newer data are learned from"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from d2c_mlops.errors import D2CError, NotebookFailed, Temporary
@@ -36,10 +36,12 @@ from d2c_mlops.registry.versions import find_version
 from d2c_mlops.runs.execution.execute import current_user, run
 from d2c_mlops.runs.execution.leases import Stop
 from d2c_mlops.runs.execution.run_rows import close_lost_runs
-from d2c_mlops.serving.rollout.rollout_commands import abort_or_rollback_reason
+from d2c_mlops.serving.rollout.rollout_commands import abort_or_rollback_reason, abort_rollout
 from d2c_mlops.settings import Settings
+from d2c_mlops.settings.parsing import parse_age
 
 MOST_RUNS = 6  # of a retraining, whose processes were all killed
+LONGEST_RELEASE = timedelta(days=28)
 TRAINING_SECONDS = 14_400.0  # as the step train of a cycle
 
 
@@ -178,10 +180,20 @@ def _release(ledger: Ledger, retraining: Retraining, settings: Settings, at: dat
     if result is None:
         first = "a rollout in progress comes first: " if release.version != version else ""
         text = f"{first}version {release.version} {release.action}: {release.reason}"
-        return write_step(ledger, retraining, RELEASING, text, at)
+        if at - retraining.opened_at <= _longest_release(model, settings):
+            return write_step(ledger, retraining, RELEASING, text, at)
+        text = f"not released in {(at - retraining.opened_at).days} days: {text}"
+        if release.version == version:
+            abort_rollout(model, settings, by=retraining.mark, reason=text)
+        return write_step(ledger, retraining, FINISHED, text, at, result="aborted")
     stays = f"; version {champion.version} stays champion" if champion and champion.version != version else ""
     text = f"version {version}: {release.reason}{stays}"
     return write_step(ledger, retraining, FINISHED, text, at, result=result)
+
+
+def _longest_release(model: str, settings: Settings) -> timedelta:
+    """Return the time after which a version that still waits is given up, so that newer data can be learned from."""
+    return max(LONGEST_RELEASE, 4 * timedelta(seconds=parse_age(settings.model(model).release_after)))
 
 
 def _result_of(release: Release, version: int, champion: int | None) -> str | None:

@@ -104,3 +104,13 @@ def test_a_dependency_that_does_not_exist_is_refused(project: Path) -> None:
         file.write("[schedule:a]\nrun = train\nat = hourly\nafter_end = b\n")
     done = CliRunner().invoke(main, ["schedule", "list"])
     assert done.exit_code == 2 and "there is no job 'b'" in done.output
+
+
+def test_the_list_of_jobs_says_when_a_model_is_retrained(project: Path) -> None:
+    policy = "retrain = every 28 days or on drift\nretrain_after = 3 days\nrelease = 10%\n"
+    with (project / "settings.ini").open("a") as file:
+        file.write(f"cycle = daily at 06:00\n{policy}")
+    listed = CliRunner().invoke(main, ["schedule", "list"])
+    note = "retrains mean_units every 28 days or on drift, at most every 3 days, then release = 10%"
+    assert listed.exit_code == 0 and f"mean_units.retrain: {note}" in listed.output
+    assert "mean_units.train" not in listed.output
