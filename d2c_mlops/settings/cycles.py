@@ -18,7 +18,9 @@ STEPS: Mapping[str, Mapping[str, str]] = {
     "collect": {"timeout": "1800", "retries": "3", "backoff": "60", "after_end": "score"},
     "monitor": {"timeout": "3600", "retries": "2", "backoff": "300", "after_end": "collect"},
     "retrain": {"timeout": "21600", "retries": "3", "backoff": "300", "after_end": "monitor"},
+    "package": {"timeout": "3600", "retries": "2", "backoff": "60", "after_end": "retrain"},
 }
+ON_REQUEST = ("package",)  # steps that only `cycle_steps` adds: not every model is served
 Section = dict[str, str]
 
 
@@ -91,7 +93,7 @@ def _usual_steps(retrain: str) -> list[str]:
     """Return the steps without `cycle_steps`: with `retrain`, that step decides on training and release, else each slot trains."""
     word = retrain.strip().lower()
     left_out = {"": ("retrain",), "never": ("train", "retrain")}.get(word, ("train", "promote"))
-    return [step for step in STEPS if step not in left_out]
+    return [step for step in STEPS if step not in (*left_out, *ON_REQUEST)]
 
 
 def _dependencies(model: str, step: str, steps: list[str], source_jobs: list[str]) -> Section:

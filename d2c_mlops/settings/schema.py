@@ -38,7 +38,7 @@ class ModelSettings:
         "",
         "cadence of the whole cycle of the model, such as weekly on Monday 05:00; it stands for the jobs NAME.source, NAME.train, NAME.promote, NAME.score, NAME.collect and NAME.monitor",
     )
-    cycle_steps: tuple[str, ...] = option((), "steps of the cycle; default: all that apply")
+    cycle_steps: tuple[str, ...] = option((), "steps of the cycle; default: all that apply but package")
     sink: str = option("", "sink of the step score, such as forecasts/{as_of}.parquet; default: ledger:")
     release: str = option(
         "champion",

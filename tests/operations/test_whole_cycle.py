@@ -26,7 +26,7 @@ def test_one_setting_takes_new_data_to_predictions(settings: Settings, project: 
     exports.mkdir()
     for name, table in shop(seed=1).items():
         table.to_csv(exports / f"{name}.csv", index=False)
-    text = "cycle = daily at 06:00\nsink = forecasts/{as_of}.csv\n[data:shop]\nsource = exports\nquality_ignore = silent_table\n"
+    text = "cycle = daily at 06:00\ncycle_steps = source train promote score collect monitor package\nsink = forecasts/{as_of}.csv\n[data:shop]\nsource = exports\nquality_ignore = silent_table\n"
     with (project / "settings.ini").open("a") as file:
         file.write(text)
     loaded = load_settings(project, environ={})
@@ -43,6 +43,7 @@ def test_one_setting_takes_new_data_to_predictions(settings: Settings, project: 
     assert {step: slot.status for step, slot in steps.items()} == dict.fromkeys(steps, "succeeded"), monitor
     recorded = {step: find_run(made.ledger, slot.run_id).recorded for step, slot in steps.items()}
     assert recorded["promote"]["action"] == "promoted"
+    assert recorded["package"]["built"] is True and recorded["package"]["bento"].startswith("mean_units")
     assert live_version(Ledger.of(loaded), "mean_units").version == recorded["train"]["version"] == 1
     (written,) = (project / "forecasts").glob("*.csv")
     assert written.name == "2024-01-01.csv" and len(pd.read_csv(written)) == recorded["score"]["records"] > 0

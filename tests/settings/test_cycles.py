@@ -10,7 +10,7 @@ from d2c_mlops.settings.cycles import RUNBOOKS, STEPS
 
 WEEKLY = "[model:demand]\ndata = shop\ncycle = weekly on Monday 05:00\n"
 SOURCE = "[data:shop]\nsource = secret:URL\ncolumn = ordered_at\nzone = Europe/Berlin\n"
-PRESENT = [step for step in STEPS if step != "retrain" and (RUNBOOKS / f"{step}.ipynb").exists()]
+PRESENT = [step for step in STEPS if step not in ("retrain", "package") and (RUNBOOKS / f"{step}.ipynb").exists()]
 
 
 def jobs(folder: Path, text: str) -> dict[str, JobSettings]:
@@ -51,6 +51,13 @@ def test_a_model_without_a_source_trains_on_what_is_there(tmp_path: Path) -> Non
     listed = jobs(tmp_path, WEEKLY)
     assert "demand.source" not in listed and listed["demand.train"].after == ()
     assert listed["demand.score"].after == () and listed["demand.score"].after_end == ("demand.promote",)
+
+
+def test_a_bento_is_built_at_the_end_where_the_model_asks_for_it(tmp_path: Path) -> None:
+    listed = jobs(tmp_path, SOURCE + WEEKLY + "cycle_steps = source train promote package monitor\n")
+    assert list(listed)[-1] == "demand.package"
+    assert listed["demand.package"].after_end == ("demand.monitor",)
+    assert listed["demand.package"].params == {"model": "demand"}
 
 
 def test_steps_that_are_left_out_are_not_waited_for(tmp_path: Path) -> None:

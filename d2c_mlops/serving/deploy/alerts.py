@@ -51,6 +51,10 @@ def alert_rules(plan: DeployPlan) -> dict[str, Any]:
             _alert_rule("D2CMonitorSilent", _silent(f'part="monitor",{model_label}', 26 * 3600), "5m", "page",
                 "the monitor has not run for 26 hours", "d2c schedule list shows its last slots")
         )  # fmt: skip
+        listed.append(
+            _alert_rule("D2CBreach", f"d2c_health_breach{{{model_label}}} == 1", "0m", "ticket",
+                "a metric of the model is past its threshold", f"d2c monitor {plan.model} says which, since when, and what to do")
+        )  # fmt: skip
     return {
         "groups": [
             {

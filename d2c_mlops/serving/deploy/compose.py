@@ -9,7 +9,7 @@ import yaml
 
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, DeployTarget, header, unpinned
 from d2c_mlops.serving.deploy.alerts import alert_rules
-from d2c_mlops.serving.deploy.dashboard import dashboard
+from d2c_mlops.serving.deploy.dashboard import health_dashboard, service_dashboard
 from d2c_mlops.serving.deploy.project import project_containerfile
 from d2c_mlops.serving.package.container.containerfile import USER
 
@@ -106,7 +106,8 @@ def files(plan: DeployPlan) -> dict[str, str]:
     }
     databases = "-- Written by `d2c deploy`\nCREATE DATABASE ledger;\nCREATE DATABASE mlflow;\n"
     return made | {
-        "grafana/dashboards/services.json": dashboard(),
+        "grafana/dashboards/services.json": service_dashboard(),
+        "grafana/dashboards/health.json": health_dashboard(),
         "postgres/databases.sql": databases,
         "project.Containerfile": project_containerfile(plan),
     }

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,10 @@ from d2c_mlops.decisions.decision_statistics import decision_stats, metrics_text
 from d2c_mlops.decisions.server import decision_service_plan
 from d2c_mlops.errors import UsageError
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.monitoring.vital_signs import METRICS
+from d2c_mlops.operations.health_metrics import health_metrics
+from d2c_mlops.operations.heartbeat import METRIC as HEARTBEAT
+from d2c_mlops.operations.monitor import ModelHealth
 from d2c_mlops.serving.deploy import DecisionServicePlan, DeployPlan, ReplicaSize, deploy, size_of, targets
 from d2c_mlops.serving.http.metrics import _http_counters
 from d2c_mlops.serving.local.loadtest import LoadResult
@@ -37,7 +41,10 @@ PLAN = DeployPlan(
 
 
 def written(target: str) -> dict[str, str]:
-    return targets()[target].files(PLAN)
+    return targets()[target].files(replace(PLAN, heartbeats=("scheduler", "monitor")))
+
+
+HEALTH = ModelHealth("mean_units", 1, date(2024, 1, 1), datetime(2024, 1, 2, tzinfo=UTC), "wape", (), (), ())
 
 
 def metric_names() -> set[str]:
@@ -47,7 +54,8 @@ def metric_names() -> set[str]:
     told = metrics_text(
         [decision_stats(Ledger("sqlite://"), "mean_units", datetime.now(UTC), timedelta(days=1))]
     ).decode()
-    return names | set(re.findall(r"^# TYPE (d2c_\w+)", told, re.MULTILINE))
+    looked = health_metrics(HEALTH, {}).decode()
+    return names | {HEARTBEAT} | set(re.findall(r"^# TYPE (d2c_\w+)", told + looked, re.MULTILINE))
 
 
 def test_a_replica_has_no_root_and_writes_nothing_but_its_state():
@@ -100,8 +108,14 @@ def test_rules_and_dashboards_ask_for_metrics_that_there_are(target):
     assert asked <= metric_names()
 
 
-def test_a_dashboard_is_grafanas_json_with_a_panel_for_each_question():
-    board = json.loads(written("compose")["grafana/dashboards/services.json"])
+def test_the_health_board_has_a_panel_for_each_of_the_seven_metrics():
+    text = written("compose")["grafana/dashboards/health.json"]
+    assert all(f'metric=\\"{metric}\\"' in text for metric in METRICS)
+
+
+@pytest.mark.parametrize("name", ["services", "health"])
+def test_a_dashboard_is_grafanas_json_with_a_panel_for_each_question(name):
+    board = json.loads(written("compose")[f"grafana/dashboards/{name}.json"])
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) >= 6
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]}
     assert len(places) == len(board["panels"])
