@@ -10,7 +10,9 @@ from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
+from d2c_mlops.data.store import write_dataset
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.operations.retraining.retraining_rows import retraining_history
 from d2c_mlops.registry.promotion_history import live_version
 from d2c_mlops.runs.execution import slot_rows
 from d2c_mlops.runs.execution.run_rows import find_run
@@ -47,6 +49,37 @@ def test_one_setting_takes_new_data_to_predictions(settings: Settings, project: 
     assert live_version(Ledger.of(loaded), "mean_units").version == recorded["train"]["version"] == 1
     (written,) = (project / "forecasts").glob("*.csv")
     assert written.name == "2024-01-01.csv" and len(pd.read_csv(written)) == recorded["score"]["records"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cycle_with_a_policy_trains_the_first_version_and_predicts_with_it_from_then_on(
+    settings: Settings, project: Path
+) -> None:
+    text = "cycle = daily at 06:00\nretrain = weekly\nsink = forecasts/{as_of}.csv\n[data:shop]\nquality_ignore = silent_table\n"
+    with (project / "settings.ini").open("a") as file:
+        file.write(text)
+    loaded = load_settings(project, environ={})
+    write_dataset(
+        loaded.store, "shop", dict(shop(seed=1)), source="simulated", layout="canonical", created_at=datetime.now(UTC)
+    )
+    clock = [datetime(2024, 1, 2, 6, 0, 30, tzinfo=UTC)]
+    scheduler = Scheduler(loaded, say=print, clock=lambda: clock[0])
+    slot_rows.known_jobs(scheduler.ledger, scheduler.jobs, clock[0] - timedelta(hours=12))
+    statuses = []
+    for _ in range(2):
+        slot = clock[0].replace(second=0)
+        for _ in scheduler.jobs:
+            scheduler.poll()
+            finish(scheduler)
+        slots = {name.split(".")[1]: slot_rows.find_slot(scheduler.ledger, name, slot) for name in scheduler.jobs}
+        statuses.append({step: slot.status for step, slot in slots.items()})
+        clock[0] += timedelta(days=1)
+    assert list(statuses[0]) == ["score", "collect", "monitor", "retrain"]
+    assert (statuses[0]["score"], statuses[0]["retrain"]) == ("failed", "succeeded"), "there was no champion yet"
+    assert statuses[1]["score"] == statuses[1]["retrain"] == "succeeded"
+    assert [row.result for row in retraining_history(scheduler.ledger, "mean_units")] == ["promoted"]
+    assert (project / "forecasts" / "2024-01-02.csv").exists()
 
 
 @pytest.mark.slow
