@@ -109,6 +109,7 @@ def test_a_model_is_trained_released_and_left_alone_until_its_cadence_is_over(se
     assert states == ["opened", "releasing", "promoted"]
 
 
+@pytest.mark.slow
 def test_a_version_that_is_not_better_is_not_promoted_and_the_record_says_why(settings: Settings, errors: list) -> None:
     look_at(with_scale(settings, BETTER), 0)
     look = look_at(with_scale(settings, BAD), 7)
@@ -270,6 +271,7 @@ def test_a_cause_that_gave_a_version_gives_no_other_one(settings: Settings) -> N
     assert open_retraining(ledger, MODEL, replace(reason, cause="drift:b"), "jo", now_plus(3)) is not None
 
 
+@pytest.mark.slow
 def test_the_command_says_why_and_shows_the_record(settings: Settings, project: Path, errors: list) -> None:
     def called(*arguments: str) -> str:
         result = CliRunner().invoke(main, ["retrain", MODEL, *arguments])
