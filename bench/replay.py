@@ -3,10 +3,10 @@
     python bench/replay.py [--only TEXT] [--json FILE]
 
 Real shops (../shared/data or $D2C_SHARED_DATA, and the embedded sample): a model of every policy, looked at weekly. To be cheap, the panels are samples, evenly from fast to slow
-sellers: 12 series of the bakery, 24 categories of The Complete Journey, 24 products of online_retail; sums of series are not forecast. FULL=1 takes all series of the
-bakery, 120 categories and 120 products. The margin of the choice was tuned on the bakery alone; the other two were replayed once with the rule as it is.
+sellers: 24 series of the bakery, 100 categories of The Complete Journey, 60 products of online_retail; sums of series are not forecast. FULL=1 takes all series of the
+bakery, 300 categories and 200 products. The margin of the choice was tuned on the bakery alone; the other two were replayed once with the rule as it is.
 
-Simulated shops (d2c_mlops.data.simulate, seeds in SEEDS): a channel with a third of the orders is lost on a random day of the second half, so that the first half, on which
+Simulated shops (d2c_mlops.data.simulate, seeds in SEEDS): nine in ten orders of the channel web are lost on a random day of the second half, so that the first half, on which
 the policy is chosen, knows of no break. They are looked at daily.
 
 Costs are the loss of the charter, 4 for a unit too few and 6 for a unit too many, and the price of trainings. always-fire trains at each look, never-fire never. STRICT=1 makes a missed
@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 import resource
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ import numpy as np
 from aims import Aim, close, table
 from forecast_panels import shop_of
 
+from d2c_mlops.data.simulate.script import event
+from d2c_mlops.data.simulate.simulator import Shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.panel import panel_of
@@ -35,15 +37,16 @@ from d2c_mlops.settings import load_settings
 
 FULL = os.environ.get("FULL") == "1"
 REAL = {
-    "bakery": ("store_id,product_id", 105 if FULL else 12),
-    "sample": ("category", 120 if FULL else 24),
-    "online retail": ("product_id", 120 if FULL else 24),
+    "bakery": ("store_id,product_id", 105 if FULL else 24),
+    "sample": ("category", 300 if FULL else 100),
+    "online retail": ("product_id", 200 if FULL else 60),
 }
-SEEDS = tuple(range(3000, 3008 if FULL else 3004))
-BREAK_DAYS, BREAK_ORDERS = 500, 120.0
+SEEDS = tuple(range(3000, 3008 if FULL else 3003))
+BREAK_POLICIES = tuple(text for text in POLICIES if "expected" not in text)
+BREAK_LOOKS = 206  # days
+BREAK_DAYS, BREAK_ORDERS, LOST = 600, 60.0, 0.9  # LOST: share of the orders of the web shop that does not come any more
 TRAINING_COST = 0.002  # of the mean weekly loss of the policies: what a training and a look at its result are worth
 FIXED = tuple(text for text in POLICIES if "on " not in text and text != "never")
-ALWAYS = "every 1 days"
 
 
 def sampled(tables: Tables, last: date, by: str, count: int) -> Tables:
@@ -91,11 +94,13 @@ def real(name: str) -> ReplayReport | None:
 
 
 def replay_with_price(
-    model: DemandForecaster, tables: Tables, step: int, policies: tuple[str, ...] = POLICIES
+    model: DemandForecaster, tables: Tables, step: int, policies: tuple[str, ...] = POLICIES, start: date | None = None
 ) -> ReplayReport:
     """Replay with a price of trainings that fits the size of the shop: TRAINING_COST of a week's loss of the charter's baseline."""
     weekly = baseline_loss(model, tables)
-    options = PolicyReplayOptions(policies=policies, step=step, training_cost=round(TRAINING_COST * weekly, 2))
+    options = PolicyReplayOptions(
+        policies=policies, start=start, step=step, training_cost=round(TRAINING_COST * weekly, 2)
+    )
     return replay_tables("demand", model, tables, load_settings(), options)
 
 
@@ -114,7 +119,7 @@ def figures(report: ReplayReport) -> list[dict[str, str]]:
     """Return the table of a replay."""
     rows = []
     for row in report.rows():
-        rows.append({"policy": row["policy"] + (" (chosen)" if row["chosen"] else ""), "trainings": str(row["trainings"]), "refused": str(row["refused"]),
+        rows.append({"policy": row["policy"] + (" (chosen)" if row["chosen"] else ""), "trainings": f"{row['trainings']:.3g}", "refused": f"{row['refused']:.3g}",
                      "WAPE": f"{row['wape']:.4f}", "answered": f"{row['answered']:.2f}", "revision": f"{row['revision']:.3f}",
                      "cost a week, first half": f"{row['cost_first_half']:,.0f}", "second half": f"{row['cost_second_half']:,.0f}"})  # fmt: skip
     return rows
@@ -136,6 +141,61 @@ def cpu() -> float:
         resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+
+
+def broken(seed: int) -> tuple[ReplayReport, date, float]:
+    """Replay a simulated shop that loses most orders of one channel on a random day of the second half; the day, and CPU seconds without the simulation."""
+    rng = np.random.default_rng(seed)
+    start = date(2023, 1, 2)
+    day = start + timedelta(days=BREAK_DAYS - int(rng.integers(50, 90)))
+    breakdown = event("break", "channel_lost", day, LOST, channel="web")
+    shop = Shop("grocer", seed=seed, days=BREAK_DAYS, start=start, orders=BREAK_ORDERS, products=24, events=[breakdown])
+    tables = shop.tables()
+    begun = cpu()
+    model = DemandForecaster(by="category", sums=False, history=550)
+    report = replay_with_price(model, tables, 1, BREAK_POLICIES, start + timedelta(days=BREAK_DAYS - BREAK_LOOKS))
+    return report, day, cpu() - begun
+
+
+def breaks(seeds: tuple[int, ...]) -> tuple[list[Aim], dict[str, Any]]:
+    """Compare the policies in shops that break: costs of the second half over those of the best fixed cadence of the same shop."""
+    shares: dict[str, list[float]] = {}
+    beaten, delays, documents, seconds, fits = 0, [], {}, 0.0, 0.0
+    for seed in seeds:
+        report, day, spent = broken(seed)
+        seconds, fits = seconds + spent, fits + report.fit_seconds
+        describe(f"simulated break, seed {seed}, on {day}", report, spent)
+        second = report.choice.second
+        best = min(float(second[name]) for name in FIXED)
+        chosen = float(second[report.choice.chosen])
+        beaten += chosen < best
+        for name in second.index:
+            shares.setdefault(name, []).append(float(second[name]) / best)
+        shares.setdefault("chosen on the first half", []).append(chosen / best)
+        walked = next(w for w in report.walks if w.policy == "every 28 days or on drift")
+        after = [e.day for e in walked.events if e.action == "trained" and e.day >= day and "drift" in e.reason]
+        delays.append((min(after) - day).days if after else None)
+        documents[f"break {seed}"] = report.to_dict()
+    rows = [
+        {
+            "policy": name,
+            "cost over that of the best fixed cadence": f"{np.mean(values):.4f}",
+            "by seed": " ".join(f"{value:.3f}" for value in values),
+        }
+        for name, values in sorted(shares.items(), key=lambda item: float(np.mean(item[1])))
+    ]
+    print(
+        f"\nsimulated breaks, seeds {seeds[0]} to {seeds[-1]}; days from the break to the first training on drift: {delays}\n"
+        + table(rows),
+        flush=True,
+    )
+    means = {name: float(np.mean(values)) for name, values in shares.items()}
+    best_fixed = min(FIXED, key=lambda name: means[name])
+    chosen_mean = means["chosen on the first half"]
+    return [
+        Aim("abrupt break: the chosen policy costs less than every fixed cadence", f"{chosen_mean:.4f} of the best cadence of each shop; {beaten} of {len(seeds)} shops; best cadence over all: {best_fixed} {means[best_fixed]:.4f}", chosen_mean < 1),
+        Aim("abrupt break: time ≤ 1.2 times the fits", f"{seconds / fits:.2f}", seconds <= 1.2 * fits),
+    ], documents  # fmt: skip
 
 
 def real_aims(name: str, report: ReplayReport, seconds: float) -> list[Aim]:
@@ -163,6 +223,10 @@ def main() -> int:
                 describe(name, report, seconds)
                 aims += real_aims(name, report, seconds)
                 documents[name] = report.to_dict()
+    if chosen.only in "breaks":
+        break_aims, of_breaks = breaks(SEEDS)
+        aims += break_aims
+        documents |= of_breaks
     if chosen.json:
         chosen.json.write_text(json.dumps(documents, indent=1))
     return close(aims)

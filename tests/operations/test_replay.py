@@ -20,16 +20,24 @@ from d2c_mlops.ledger.schema import predictions, promotions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.monitoring.replay import Champion, Clock
+from d2c_mlops.monitoring.retraining import RetrainingPolicy
 from d2c_mlops.operations.monitor import monitor_model
 from d2c_mlops.operations.replay.fits import FitStore
 from d2c_mlops.operations.replay.history import ForecastHistory, Prices
 from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
 from d2c_mlops.operations.replay.page import page
-from d2c_mlops.operations.replay.simulation import PolicyReplayOptions, ReplayReport, replay_tables
+from d2c_mlops.operations.replay.simulation import (
+    PolicyReplayOptions,
+    ReplayReport,
+    _phases,
+    _planned_fits,
+    replay_tables,
+)
+from d2c_mlops.operations.retraining.expected_loss import expected_loss
 from d2c_mlops.parallel import use_backend
 from d2c_mlops.registry.evaluators.demand import DemandEvaluator
-from d2c_mlops.registry.versions import model_class, register
-from d2c_mlops.settings import Settings
+from d2c_mlops.registry.versions import find_version, model_class, register
+from d2c_mlops.settings import Settings, load_settings
 
 START, LAST = date(2023, 1, 1), date(2023, 9, 27)
 POLICIES = ("never", "every 28 days or on drift", "on expected loss")
@@ -82,6 +90,21 @@ def test_policies_that_cannot_be_read_are_told_together(tables: Tables, settings
     assert len(caught.value.failures) == 2
 
 
+def test_phases_of_cadences_share_the_fits_of_the_shortest() -> None:
+    policies = [
+        RetrainingPolicy.parse(text)
+        for text in ("never", "every 7 days", "every 14 days", "every 28 days or on drift", "every 91 days")
+    ]
+    phases = [_phases(policy, policies) for policy in policies]
+    assert phases == [[0], [0], [0, 7], [0, 7, 14, 21], [0, 21, 42, 70]]
+    looks = [date(2024, 1, 1) + timedelta(days=7 * week) for week in range(30)]
+    plans = list(zip(policies, phases, strict=True))
+    weekly = _planned_fits([(policies[1], [0])], looks, 28, "D")
+    assert _planned_fits(plans, looks, 28, "D") == weekly, (
+        "every 7 days fits on each look, and the others on some of them"
+    )
+
+
 def test_only_forecasts_can_be_replayed(tables: Tables, settings: Settings) -> None:
     other = model_class("mean_units", settings)()
     with pytest.raises(UsageError, match="not a forecast"):
@@ -123,6 +146,9 @@ def test_a_replay_is_the_same_each_time_whatever_the_number_of_processes(tables:
     assert first.to_dict() == second.to_dict()
     never, regular, _ = first.walks
     assert never.trainings == 0 and len(set(never.champions)) == 1
+    assert [len(walks) for walks in first.phases] == [1, 1, 1], (
+        "one cadence alone has no other phases that share its fits"
+    )
     assert regular.trainings >= 4 and regular.trainings == regular.count("promoted") + regular.count("refused")
     assert first.fits < 3 * len(never.days), "fits are shared"
     assert first.choice.chosen in page(first) and "<polyline" in page(first)
@@ -138,8 +164,11 @@ def test_what_comes_later_changes_nothing_before(tables: Tables, settings: Setti
 
 
 @pytest.mark.slow
-def test_a_replayed_day_is_a_live_day(tables: Tables, settings: Settings, tmp_path: Path) -> None:
-    trained, day = date(2023, 8, 6), date(2023, 8, 19)
+def test_a_replayed_day_is_a_live_day(tables: Tables, settings: Settings, project: Path, tmp_path: Path) -> None:
+    with (project / "settings.ini").open("a") as file:
+        file.write("[model:demand]\ndata = shop\n")
+    settings = load_settings(project, environ={})
+    trained, day = date(2023, 8, 6), date(2023, 8, 20)
     history = history_of(tables, settings, tmp_path / "fits", [trained + timedelta(days=n) for n in range(15)])
     champion, clock = Champion(trained, Clock.at_end_of(trained).now), Clock.at_end_of(day)
     manifest, _ = write_dataset(
@@ -178,6 +207,12 @@ def test_a_replayed_day_is_a_live_day(tables: Tables, settings: Settings, tmp_pa
     assert accuracy.value is not None and by_metric["accuracy"].value == pytest.approx(accuracy.value, rel=1e-12)
     assert replace(by_metric["accuracy"], value=accuracy.value) == accuracy
     assert by_metric["drift"] == drift and drift.value is not None
+    loss, state = (
+        expected_loss(find_version(ledger, "demand"), "train", settings, clock.now),
+        history.state(champion, clock),
+    )
+    assert loss is not None and state.loss_without is not None
+    assert (loss.without, loss.after_training) == pytest.approx((state.loss_without, state.loss_with), rel=1e-12)
     assert set(history.breaches(champion, clock)) == {
         sign.cause for sign in (accuracy, drift) if sign.state == "breach"
     }

@@ -248,8 +248,8 @@ def _print_replay(report: ReplayReport) -> None:
         [
             [
                 row["policy"],
-                row["trainings"],
-                row["refused"],
+                f"{row['trainings']:.3g}",
+                f"{row['refused']:.3g}",
                 *("" if row[name] is None else f"{row[name]:.1%}" for name in ("wape", "answered", "revision")),
                 f"{row['cost_first_half']:,.2f}",
                 f"{row['cost_second_half']:,.2f}",

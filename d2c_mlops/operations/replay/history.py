@@ -34,8 +34,9 @@ from d2c_mlops.operations.monitor import (
 )
 from d2c_mlops.operations.replay.fits import FitStore, SharedTrial
 from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
+from d2c_mlops.operations.retraining.expected_loss import ExpectedLoss, loss_of_answers
 from d2c_mlops.registry.compared_metrics import MeasuredModel
-from d2c_mlops.registry.evaluators import ACTUAL, BASELINE, MODEL, Evaluator
+from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Evaluator
 from d2c_mlops.registry.evaluators.demand import LEAST
 from d2c_mlops.registry.evidence import Evidence
 from d2c_mlops.registry.gate import better_than_the_baseline, break_even_is_reached, not_worse_than_the_champion
@@ -47,7 +48,6 @@ BASELINES = {"seasonal_naive": seasonal_naive, "weekday_mean_8w": weekday_mean, 
 USUAL_BASELINE = "weekday_mean_8w"
 CLAUSES = (better_than_the_baseline, break_even_is_reached, not_worse_than_the_champion)  # that depend on the data
 BOUNDS = ("lower_80", "upper_80")
-LEAST_DAYS = 7  # of answers with outcomes, to expect a loss
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class ForecastHistory:
         self._measured: dict[date, pd.DataFrame] = {}
         self._baselines: dict[date, Array] = {}
         self._breaches: dict[tuple[Champion, date], tuple[str, ...]] = {}
-        self._losses: dict[tuple[Champion, date], tuple[float, float, float] | None] = {}
+        self._losses: dict[tuple[Champion, date], ExpectedLoss | None] = {}
+        self._evaluations: dict[date, Evaluation] = {}
         self._refusals: dict[date, str] = {}
         self._versions: dict[date, Version] = {}
         self._selling: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
@@ -279,9 +280,9 @@ class ForecastHistory:
             data_until=champion.trained_until,
             rows_then=self.rows(champion.trained_until),
             rows_now=self.rows(clock.day),
-            loss_without=loss[0] if loss else None,
-            loss_with=loss[1] if loss else None,
-            loss_error=loss[2] if loss else 0.0,
+            loss_without=loss.without if loss else None,
+            loss_with=loss.after_training if loss else None,
+            loss_error=loss.error if loss else 0.0,
             training_cost=self.training_cost,
         )
 
@@ -297,51 +298,11 @@ class ForecastHistory:
         times = self.sales.tables[name][TIME_COLUMN[name]].dt.tz_convert("UTC").dt.tz_localize(None)
         return np.sort(times.to_numpy())
 
-    def _expected_loss(self, champion: Champion, clock: Clock) -> tuple[float, float, float] | None:
-        """Return the loss a day of the champion's recent answers, what a fresh training would lose, and the standard error of the difference.
-
-        A fresh training is expected to lose the same share of the baseline's loss as the champion did when the gate measured it. Where the
-        champion has no answer any more, people use the baseline.
-        """
-        begin, values, _ = self.live_answers(champion, clock)
-        length, end = self.sales.hindsight.days, self.sales.place(clock.day)
-        came = self.sales.panel(clock.day).observed_units(begin, end - begin)
-        expected = self._baseline_since(begin, end)
-        forecast = expected.copy()
-        forecast[: len(values)] = np.where(np.isnan(values[..., 0]), expected[: len(values)], values[..., 0])
-        recent = slice(max(0, len(came) - max(1, self.limits.days // length)), None)
-        both = ~np.isnan(forecast) & ~np.isnan(came) & ~np.isnan(expected)
-        losses = (
-            np.where(both, self.prices.loss(f, came), 0.0)[recent].sum(axis=1) / length for f in (forecast, expected)
-        )
-        ours, theirs = losses
-        if len(ours) < 2 or len(ours) * length < LEAST_DAYS:
-            return None
-        fresh = self._share_of_baseline(champion.trained_until) * theirs
-        return float(ours.mean()), float(fresh.mean()), float((ours - fresh).std(ddof=1) / np.sqrt(len(ours)))
-
-    def _baseline_since(self, begin: int, end: int) -> Array:
-        """Return the baseline's forecasts of some periods [period, series], each as of the last look before it."""
-        expected = np.full((max(end - begin, 0), len(self.sales.hindsight.series)), np.nan)
-        for look in self.dataset.looks:
-            place = self.sales.place(look)
-            if begin <= place < end:
-                part = self.baseline(look)[: end - place]
-                expected[place - begin : place - begin + len(part)] = part
-        return expected
-
-    def _share_of_baseline(self, trained_until: date) -> float:
-        """Return the loss of the gate's forecasts as a share of the baseline's on the same rows."""
-        rows = self.observations(trained_until)
-        name = BASELINE + (self.model.charter.baseline if self.model.charter.baseline in BASELINES else USUAL_BASELINE)
-        if name not in rows:
-            return 1.0
-        rows = rows[rows[MODEL].notna() & rows[name].notna()]
-        ours, theirs = (
-            float(self.prices.loss(rows[column].to_numpy(float), rows[ACTUAL].to_numpy(float)).sum())
-            for column in (MODEL, name)
-        )
-        return ours / theirs if theirs else 1.0
+    def _expected_loss(self, champion: Champion, clock: Clock) -> ExpectedLoss | None:
+        """Return what the champion's recent answers lose, and what they would after a training, by the function of `d2c retrain`."""
+        answers, promoted = self.answers_with_outcomes(champion, clock), self.evaluation(champion.trained_until).value
+        prices = self.prices
+        return loss_of_answers(answers, clock.day, self.limits.days, promoted, prices.too_few, prices.too_many)
 
     # what the gate says
 
@@ -359,6 +320,11 @@ class ForecastHistory:
 
     def evaluation(self, trained_until: date) -> Evaluation:
         """Return the gate's measurement as an evaluation."""
+        if trained_until not in self._evaluations:
+            self._evaluations[trained_until] = self._evaluate(trained_until)
+        return self._evaluations[trained_until]
+
+    def _evaluate(self, trained_until: date) -> Evaluation:
         measured = MeasuredModel(self.evaluator, self.metric, self.observations(trained_until))
         baselines = {name: pair.reference for name, pair in measured.baselines().items()}
         return Evaluation(self.metric.name, measured.value, baselines, self.metric.lower_is_better)

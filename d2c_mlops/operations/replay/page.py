@@ -33,7 +33,7 @@ def page(report: ReplayReport) -> str:
 def _texts(row: dict[str, Any]) -> dict[str, str]:
     shares = {name: "" if row[name] is None else f"{row[name]:.1%}" for name in ("wape", "answered", "revision")}
     money = {name: f"{row[name]:,.0f}" for name in ("cost_first_half", "cost_second_half")}
-    counts = {name: str(row[name]) for name in ("trainings", "refused", "failed")}
+    counts = {name: f"{row[name]:.3g}" for name in ("trainings", "refused", "failed")}
     return {"policy": row["policy"], "mark": "chosen" if row["chosen"] else "", **counts, **shares, **money}
 
 

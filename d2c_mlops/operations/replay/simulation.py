@@ -18,7 +18,7 @@ from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, freq_of
 from d2c_mlops.monitoring.policy_choice import LEAST_WEEKS, PolicyChoice, choose_policy
-from d2c_mlops.monitoring.replay import Clock, PolicyWalk, ReleaseRule, walk
+from d2c_mlops.monitoring.replay import Clock, PolicyWalk, ReleaseRule, StepSums, walk
 from d2c_mlops.monitoring.retraining import RetrainingPolicy
 from d2c_mlops.operations.live_answers import is_forecast
 from d2c_mlops.operations.replay.fits import FitStore, Progress
@@ -62,7 +62,10 @@ class ReplayReport:
     step: int  # periods between two looks
     horizon: int
     training_cost: float
-    walks: tuple[PolicyWalk, ...]
+    walks: tuple[PolicyWalk, ...]  # of each policy, begun at the first look
+    phases: tuple[
+        tuple[PolicyWalk, ...], ...
+    ]  # of each policy, begun at several days of its cadence; costs are their mean
     choice: PolicyChoice
     fits: int
     fit_seconds: float  # of all fits, each counted once; differs from run to run
@@ -71,28 +74,35 @@ class ReplayReport:
     def costs(self) -> pd.DataFrame:
         """Return loss and cost of trainings by week and policy."""
         days = max(7, int(np.diff([day.toordinal() for day in self.walks[0].days]).max(initial=1)))
-        return pd.DataFrame({walked.policy: walked.weekly(self.training_cost, days) for walked in self.walks})
+        weekly = {
+            walks[0].policy: [walked.weekly(self.training_cost, days) for walked in walks] for walks in self.phases
+        }
+        return pd.DataFrame({policy: sum(costs) / len(costs) for policy, costs in weekly.items()})
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the figures of each policy."""
-        return [self._row(walked) for walked in self.walks]
+        """Return the figures of each policy, as means over the phases of its cadence."""
+        return [self._row(walks) for walks in self.phases]
 
-    def _row(self, walked: PolicyWalk) -> dict[str, Any]:
-        total = walked.total
-        weeks = ((walked.days[-1] - walked.days[0]).days + 1) / 7
+    def _row(self, walks: Sequence[PolicyWalk]) -> dict[str, Any]:
+        total = sum((walked.total for walked in walks), StepSums()).times(1 / len(walks))
+        policy, revision = walks[0].policy, float(np.mean([walked.revision for walked in walks]))
+        weeks = ((walks[0].days[-1] - walks[0].days[0]).days + 1) / 7
+        counts = {
+            name: float(np.mean([walked.count(name) for walked in walks])) for name in ("trained", "refused", "failed")
+        }
         return {
-            "policy": walked.policy,
-            "chosen": walked.policy == self.choice.chosen,
-            "trainings": walked.trainings,
-            "refused": walked.count("refused"),
-            "failed": walked.count("failed"),
+            "policy": policy,
+            "chosen": policy == self.choice.chosen,
+            "trainings": counts["trained"],
+            "refused": counts["refused"],
+            "failed": counts["failed"],
             "wape": total.error / total.units if total.units else None,
             "answered": total.answered / total.outcomes if total.outcomes else None,
-            "revision": walked.revision if np.isfinite(walked.revision) else None,
+            "revision": revision if np.isfinite(revision) else None,
             "loss_a_week": total.loss / weeks,
-            "training_cost_a_week": self.training_cost * walked.trainings / weeks,
-            "cost_first_half": float(self.choice.first[walked.policy]),
-            "cost_second_half": float(self.choice.second[walked.policy]),
+            "training_cost_a_week": self.training_cost * counts["trained"] / weeks,
+            "cost_first_half": float(self.choice.first[policy]),
+            "cost_second_half": float(self.choice.second[policy]),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,20 +155,30 @@ def replay_tables(
     release = _release_rule(name, settings)
     with TemporaryDirectory(prefix="d2c-replay-") as folder:
         fits = FitStore(type(model), model.params(), charter, tables, Path(folder), settings.packages, progress)
-        fits.fit_all(_planned_fits(policies, looks, evaluator.horizon(model.contract), freq))
+        plans = [(policy, _phases(policy, policies)) for policy in policies]
+        fits.fit_all(_planned_fits(plans, looks, evaluator.horizon(model.contract), freq))
         dataset = DatasetEvidence(tables, looks, settings.monitor_limits(name).false_alarms)
         history = ForecastHistory(
             name, model, evaluator, fits, sales, dataset, settings, prices, ahead, options.training_cost
         )
-        walks = tuple(walk(policy, clocks, history, release) for policy in policies)
+        phases = tuple(
+            tuple(walk(policy, clocks, history, release, timedelta(days=ahead_by)) for ahead_by in days)
+            for policy, days in plans
+        )
         count, fit_seconds = len(fits.reports), fits.seconds
     scale = step / ahead  # an outcome that is priced at several looks counts once
-    walks = tuple(_scaled(walked, scale) for walked in walks)
+    phases = tuple(tuple(_scaled(walked, scale) for walked in walks) for walks in phases)
+    walks = tuple(walked[0] for walked in phases)
     half = clocks[0].day + timedelta(days=7 * (_weeks(walks) // 2))
-    trainings = {w.policy: sum(e.action == "trained" and e.day < half for e in w.events) for w in walks}
+    trainings = {
+        walked[0].policy: float(
+            np.mean([sum(e.action == "trained" and e.day < half for e in w.events) for w in walked])
+        )
+        for walked in phases
+    }
     draft = ReplayReport(
         name, tables.manifest.name if tables.manifest else "tables", charter.currency or "money", looks[0], last, step, ahead,
-        options.training_cost, walks, None, count, fit_seconds, 0.0,  # type: ignore[arg-type]
+        options.training_cost, walks, phases, None, count, fit_seconds, 0.0,  # type: ignore[arg-type]
     )  # fmt: skip
     reacting = {policy.text for policy in policies if policy.on_drift or policy.on_expected_loss}
     choice = choose_policy(draft.costs(), trainings, reacting)
@@ -214,14 +234,29 @@ def _looks(sales: KnownSales, model: Model, freq: Freq, step: int, ahead: int, s
     return [days[place] for place in places]
 
 
-def _planned_fits(policies: Sequence[RetrainingPolicy], looks: Sequence[date], horizon: int, freq: Freq) -> list[date]:
+PHASES = 4  # of a cadence, at most
+
+
+def _phases(policy: RetrainingPolicy, policies: Sequence[RetrainingPolicy]) -> list[int]:
+    """Return the days by which the cadence of a policy is ahead, in multiples of the shortest cadence, so that all share the same fits."""
+    if not policy.cadence_days:
+        return [0]
+    shortest = min(cadence for cadence in (plan.cadence_days for plan in policies) if cadence)
+    count = max(1, min(PHASES, int(policy.cadence_days // shortest)))
+    steps = [round(number * policy.cadence_days / count / shortest) for number in range(count)]
+    return [round(step * shortest) for step in steps]
+
+
+def _planned_fits(
+    plans: Sequence[tuple[RetrainingPolicy, Sequence[int]]], looks: Sequence[date], horizon: int, freq: Freq
+) -> list[date]:
     """Return the days of the fits that are certain: those of cadences, and those at the past cutoffs of their gates."""
     days = {looks[0]}
-    for policy in policies:
-        if policy.cadence_days:
-            trained = looks[0]
-            for day in looks:
-                if (day - trained).days >= policy.cadence_days:
+    for policy, phases in plans:
+        for phase in phases if policy.cadence_days else ():
+            trained = looks[0] - timedelta(days=phase)
+            for day in looks[1:]:
+                if (day - trained).days >= (policy.cadence_days or 0):
                     trained = day
                     days.add(day)
     cutoffs = {day_before(day, back * horizon, freq) for day in days for back in range(1, CUTOFFS + 1)}

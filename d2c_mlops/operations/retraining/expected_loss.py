@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -50,6 +50,19 @@ def expected_loss(version: Version, runbook: str, settings: Settings, now: datet
     logged = logged_predictions(ledger, version.model, now - timedelta(days=days + 400), now)
     answers = answers_with_outcomes(ledger, version, logged, tables, last, now)
     answers = answers[answers["version"] == version.version]
+    losses = loss_of_answers(answers, last, days, version.score.value, too_few, too_many)
+    if losses is None:
+        return None
+    return replace(losses, training_cost=_training_cost(ledger, version.model, runbook))
+
+
+def loss_of_answers(
+    answers: pd.DataFrame, last: date, days: int, promoted: float, too_few: float, too_many: float
+) -> ExpectedLoss | None:
+    """Return the expected losses by the answers (columns day, predicted, outcome) of some days until `last`, without the cost of a training.
+
+    `promoted` is the error (WAPE) at promotion. None with fewer than 14 days of outcomes.
+    """
     recent = answers[pd.to_datetime(answers["day"]) > pd.Timestamp(last) - pd.Timedelta(days=days)]
     if not len(recent) or recent["day"].nunique() < LEAST_DAYS:
         return None
@@ -57,12 +70,10 @@ def expected_loss(version: Version, runbook: str, settings: Settings, now: datet
     losses = too_few * missing.clip(lower=0) + too_many * (-missing).clip(lower=0)
     by_day = losses.groupby(recent["day"]).sum()
     live = forecast_error(recent)
-    ratio = min(1.0, version.score.value / live) if np.isfinite(live) and live > 0 else 1.0
+    ratio = min(1.0, promoted / live) if np.isfinite(live) and live > 0 else 1.0
     gain = by_day * (1 - ratio)
     error = float(gain.std(ddof=1)) / len(gain) ** 0.5
-    return ExpectedLoss(
-        float(by_day.mean()), float(by_day.mean() * ratio), error, _training_cost(ledger, version.model, runbook)
-    )
+    return ExpectedLoss(float(by_day.mean()), float(by_day.mean() * ratio), error, None)
 
 
 def _training_cost(ledger: Ledger, model: str, runbook: str) -> float | None:
