@@ -24,6 +24,7 @@ from d2c_mlops.monitoring.reference import read_reference
 from d2c_mlops.monitoring.relation import find_changed_relation
 from d2c_mlops.monitoring.replay import Clock
 from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
+from d2c_mlops.monitoring.slow_changes import SlowChange, slow_changes
 from d2c_mlops.monitoring.table_series import table_series
 from d2c_mlops.monitoring.unlabelled import ExpectedPerformance
 from d2c_mlops.monitoring.vital_signs import (
@@ -75,6 +76,7 @@ class DriftLook:
     kind: str  # data: what the model learns from or is asked; concept: the relation to the outcome
     place: str
     report: DriftReport
+    slow: tuple[SlowChange, ...] = ()  # of the dataset: what moved over the last four weeks; it opens no alert
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ class ModelHealth:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the health as JSON values."""
-        drifts = [{"kind": look.kind, "place": look.place, **look.report.to_dict()} for look in self.drifts]
+        drifts = [
+            {"kind": look.kind, "place": look.place, **look.report.to_dict(), "slow_changes": [change.to_dict() for change in look.slow]}
+            for look in self.drifts
+        ]  # fmt: skip
         return {"model": self.model, "version": self.version, "as_of": self.as_of.isoformat(), "at": self.at.isoformat(), "state": self.state,
                 "metrics": [sign.to_dict() for sign in self.signs], "drifts": drifts, "variants": [v.to_dict() for v in self.variants],
                 "expected": self.expected.to_dict() if self.expected else None}  # fmt: skip
@@ -224,7 +229,8 @@ def _drifts(
     if tables is not None:
         start = date.fromisoformat(version.as_of) + timedelta(days=1)
         series = table_series(tables, day)
-        looks.append(DriftLook("data", "dataset", find_drift(series, start, acknowledged, chosen.false_alarms)))
+        report = find_drift(series, start, acknowledged, chosen.false_alarms)
+        looks.append(DriftLook("data", "dataset", report, slow_changes(series)))
     if len(logged):
         inputs = input_frame(logged, version.schema)
         days = local_days(logged["at"], tables.zone if tables is not None else "UTC")

@@ -1,0 +1,32 @@
+"""What moved slowly stands on the page and in JSON, and opens no alert."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pandas as pd
+
+from d2c_mlops.monitoring.drift import DriftReport
+from d2c_mlops.monitoring.slow_changes import SlowChange
+from d2c_mlops.monitoring.vital_signs import OK, VitalSign
+from d2c_mlops.operations.monitor import DriftLook, ModelHealth, breaches_of
+from d2c_mlops.operations.monitor_page import page
+
+REPORT = DriftReport(pd.date_range("2024-01-01", periods=3), np.array([0.0, 1.0, 2.0]), 20.0, (), 4)
+CHANGE = SlowChange("lines.category", "<b>red", date(2024, 1, 1), -0.6, -0.9, -0.3, True)
+LOOK = DriftLook("data", "dataset", REPORT, (CHANGE,))
+SIGN = VitalSign("drift", OK, "no change")
+HEALTH = ModelHealth("demand", 7, date(2024, 1, 3), datetime(2024, 1, 4, tzinfo=UTC), "wape", (SIGN,), (LOOK,), ())
+
+
+def test_a_slow_change_is_told_and_is_no_breach() -> None:
+    text = page(HEALTH)
+    assert "Slow changes" in text and "moved by -45 % (95 %: -59 to -26) since 2024-01-01" in text
+    assert "<b>red" not in text and "&lt;b&gt;red" in text
+    (look,) = HEALTH.to_dict()["drifts"]
+    assert look["slow_changes"][0]["message"] == CHANGE.message and look["slow_changes"][0]["size"] == -0.6
+    assert breaches_of(HEALTH)[0] == []
+
+
+def test_a_page_without_slow_changes_does_not_speak_of_them() -> None:
+    assert "Slow changes" not in page(replace(HEALTH, drifts=(replace(LOOK, slow=()),)))
