@@ -11,7 +11,7 @@ from pathlib import Path
 from aims import Aim, close
 
 ROOT = Path(__file__).resolve().parents[1]
-TEST = "tests/operations/test_retraining.py"
+TEST = "tests/operations/test_retrain.py"
 LINE = re.compile(r"measured: (\d+) retrainings, (.+)")
 
 
