@@ -10,7 +10,7 @@ days on which a cadence may begin was added after a first replay of smaller samp
 Simulated shops (d2c_mlops.data.simulate, seeds in SEEDS): nine in ten orders of the channel web are lost on a random day of the second half, so that the first half, on which
 the policy is chosen, knows of no break. They are looked at daily.
 
-Costs are the loss of the charter, 4 for a unit too few and 6 for a unit too many, and the price of trainings. always-fire trains at each look, never-fire never. STRICT=1 makes a missed
+Costs are the loss of the charter, 4 for a unit too few and 6 for a unit too many, and the price of trainings. every 7 days trains at each weekly look (always-fire), never at none (never-fire); daily looks have no always-fire. STRICT=1 makes a missed
 aim an exit code of 1.
 """
 

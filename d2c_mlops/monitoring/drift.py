@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -19,7 +20,7 @@ from .daily_series import DailySeries, Floats
 
 # %% auto #0
 __all__ = ['ONSETS', 'A_YEAR', 'SIZES', 'CERTAIN', 'FALSE_ALARMS', 'MOST_CHANGES', 'Acknowledged', 'ColumnChange', 'DriftReport',
-           'find_drift']
+           'find_drift', 'DriftPass']
 
 # %% ../../nbs/monitoring/drift.ipynb #a04a6db8
 ONSETS = 56  # days back to which a change is looked for
@@ -182,6 +183,14 @@ class _Detector:
         self.squares[:, place], self.sums[:, place], self.response[:, place] = 0.0, 0.0, 0.0
         self.active[:, place], self.onset[place] = True, day
 
+    def since(self, first: int) -> _Detector:
+        """Return the detector of a look that opens no onset before a day; it takes no further day."""
+        later = copy(self)
+        later.response = np.empty((0, 0, 0))
+        later.active = self.active & (self.onset >= first)
+        later.squares, later.sums, later.onset = self.squares.copy(), self.sums.copy(), self.onset.copy()
+        return later
+
     def reset(self, series: npt.NDArray[np.bool_]) -> None:
         self.active[series] = False
 
@@ -251,3 +260,35 @@ def _plain_value(statistic: str, values: Floats) -> float:
     if statistic in ("new", "newly missing"):
         return float(np.mean((is_known / 0.6) ** 2 - 0.375))
     return float(np.exp(mean)) if statistic in ("mean", "index") else float(1 / (1 + np.exp(-mean)))
+
+# %% ../../nbs/monitoring/drift.ipynb #97344c0f
+class DriftPass:
+    """One pass over some series that gives the report of each look; the same as `find_drift` of the days until then, without acknowledged changes."""
+
+    def __init__(self, series: DailySeries, looks: Sequence[date], false_alarms: float = FALSE_ALARMS) -> None:
+        """Read all days. `looks`: the last days of the looks that can be asked for."""
+        self.series, self.false_alarms = series, false_alarms
+        self._kept: dict[int, _Detector] = {}
+        days_of_looks = {int(series.days.searchsorted(pd.Timestamp(look), side="right")) - 1 for look in looks}
+        if not len(series):
+            return
+        daily = DailyFilter(series)
+        detector = _Detector(len(series), daily.states, series.relevance)
+        for day in range(len(series.days)):
+            step = daily.step(day)
+            if day >= BURN_IN:
+                detector.open_onset(day)
+                shown = respond(detector.response, step)
+                detector.add(step.innovation, step.deviation, step.is_known, shown)
+                if day in days_of_looks:
+                    self._kept[day] = detector.since(BURN_IN)
+
+    def report(self, look: date, start: date) -> DriftReport:
+        """Return what a look at the end of a day finds that changed since `start`. It has the evidence of that day only."""
+        until = self.series.until(pd.Timestamp(look))
+        day, first = len(until.days) - 1, _first_day(until.days, start)
+        if day not in self._kept or first > day:
+            return find_drift(until, start, (), self.false_alarms)
+        detector, threshold = self._kept[day].since(first), 1 / self.false_alarms
+        evidence = np.array([detector.by_series().mean()])
+        return DriftReport(until.days[-1:], evidence, threshold, _changes(until, detector, threshold), len(until))

@@ -134,8 +134,8 @@ def test_evidence_of_one_pass_is_that_of_each_look(tables: Tables) -> None:
     single._series |= {look: series.until(np.datetime64(look)) for look in looks}  # type: ignore[arg-type]
     for look in looks[1:]:
         one, two = (evidence.report(look, looks[0]) for evidence in (shared, single))
-        assert one.has_drifted == two.has_drifted and one.days.equals(two.days)
-        np.testing.assert_array_equal(one.evidence, two.evidence)
+        assert one.has_drifted == two.has_drifted and one.days[-1] == two.days[-1]
+        assert one.evidence[-1] == two.evidence[-1] and one.changes == two.changes
 
 
 @pytest.mark.slow

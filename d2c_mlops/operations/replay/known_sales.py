@@ -16,7 +16,7 @@ from d2c_mlops.models.forecasting.periods import Freq
 from d2c_mlops.models.forecasting.plans.stock_outs import stock_outs, without_stock_outs
 from d2c_mlops.models.forecasting.smoothing import Array
 from d2c_mlops.monitoring.daily_series import DailySeries
-from d2c_mlops.monitoring.drift import DriftReport, find_drift
+from d2c_mlops.monitoring.drift import DriftPass, DriftReport, find_drift
 from d2c_mlops.monitoring.table_series import table_series
 
 LONGEST = 20_000  # days of history; all of it
@@ -61,7 +61,6 @@ class DatasetEvidence:
     def __init__(self, tables: Tables, looks: Sequence[date], false_alarms: float) -> None:
         self.tables, self.looks, self.false_alarms = tables, looks, false_alarms
         self._series: dict[date, DailySeries] = {}
-        self._whole: dict[date, DriftReport] = {}
 
     def series(self, day: date) -> DailySeries:
         """Return the daily series of the dataset as known at the end of a day."""
@@ -82,18 +81,16 @@ class DatasetEvidence:
     def report(self, day: date, trained_until: date) -> DriftReport:
         """Return what a look at the end of a day finds of changes since the last day of a training.
 
-        Where the series of all looks are the same, one pass over all days tells which looks find anything; only those are looked at in full.
+        Where the series of all looks are the same, one pass over all days serves them all.
         """
         start = trained_until + timedelta(days=1)
         if not self.is_shared:
             return find_drift(self.series(day), start, (), self.false_alarms)
-        if trained_until not in self._whole:
-            self._whole[trained_until] = find_drift(self.series(self.looks[-1]), start, (), self.false_alarms)
-        whole = self._whole[trained_until]
-        place = int(whole.days.searchsorted(pd.Timestamp(day), side="right"))
-        if not whole.too_little and (place == 0 or whole.evidence[place - 1] < whole.threshold):
-            return DriftReport(whole.days[:place], whole.evidence[:place], whole.threshold, (), whole.series)
-        return find_drift(self.series(day), start, (), self.false_alarms)
+        return self._shared.report(day, start)
+
+    @cached_property
+    def _shared(self) -> DriftPass:
+        return DriftPass(self.series(self.looks[-1]), self.looks, self.false_alarms)
 
 
 def _is_same(series: DailySeries, reference: DailySeries) -> bool:
