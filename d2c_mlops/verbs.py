@@ -83,6 +83,7 @@ __all__ = [
     "monitor",
     "package",
     "promote",
+    "replay",
     "retrain",
     "rollback",
     "rollout",

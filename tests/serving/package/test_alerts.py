@@ -91,5 +91,5 @@ def test_projects_without_a_schedule_have_no_rules_about_heartbeats() -> None:
         plan = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize(), heartbeats=heartbeats)
         return {rule["alert"] for group in alert_rules(plan)["groups"] for rule in group["rules"]}
 
-    assert names(("scheduler", "monitor")) - names(()) == {"D2CSchedulerSilent", "D2CMonitorSilent"}
+    assert names(("scheduler", "monitor")) - names(()) == {"D2CSchedulerSilent", "D2CMonitorSilent", "D2CBreach"}
     assert names(("scheduler",)) - names(()) == {"D2CSchedulerSilent"}
