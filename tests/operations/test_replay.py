@@ -234,3 +234,14 @@ def test_the_command_leaves_nothing_but_its_page(tables: Tables, settings: Setti
     assert document["choice"]["chosen"] in ("never", "every 28 days")
     after = {path for path in settings.store.rglob("*") if path.is_file()}
     assert {path.name for path in after - before} == {"demand.html"}
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])
+def test_a_cost_that_is_no_amount_is_refused(cost: float) -> None:
+    with pytest.raises(UsageError, match="is not the cost of a training"):
+        PolicyReplayOptions(training_cost=cost)
+
+
+def test_a_replay_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not after the first look"):
+        PolicyReplayOptions(start=date(2024, 5, 1), end=date(2024, 1, 1))

@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 import d2c_mlops as d2c
 from d2c_mlops.cli import main
-from d2c_mlops.errors import NotebookFailed, Temporary
+from d2c_mlops.errors import NotebookFailed, Temporary, UsageError
 from d2c_mlops.ledger.schema import retrainings
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import contract_to_dict
@@ -442,3 +442,8 @@ def test_kill_9_at_random_moments_leaves_one_challenger_for_each_cause(
         assert number < 3 * TRIALS + 3, "they end before they are killed"
     lost = sum(run.status == "lost" for run in latest_runs(Ledger.of(chosen), 1000, MODEL))
     print(f"\nmeasured: {killed} retrainings, {kills} kills, {lost} training runs lost, {number} retrainings in all")
+
+
+def test_a_name_that_no_model_has_is_refused(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="no model has a contract named 'nothing'"):
+        retrain("nothing", settings, dry_run=True)

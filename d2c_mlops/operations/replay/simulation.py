@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,21 @@ class PolicyReplayOptions:
     horizon: int = 0  # periods after a look whose outcomes are priced; default: those until the next look
     training_cost: float = 1.0  # of one training, in the charter's currency
     cool_down: float | None = None  # days between two trainings at least; default: [model:NAME] retrain_after
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a cost that is no amount, and for an end before the start."""
+        if not (math.isfinite(self.training_cost) and self.training_cost >= 0):
+            raise UsageError(
+                f"{self.training_cost} is not the cost of a training",
+                where="--training-cost",
+                next="give an amount in the charter's currency, such as 25",
+            )
+        if self.start and self.end and self.end <= self.start:
+            raise UsageError(
+                f"the last day {self.end} is not after the first look {self.start}",
+                where="--to",
+                next="exchange the two",
+            )
 
 
 @dataclass(frozen=True)
@@ -221,7 +237,7 @@ def _looks(sales: KnownSales, model: Model, freq: Freq, step: int, ahead: int, s
         first = max(sales.place(start), 1)
         if first < needed:
             raise DataRefused(
-                f"{first} periods of history lie before {start}; {needed} are needed to fit and to measure the model once",
+                f"{first} {'period lies' if first == 1 else 'periods of history lie'} before {start}; {needed} are needed to fit and to measure the model once",
                 where="--from",
                 next=f"begin on {days[min(needed, len(days) - 1)]} or later",
             )

@@ -32,7 +32,7 @@ from d2c_mlops.operations.retraining.retraining_rows import (
     write_step,
 )
 from d2c_mlops.registry.promotion_history import champion_at_time
-from d2c_mlops.registry.versions import find_version
+from d2c_mlops.registry.versions import find_version, model_class
 from d2c_mlops.runs.execution.execute import current_user, run
 from d2c_mlops.runs.execution.leases import Stop
 from d2c_mlops.runs.execution.run_rows import close_lost_runs
@@ -83,9 +83,10 @@ def retrain(
 ) -> RetrainingLook:
     """Look whether a model is to be retrained by its policy, and do what is next; a retraining that is open goes on first.
 
-    Raises the error of a training run that failed, after it is on record: the next attempt waits for the cool-down. Raises Temporary
-    where the same call may succeed later; then the retraining stays open.
+    Raises UsageError for a name that no model has, and the error of a training run that failed, after it is on record: the next attempt
+    waits for the cool-down. Raises Temporary where the same call may succeed later; then the retraining stays open.
     """
+    model_class(model, settings)  # a name that no model has is refused
     at, ledger = now or datetime.now(UTC), Ledger.of(settings)
     policy, state = configured_policy(model, settings), known_state(model, settings, at)
     checks, reason = tuple(retraining_checks(policy, state, at)), reason_to_retrain(policy, state, at)
