@@ -63,18 +63,27 @@ def open_target(
 
 
 def last_day(frames: Mapping[str, pd.DataFrame], where: str) -> date:
-    """Return the last day of raw tables, by the columns that hold the time of a row. Raises DataRefused without one."""
+    """Return the last day of raw tables, today at most, by the columns that hold the time of a row.
+
+    Raises DataRefused without such a column, and where all rows are dated after today.
+    """
     inputs = Inputs.of(frames, FAR)
     days = [
-        day.date()
+        inputs.query(f"SELECT min(day) AS first, max(day) AS last FROM {table.lines}").iloc[0]
         for table in inputs.tables
         if table.rows and "at" in table.roles
-        for day in [pd.Timestamp(inputs.value(f"SELECT max(day) FROM {table.lines}"))]
-        if not pd.isna(day)
     ]
+    days = [row for row in days if not pd.isna(row["last"])]
     if not days:
         raise DataRefused("no column with the time of a row was found", where=where, next="give the day: --as-of DATE")
-    return max(days)
+    today = date.today()
+    if (first := min(pd.Timestamp(row["first"]).date() for row in days)) > today:
+        raise DataRefused(
+            f"all rows are dated after today, from {first} on",
+            where=where,
+            next="correct the dates at their source, or give the day: --as-of DATE",
+        )
+    return min(max(pd.Timestamp(row["last"]).date() for row in days), today)
 
 
 def table_name(name: str) -> str:

@@ -299,3 +299,33 @@ def test_references_are_known_by_the_names_of_their_files(settings: Settings) ->
     after = assess("shop", settings, now=NOW, references=[str(settings.root / "refunds.csv")])
     added = {finding.check for finding in after.report.findings} - {finding.check for finding in before.report.findings}
     assert any("refund" in check or "return" in check for check in added), added
+
+
+def _order_rows(first: date, price: str) -> str:
+    rows = [
+        f"O{n},C{n % 9},{first + timedelta(days=n // 4)},P{n % 5},1,{price if n % 4 == 0 else 9.5}" for n in range(240)
+    ]
+    return "\n".join(["order_id,customer_id,order_date,sku,quantity,unit_price", *rows]) + "\n"
+
+
+def test_text_among_prices_is_told_with_its_rows(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(_order_rows(date(2024, 1, 1), "on request"))
+    done = CliRunner().invoke(main, ["quality", str(file)])
+    assert "60 rows (25.0%) of 'unit_price' hold text that is no number, such as 'on request'" in done.output
+
+
+def test_rows_that_are_all_dated_after_today_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(_order_rows(date(2090, 1, 1), "9.5"))
+    done = CliRunner().invoke(main, ["quality", str(file)])
+    assert done.exit_code == 3
+    assert "all rows are dated after today, from 2090-01-01 on" in done.output
+
+
+def test_some_rows_after_today_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    later = "O999,C1,2090-01-01,P1,1,9.5\n" * 3
+    file.write_text(_order_rows(date(2024, 1, 1), "9.5") + later)
+    done = CliRunner().invoke(main, ["quality", str(file)])
+    assert "3 rows are dated after" in done.output

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 # %% auto #0
-__all__ = ['ROLES', 'NUMBER', 'MOMENT', 'words_of', 'ColumnSample', 'column_samples', 'kind_of', 'may_be', 'infer_roles']
+__all__ = ['ROLES', 'HALF', 'NUMBER', 'MOMENT', 'words_of', 'ColumnSample', 'column_samples', 'kind_of', 'may_be', 'infer_roles']
 
 # %% ../../../nbs/data/quality/column_roles.ipynb #0ad952d6
 ROLES: dict[str, tuple[str, str]] = {  # role: what values must be, names in order of preference
@@ -111,6 +111,7 @@ class ColumnSample:
         return self.kind == "text" and _share(self.values, MOMENT) >= 0.8
 
 
+HALF = 0.5  # share of numbers from which a column with the name of a number is one; its other cells are reported
 NUMBER = re.compile(r"\s*[-+]?[$€£]?\s*(\d+([.,]\d+)*|[.,]\d+)([eE][-+]?\d+)?\s*[$€£%]?\s*")
 MOMENT = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ].*)?")
 
@@ -146,7 +147,7 @@ def may_be(needed: str, sample: ColumnSample) -> bool:
     if not sample.values:
         return True  # nothing is known against it
     if needed == "number":
-        return sample.kind == "number" or sample.is_numeric_text
+        return sample.kind == "number" or (sample.kind == "text" and _share(sample.values, NUMBER) >= HALF)
     if needed == "time":
         return sample.kind == "time" or sample.is_time_text
     if needed == "flag":

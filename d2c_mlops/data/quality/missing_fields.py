@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import pandas as pd
 
+from .column_roles import ROLES
 from .evidence import in_list
-from .inputs import Inputs, InputTable, quoted
+from .inputs import Inputs, InputTable, number_sql, quoted
 from .report import Finding, score_of
 from ..schemas import SCHEMAS
 from ..tables import LEARNED_LATER
 
 # %% auto #0
 __all__ = ['PLACEHOLDERS', 'SENTINELS', 'NEEDED', 'BATCH', 'MOST_COLUMNS', 'FORMS', 'BLANKS', 'column_counts',
-           'numeric_placeholders', 'missing_fields']
+           'numeric_placeholders', 'unreadable_numbers', 'missing_fields']
 
 # %% ../../../nbs/data/quality/missing_fields.ipynb #6057439a
 PLACEHOLDERS = (
@@ -79,6 +80,39 @@ def numeric_placeholders(inputs: Inputs, table: InputTable) -> dict[str, tuple[i
                 result[name] = int(value), int(found_rows["n"].iloc[0])
     return result
 
+# %% ../../../nbs/data/quality/missing_fields.ipynb #5c0c7b05
+def unreadable_numbers(inputs: Inputs, table: InputTable) -> list[Finding]:
+    """Return a finding for each column that is read as a number by its role and has text that is none, such as 'on request'."""
+    columns = [
+        column
+        for role, column in table.roles.items()
+        if ROLES[role][0] == "number" and table.columns[column] == "VARCHAR"
+    ]
+    findings = []
+    for name in columns:
+        column, number = quoted(name), number_sql(table, name)
+        condition = f"{number} IS NULL AND trim({column}) <> '' AND {column} NOT IN {in_list(FORMS + BLANKS)}"
+        sql = f"SELECT count(*) AS n, min({column}) AS example FROM {table.view} WHERE {condition}"
+        rows, example = inputs.query(sql).iloc[0]
+        if rows:
+            share = int(rows) / table.rows
+            text = f"{int(rows):,} rows ({share:.1%}) of {name!r} hold text that is no number, such as {str(example)[:40]!r}; they are counted as gaps"
+            advice = "correct them at their source; d2c ingest refuses such a file and names each cell"
+            findings.append(
+                Finding(
+                    "incompleteness",
+                    table.name,
+                    "unreadable_number",
+                    score_of(share, 0.2, 0.9),
+                    text,
+                    advice,
+                    name,
+                    int(rows),
+                    share,
+                )
+            )
+    return findings
+
 # %% ../../../nbs/data/quality/missing_fields.ipynb #561cbf33
 def missing_fields(inputs: Inputs) -> list[Finding]:
     """Return findings of empty cells and placeholders in all tables."""
@@ -100,6 +134,7 @@ def missing_fields(inputs: Inputs) -> list[Finding]:
                 _placeholder(table, name, int(counts["placeholder"][name]), "text such as 'unknown' or '?'")
             )
         findings += [_placeholder(table, name, rows, f"the number {value}") for name, (value, rows) in numbers.items()]
+        findings += unreadable_numbers(inputs, table)
     return findings
 
 
