@@ -17,7 +17,8 @@ from .drift import A_YEAR, FALSE_ALARMS, Acknowledged, ColumnChange, DriftReport
 from .performance import Calibration
 
 # %% auto #0
-__all__ = ['COLUMN', 'ONSETS', 'SHIFT', 'WANDER', 'RELEVANT', 'REFERENCE_DAYS', 'find_changed_relation']
+__all__ = ['COLUMN', 'ONSETS', 'SHIFT', 'WANDER', 'RELEVANT', 'REFERENCE_DAYS', 'SETTLED', 'SETTLED_DAYS',
+           'find_changed_relation', 'last_settled_day']
 
 # %% ../../nbs/monitoring/relation.ipynb #f8f590aa
 COLUMN = "outcome at the same score"
@@ -97,3 +98,24 @@ def _calibrate(place: npt.NDArray[np.int64], scores: Floats, outcome: Floats) ->
 def _too_little(answers: pd.DataFrame, false_alarms: float, why: str) -> DriftReport:
     days = pd.DatetimeIndex(pd.to_datetime(answers["day"]).unique()).sort_values()
     return DriftReport(days, np.zeros(len(days)), 1 / false_alarms, (), 1, why)
+
+# %% ../../nbs/monitoring/relation.ipynb #c163c875
+SETTLED = 0.95  # of the usual share of answers with an outcome
+SETTLED_DAYS = 7  # over which the share is taken
+
+
+def last_settled_day(scored: pd.DatetimeIndex, answered: pd.DatetimeIndex) -> pd.Timestamp | None:
+    """Return the last day of which nearly all outcomes that will come are known; None where there is none.
+
+    `scored` are the days of all answers, `answered` those of the answers with an outcome.
+    """
+    if not len(scored) or not len(answered):
+        return None
+    days = pd.date_range(scored.min(), scored.max())
+    parts = []
+    for moments in (answered, scored):
+        counts = np.bincount(np.clip((moments - days[0]).days, 0, len(days) - 1), minlength=len(days)).astype(float)
+        parts.append(pd.Series(counts).rolling(SETTLED_DAYS, min_periods=1).sum().to_numpy())
+    share = np.where(parts[1] > 0, parts[0] / np.maximum(parts[1], 1), 0.0)
+    settled = np.flatnonzero(share >= SETTLED * np.quantile(share[parts[1] > 0], 0.9))
+    return days[settled[-1]] if len(settled) else None

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from .daily_series import DailySeries, Floats
 
@@ -85,7 +86,8 @@ def slow_changes(series: DailySeries) -> tuple[SlowChange, ...]:
         size = float(now)
         if abs(size) > CERTAIN * deviation and abs(size) > max(RELEVANT, series.relevance[place] / 4):
             since = series.days[days - WINDOW].date()
-            bounds = (size - 1.96 * deviation, size + 1.96 * deviation)
+            half = float(stdtrit(len(earlier) - 1, 0.975)) * deviation
+            bounds = (size - half, size + half)
             listed.append(
                 (abs(size) / deviation, SlowChange(column, statistic, since, size, *bounds, bool(has_season[place])))
             )

@@ -106,7 +106,7 @@ def judge_expected(model: str, sign: VitalSign, expected: ExpectedPerformance, l
     """Return the sign of accuracy with what scores without outcomes are expected to be worth: a breach where outcomes are too few to say more."""
     least, figure = expected.known_auc * limits.score, expected.auc
     text = (
-        f"{sign.message}; {figure.rows:,} answers without outcome are expected to have an AUC of {figure.value:.3f} (95 %: {figure.lower:.3f} to {figure.upper:.3f}), "
+        f"{sign.message}; {figure.rows:,} answers whose outcomes are not settled are expected to have an AUC of {figure.value:.3f} (95 %: {figure.lower:.3f} to {figure.upper:.3f}), "
         f"{expected.known_auc:.3f} where it is known"
     )
     if sign.state == TOO_LITTLE and figure.value < least and figure.upper < expected.known_auc:

@@ -18,6 +18,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.forecasting.panel import panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, freq_of
+from d2c_mlops.monitoring.relation import last_settled_day
 from d2c_mlops.monitoring.unlabelled import ExpectedPerformance, expected_performance
 from d2c_mlops.registry.versions import Version
 
@@ -202,10 +203,24 @@ def _number(value: Any) -> float:
         return np.nan
 
 
+def settled_answers(version: Version, logged: pd.DataFrame, answers: pd.DataFrame, zone: str) -> pd.DataFrame:
+    """Return the answers of days of which nearly all outcomes are known, for scores of leads; all answers of other models.
+
+    Won leads are often known before lost ones, so that the outcomes of the last days are no sample of them.
+    """
+    if not is_lead_score(version.schema) or not len(logged) or not len(answers):
+        return answers
+    scored = logged.drop_duplicates(["key", "version"])
+    settled = last_settled_day(
+        pd.DatetimeIndex(local_days(scored["at"], zone)), pd.DatetimeIndex(pd.to_datetime(answers["day"]))
+    )
+    return answers.iloc[:0] if settled is None else answers[pd.to_datetime(answers["day"]) <= settled]
+
+
 def expected_of_open_leads(
     version: Version, logged: pd.DataFrame, answers: pd.DataFrame, since: datetime
 ) -> ExpectedPerformance | None:
-    """Return what scores of leads since a moment are expected to be worth whose outcome is not known yet.
+    """Return what scores of leads since a moment are expected to be worth that are not among `answers`, the settled ones.
 
     None for other models, and where fewer than 50 such leads, or fewer than 50 outcomes of a kind, are known.
     """

@@ -57,6 +57,7 @@ from d2c_mlops.operations.live_answers import (
     is_forecast,
     is_lead_score,
     logged_predictions,
+    settled_answers,
 )
 from d2c_mlops.operations.service_metrics import latency_of_day
 from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Metric, evaluator_of
@@ -145,8 +146,12 @@ def monitor_model(
     chosen = settings.monitor_limits(model)
     logged = logged_predictions(ledger, model, moment - timedelta(days=LOG_DAYS), moment)
     answers = answers_with_outcomes(ledger, version, logged, tables, day, moment)
+    answers = settled_answers(version, logged, answers, zone)
     drifts = _drifts(ledger, version, tables, logged, answers, day, chosen)
-    recent = recent_answers(answers, day if has_own_outcomes(version.schema) else moment.date(), chosen)
+    last = day if has_own_outcomes(version.schema) else moment.date()
+    if is_lead_score(version.schema) and len(answers):
+        last = min(last, pd.to_datetime(answers["day"]).max().date())
+    recent = recent_answers(answers, last, chosen)
     accuracy, variants = accuracy_sign(version, live_metric(version, settings), recent, chosen)
     late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
     expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))

@@ -10,7 +10,7 @@ import pytest
 
 from d2c_mlops.monitoring.performance import auc
 from d2c_mlops.operations import monitor
-from d2c_mlops.operations.live_answers import expected_of_open_leads
+from d2c_mlops.operations.live_answers import expected_of_open_leads, settled_answers
 from d2c_mlops.operations.monitor import DriftLook
 from d2c_mlops.settings.schema import MonitorSettings
 from support.lead_service import Lead
@@ -73,3 +73,24 @@ def test_the_relation_of_leads_is_looked_at_by_their_outcomes(factor: float, dri
     if drifts:
         assert look.report.changes[0].column == "outcome at the same score"
         assert "below what they were, since 2024-" in look.report.changes[0].message
+
+
+def test_outcomes_that_come_late_when_leads_are_lost_are_no_changed_relation(monkeypatch: Any) -> None:
+    monkeypatch.setattr(monitor, "acknowledged_columns", lambda ledger, model: ())
+    logged, answers = scored_leads(9_000, 300)
+    age = (pd.Timestamp("2024-12-31") - answers["day"]).dt.days
+    in_time = answers[age >= np.where(answers["outcome"] == 1, 1, 40)]
+    settled = settled_answers(VERSION, logged, in_time, "UTC")
+    assert 35 <= (pd.Timestamp("2024-12-31") - settled["day"].max()).days <= 45
+    assert len(settled) == (answers["day"] <= settled["day"].max()).sum(), "no answer of a settled day is left out"
+    reports = [
+        monitor._drifts(None, VERSION, None, logged.iloc[:0], part, date(2025, 1, 1), MonitorSettings())[0].report
+        for part in (in_time, settled)
+    ]
+    assert [report.has_drifted for report in reports] == [True, False], "the first shows why the second is needed"
+
+
+def test_answers_of_other_models_count_at_once() -> None:
+    logged, answers = scored_leads(500, 30)
+    other: Any = SimpleNamespace(schema=SimpleNamespace(key="series", outputs=Lead.contract.outputs), version=3)
+    assert settled_answers(other, logged, answers.iloc[:100], "UTC").equals(answers.iloc[:100])
