@@ -19,9 +19,9 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Bools', 'LEAST_A_DAY', 'MOST_LEVELS', 'MOST_CODES', 'BEFORE', 'RELEVANT', 'WANDERING', 'LEAST_ROWS',
-           'LEAST_OF_DAY', 'RENEWED', 'PAST', 'LEAST_OF_PRODUCT', 'GRANTED', 'LEAST_PRICES', 'DailySeries',
-           'join_series', 'daily_series']
+__all__ = ['Floats', 'Ints', 'Bools', 'LEAST_A_DAY', 'MOST_LEVELS', 'MOST_CODES', 'BEFORE', 'RELEVANT', 'WANDERING', 'COUNTS',
+           'LEAST_ROWS', 'LEAST_OF_DAY', 'RENEWED', 'PAST', 'LEAST_OF_PRODUCT', 'GRANTED', 'LEAST_PRICES',
+           'DailySeries', 'join_series', 'rows_a_day', 'daily_series']
 
 # %% ../../nbs/monitoring/daily_series.ipynb #7284c0d2
 @dataclass(frozen=True)
@@ -160,6 +160,15 @@ def _add_levels(rows: _Rows, name: str, values: pd.Series, promoted: Bools | Non
 def _add_count(rows: _Rows, name: str, statistic: str, count: Floats) -> None:
     """Follow the count of rare rows: 2√(count + 3/8), of variance 1, at a third of its size."""
     rows.add(name, statistic, 0.3 * 2 * np.sqrt(count + 0.375), np.full(len(count), 0.3**2), relevance=0.3)
+
+
+COUNTS = ("new", "newly missing")  # the statistics that count rare rows
+
+
+def rows_a_day(values: Floats) -> Floats:
+    """Return the counts of rows behind values of these statistics."""
+    counts: Floats = np.maximum((values / 0.6) ** 2 - 0.375, 0.0)
+    return counts
 
 # %% ../../nbs/monitoring/daily_series.ipynb #7ed68db5
 LEAST_ROWS = 100  # of a column in the reference days

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from .daily_filter import BURN_IN, DailyFilter, respond
-from .daily_series import DailySeries, Floats
+from .daily_series import COUNTS, DailySeries, Floats, rows_a_day
+from ..wording import number_of
 
 # %% auto #0
 __all__ = ['ONSETS', 'A_YEAR', 'SIZES', 'CERTAIN', 'FALSE_ALARMS', 'MOST_CHANGES', 'Acknowledged', 'ColumnChange', 'DriftReport',
@@ -101,6 +102,17 @@ class DriftReport:
         first: date = self.days[int(below[-1]) + 1 if len(below) else 0].date()
         return first
 
+    @property
+    def ended_alarms(self) -> tuple[tuple[date, date], ...]:
+        """First and last days of alarms that ended before the last day, the earliest first; a monitor that looked then has told them."""
+        is_past = np.concatenate([[False], self.evidence >= self.threshold, [False]]).astype(int)
+        firsts, lasts = np.flatnonzero(np.diff(is_past) == 1), np.flatnonzero(np.diff(is_past) == -1) - 1
+        return tuple(
+            (self.days[int(first)].date(), self.days[int(last)].date())
+            for first, last in zip(firsts, lasts, strict=True)
+            if last < len(self.evidence) - 1
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values: the last evidence, not that of all days."""
         changes = [
@@ -108,7 +120,7 @@ class DriftReport:
         ]
         last = float(self.evidence[-1]) if len(self.evidence) else None
         return {"drift": self.has_drifted, "evidence": last, "threshold": self.threshold, "series": self.series,
-                "first_alarm": self.first_alarm.isoformat() if self.first_alarm else None, "changes": changes, "too_little_data": self.too_little}  # fmt: skip
+                "first_alarm": self.first_alarm.isoformat() if self.first_alarm else None, "ended_alarms": [[first.isoformat(), last.isoformat()] for first, last in self.ended_alarms], "changes": changes, "too_little_data": self.too_little}  # fmt: skip
 
 # %% ../../nbs/monitoring/drift.ipynb #61e372bb
 def find_drift(
@@ -129,7 +141,7 @@ def find_drift(
         why = (
             "no column has enough rows a day"
             if not len(series)
-            else f"{len(days)} days are known, and {BURN_IN} are needed before the first look"
+            else f"{number_of(len(days), 'day')} of data; {BURN_IN} are needed before the first look"
         )
         return DriftReport(days, np.zeros(len(days)), threshold, (), len(series), why)
     daily = DailyFilter(series)
@@ -257,8 +269,8 @@ def _plain_value(statistic: str, values: Floats) -> float:
     if not len(is_known):
         return float("nan")
     mean = float(is_known.mean())
-    if statistic in ("new", "newly missing"):
-        return float(np.mean((is_known / 0.6) ** 2 - 0.375))
+    if statistic in COUNTS:
+        return float(np.mean(rows_a_day(is_known)))
     return float(np.exp(mean)) if statistic in ("mean", "index") else float(1 / (1 + np.exp(-mean)))
 
 # %% ../../nbs/monitoring/drift.ipynb #97344c0f

@@ -128,7 +128,7 @@ class Calibration:
         """Return the calibration of scores by outcomes (0 or 1). Raises DataRefused where fewer than 50 are known of a kind."""
         won = int(np.sum(outcomes))
         if min(won, len(outcomes) - won) < LEAST_OUTCOMES:
-            what = f"{won} outcomes of {len(outcomes)} are positive; {LEAST_OUTCOMES} of each kind are needed"
+            what = f"positive outcomes: {won} of {len(outcomes)}; {LEAST_OUTCOMES} of each kind are needed"
             raise DataRefused(what, where="Calibration", next="wait for more outcomes")
         return cls.fit(scores, outcomes, weights)
 

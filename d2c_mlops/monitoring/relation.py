@@ -15,6 +15,7 @@ from ..errors import DataRefused
 from .daily_series import Floats
 from .drift import A_YEAR, FALSE_ALARMS, Acknowledged, ColumnChange, DriftReport
 from .performance import Calibration
+from ..wording import number_of
 
 # %% auto #0
 __all__ = ['COLUMN', 'ONSETS', 'SHIFT', 'WANDER', 'RELEVANT', 'REFERENCE_DAYS', 'SETTLED', 'SETTLED_DAYS',
@@ -51,7 +52,9 @@ def find_changed_relation(
         return _too_little(answers, false_alarms, "too few outcomes are known to calibrate the scores")
     calibration, first = learned
     if first >= len(days):
-        return _too_little(answers, false_alarms, f"{len(days)} days have outcomes, and all calibrate the scores")
+        return _too_little(
+            answers, false_alarms, f"{number_of(len(days), 'day')} with outcomes, and all calibrate the scores"
+        )
     chance = np.clip(calibration.chance(scores), 1e-3, 1 - 1e-3)
     beyond = np.concatenate([[0.0], np.cumsum(np.bincount(place, outcome - chance, minlength=len(days)))])
     information = np.concatenate([[0.0], np.cumsum(np.bincount(place, chance * (1 - chance), minlength=len(days)))])

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..settings.parsing import parse_retrain
+from ..wording import number_of
 
 # %% auto #0
 __all__ = ['DEFAULT_RETRAIN', 'RetrainingPolicy', 'default_retrain', 'OpenIncident', 'RetrainingState', 'RetrainingReason',
@@ -142,7 +143,9 @@ def _checks(policy: RetrainingPolicy, state: RetrainingState, now: datetime) -> 
         yield RetrainingCheck("new data", *_new_data(policy.on_new_data, state), f"new data:{anchor}")
     if policy.cadence_days is not None:
         is_due = _is_over(state.trained, policy.cadence_days, now)
-        text = f"the last training was {_days(age)} ago, the cadence is {_days(policy.cadence_days)}"
+        text = (
+            f"the last training was {_days_or_hours(age)} ago, the cadence is {number_of(policy.cadence_days, 'day')}"
+        )
         yield RetrainingCheck("cadence", is_due, text, f"cadence:{anchor}")
 
 
@@ -184,8 +187,14 @@ def _is_over(begin: datetime, days: float, now: datetime) -> bool:
     return now - begin >= timedelta(days=days) - min(timedelta(days=days / 8), timedelta(hours=12))
 
 
-def _days(count: float) -> str:
-    return f"{count:.3g} day{'s' * (round(count, 2) != 1)}"
+def _days_or_hours(days: float) -> str:
+    return (
+        number_of(days, "day")
+        if days >= 1
+        else "less than an hour"
+        if days * 24 < 1
+        else number_of(int(days * 24), "hour")
+    )
 
 # %% ../../nbs/monitoring/retraining.ipynb #10f67d9d
 def reason_to_retrain(

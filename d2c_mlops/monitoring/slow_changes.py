@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from .daily_series import DailySeries, Floats
+from .daily_series import COUNTS, DailySeries, Floats, rows_a_day
 
 # %% auto #0
 __all__ = ['WINDOW', 'BEFORE', 'YEAR', 'LEAST_STEPS', 'CERTAIN', 'RELEVANT', 'MOST', 'SlowChange', 'slow_changes']
@@ -38,15 +38,31 @@ class SlowChange:
     lower: float  # 95 %
     upper: float
     has_season: bool  # the same weeks of last year are subtracted
+    now: float  # mean of the series over the four weeks, in its own scale
 
     @property
     def message(self) -> str:
         """What moved, for a person."""
-        what = "odds" if self.statistic not in ("mean", "index") else "level"
-        name = self.column if what == "level" else f"{self.column} {self.statistic!r}"
+        if self.statistic in COUNTS:
+            return self._message_of_counts()
+        name = {
+            "mean": f"mean of {self.column}",
+            "index": f"level of {self.column}",
+            "missing": f"odds of a missing {self.column}",
+            "not 0": f"odds of {self.column} above or below 0",
+            "true": f"odds of {self.column}",
+        }.get(self.statistic, f"odds of {self.column} {self.statistic!r}")
         change, low, high = (100 * np.expm1(value) for value in (self.size, self.lower, self.upper))
         against = "the weeks before, and last year's change" if self.has_season else "the weeks before"
-        return f"the {what} of {name} moved by {change:+.0f} % (95 %: {low:+.0f} to {high:+.0f}) since {self.since.isoformat()}, against {against}"
+        return f"the {name} moved by {change:+.0f} % (95 %: {low:+.0f} to {high:+.0f}) since {self.since.isoformat()}, against {against}"
+
+    def _message_of_counts(self) -> str:
+        usual, most, least = (
+            float(rows_a_day(np.array(self.now - size))) for size in (self.size, self.lower, self.upper)
+        )
+        what = "has values that it never had before" if self.statistic == "new" else "is missing"
+        current = float(rows_a_day(np.array(self.now)))
+        return f"{self.column} {what} in {current:.1f} rows a day since {self.since.isoformat()}, where {usual:.1f} (95 %: {least:.1f} to {most:.1f}) were usual"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -89,7 +105,18 @@ def slow_changes(series: DailySeries) -> tuple[SlowChange, ...]:
             half = float(stdtrit(len(earlier) - 1, 0.975)) * deviation
             bounds = (size - half, size + half)
             listed.append(
-                (abs(size) / deviation, SlowChange(column, statistic, since, size, *bounds, bool(has_season[place])))
+                (
+                    abs(size) / deviation,
+                    SlowChange(
+                        column,
+                        statistic,
+                        since,
+                        size,
+                        *bounds,
+                        bool(has_season[place]),
+                        float(np.nanmean(series.values[-WINDOW:, place])),
+                    ),
+                )
             )
     return tuple(change for _, change in sorted(listed, key=lambda pair: -pair[0])[:MOST])
 

@@ -17,6 +17,7 @@ from .drift import DriftReport
 from .performance import Estimate
 from .sketches import LevelSketch, stability_index
 from .unlabelled import ExpectedPerformance
+from ..wording import number_of
 
 # %% auto #0
 __all__ = ['OK', 'BREACH', 'TOO_LITTLE', 'NOT_MEASURED', 'METRICS', 'LEAST_ANSWERS', 'LEAST_DAYS', 'EARLIER_WEEKS', 'LEAST_CALLS',
@@ -89,13 +90,13 @@ def judge_accuracy(
         rows = 0 if now is None else now.rows
         return too_little(
             "accuracy",
-            f"{rows:,} answers of {days} days have an outcome; {LEAST_ANSWERS} of {LEAST_DAYS} days are needed",
+            f"{number_of(rows, 'answer')} with an outcome on {number_of(days, 'day')}; {LEAST_ANSWERS} on {LEAST_DAYS} days are needed",
         )
     is_accuracy = metric.split("_on_")[0] in ("accuracy", "share_right", "hit_rate")
     threshold = promoted * limits.error if lower_is_better else limits.score if is_accuracy else promoted * limits.score
     past = now.value > threshold if lower_is_better else now.value < threshold
     certain = now.lower > promoted if lower_is_better else now.upper < promoted
-    text = f"{metric} {now.value:.3f} (95 %: {now.lower:.3f} to {now.upper:.3f}) on {now.rows:,} answers, {promoted:.3f} at promotion"
+    text = f"{metric} {now.value:.3f} (95 %: {now.lower:.3f} to {now.upper:.3f}) on {number_of(now.rows, 'answer')}, {promoted:.3f} at promotion"
     if past and certain:
         advice = f"d2c run train -p model={model}, then d2c promote {model}"
         return VitalSign("accuracy", BREACH, text, now.value, threshold, advice, "critical", cause="accuracy")
@@ -106,7 +107,7 @@ def judge_expected(model: str, sign: VitalSign, expected: ExpectedPerformance, l
     """Return the sign of accuracy with what scores without outcomes are expected to be worth: a breach where outcomes are too few to say more."""
     least, figure = expected.known_auc * limits.score, expected.auc
     text = (
-        f"{sign.message}; {figure.rows:,} answers whose outcomes are not settled are expected to have an AUC of {figure.value:.3f} (95 %: {figure.lower:.3f} to {figure.upper:.3f}), "
+        f"{sign.message}; the AUC of {number_of(figure.rows, 'answer')} whose outcomes are not settled is expected to be {figure.value:.3f} (95 %: {figure.lower:.3f} to {figure.upper:.3f}), "
         f"{expected.known_auc:.3f} where it is known"
     )
     if sign.state == TOO_LITTLE and figure.value < least and figure.upper < expected.known_auc:
@@ -121,7 +122,9 @@ def judge_drift(model: str, report: DriftReport) -> VitalSign:
         return too_little("drift", report.too_little)
     level = float(report.evidence[-1])
     if not report.has_drifted:
-        return VitalSign("drift", OK, f"no change in {report.series} series", level, report.threshold)
+        ended = report.ended_alarms
+        before = f"; an earlier change from {ended[-1][0]} to {ended[-1][1]} has ended" if ended else ""
+        return VitalSign("drift", OK, f"no change in {report.series} series{before}", level, report.threshold)
     main = report.changes[0] if report.changes else None
     others = [change.column for change in report.changes[1:]]
     text = (main.message if main else "columns moved together") + (f"; also {', '.join(others)}" if others else "")
@@ -179,11 +182,10 @@ def judge_throughput(calls: pd.Series, now: datetime, limits: MetricLimits, hour
     usual, current = float(np.median(earlier)), float(calls[(calls.index >= start) & (calls.index < end)].sum())
     if usual < LEAST_CALLS:
         return too_little(
-            "throughput", f"{usual:.0f} predictions are usual in these {hours} hours; {LEAST_CALLS:.0f} are needed"
+            "throughput",
+            f"{number_of(round(usual), 'prediction')} in {number_of(hours, 'hour')} by the earlier weeks; {LEAST_CALLS:.0f} are needed",
         )
-    text = (
-        f"{current:,.0f} predictions in {hours} hours, {usual:,.0f} in the same hours of the {len(weeks)} weeks before"
-    )
+    text = f"{number_of(round(current), 'prediction')} in {number_of(hours, 'hour')}, {usual:,.0f} in the same hours of the {number_of(len(weeks), 'week')} before"
     spread = max(np.sqrt(usual), float(np.std(earlier)))
     if current < (1 - limits.throughput_drop) * usual and current < usual - 3 * spread:
         severity = "critical" if current == 0 else "warning"
@@ -240,7 +242,8 @@ def judge_importance(reference: LevelSketch | None, current: LevelSketch | None,
     rows = min(reference.rows, 0 if current is None else current.rows)
     if current is None or rows < LEAST_REASONS:
         return too_little(
-            "importance", f"{rows} answers have reasons; {LEAST_REASONS} are needed, at registration and now"
+            "importance",
+            f"{number_of(rows, 'answer')} with reasons; {LEAST_REASONS} are needed, at registration and now",
         )
     index = stability_index(reference, current)
     names = sorted(
@@ -271,7 +274,9 @@ def judge_confidence(inside: float | None, promised: float, rows: int, limits: M
     if inside is None:
         return not_measured("confidence", "the model promises no interval and no chance")
     if rows < LEAST_ANSWERS:
-        return too_little("confidence", f"{rows} answers with an interval have an outcome; {LEAST_ANSWERS} are needed")
+        return too_little(
+            "confidence", f"{number_of(rows, 'answer')} with an interval and an outcome; {LEAST_ANSWERS} are needed"
+        )
     text = f"{inside:.0%} of {rows:,} outcomes lie in the interval that promises {promised:.0%}"
     if inside < limits.confidence - 2 * np.sqrt(promised * (1 - promised) / rows):
         return VitalSign(

@@ -67,6 +67,7 @@ def _drift_values(look: DriftLook) -> dict[str, Any]:
         "too_little": report.too_little,
         "drifted": report.has_drifted,
         "series": report.series,
+        "ended": report.ended_alarms,
         "slow": [change.message for change in look.slow],
         "changes": [
             {"message": change.message, "share": f"{change.share:.0%}"}

@@ -27,6 +27,7 @@ from d2c_mlops.serving.rollout.rollout_history import current_rollout, record_ab
 from d2c_mlops.serving.rollout.state_file import Rollout
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import parse_age, parse_release
+from d2c_mlops.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def _continue_rollout(
     count = _predictions_of(ledger, model, challenger, began)
     if count < (least := settings.guards(model).min_answers):
         return Release(
-            "waiting", challenger, f"it has {count} predictions on record since {began:%Y-%m-%d}, {least} are needed"
+            "waiting",
+            challenger,
+            f"it has {number_of(count, 'prediction')} on record since {began:%Y-%m-%d}, {least} are needed",
         )
     try:
         promote_challenger(model, settings, by=by, reason=f"proved in a rollout since {began:%Y-%m-%d}")
@@ -144,7 +147,7 @@ def _continue_rollout(
     champion = champion_at_time(ledger, model)
     if champion is None or champion.version != challenger:
         return Release("aborted", challenger, "it equals the champion")
-    return Release("promoted", challenger, f"it has {count} predictions on record since {began:%Y-%m-%d}")
+    return Release("promoted", challenger, f"it has {number_of(count, 'prediction')} on record since {began:%Y-%m-%d}")
 
 
 def _predictions_of(ledger: Ledger, model: str, version: int, since: datetime) -> int:

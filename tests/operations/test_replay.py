@@ -151,7 +151,7 @@ def test_a_replay_is_the_same_each_time_whatever_the_number_of_processes(tables:
     )
     assert regular.trainings >= 4 and regular.trainings == regular.count("promoted") + regular.count("refused")
     assert first.fits < 3 * len(never.days), "fits are shared"
-    assert first.choice.chosen in page(first) and "<polyline" in page(first)
+    assert first.choice.chosen in page(first) and 'style="stroke: #d55e00' in page(first)
 
 
 @pytest.mark.slow

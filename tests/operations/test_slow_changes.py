@@ -8,12 +8,12 @@ import pandas as pd
 
 from d2c_mlops.monitoring.drift import DriftReport
 from d2c_mlops.monitoring.slow_changes import SlowChange
-from d2c_mlops.monitoring.vital_signs import OK, VitalSign
+from d2c_mlops.monitoring.vital_signs import OK, VitalSign, judge_drift
 from d2c_mlops.operations.monitor import DriftLook, ModelHealth, breaches_of
 from d2c_mlops.operations.monitor_page import page
 
 REPORT = DriftReport(pd.date_range("2024-01-01", periods=3), np.array([0.0, 1.0, 2.0]), 20.0, (), 4)
-CHANGE = SlowChange("lines.category", "<b>red", date(2024, 1, 1), -0.6, -0.9, -0.3, True)
+CHANGE = SlowChange("lines.category", "<b>red", date(2024, 1, 1), -0.6, -0.9, -0.3, True, -1.0)
 LOOK = DriftLook("data", "dataset", REPORT, (CHANGE,))
 SIGN = VitalSign("drift", OK, "no change")
 HEALTH = ModelHealth("demand", 7, date(2024, 1, 3), datetime(2024, 1, 4, tzinfo=UTC), "wape", (SIGN,), (LOOK,), ())
@@ -26,6 +26,27 @@ def test_a_slow_change_is_told_and_is_no_breach() -> None:
     (look,) = HEALTH.to_dict()["drifts"]
     assert look["slow_changes"][0]["message"] == CHANGE.message and look["slow_changes"][0]["size"] == -0.6
     assert breaches_of(HEALTH)[0] == []
+
+
+def test_a_slow_change_of_rare_rows_is_told_in_rows() -> None:
+    now = 0.6 * np.sqrt(9 + 0.375)  # nine rows a day
+    change = SlowChange(
+        "orders.country", "newly missing", date(2024, 1, 1), now - 0.6 * np.sqrt(4.375), 0.3, 0.9, False, now
+    )
+    assert change.message.startswith("orders.country is missing in 9.0 rows a day since 2024-01-01, where 4.0 (95 %: ")
+    assert " %:" in change.message and "moved by" not in change.message
+
+
+def test_an_alarm_that_has_ended_is_told() -> None:
+    days = pd.date_range("2024-01-01", periods=6)
+    report = DriftReport(days, np.array([1.0, 30.0, 40.0, 2.0, 25.0, 3.0]), 20.0, (), 4)
+    assert not report.has_drifted
+    assert report.ended_alarms == ((date(2024, 1, 2), date(2024, 1, 3)), (date(2024, 1, 5), date(2024, 1, 5)))
+    assert judge_drift("demand", report).message.endswith("an earlier change from 2024-01-05 to 2024-01-05 has ended")
+    text = page(replace(HEALTH, drifts=(replace(LOOK, report=report),)))
+    assert "A change from 2024-01-02 to 2024-01-03 has ended." in text
+    open_now = DriftReport(days, np.array([30.0, 1.0, 2.0, 2.0, 25.0, 30.0]), 20.0, (), 4)
+    assert open_now.ended_alarms == ((date(2024, 1, 1), date(2024, 1, 1)),), "the present alarm has not ended"
 
 
 def test_a_page_without_slow_changes_does_not_speak_of_them() -> None:

@@ -39,6 +39,7 @@ from d2c_mlops.runs.execution.run_rows import close_lost_runs
 from d2c_mlops.serving.rollout.rollout_commands import abort_or_rollback_reason, abort_rollout
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import parse_age
+from d2c_mlops.wording import number_of
 
 MOST_RUNS = 6  # of a retraining, whose processes were all killed
 LONGEST_RELEASE = timedelta(days=28)
@@ -98,7 +99,11 @@ def retrain(
     if current is None:
         if reason is None:
             due = any(check.is_due for check in checks)
-            wait = f"a training started less than {policy.cool_down_days:g} days ago" if due else "no reason is due"
+            wait = (
+                f"a training started less than {number_of(policy.cool_down_days, 'day')} ago"
+                if due
+                else "no reason is due"
+            )
             never = not checks and not in_cool_down(policy, state, at)
             return look("none", "its policy is never" if never or policy.text == "never" else wait)
         if dry_run:
@@ -183,7 +188,7 @@ def _release(ledger: Ledger, retraining: Retraining, settings: Settings, at: dat
         text = f"{first}version {release.version} {release.action}: {release.reason}"
         if at - retraining.opened_at <= _longest_release(model, settings):
             return write_step(ledger, retraining, RELEASING, text, at)
-        text = f"not released in {(at - retraining.opened_at).days} days: {text}"
+        text = f"not released in {number_of((at - retraining.opened_at).days, 'day')}: {text}"
         if release.version == version:
             abort_rollout(model, settings, by=retraining.mark, reason=text)
         return write_step(ledger, retraining, FINISHED, text, at, result="aborted")
