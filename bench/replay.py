@@ -33,7 +33,8 @@ from d2c_mlops.data.simulate.simulator import Shop
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
 from d2c_mlops.models.forecasting.panel import panel_of
-from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, ReplayReport, replay_tables
+from d2c_mlops.operations.replay.report import ReplayReport
+from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, replay_tables
 from d2c_mlops.parallel import use_backend
 from d2c_mlops.settings import load_settings
 

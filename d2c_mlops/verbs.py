@@ -33,7 +33,8 @@ from d2c_mlops.operations.alerts import snooze_alert as _snooze_alert
 from d2c_mlops.operations.delivery import DeliveryReport, deliver, try_to_deliver
 from d2c_mlops.operations.look import look_at
 from d2c_mlops.operations.monitor import ModelHealth
-from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, ReplayReport, replay_model
+from d2c_mlops.operations.replay.report import ReplayReport
+from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, replay_model
 from d2c_mlops.operations.retraining.retrain import RetrainingLook
 from d2c_mlops.operations.retraining.retrain import retrain as _retrain
 from d2c_mlops.operations.watch import Arrival

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert
 
 from d2c_mlops.cli import main
+from d2c_mlops.cli.live_models.monitor import _print_replay
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write_dataset
 from d2c_mlops.data.tables import Tables
@@ -19,16 +21,17 @@ from d2c_mlops.errors import DataRefused, UsageError
 from d2c_mlops.ledger.schema import predictions, promotions
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.forecasting.forecasting import DemandForecaster
-from d2c_mlops.monitoring.replay import Champion, Clock
+from d2c_mlops.monitoring.policy_choice import choose_policy
+from d2c_mlops.monitoring.replay import Champion, Clock, PolicyWalk, StepSums
 from d2c_mlops.monitoring.retraining import RetrainingPolicy
 from d2c_mlops.operations.monitor import monitor_model
 from d2c_mlops.operations.replay.fits import FitStore
 from d2c_mlops.operations.replay.history import ForecastHistory, Prices
 from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
 from d2c_mlops.operations.replay.page import page
+from d2c_mlops.operations.replay.report import ReplayReport
 from d2c_mlops.operations.replay.simulation import (
     PolicyReplayOptions,
-    ReplayReport,
     _phases,
     _planned_fits,
     replay_tables,
@@ -234,6 +237,52 @@ def test_the_command_leaves_nothing_but_its_page(tables: Tables, settings: Setti
     assert document["choice"]["chosen"] in ("never", "every 28 days")
     after = {path for path in settings.store.rglob("*") if path.is_file()}
     assert {path.name for path in after - before} == {"demand.html"}
+
+
+def small_report(notes: tuple[str, ...], without_reasons: dict[str, str]) -> ReplayReport:
+    looks = tuple(date(2024, 1, 1) + timedelta(days=7 * week) for week in range(16))
+    walks = tuple(
+        PolicyWalk(text, looks, looks, (StepSums(loss, 2.0, 10.0, 5.0, 5.0),) * 16, 1.0, 10.0, ())
+        for text, loss in (("never", 3.0), ("on expected loss", 2.0))
+    )
+    choice = choose_policy(pd.DataFrame({walked.policy: walked.weekly() for walked in walks}), {})
+    return ReplayReport(
+        "demand", "shop", "EUR", looks[0], looks[-1], 7, 7, 2.0, walks, tuple((walked,) for walked in walks), choice, 3, 1.0, 1.0,
+        notes, without_reasons,
+    )  # fmt: skip
+
+
+def test_prices_that_the_charter_does_not_have_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = DemandForecaster.charter
+    assert Prices.of(whole) == Prices(whole.right_value or 0, whole.wrong_cost or 0) and not Prices.of(whole).notes()
+    assert Prices.of(replace(whole, wrong_cost=0.0)).too_many == 0.0, "a price of 0 is a price"
+    prices = Prices.of(replace(whole, wrong_cost=None))
+    assert (prices.too_few, prices.too_many) == (whole.right_value, 1.0)
+    (note,) = prices.notes()
+    assert note == "the charter has no wrong_cost: a unit too many counts as 1"
+    blind = {"on expected loss": "on expected loss: the charter has no wrong_cost"}
+    report = small_report(prices.notes(), blind)
+    _print_replay(report)
+    printed = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line for line in printed.splitlines()}
+    assert f"note: {note}" in printed and blind["on expected loss"] in printed
+    assert rows["on expected loss"].endswith("no reasons, see below") and "no reasons" not in rows["never"]
+    assert note in page(report) and blind["on expected loss"] in page(report)
+    document = report.to_dict()
+    assert document["notes"] == [note]
+    assert [row["without_reasons"] for row in document["policies"]] == ["", blind["on expected loss"]]
+
+
+@pytest.mark.slow
+def test_without_prices_no_expected_loss_is_known_as_in_production(tables: Tables, settings: Settings) -> None:
+    model = forecaster()
+    model.charter = replace(model.charter, right_value=None)  # type: ignore[misc]
+    options = PolicyReplayOptions(("never", "on expected loss"), FIRST, None, 7, training_cost=0.0)
+    report = replay_tables("demand", model, tables, settings, options)
+    assert report.notes == ("the charter has no right_value: a unit too few counts as 1",)
+    assert report.without_reasons == {"on expected loss": "on expected loss: the charter has no right_value"}
+    assert report.walks[1].trainings == 0
+    assert not replay_tables("demand", forecaster(), tables, settings, options).without_reasons
 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])

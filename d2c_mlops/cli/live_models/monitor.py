@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from d2c_mlops.operations.monitor import ModelHealth
-    from d2c_mlops.operations.replay.simulation import ReplayReport
+    from d2c_mlops.operations.replay.report import ReplayReport
     from d2c_mlops.settings import Settings
 
 COLOURS = {"ok": "green", "breach": "red"}
@@ -199,7 +199,7 @@ def replay(
     unseen. Monitor, policy, training, gate and release are those of production. Nothing is registered, and nothing is recorded.
 
     A policy is chosen on the first half of the weeks and judged on the second. Prices are the charter's: right_value for a unit too
-    few, wrong_cost for a unit too many. Fits are shared among policies and run by [d2c] backend.
+    few, wrong_cost for a unit too many; one that is not set counts as 1, and the report says so. Fits are shared among policies and run by [d2c] backend.
     """
     from d2c_mlops.operations.replay.simulation import POLICIES, PolicyReplayOptions, replay_model
     from d2c_mlops.parallel import use_backend
@@ -244,7 +244,7 @@ def _print_replay(report: ReplayReport) -> None:
         f"{report.model} on {report.dataset}, {report.first} to {report.last}; {report.fits} fits, {report.fit_seconds:.0f} CPU s; costs in {report.currency}"
     )
     table(
-        ["POLICY", "TRAININGS", "REFUSED", "WAPE", "ANSWERED", "REVISION", "1ST HALF A WEEK", "2ND HALF A WEEK"],
+        ["POLICY", "TRAININGS", "REFUSED", "WAPE", "ANSWERED", "REVISION", "1ST HALF A WEEK", "2ND HALF A WEEK", ""],
         [
             [
                 row["policy"],
@@ -253,10 +253,15 @@ def _print_replay(report: ReplayReport) -> None:
                 *("" if row[name] is None else f"{row[name]:.1%}" for name in ("wape", "answered", "revision")),
                 f"{row['cost_first_half']:,.2f}",
                 f"{row['cost_second_half']:,.2f}",
+                "no reasons, see below" if row["without_reasons"] else "",
             ]
             for row in report.rows()
         ],
     )
+    for policy, text in report.without_reasons.items():
+        click.echo(f"{policy}: {text}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
     click.echo(
         f"recommended: {click.style(choice.chosen, bold=True)}, chosen before {choice.split.date()}; after it {choice.regret:.1%} dearer than the best in hindsight, {choice.best}"
     )

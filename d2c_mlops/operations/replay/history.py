@@ -14,6 +14,7 @@ import pandas as pd
 from d2c_mlops import __version__
 from d2c_mlops.data.days import day_end
 from d2c_mlops.data.schemas import TIME_COLUMN
+from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, contract_to_dict
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
@@ -34,7 +35,7 @@ from d2c_mlops.operations.monitor import (
 )
 from d2c_mlops.operations.replay.fits import FitStore, SharedTrial
 from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
-from d2c_mlops.operations.retraining.expected_loss import ExpectedLoss, loss_of_answers
+from d2c_mlops.operations.retraining.expected_loss import LEAST_DAYS, METRIC, ExpectedLoss, loss_of_answers
 from d2c_mlops.registry.compared_metrics import MeasuredModel
 from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Evaluator
 from d2c_mlops.registry.evaluators.demand import LEAST
@@ -56,6 +57,20 @@ class Prices:
 
     too_few: float
     too_many: float
+    missing: tuple[str, ...] = ()  # fields of the charter that are not set, in whose place 1 is used
+
+    @classmethod
+    def of(cls, charter: Charter) -> Prices:
+        """Return the prices of a charter; 1 in place of one that is not set."""
+        priced = {"right_value": charter.right_value, "wrong_cost": charter.wrong_cost}
+        missing = tuple(name for name, value in priced.items() if value is None)
+        too_few, too_many = (1.0 if value is None else float(value) for value in priced.values())
+        return cls(too_few, too_many, missing)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence for each price that the charter does not have."""
+        what = {"right_value": "a unit too few", "wrong_cost": "a unit too many"}
+        return tuple(f"the charter has no {name}: {what[name]} counts as 1" for name in self.missing)
 
     def loss(self, forecast: Array, outcome: Array) -> Array:
         """Return the loss of each forecast, in money; NaN where the outcome is not known."""
@@ -300,9 +315,24 @@ class ForecastHistory:
 
     def _expected_loss(self, champion: Champion, clock: Clock) -> ExpectedLoss | None:
         """Return what the champion's recent answers lose, and what they would after a training, by the function of `d2c retrain`."""
+        if self._why_unpriced:
+            return None
         answers, promoted = self.answers_with_outcomes(champion, clock), self.evaluation(champion.trained_until).value
         prices = self.prices
         return loss_of_answers(answers, clock.day, self.limits.days, promoted, prices.too_few, prices.too_many)
+
+    @cached_property
+    def _why_unpriced(self) -> str:
+        """Why `on expected loss` is not known for this model, as in production; empty: it is."""
+        if self.prices.missing:
+            return f"the charter has no {' and no '.join(self.prices.missing)}"
+        return "" if self.metric.name == METRIC else f"the model is judged by {self.metric.name}, not by {METRIC}"
+
+    def why_no_expected_loss(self) -> str:
+        """Return why the expected loss was known at no look that was walked so far; empty: it was at some."""
+        if self._why_unpriced or any(loss is not None for loss in self._losses.values()):
+            return self._why_unpriced
+        return f"no look had answers with outcomes of {LEAST_DAYS} days"
 
     # what the gate says
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from d2c_mlops.operations.replay.simulation import ReplayReport
+from d2c_mlops.operations.replay.report import ReplayReport
 from d2c_mlops.quality.page import page_style
 
 WIDTH, HEIGHT = 640, 280  # of the plot, in pixels
@@ -34,7 +34,8 @@ def _texts(row: dict[str, Any]) -> dict[str, str]:
     shares = {name: "" if row[name] is None else f"{row[name]:.1%}" for name in ("wape", "answered", "revision")}
     money = {name: f"{row[name]:,.0f}" for name in ("cost_first_half", "cost_second_half")}
     counts = {name: f"{row[name]:.3g}" for name in ("trainings", "refused", "failed")}
-    return {"policy": row["policy"], "mark": "chosen" if row["chosen"] else "", **counts, **shares, **money}
+    texts = {"policy": row["policy"], "mark": "chosen" if row["chosen"] else "", "note": row["without_reasons"]}
+    return {**texts, **counts, **shares, **money}
 
 
 def _plot(report: ReplayReport) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +17,14 @@ from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import DataRefused, Failure, UsageError
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, freq_of
-from d2c_mlops.monitoring.policy_choice import LEAST_WEEKS, PolicyChoice, choose_policy
-from d2c_mlops.monitoring.replay import Clock, PolicyWalk, ReleaseRule, StepSums, walk
+from d2c_mlops.monitoring.policy_choice import LEAST_WEEKS, choose_policy
+from d2c_mlops.monitoring.replay import Clock, PolicyWalk, ReleaseRule, walk
 from d2c_mlops.monitoring.retraining import RetrainingPolicy
 from d2c_mlops.operations.live_answers import is_forecast
 from d2c_mlops.operations.replay.fits import FitStore, Progress
 from d2c_mlops.operations.replay.history import ForecastHistory, Prices
 from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
+from d2c_mlops.operations.replay.report import ReplayReport
 from d2c_mlops.registry.evaluators import evaluator_of
 from d2c_mlops.registry.evaluators.demand import CUTOFFS, LEAST
 from d2c_mlops.registry.versions import new_model
@@ -66,71 +66,6 @@ class PolicyReplayOptions:
             )
 
 
-@dataclass(frozen=True)
-class ReplayReport:
-    """What each policy would have cost, and which one is recommended."""
-
-    model: str
-    dataset: str
-    currency: str
-    first: date  # look
-    last: date  # day whose outcome counts
-    step: int  # periods between two looks
-    horizon: int
-    training_cost: float
-    walks: tuple[PolicyWalk, ...]  # of each policy, begun at the first look
-    phases: tuple[
-        tuple[PolicyWalk, ...], ...
-    ]  # of each policy, begun at several days of its cadence; costs are their mean
-    choice: PolicyChoice
-    fits: int
-    fit_seconds: float  # of all fits, each counted once; differs from run to run
-    seconds: float  # CPU time of the replay without the fits that ran in other processes; differs from run to run
-
-    def costs(self) -> pd.DataFrame:
-        """Return loss and cost of trainings by week and policy."""
-        days = max(7, int(np.diff([day.toordinal() for day in self.walks[0].days]).max(initial=1)))
-        weekly = {
-            walks[0].policy: [walked.weekly(self.training_cost, days) for walked in walks] for walks in self.phases
-        }
-        return pd.DataFrame({policy: sum(costs) / len(costs) for policy, costs in weekly.items()})
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the figures of each policy, as means over the phases of its cadence."""
-        return [self._row(walks) for walks in self.phases]
-
-    def _row(self, walks: Sequence[PolicyWalk]) -> dict[str, Any]:
-        total = sum((walked.total for walked in walks), StepSums()).times(1 / len(walks))
-        policy, revision = walks[0].policy, float(np.mean([walked.revision for walked in walks]))
-        weeks = ((walks[0].days[-1] - walks[0].days[0]).days + 1) / 7
-        counts = {
-            name: float(np.mean([walked.count(name) for walked in walks])) for name in ("trained", "refused", "failed")
-        }
-        return {
-            "policy": policy,
-            "chosen": policy == self.choice.chosen,
-            "trainings": counts["trained"],
-            "refused": counts["refused"],
-            "failed": counts["failed"],
-            "wape": total.error / total.units if total.units else None,
-            "answered": total.answered / total.outcomes if total.outcomes else None,
-            "revision": revision if np.isfinite(revision) else None,
-            "loss_a_week": total.loss / weeks,
-            "training_cost_a_week": self.training_cost * counts["trained"] / weeks,
-            "cost_first_half": float(self.choice.first[policy]),
-            "cost_second_half": float(self.choice.second[policy]),
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values, without times: they are the same at each run."""
-        events = {walked.policy: [event.to_dict() for event in walked.events] for walked in self.walks}
-        return {
-            "model": self.model, "dataset": self.dataset, "currency": self.currency, "first_look": self.first.isoformat(), "last_day": self.last.isoformat(),
-            "periods_between_looks": self.step, "periods_priced": self.horizon, "training_cost": self.training_cost, "fits": self.fits,
-            "choice": self.choice.to_dict(), "policies": self.rows(), "events": events,
-        }  # fmt: skip
-
-
 def replay_model(
     model: str, settings: Settings, options: PolicyReplayOptions | None = None, progress: Progress | None = None
 ) -> ReplayReport:
@@ -167,7 +102,7 @@ def replay_tables(
     looks = _looks(sales, model, freq, step, ahead, options.start)
     clocks = [Clock.at_end_of(day, tables.zone) for day in looks]
     charter = model.charter
-    prices = Prices(charter.right_value or 1.0, charter.wrong_cost or 1.0)
+    prices = Prices.of(charter)
     release = _release_rule(name, settings)
     with TemporaryDirectory(prefix="d2c-replay-") as folder:
         fits = FitStore(type(model), model.params(), charter, tables, Path(folder), settings.packages, progress)
@@ -181,6 +116,7 @@ def replay_tables(
             tuple(walk(policy, clocks, history, release, timedelta(days=ahead_by)) for ahead_by in days)
             for policy, days in plans
         )
+        without_reasons = {policy.text: text for policy in policies if (text := _no_reasons(policy, history, looks))}
         count, fit_seconds = len(fits.reports), fits.seconds
     scale = step / ahead  # an outcome that is priced at several looks counts once
     phases = tuple(tuple(_scaled(walked, scale) for walked in walks) for walks in phases)
@@ -195,6 +131,7 @@ def replay_tables(
     draft = ReplayReport(
         name, tables.manifest.name if tables.manifest else "tables", charter.currency or "money", looks[0], last, step, ahead,
         options.training_cost, walks, phases, None, count, fit_seconds, 0.0,  # type: ignore[arg-type]
+        prices.notes(), without_reasons,
     )  # fmt: skip
     reacting = {policy.text for policy in policies if policy.on_drift or policy.on_expected_loss}
     choice = choose_policy(draft.costs(), trainings, reacting)
@@ -287,6 +224,16 @@ def _release_rule(name: str, settings: Settings) -> ReleaseRule:
     section = settings.model(name)
     mode, share = parse_release(section.release)
     return ReleaseRule(1.0 if mode == "champion" else share, timedelta(seconds=parse_age(section.release_after)))
+
+
+def _no_reasons(policy: RetrainingPolicy, history: ForecastHistory, looks: Sequence[date]) -> str:
+    """Return the parts of a policy that could not be due at any look, and why; empty: all could."""
+    texts = []
+    if policy.on_expected_loss and (why := history.why_no_expected_loss()):
+        texts.append(f"on expected loss: {why}")
+    if policy.on_drift and (why := history.dataset.report(looks[-1], looks[0]).too_little):
+        texts.append(f"on drift: only accuracy and errors of answers were looked at, in the dataset {why}")
+    return "; ".join(texts)
 
 
 def _scaled(walked: PolicyWalk, scale: float) -> PolicyWalk:
