@@ -47,7 +47,7 @@ def health_metrics(health: ModelHealth, open_alerts: Mapping[str, int]) -> bytes
             labels = {"model": health.model, "kind": look.kind, "place": look.place}
             evidence.labels(**labels).set(float(look.report.evidence[-1]))
             limit.labels(**labels).set(look.report.threshold)
-    alerts = gauge("d2c_alerts_open", "Open alerts by severity.", "severity")
+    alerts = gauge("d2c_alerts_open", "Open alerts by severity, at the last look.", "severity")
     for severity in ("critical", "warning"):
         alerts.labels(model=health.model, severity=severity).set(open_alerts.get(severity, 0))
     gauge("d2c_champion_version", "The version that is live.").labels(model=health.model).set(health.version)

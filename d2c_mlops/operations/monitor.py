@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -59,6 +59,8 @@ from d2c_mlops.operations.live_answers import (
     logged_predictions,
     settled_answers,
 )
+from d2c_mlops.operations.retraining.known_state import METRICS as RETRAINED
+from d2c_mlops.operations.retraining.known_state import configured_policy
 from d2c_mlops.operations.service_metrics import latency_of_day
 from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Metric, evaluator_of
 from d2c_mlops.registry.promotion_history import live_version
@@ -157,7 +159,7 @@ def monitor_model(
     expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))
     if expected is not None:
         accuracy = judge_expected(model, accuracy, expected, metric_limits(chosen))
-    signs = (
+    signs: tuple[VitalSign, ...] = (
         accuracy,
         drift_sign(model, drifts, problem),
         _latency_sign(model, chosen, moment),
@@ -170,9 +172,18 @@ def monitor_model(
         _importance_sign(version, settings, late, chosen),
         _confidence_sign(version, recent, chosen),
     )
+    if configured_policy(model, settings).on_drift:
+        signs = tuple(_retrained(sign) for sign in signs)
     return ModelHealth(
         model, version.version, day, moment, version.score.metric, signs, tuple(drifts), tuple(variants), expected
     )
+
+
+def _retrained(sign: VitalSign) -> VitalSign:
+    """Return a sign whose advice says that a breach which a new version may end starts a retraining."""
+    if sign.state != BREACH or sign.metric not in RETRAINED:
+        return sign
+    return replace(sign, advice=f"{sign.advice}; by its policy the next `d2c retrain` trains it again")
 
 
 def breaches_of(health: ModelHealth) -> tuple[list[Breach], set[tuple[str, str]]]:

@@ -106,6 +106,11 @@ def test_answers_that_are_as_good_as_promised_are_ok_and_worse_ones_a_breach(set
     assert signs(worse)["accuracy"] == BREACH
     (breach, *_), _ = breaches_of(worse)
     assert breach.severity == "critical" and "d2c run train -p model=mean_units" in breach.advice
+    assert "d2c retrain" not in breach.advice, "without a policy it would do nothing"
+    model = replace(settings.model("mean_units"), retrain="every 28 days or on drift")
+    by_policy = monitor_model("mean_units", replace(settings, models={"mean_units": model}), now=NOW)
+    (breach, *_), _ = breaches_of(by_policy)
+    assert breach.advice.endswith("by its policy the next `d2c retrain` trains it again")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from d2c_mlops import verbs
 from d2c_mlops.cli import main
 from d2c_mlops.data.simulate import shop
 from d2c_mlops.data.store import write_dataset
@@ -46,6 +47,9 @@ def test_one_setting_takes_new_data_to_predictions(settings: Settings, project: 
     recorded = {step: find_run(made.ledger, slot.run_id).recorded for step, slot in steps.items()}
     assert recorded["promote"]["action"] == "promoted"
     assert recorded["package"]["built"] is True and recorded["package"]["bento"].startswith("mean_units")
+    again = verbs.run("package", model="mean_units", settings=loaded)
+    assert again.recorded["built"] is False and again.recorded["version"] == recorded["package"]["version"] == 1
+    assert again.recorded["sha256"] == recorded["package"]["sha256"]
     assert live_version(Ledger.of(loaded), "mean_units").version == recorded["train"]["version"] == 1
     (written,) = (project / "forecasts").glob("*.csv")
     assert written.name == "2024-01-01.csv" and len(pd.read_csv(written)) == recorded["score"]["records"] > 0

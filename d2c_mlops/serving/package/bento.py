@@ -64,10 +64,17 @@ class Bento:
     folder: Path
     made: bool  # False when an existing Bento was reused
     sha256: str = ""  # digest of the list of its files
+    version: int = 0  # of the model; 0: not known
 
     def to_dict(self) -> dict[str, Any]:
         """Return the Bento as JSON values."""
-        return {"tag": self.tag, "folder": str(self.folder), "made": self.made, "sha256": self.sha256}
+        return {
+            "tag": self.tag,
+            "folder": str(self.folder),
+            "made": self.made,
+            "sha256": self.sha256,
+            "version": self.version,
+        }
 
 
 def bentoml_environment(settings: Settings) -> dict[str, str]:
@@ -100,7 +107,7 @@ def package_model_version(version: Version, settings: Settings, challenger: Vers
             if described is not None:
                 (context / name).write_text(json.dumps(_version_metadata(described), indent=1), encoding="utf-8")
         files = digests_as_bytes(_copied_digests(version, context))
-        bento = Bento(tag, folder, made=False, sha256=file_list_digest(files))
+        bento = Bento(tag, folder, made=False, sha256=file_list_digest(files), version=version.version)
         if (folder / "bento.yaml").exists():
             check_bento_files(folder / "src", bento.sha256)
             return bento
