@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from d2c_mlops.convert.source.finding import Finding, Severity
 from d2c_mlops.convert.source.notebook import Cell, Notebook
+from d2c_mlops.programs import find_program
 
 CODES: dict[str, tuple[Severity, str]] = {
     "F401": ("info", "an unused import must still be installed"),
@@ -78,8 +76,7 @@ class Lint:
 @cache
 def find_ruff() -> str | None:
     """Return the ruff of this environment, else the one on the path."""
-    beside = Path(sys.executable).with_name("ruff")
-    return str(beside) if beside.exists() else shutil.which("ruff")
+    return find_program("ruff")
 
 
 def start_ruff(notebook: Notebook) -> Lint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from d2c_mlops.errors import Temporary
+from d2c_mlops.programs import find_program
 
 # A name as the packaging standard writes it, extras and versions: no URL, path or option can be written so.
 _NAME = re.compile(
@@ -40,7 +40,7 @@ def install(distributions: Sequence[str], folder: Path) -> InstallResult:
 
     Only names are taken, with extras and versions, and only wheels: an installation runs no code of a package. The versions of the libraries in KEPT stay as they are. Raises Temporary where uv is missing.
     """
-    if shutil.which("uv") is None:
+    if (uv := find_program("uv")) is None:
         raise Temporary("uv is not installed, so no package can be installed", next="pip install uv")
     wrong = {name: "it is not a valid distribution name" for name in distributions if not _NAME.fullmatch(name)}
     distributions = [name for name in distributions if name not in wrong]
@@ -48,7 +48,7 @@ def install(distributions: Sequence[str], folder: Path) -> InstallResult:
         return InstallResult((), wrong)
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    installed, why = _install_packages(distributions, folder)
+    installed, why = _install_packages(uv, distributions, folder)
     if why is None:
         return InstallResult(tuple(installed), wrong)
     if len(distributions) == 1:
@@ -58,11 +58,11 @@ def install(distributions: Sequence[str], folder: Path) -> InstallResult:
     return InstallResult(tuple(name for result in every for name in result.made), failed)
 
 
-def _install_packages(distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
+def _install_packages(uv: str, distributions: Sequence[str], folder: Path) -> tuple[list[str], str | None]:
     constraints = folder / ".kept.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name in KEPT if (version := _installed_version(name))))
     common = ["--python", sys.executable, *_WHEELS]
-    plan = ["uv", "pip", "install", "--dry-run", *common, "--constraint", str(constraints), "--", *distributions]
+    plan = [uv, "pip", "install", "--dry-run", *common, "--constraint", str(constraints), "--", *distributions]
     planned = _run_installer(plan, folder)
     if planned.returncode:
         return [], _failure_reason(planned.stderr)
@@ -71,7 +71,7 @@ def _install_packages(distributions: Sequence[str], folder: Path) -> tuple[list[
         return [], None
     process = _run_installer(
         [
-            "uv",
+            uv,
             "pip",
             "install",
             "--compile-bytecode",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from d2c_mlops.convert.run.folder_copies import read_result
 from d2c_mlops.convert.run.isolated_run import ChildLimits, run_program
 from d2c_mlops.convert.write.notebook_document import CellSource
 from d2c_mlops.errors import DataRefused, Failure, child_error, child_reason
+from d2c_mlops.programs import find_program
 
 Attachments = dict[str, dict[str, str]]  # pictures of a cell by name, each as MIME type and base64
 PYPROJECT = """[build-system]
@@ -210,7 +210,7 @@ def write_notebook(path: Path, cells: list[CellSource], pictures: Mapping[int, A
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.draft.ipynb")
     draft.write_text(nbformat.writes(document, version=4) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
-    if ruff := shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
+    if ruff := find_program("ruff"):
         subprocess.run(
             [ruff, "check", "-q", "--isolated", "--select", "I,F401", "--fix", str(draft)], capture_output=True
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2c_mlops.convert.conversion_report import report_html
+from d2c_mlops.convert.repair import package_installation
 from d2c_mlops.convert.repair.package_installation import install
 from d2c_mlops.convert.run.isolation import CONTAINER, PROPERTIES, protection_table, system_modes
 
@@ -19,7 +20,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "uv").write_text(FAKE)
     (tmp_path / "bin" / "uv").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(package_installation, "find_program", lambda name: str(tmp_path / "bin" / name))
     return tmp_path / "bin" / "log"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -230,6 +231,7 @@ def test_without_a_builder_the_command_says_what_to_install(settings: Settings, 
 
 def test_wheels_come_by_uv_else_by_pip_else_it_says_so(fakes: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(wheels, "find_spec", lambda _: None)
+    monkeypatch.setattr(wheels, "find_program", shutil.which)
     with pytest.raises(UsageError, match="neither uv nor pip"):
         wheels.install_command("x86_64", "3.11", Path("site"))
     monkeypatch.setattr(wheels, "find_spec", lambda _: object())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from d2c_mlops.errors import D2CError, Temporary, UsageError
+from d2c_mlops.programs import find_program
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 GLIBC = range(5, 35)  # manylinux_2_5 to 2_34: Debian 12 has 2.36
@@ -44,7 +44,7 @@ def install_wheels(pins: Path, site: Path, python: str) -> None:
 def install_command(machine: str, python: str, site: Path) -> list[str]:
     """Return the command that installs wheels for Linux into a folder. Raises UsageError without uv and pip."""
     shared = ["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(site)]
-    if uv := shutil.which("uv"):
+    if uv := find_program("uv"):
         platforms = ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_34"]
         return [uv, "pip", *shared, "--python", sys.executable, "--link-mode", "copy", *platforms]
     if find_spec("pip") is None:
