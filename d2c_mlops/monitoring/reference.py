@@ -7,31 +7,201 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..errors import DataRefused
 from ..models.core.contract import Contract, Field
-from .sketches import LevelSketch, Sketch, reason_kind, sketch_frame, sketch_from_dict
+from d2c_mlops.monitoring.sketches import (
+    LevelSketch,
+    NumberSketch,
+    Sketch,
+    add_sketches,
+    limited_sketch,
+    matched_stability_index,
+    reason_kind,
+    sketch_from_dict,
+    stability_index,
+)
 
 # %% auto #0
-__all__ = ['REFERENCE_FILE', 'DATES', 'ReferenceSketches', 'write_reference', 'read_reference']
+__all__ = ['REFERENCE_FILE', 'DATES', 'KINDS', 'LEAST_OF_STRATUM', 'CYCLES', 'LEAST_OF_KEY', 'ColumnSketches',
+           'ReferenceSketches', 'strata_of', 'days_of_records', 'sketch_records', 'write_reference', 'read_reference',
+           'Comparison', 'compare_column']
 
-# %% ../../nbs/monitoring/reference.ipynb #eae86007
+# %% ../../nbs/monitoring/reference.ipynb #7fb27b941602401d91542211134fc71a
 REFERENCE_FILE = "reference.json"
 DATES = ("date", "date-time")
+KINDS = ("season", "weekday")  # of strata; a season is a quarter of the year
+LEAST_OF_STRATUM = 200  # rows of a stratum that is written with a version, and that is compared
+CYCLES = 2  # weeks of a weekday, years of a season
+LEAST_OF_KEY = 50  # known values of a column that is taken for a key
 
 
 @dataclass(frozen=True)
-class ReferenceSketches:
+class ColumnSketches:
     """Sketches by column; `reasons` counts the kinds of the first reasons, None where the model gives none."""
 
     inputs: Mapping[str, Sketch]
     outputs: Mapping[str, Sketch]
     reasons: LevelSketch | None
+
+    @property
+    def columns(self) -> dict[str, Sketch]:
+        """All sketches, by `inputs.NAME`, `outputs.NAME` and `reasons`."""
+        columns = {f"inputs.{name}": sketch for name, sketch in self.inputs.items()}
+        columns |= {f"outputs.{name}": sketch for name, sketch in self.outputs.items()}
+        return columns | ({"reasons": self.reasons} if self.reasons is not None else {})
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Sketch]) -> ColumnSketches:
+        """Return the sketches of `columns`."""
+        groups: dict[str, dict[str, Sketch]] = {"inputs": {}, "outputs": {}}
+        for name, sketch in columns.items():
+            kind, _, column = name.partition(".")
+            if column:
+                groups[kind][column] = sketch
+        reasons = columns.get("reasons")
+        return cls(groups["inputs"], groups["outputs"], reasons if isinstance(reasons, LevelSketch) else None)
+
+    def __add__(self, addend: ColumnSketches) -> ColumnSketches:
+        """Return the sketches of the rows of both. Raises DataRefused for a column that changed its kind."""
+        return ColumnSketches.of(add_sketches(self.columns, addend.columns))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sketches as JSON values."""
+        written = {
+            kind: {name: s.to_dict() for name, s in getattr(self, kind).items()} for kind in ("inputs", "outputs")
+        }
+        return written | ({"reasons": self.reasons.to_dict()} if self.reasons is not None else {})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ColumnSketches:
+        """Return the sketches of which `to_dict` made `values`."""
+        inputs, outputs = (
+            {name: sketch_from_dict(part) for name, part in values[kind].items()} for kind in ("inputs", "outputs")
+        )
+        reasons = sketch_from_dict(values["reasons"]) if values.get("reasons") else None
+        return cls(inputs, outputs, reasons if isinstance(reasons, LevelSketch) else None)
+
+    def for_files(self) -> ColumnSketches:
+        """Return the sketches without levels of fewer than five rows, each of at most 4,096 bytes."""
+        public = {name: _without_persons(sketch) for name, sketch in self.columns.items()}
+        return ColumnSketches.of({name: limited_sketch(sketch) for name, sketch in public.items()})
+
+# %% ../../nbs/monitoring/reference.ipynb #9a63283cbaf04dbcab1f6479b197f3a8
+def _without_persons(sketch: Sketch) -> Sketch:
+    """Return the sketch without rare levels, and without any where nearly all differ: then the column is a key or a text."""
+    if isinstance(sketch, NumberSketch):
+        return sketch
+    row_count = sketch.rows - sketch.missing
+    is_key = row_count >= LEAST_OF_KEY and len(sketch.counts) + sketch.rest > 0.5 * row_count
+    return LevelSketch(sketch.rows, sketch.missing) if is_key else sketch.without_rare()
+
+
+@dataclass(frozen=True)
+class ReferenceSketches:
+    """Sketches of all rows, and of those of each weekday and quarter; a row without a day is in none of these."""
+
+    whole: ColumnSketches
+    strata: Mapping[str, ColumnSketches] = field(default_factory=dict)  # Monday to Sunday, quarter 1 to quarter 4
+
+    @property
+    def inputs(self) -> Mapping[str, Sketch]:
+        """Sketches of the inputs of all rows."""
+        return self.whole.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, Sketch]:
+        """Sketches of the answers of all rows."""
+        return self.whole.outputs
+
+    @property
+    def reasons(self) -> LevelSketch | None:
+        """Kinds of the first reasons of all rows."""
+        return self.whole.reasons
+
+    def __add__(self, addend: ReferenceSketches) -> ReferenceSketches:
+        """Return the sketches of the rows of both. Raises DataRefused for a column that changed its kind."""
+        strata = dict(self.strata)
+        for name, sketches in addend.strata.items():
+            strata[name] = strata[name] + sketches if name in strata else sketches
+        return ReferenceSketches(self.whole + addend.whole, strata)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sketches as JSON values."""
+        strata = {name: sketches.to_dict() for name, sketches in sorted(self.strata.items())}
+        return self.whole.to_dict() | ({"strata": strata} if strata else {})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ReferenceSketches:
+        """Return the sketches of which `to_dict` made `values`. Raises DataRefused for anything else."""
+        try:
+            strata = {str(n): ColumnSketches.from_dict(part) for n, part in values.get("strata", {}).items()}
+            return cls(ColumnSketches.from_dict(values), strata)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            what = f"the sketches of a version cannot be read ({error})"
+            raise DataRefused(what, where="sketches", next="register the version again") from None
+
+
+def strata_of(days: pd.Series) -> dict[str, pd.Series]:
+    """Return the names of the strata of days (without a zone), by kind; missing where the day is not known."""
+    at = pd.to_datetime(days, errors="coerce")
+    quarter = "quarter " + at.dt.quarter.astype("Int64").astype("str")
+    return {"season": quarter.where(at.notna()), "weekday": at.dt.day_name()}
+
+
+def days_of_records(contract: Contract, records: pd.DataFrame) -> pd.Series | None:
+    """Return the days that records ask about, by the first date of the contract's inputs; None where they name none."""
+    name = next((f.name for f in contract.input_fields if f.kind in DATES), None)
+    if name is None or name not in records:
+        return None
+    return (
+        pd.to_datetime(records[name], errors="coerce", utc=True, format="ISO8601").dt.tz_localize(None).dt.normalize()
+    )
+
+# %% ../../nbs/monitoring/reference.ipynb #8dd0d8092fe74a7c96281538738b07e2
+def sketch_records(
+    contract: Contract,
+    records: pd.DataFrame,
+    answers: pd.DataFrame,
+    reasons: Sequence[Sequence[str]] | None,
+    days: pd.Series | None = None,  # of the rows, in the shop's zone; default: those that the records ask about
+) -> ReferenceSketches:
+    """Return the sketches of records, of the answers to them (same order) and of their reasons: of all rows, and by stratum."""
+    first = None if reasons is None else pd.Series([reason_kind(t[0]) if t else None for t in reasons], dtype="str")
+
+    def sketches(rows: npt.NDArray[np.bool_]) -> ColumnSketches:
+        inputs, outputs = (
+            _sketches(contract, fields, frame[rows])
+            for frame, fields in ((records, contract.input_fields), (answers, contract.output_fields))
+        )
+        return ColumnSketches(inputs, outputs, None if first is None else LevelSketch.of(first[rows].dropna()))
+
+    row_days = days_of_records(contract, records) if days is None else days
+    strata = {} if row_days is None else strata_of(row_days)
+    names = [(labels, name) for labels in strata.values() for name in labels.dropna().unique()]
+    return ReferenceSketches(
+        sketches(np.ones(len(records), bool)),
+        {str(name): sketches((labels == name).to_numpy(bool)) for labels, name in names},
+    )
+
+
+def _sketches(contract: Contract, fields: tuple[Field, ...], frame: pd.DataFrame) -> dict[str, Sketch]:
+    """Return sketches by column; the contract says which are numbers, so that sketches of any rows add up."""
+    sketches: dict[str, Sketch] = {}
+    for f in fields:
+        if f.name in frame and not (f.name == contract.key or f.personal or f.kind in DATES):
+            values = frame[f.name]
+            is_number = f.kind in ("number", "integer")
+            levels = values.astype(object).map(str, na_action="ignore")
+            sketches[f.name] = NumberSketch.of(values) if is_number else LevelSketch.of(levels)
+    return sketches
 
 
 def write_reference(
@@ -41,37 +211,92 @@ def write_reference(
     reasons: Sequence[Sequence[str]] | None,
     folder: Path,
 ) -> None:
-    """Write the sketches of records, of the answers to them (same order) and of their reasons into a folder."""
-    values: dict[str, Any] = {
-        "inputs": _sketches(contract, contract.input_fields, records),
-        "outputs": _sketches(contract, contract.output_fields, answers),
-    }
-    if reasons is not None:
-        first = [reason_kind(texts[0]) for texts in reasons if texts]
-        values["reasons"] = LevelSketch.of(pd.Series(first, dtype="str")).without_rare().to_dict()
-    (folder / REFERENCE_FILE).write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    """Write the sketches of records, of the answers to them (same order) and of their reasons into a folder.
+
+    A stratum is written that has 200 rows, of two weeks for a weekday, of two years for a quarter.
+    """
+    sketched = sketch_records(contract, records, answers, reasons)
+    written = ReferenceSketches(
+        sketched.whole.for_files(),
+        {name: sketched.strata[name].for_files() for name in _lasting_strata(days_of_records(contract, records))},
+    )
+    (folder / REFERENCE_FILE).write_text(json.dumps(written.to_dict(), ensure_ascii=False), encoding="utf-8")
 
 
-def _sketches(contract: Contract, fields: tuple[Field, ...], frame: pd.DataFrame) -> dict[str, Any]:
-    left_out = tuple(f.name for f in fields if f.name == contract.key or f.personal or f.kind in DATES)
-    written = {}
-    for name, sketch in sketch_frame(frame, left_out).items():
-        written[name] = (sketch.without_rare() if isinstance(sketch, LevelSketch) else sketch).to_dict()
-    return written
+def _lasting_strata(days: pd.Series | None) -> list[str]:
+    """Return the strata with enough rows and cycles."""
+    lasting: list[str] = []
+    if days is None:
+        return lasting
+    for kind, labels in strata_of(days).items():
+        times = pd.to_datetime(days)
+        cycle = times.dt.year if kind == "season" else times.dt.to_period("W")
+        by_name = cycle.groupby(labels)
+        enough = (by_name.size() >= LEAST_OF_STRATUM) & (by_name.nunique() >= CYCLES)
+        lasting += [str(name) for name in enough.index[enough]]
+    return lasting
 
-
+# %% ../../nbs/monitoring/reference.ipynb #72eea5119410473aa328ad9291626812
 def read_reference(folder: Path) -> ReferenceSketches | None:
     """Return the sketches in the files of a version; None where it was registered without. Raises DataRefused for a broken file."""
     file = folder / REFERENCE_FILE
     if not file.is_file():
         return None
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        inputs, outputs = (
-            {name: sketch_from_dict(part) for name, part in values[kind].items()} for kind in ("inputs", "outputs")
-        )
-        reasons = sketch_from_dict(values["reasons"]) if values.get("reasons") else None
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        what = f"the sketches of a version cannot be read ({error})"
+        return ReferenceSketches.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError, DataRefused) as error:
+        what = f"the sketches of a version cannot be read ({error.what if isinstance(error, DataRefused) else error})"
         raise DataRefused(what, where=str(file), next="register it again") from None
-    return ReferenceSketches(inputs, outputs, reasons if isinstance(reasons, LevelSketch) else None)
+
+# %% ../../nbs/monitoring/reference.ipynb #10185d26023b46108eb7d9f57d49d2b3
+@dataclass(frozen=True)
+class Comparison:
+    """How far a column is from its reference; `against` says in words which rows of the reference counted."""
+
+    index: float  # population stability index
+    reference: Sketch
+    current: Sketch
+    against: str
+
+
+def compare_column(reference: ReferenceSketches, current: ReferenceSketches, column: str) -> Comparison | None:
+    """Compare a column (as `inputs.price` or `reasons`) with the same quarters and with the same weekdays: the nearer counts; None where one side lacks it.
+
+    Where neither has enough history, it is compared with all rows.
+    """
+    comparisons: list[Comparison] = []
+    before, whole = reference.whole.columns.get(column), current.whole.columns.get(column)
+    if before is None or whole is None:
+        return None
+    for kind in KINDS:
+        names = [name for name in current.strata if name.startswith("quarter") == (kind == "season")]
+        now = {name: current.strata[name].columns.get(column) for name in names}
+        pairs = {
+            name: (reference.strata[name].columns.get(column), sketch) if name in reference.strata else (None, sketch)
+            for name, sketch in now.items()
+            if sketch is not None and sketch.rows > sketch.missing
+        }
+        matched = [
+            (old, new)
+            for old, new in pairs.values()
+            if old is not None and old.rows - old.missing >= LEAST_OF_STRATUM and new is not None
+        ]
+        covered = sum(new.rows for _, new in matched)
+        if matched and len(matched) == len(pairs) and covered == whole.rows:
+            index = matched_stability_index(matched)
+            old = _sum([old for old, _ in matched])
+            comparisons.append(
+                Comparison(index, old, whole, f"the same {'quarters' if kind == 'season' else 'weekdays'}")
+            )
+    if comparisons:
+        return min(comparisons, key=lambda comparison: comparison.index)
+    return Comparison(
+        stability_index(before, whole), before, whole, "all days, for want of history by weekday and season"
+    )
+
+
+def _sum(sketches: Sequence[Sketch]) -> Sketch:
+    summed = {"": sketches[0]}
+    for sketch in sketches[1:]:
+        summed = add_sketches(summed, {"": sketch})
+    return summed[""]

@@ -5,8 +5,9 @@
 # %% ../../nbs/monitoring/sketches.ipynb #b0a00835
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,9 @@ import pandas as pd
 from ..errors import DataRefused
 
 # %% auto #0
-__all__ = ['ALPHA', 'MOST_BUCKETS', 'TINY', 'MOST_LEVELS', 'LEAST_ROWS', 'LONGEST', 'Sketch', 'NUMBERS', 'NumberSketch',
-           'LevelSketch', 'level_name', 'sketch_column', 'sketch_frame', 'add_sketches', 'sketch_from_dict',
-           'reason_kind', 'stability_index']
+__all__ = ['ALPHA', 'MOST_BUCKETS', 'TINY', 'MOST_LEVELS', 'LEAST_ROWS', 'LONGEST', 'Sketch', 'MOST_BYTES', 'NUMBERS',
+           'NumberSketch', 'LevelSketch', 'level_name', 'sketch_column', 'sketch_frame', 'add_sketches',
+           'sketch_from_dict', 'limited_sketch', 'reason_kind', 'stability_index', 'matched_stability_index']
 
 # %% ../../nbs/monitoring/sketches.ipynb #34ab9008
 ALPHA = 0.005  # relative error of quantiles before buckets are merged
@@ -276,6 +277,20 @@ def sketch_from_dict(values: Mapping[str, Any]) -> Sketch:
             f"this is no sketch ({type(error).__name__}: {error})", where="sketches", next="register the version again"
         ) from None
 
+
+MOST_BYTES = 4096  # of a written column in a stratum
+
+
+def limited_sketch(sketch: Sketch, most: int = MOST_BYTES) -> Sketch:
+    """Return the sketch so that it takes at most `most` bytes as JSON: with wider buckets, whose error says so, or with fewer rare levels."""
+    while len(json.dumps(sketch.to_dict(), ensure_ascii=False).encode()) > most:
+        if isinstance(sketch, NumberSketch):
+            sketch = sketch._coarser(sketch.level + 1)
+        else:
+            ordered = sorted(sketch.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+            sketch = LevelSketch(sketch.rows, sketch.missing, sketch.short, dict(ordered[: len(ordered) * 9 // 10]))
+    return sketch
+
 # %% ../../nbs/monitoring/sketches.ipynb #50021903
 NUMBERS = re.compile(r"[-+]?\d[\d.,]*")
 
@@ -287,22 +302,41 @@ def reason_kind(text: str) -> str:
 # %% ../../nbs/monitoring/sketches.ipynb #7049d2cf
 def stability_index(reference: Sketch, current: Sketch) -> float:
     """Return the population stability index of two sketches of a column; NaN where one holds no known value."""
-    if reference.rows == reference.missing or current.rows == current.missing or type(reference) is not type(current):
+    return matched_stability_index([(reference, current)])
+
+
+def matched_stability_index(pairs: Sequence[tuple[Sketch, Sketch]]) -> float:
+    """Return the index of a column in several strata, as (reference, current): each reference counts as much as the known rows of its current.
+
+    NaN where one sketch holds no known value, or where kinds differ.
+    """
+    references, currents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    kinds = {type(sketch) for sketch in (*references, *currents)}
+    if len(kinds) != 1 or any(sketch.rows == sketch.missing for sketch in (*references, *currents)):
         return float("nan")
-    if isinstance(reference, NumberSketch) and isinstance(current, NumberSketch):
-        limits = np.unique([reference.quantile(share) for share in np.arange(0.1, 0.95, 0.1)])
-        first, second = (
-            np.diff(np.concatenate([[0.0], s.share_below(limits * (1 + np.sign(limits) * 1e-9)), [1.0]]))
-            for s in (reference, current)
-        )
-    elif isinstance(reference, LevelSketch) and isinstance(current, LevelSketch):
-        names = sorted({*reference.counts, *current.counts})
-        first, second = (
-            np.array([*(s.share(name) for name in names), s.rest / max(s.rows - s.missing, 1)])
-            for s in (reference, current)
-        )
-    floor = 0.5 / min(reference.rows, current.rows)
+    weights = np.array([sketch.rows - sketch.missing for sketch in currents], float)
+    weights /= weights.sum()
+    parts = _parts_of(references, currents)
+    first, second = (weights @ np.array([parts(sketch) for sketch in sketches]) for sketches in (references, currents))
+    rows = (sum(sketch.rows for sketch in sketches) for sketches in (references, currents))
+    floor = 0.5 / min(rows)
     first, second = np.maximum(first, floor), np.maximum(second, floor)
-    return float(
-        ((second / second.sum() - first / first.sum()) * np.log((second / second.sum()) / (first / first.sum()))).sum()
-    )
+    first, second = first / first.sum(), second / second.sum()
+    return float(((second - first) * np.log(second / first)).sum())
+
+
+def _parts_of(references: Sequence[Sketch], currents: Sequence[Sketch]) -> Callable[[Sketch], npt.NDArray[np.float64]]:
+    """Return the function that gives the shares of a sketch in ten equal parts of the references, or by level."""
+    names = sorted({name for s in (*references, *currents) if isinstance(s, LevelSketch) for name in s.counts})
+    numbers = [sketch for sketch in references if isinstance(sketch, NumberSketch)]
+    whole = sum(numbers[1:], numbers[0]) if numbers else NumberSketch()
+    limits = np.unique([whole.quantile(share) for share in np.arange(0.1, 0.95, 0.1)])
+
+    def parts(sketch: Sketch) -> npt.NDArray[np.float64]:
+        if isinstance(sketch, LevelSketch):
+            other_share = sketch.rest / max(sketch.rows - sketch.missing, 1)
+            return np.array([*(sketch.share(name) for name in names), other_share])
+        below = sketch.share_below(limits * (1 + np.sign(limits) * 1e-9))
+        return np.asarray(np.diff(np.concatenate([[0.0], below, [1.0]])), np.float64)
+
+    return parts

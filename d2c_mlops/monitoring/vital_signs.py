@@ -233,7 +233,13 @@ def judge_cost(spent: float, budget: float | None, today: date, currency: str, l
 LEAST_REASONS = 200
 
 
-def judge_importance(reference: LevelSketch | None, current: LevelSketch | None, limits: MetricLimits) -> VitalSign:
+def judge_importance(
+    reference: LevelSketch | None,
+    current: LevelSketch | None,
+    limits: MetricLimits,
+    index: float | None = None,  # population stability index of both; default: that of all rows
+    against: str = "",  # which rows of the reference count, in words
+) -> VitalSign:
     """Return the sign of the shares of first reasons against those of the records at registration."""
     if reference is None:
         return not_measured(
@@ -245,7 +251,7 @@ def judge_importance(reference: LevelSketch | None, current: LevelSketch | None,
             "importance",
             f"{number_of(rows, 'answer')} with reasons; {LEAST_REASONS} are needed, at registration and now",
         )
-    index = stability_index(reference, current)
+    index = stability_index(reference, current) if index is None else index
     names = sorted(
         {*reference.counts, *current.counts},
         key=lambda name: abs(current.share(name) - reference.share(name)),
@@ -256,6 +262,7 @@ def judge_importance(reference: LevelSketch | None, current: LevelSketch | None,
         if names
         else "no reasons"
     )
+    moved += f", compared with {against}" if against else ""
     if index > limits.importance:
         return VitalSign(
             "importance",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.forecasting.panel import panel_of
 from d2c_mlops.models.forecasting.periods import LENGTH, Freq, freq_of
+from d2c_mlops.monitoring.reference import ReferenceSketches, days_of_records, sketch_records
 from d2c_mlops.monitoring.relation import last_settled_day
 from d2c_mlops.monitoring.unlabelled import ExpectedPerformance, expected_performance
 from d2c_mlops.registry.versions import Version
@@ -247,8 +248,17 @@ def expected_of_open_leads(
         return None
 
 
-def first_reasons(logged: pd.DataFrame) -> Iterator[str]:
-    """Yield the first reason of each answer that has one."""
-    for reasons in logged["reasons"]:
-        if isinstance(reasons, list) and reasons:
-            yield str(reasons[0])
+def sketch_logged(contract: Contract, logged: pd.DataFrame, zone: str) -> ReferenceSketches:
+    """Return the sketches of logged predictions; the day of one is that which it asks about, else that on which it was asked for."""
+    records = _frame_of(logged["inputs"], [f.name for f in contract.input_fields])
+    answers = _frame_of(logged["outputs"], [f.name for f in contract.output_fields])
+    reasons = [texts if isinstance(texts, list) else [] for texts in logged["reasons"]]
+    days = days_of_records(contract, records)
+    if days is None:
+        days = pd.Series(pd.DatetimeIndex(local_days(logged["at"], zone)))
+    return sketch_records(contract, records, answers, reasons, days)
+
+
+def _frame_of(values: pd.Series, names: list[str]) -> pd.DataFrame:
+    rows = [row if isinstance(row, Mapping) else {} for row in values]
+    return pd.DataFrame([{name: row.get(name) for name in names} for row in rows], columns=names)

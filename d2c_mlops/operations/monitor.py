@@ -20,10 +20,10 @@ from d2c_mlops.monitoring.daily_filter import BURN_IN
 from d2c_mlops.monitoring.daily_series import daily_series
 from d2c_mlops.monitoring.drift import Acknowledged, DriftReport, find_drift
 from d2c_mlops.monitoring.performance import Estimate, error_series, estimate
-from d2c_mlops.monitoring.reference import read_reference
+from d2c_mlops.monitoring.reference import LEAST_OF_STRATUM, ReferenceSketches, compare_column, read_reference
 from d2c_mlops.monitoring.relation import find_changed_relation
 from d2c_mlops.monitoring.replay import Clock
-from d2c_mlops.monitoring.sketches import LevelSketch, reason_kind
+from d2c_mlops.monitoring.sketches import LevelSketch
 from d2c_mlops.monitoring.slow_changes import SlowChange, slow_changes
 from d2c_mlops.monitoring.table_series import table_series
 from d2c_mlops.monitoring.unlabelled import ExpectedPerformance
@@ -51,13 +51,13 @@ from d2c_mlops.operations.live_answers import (
     answers_with_outcomes,
     calls_by_hour,
     expected_of_open_leads,
-    first_reasons,
     has_own_outcomes,
     input_frame,
     is_forecast,
     is_lead_score,
     logged_predictions,
     settled_answers,
+    sketch_logged,
 )
 from d2c_mlops.operations.retraining.known_state import METRICS as RETRAINED
 from d2c_mlops.operations.retraining.known_state import configured_policy
@@ -102,6 +102,15 @@ class VariantAccuracy:
 
 
 @dataclass(frozen=True)
+class MovedInput:
+    """How far an input is from its values at registration: the population stability index, and which rows of the reference counted."""
+
+    column: str
+    index: float
+    against: str
+
+
+@dataclass(frozen=True)
 class ModelHealth:
     """What one look at a live model found."""
 
@@ -114,6 +123,7 @@ class ModelHealth:
     drifts: tuple[DriftLook, ...]
     variants: tuple[VariantAccuracy, ...]
     expected: ExpectedPerformance | None = None  # of scores whose outcome is not known yet
+    inputs: tuple[MovedInput, ...] = ()  # how far inputs are from those at registration; it opens no alert
 
     @property
     def state(self) -> str:
@@ -129,7 +139,7 @@ class ModelHealth:
         ]  # fmt: skip
         return {"model": self.model, "version": self.version, "as_of": self.as_of.isoformat(), "at": self.at.isoformat(), "state": self.state,
                 "metrics": [sign.to_dict() for sign in self.signs], "drifts": drifts, "variants": [v.to_dict() for v in self.variants],
-                "expected": self.expected.to_dict() if self.expected else None}  # fmt: skip
+                "expected": self.expected.to_dict() if self.expected else None, "inputs": [vars(column) for column in self.inputs]}  # fmt: skip
 
 
 def monitor_model(
@@ -156,6 +166,8 @@ def monitor_model(
     recent = recent_answers(answers, last, chosen)
     accuracy, variants = accuracy_sign(version, live_metric(version, settings), recent, chosen)
     late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
+    reference, problem_of_reference = _reference_of(version, settings)
+    current = sketch_logged(version.schema, late[late["version"] == version.version], zone)
     expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))
     if expected is not None:
         accuracy = judge_expected(model, accuracy, expected, metric_limits(chosen))
@@ -169,13 +181,22 @@ def monitor_model(
             metric_limits(chosen),
         ),
         _cost_sign(ledger, version, settings, moment, chosen),
-        _importance_sign(version, settings, late, chosen),
+        _importance_sign(reference, problem_of_reference, current, chosen),
         _confidence_sign(version, recent, chosen),
     )
     if configured_policy(model, settings).on_drift:
         signs = tuple(_retrained(sign) for sign in signs)
     return ModelHealth(
-        model, version.version, day, moment, version.score.metric, signs, tuple(drifts), tuple(variants), expected
+        model,
+        version.version,
+        day,
+        moment,
+        version.score.metric,
+        signs,
+        tuple(drifts),
+        tuple(variants),
+        expected,
+        tuple(moved_inputs(reference, current)),
     )
 
 
@@ -351,14 +372,42 @@ def _cost_sign(
     return judge_cost(float(spent), charter.budget, moment.date(), charter.currency or "money", metric_limits(chosen))
 
 
-def _importance_sign(version: Version, settings: Settings, logged: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:
+def _reference_of(version: Version, settings: Settings) -> tuple[ReferenceSketches | None, str]:
+    """Return the sketches that a version was registered with, or why they cannot be read."""
     try:
-        reference = read_reference(version_files(version, settings))
+        return read_reference(version_files(version, settings)), ""
     except (D2CError, OSError) as error:
-        return not_measured("importance", f"the files of the version cannot be read ({error})")
-    kinds = [reason_kind(text) for text in first_reasons(logged[logged["version"] == version.version])]
-    current = LevelSketch.of(pd.Series(kinds, dtype="str")) if kinds else None
-    return judge_importance(reference.reasons if reference else None, current, metric_limits(chosen))
+        return None, f"the files of the version cannot be read ({error})"
+
+
+def _importance_sign(
+    reference: ReferenceSketches | None, problem: str, current: ReferenceSketches, chosen: MonitorSettings
+) -> VitalSign:
+    """Return the sign of the first reasons, against the same weekdays or quarters of the reference."""
+    if problem:
+        return not_measured("importance", problem)
+    compared = None if reference is None else compare_column(reference, current, "reasons")
+    limits = metric_limits(chosen)
+    if compared is None or not isinstance(compared.reference, LevelSketch):
+        return judge_importance(reference.reasons if reference else None, current.reasons, limits)
+    return judge_importance(compared.reference, current.reasons, limits, compared.index, compared.against)
+
+
+def moved_inputs(reference: ReferenceSketches | None, current: ReferenceSketches) -> list[MovedInput]:
+    """Return how far each input is from its reference, the farthest first; inputs of fewer than 200 known rows are left out."""
+    names = [f"inputs.{name}" for name in current.inputs]
+    compared = {name: compare_column(reference, current, name) for name in names} if reference is not None else {}
+    moved = [
+        MovedInput(name.partition(".")[2], round(comparison.index, 4), comparison.against)
+        for name, comparison in compared.items()
+        if comparison is not None
+        and min(
+            comparison.reference.rows - comparison.reference.missing,
+            comparison.current.rows - comparison.current.missing,
+        )
+        >= LEAST_OF_STRATUM
+    ]
+    return sorted(moved, key=lambda column: -column.index)
 
 
 def _confidence_sign(version: Version, answers: pd.DataFrame, chosen: MonitorSettings) -> VitalSign:

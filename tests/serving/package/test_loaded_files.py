@@ -6,16 +6,19 @@ import py_compile
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from d2c_mlops.cli import main
 from d2c_mlops.errors import DataRefused, UsageError
+from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.models.core.model import MODEL_FILE, Model, load, model_class_at
+from d2c_mlops.monitoring.reference import read_reference
 from d2c_mlops.registry import versions
 from d2c_mlops.registry.clean_process import run_task
-from d2c_mlops.registry.versions import load_version, version_files
+from d2c_mlops.registry.versions import find_version, load_version, register, version_files
 from d2c_mlops.serving.app import service
 from d2c_mlops.serving.bento_files import (
     LIST,
@@ -30,7 +33,7 @@ from d2c_mlops.serving.local.server import serve_bento
 from d2c_mlops.serving.package.bento import image_files_digest, package_model_version
 from d2c_mlops.serving.rollout.promotion import promote
 from d2c_mlops.settings import Settings
-from support.training import train
+from support.training import SHOP, train
 
 CANARY = "import pathlib\npathlib.Path('imported').touch()\nfrom toyshop import *\n"
 
@@ -292,3 +295,17 @@ def bento_port() -> int:
     from d2c_mlops.serving.local.server import free_port
 
     return free_port()
+
+
+@pytest.mark.slow
+def test_a_bento_carries_the_reference_of_its_version_by_stratum(settings: Settings) -> None:
+    train(settings)
+    fitted, (tables, as_of) = load_version(find_version(Ledger.of(settings), "mean_units"), settings), SHOP
+    records = fitted.records(tables, as_of)
+    days = pd.date_range("2023-12-04", periods=28).strftime("%Y-%m-%d").repeat(300 * 7 // 28 + 1)
+    asked = pd.concat([records] * (len(days) // len(records) + 1), ignore_index=True).iloc[: len(days)]
+    version = register("mean_units", fitted, fitted.evaluate(tables, as_of), settings=settings, as_of=as_of, questions=asked.assign(day=days))  # fmt: skip
+    folder = package_model_version(version, settings).folder / "src" / "model"
+    reference = read_reference(folder)
+    assert reference is not None and reference == read_reference(version_files(version, settings))
+    assert len(reference.strata) == 7 and reference.strata["Monday"].outputs["units"].rows >= 200
