@@ -1,4 +1,4 @@
-"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, real data, scores with late outcomes, cost.
+"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, a first summer, real data, scores with late outcomes, cost.
 
 `make bench-monitor`. Shops are simulated, with seeds that are fixed here; FULL=1 takes 200 healthy shops and 60 for each change.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from aims import Aim, close, interval, share, table
+from monitor_june import june
 from monitor_outcomes import relations, without_labels
 from scipy import stats
 
@@ -36,6 +37,7 @@ REGIMES = ("grocer", "fashion", "gift")
 HEALTHY, SICK = (1000, 200 if FULL else 48), (2000, 60 if FULL else 12)  # first seed, shops
 ORDERS = (30.0, 800.0 if FULL else 300.0)  # a day, drawn evenly by logarithm
 REFERENCE = 20_000  # rows that the peers compare each week with
+PARTS = ("cost", "retail", "bank", "leads", "june", "silence", "speed")
 Event = Callable[[date], PlannedEvent]
 CHANGES: dict[str, tuple[Event, str, tuple[float, float]]] = {
     "prices + 10 %": (lambda d: event("x", "price", d, 0.10), "lines.unit_price", (0.85, 0.97)),
@@ -284,24 +286,26 @@ def cost() -> list[Aim]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["silence", "speed", "retail", "cost", "leads", "bank"], action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     chosen = parser.parse_args()
-    wanted = chosen.only or ["cost", "bank", "retail", "leads", "silence", "speed"]
+    wanted = chosen.only or PARTS
     aims: list[Aim] = []
-    if "cost" in wanted:
-        aims += cost()
-    if "retail" in wanted:
-        aims += retail(chosen.data)
-    if "bank" in wanted:
-        aims += without_labels(chosen.data, Path(".bench/nannyml/bin/python"))
     with ProcessPoolExecutor(2) as pool:
-        if "leads" in wanted:
-            aims += relations(pool.map, 200 if FULL else 40)
-        if "silence" in wanted:
-            aims += silence(pool)
-        if "speed" in wanted:
-            aims += speed(pool)
+        parts: dict[str, Callable[[], list[Aim]]] = {
+            "cost": cost,
+            "retail": lambda: retail(chosen.data),
+            "bank": lambda: without_labels(chosen.data, Path(".bench/nannyml/bin/python")),
+            "leads": lambda: relations(pool.map, 200 if FULL else 40),
+            "june": lambda: june(pool.map),
+            "silence": lambda: silence(pool),
+            "speed": lambda: speed(pool),
+        }
+        for name, part in parts.items():
+            if name in wanted:
+                begun = time.monotonic()
+                aims += part()
+                print(f"{name}: {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
     print(
         f"\nCPU seconds: {sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)):.0f}"
     )
