@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,19 +25,32 @@ from scipy import stats
 from d2c_mlops.data.days import local_days
 from d2c_mlops.data.simulate.script import PlannedEvent, event
 from d2c_mlops.data.simulate.simulator import Shop
+from d2c_mlops.data.simulate.world.regimes import Regime, regime_of
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.monitoring.daily_series import daily_series, join_series
 from d2c_mlops.monitoring.drift import Acknowledged, DriftReport, find_drift
 from d2c_mlops.monitoring.sketches import sketch_frame, stability_index
+from d2c_mlops.monitoring.slow_changes import slow_changes
 from d2c_mlops.monitoring.table_series import table_series
 
 FULL = os.environ.get("FULL") == "1"
 START, DAYS, LAST = date(2024, 1, 1), 730, date(2025, 12, 29)
 REGIMES = ("grocer", "fashion", "gift")
+WORLDS: dict[str, Callable[[Regime], Regime]] = {
+    "usual": lambda regime: regime,
+    # three times the styles on promotion, and a display that lifts demand by as much again
+    "promotion-heavy": lambda r: replace(r, promotion=(min(3 * r.promotion[0], 0.8), 2 * r.promotion[1] - 1)),
+    "wandering": lambda r: replace(r, level=(r.level[0], 2 * r.level[1]), product=(r.product[0], 2 * r.product[1])),
+}
+SILENT = {"usual": 0.05, "promotion-heavy": 0.05, "wandering": 0.12}  # share of shops that may alarm in a year
 HEALTHY, SICK = (1000, 200 if FULL else 48), (2000, 60 if FULL else 12)  # first seed, shops
+OTHER_WORLDS = 200 if FULL else 24  # healthy shops of each
+FADING = "a category loses 80 % over four weeks"
+HALVED = "a category loses 50 % over four weeks"
+FADES = {FADING: 0.8, HALVED: 0.5}
 ORDERS = (30.0, 800.0 if FULL else 300.0)  # a day, drawn evenly by logarithm
 REFERENCE = 20_000  # rows that the peers compare each week with
-PARTS = ("cost", "retail", "bank", "leads", "june", "silence", "speed")
+PARTS = ("cost", "retail", "bank", "leads", "june", "silence", "speed", "fading")
 Event = Callable[[date], PlannedEvent]
 CHANGES: dict[str, tuple[Event, str, tuple[float, float]]] = {
     "prices + 10 %": (lambda d: event("x", "price", d, 0.10), "lines.unit_price", (0.85, 0.97)),
@@ -70,15 +83,26 @@ class Look:
     rank: int | None  # of the right column
     ks: float  # share of weeks of the second year, or of those before the change
     psi: float
+    slow: bool = False  # the category is among the slow changes after four weeks
 
 
-def shop_of(seed: int, change: str = "") -> tuple[Shop, int]:
+def fade(regime: Regime, lost: float, day: date) -> list[PlannedEvent]:
+    """Return the events by which the first category loses a share of its lines to the second over four weeks, in fourteen equal steps."""
+    old, new = regime.categories[:2]
+    share_of_step = 1 - (1 - lost) ** (1 / 14)
+    days = [day + timedelta(days=2 * step) for step in range(14)]
+    return [event(f"fades {first}", "fashion_turn", first, share_of_step, category=old, to=new) for first in days]
+
+
+def shop_of(seed: int, change: str = "", world: str = "usual") -> tuple[Shop, int]:
     """Return a shop and the day of its change, counted from its start."""
+    regime = WORLDS[world](regime_of(REGIMES[seed % 3]))
     rng = np.random.default_rng(seed)
     orders = float(np.exp(rng.uniform(*np.log(ORDERS))))
     day = int(rng.integers(400, 660))
-    events = [CHANGES[change][0](START + timedelta(days=day))] if change else []
-    return Shop(REGIMES[seed % 3], seed=seed, days=DAYS, start=START, orders=orders, events=events), day
+    since = START + timedelta(days=day)
+    events = fade(regime, FADES[change], since) if change in FADES else [CHANGES[change][0](since)] if change else []
+    return Shop(regime, seed=seed, days=DAYS, start=START, orders=orders, events=events), day
 
 
 def first_alarm(report: DriftReport) -> int | None:
@@ -86,19 +110,21 @@ def first_alarm(report: DriftReport) -> int | None:
     return int(alarms[0]) if len(alarms) else None
 
 
-def look_at(task: tuple[int, str]) -> tuple[str, Look]:
-    seed, change = task
-    shop, day = shop_of(seed, change)
+def look_at(task: tuple[int, str, str]) -> tuple[str, Look]:
+    seed, change, world = task
+    shop, day = shop_of(seed, change, world)
     tables = shop.tables()
     series = table_series(tables, LAST if not change else START + timedelta(days=min(day + 28, DAYS - 2)))
     alarm = first_alarm(find_drift(series))
     rank = None
     if change and alarm is not None and alarm >= day:
         named = [c.column for c in find_drift(series.until(series.days[alarm])).changes]
-        rank = named.index(CHANGES[change][1]) + 1 if CHANGES[change][1] in named else 99
+        column = "lines.category" if change in FADES else CHANGES[change][1]
+        rank = named.index(column) + 1 if column in named else 99
     ks, psi = weekly_peers(tables, 365, day if change else DAYS)
     ours = None if alarm is None else alarm - day if change else alarm
-    return change, Look(ours, bool(change) and ours is not None and ours < 0, rank, ks, psi)
+    slow = change in FADES and any(c.column == "lines.category" for c in slow_changes(series))
+    return change, Look(ours, bool(change) and ours is not None and ours < 0, rank, ks, psi, slow)
 
 
 def weekly_peers(tables: Tables, first: int, end: int) -> tuple[float, float]:
@@ -135,29 +161,48 @@ def _p_value(one: pd.Series, two: pd.Series) -> float:
 
 
 def silence(pool: ProcessPoolExecutor) -> list[Aim]:
-    first, count = HEALTHY
-    looks = [look for _, look in pool.map(look_at, [(seed, "") for seed in range(first, first + count)])]
-    alarmed = sum(look.ours is not None for look in looks)
+    aims = []
+    for world, most in SILENT.items():
+        first, count = HEALTHY if world == "usual" else (HEALTHY[0], OTHER_WORLDS)
+        looks = [look for _, look in pool.map(look_at, [(seed, "", world) for seed in range(first, first + count)])]
+        alarmed = sum(look.ours is not None for look in looks)
+        rows = [
+            {"detector": "always", "shops ever alarmed": "1.000", "weeks alarmed": "1.000"},
+            {"detector": "never", "shops ever alarmed": "0.000", "weeks alarmed": "0.000"},
+            {"detector": "KS or χ², p < .05", "shops ever alarmed": share(sum(look.ks > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.ks for look in looks]):.3f}"},
+            {"detector": "PSI > .2", "shops ever alarmed": share(sum(look.psi > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.psi for look in looks]):.3f}"},
+            {"detector": "d2c_mlops, daily", "shops ever alarmed": share(alarmed, count), "weeks alarmed": ""},
+        ]  # fmt: skip
+        print(f"\nhealthy shops, {world} world, seeds {first} to {first + count - 1}, the second of two years\n" + table(rows), flush=True)  # fmt: skip
+        aims.append(
+            Aim(f"{world} world: shops that ever get a drift alarm in a healthy year ≤ {most}", share(alarmed, count), interval(alarmed, count)[0] <= most)
+        )  # fmt: skip
+    return aims
+
+
+def fading(pool: ProcessPoolExecutor) -> list[Aim]:
+    """Let a category fade over four weeks: by 80 %, for an alarm, and by 50 %, for the list of slow changes."""
+    first, count = SICK
+    looks: dict[str, list[Look]] = {change: [] for change in FADES}
+    tasks = [(seed, change, "usual") for change in FADES for seed in range(first, first + count)]
+    for change, look in pool.map(look_at, tasks):
+        looks[change].append(look)
+    alarms = {change: sum(look.ours is not None and 0 <= look.ours <= 28 for look in part) for change, part in looks.items()}  # fmt: skip
+    listed = {change: sum(look.slow for look in part) for change, part in looks.items()}
     rows = [
-        {"detector": "always", "shops ever alarmed": "1.000", "weeks alarmed": "1.000"},
-        {"detector": "never", "shops ever alarmed": "0.000", "weeks alarmed": "0.000"},
-        {"detector": "KS or χ², p < .05", "shops ever alarmed": share(sum(look.ks > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.ks for look in looks]):.3f}"},
-        {"detector": "PSI > .2", "shops ever alarmed": share(sum(look.psi > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.psi for look in looks]):.3f}"},
-        {"detector": "d2c_mlops, daily", "shops ever alarmed": share(alarmed, count), "weeks alarmed": ""},
+        {"change": change, "alarm by day 28": share(alarms[change], count), "among slow changes": share(listed[change], count), "alarm before": str(sum(look.early for look in part))}
+        for change, part in looks.items()
     ]  # fmt: skip
-    print(f"\nhealthy shops, seeds {first} to {first + count - 1}, the second of two years\n" + table(rows), flush=True)
+    print(f"\na category fades, seeds {first} to {first + count - 1}\n" + table(rows), flush=True)
     return [
-        Aim(
-            "shops that ever get a drift alarm in a healthy year ≤ .05",
-            share(alarmed, count),
-            interval(alarmed, count)[0] <= 0.05,
-        )
-    ]
+        Aim(f"{FADING}: alarm by day 28 ≥ .75", share(alarms[FADING], count), interval(alarms[FADING], count)[1] >= 0.75),
+        Aim(f"{HALVED}: among the slow changes ≥ .75", share(listed[HALVED], count), interval(listed[HALVED], count)[1] >= 0.75),
+    ]  # fmt: skip
 
 
 def speed(pool: ProcessPoolExecutor) -> list[Aim]:
     first, count = SICK
-    tasks = [(seed, change) for change in CHANGES for seed in range(first, first + count)]
+    tasks = [(seed, change, "usual") for change in CHANGES for seed in range(first, first + count)]
     results = list(pool.map(look_at, tasks))
     rows, aims, ranks = [], [], []
     for change, (_, _, (week, month)) in CHANGES.items():
@@ -300,6 +345,7 @@ def main() -> int:
             "june": lambda: june(pool.map),
             "silence": lambda: silence(pool),
             "speed": lambda: speed(pool),
+            "fading": lambda: fading(pool),
         }
         for name, part in parts.items():
             if name in wanted:
