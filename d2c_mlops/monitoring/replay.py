@@ -5,7 +5,7 @@
 # %% ../../nbs/monitoring/replay.ipynb #f0395024
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -76,14 +76,14 @@ def _numbers(sums: StepSums) -> tuple[float, ...]:
 class ReplayedHistory(Protocol):
     """What is known on each day of a model's history, and what came."""
 
-    def breaches(self, champion: Champion, clock: Clock) -> Collection[str]:
-        """Return the causes of drift and accuracy breaches of the champion that a monitor reports at a look."""
+    def breaches(self, champion: Champion, clock: Clock) -> Mapping[str, date | None]:
+        """Return the causes of drift and accuracy breaches of the champion that a monitor reports at a look, each with the first day of its change or None."""
 
     def state(self, champion: Champion, clock: Clock) -> RetrainingState:
         """Return what is known about the value of a training at a look; times and incidents are added by the walk."""
 
-    def refusal(self, trained_until: date, champion: Champion) -> str:
-        """Train a challenger on what was known at the end of a day, and return why the gate refuses it; empty: it does not."""
+    def refusal(self, trained_until: date, champion: Champion, changes: Collection[date]) -> str:
+        """Train a challenger on what was known at the end of a day, and return why the gate refuses it; empty: it does not. `changes`: first days of those on record."""
 
     def outcome(self, trained_until: date, clock: Clock) -> StepSums:
         """Return the sums of the next step for the answers of the model trained until a day."""
@@ -199,7 +199,8 @@ class _Walking:
     ) -> None:
         self.policy, self.history, self.release, self.champion = policy, history, release, champion
         self.trained_at = self.started_at = trained_at
-        self.opened: dict[str, datetime] = {}
+        self.incidents: dict[str, OpenIncident] = {}
+        self.changes: dict[date, OpenIncident] = {}  # by first day, as alerts have them on record
         self.challenger: Champion | None = None
         self.events: list[ReplayEvent] = []
 
@@ -208,20 +209,34 @@ class _Walking:
             self.promote(self.challenger, clock)
         if self.challenger is not None or self.policy.text == "never":
             return
-        causes = self.history.breaches(self.champion, clock) if self.policy.on_drift else ()
-        self.opened = {cause: self.opened.get(cause, clock.now) for cause in causes}
-        incidents = tuple(OpenIncident(cause, at) for cause, at in self.opened.items())
+        if self.policy.on_drift:
+            self.monitor(clock)
+        closed = tuple(incident for incident in self.changes.values() if incident not in self.incidents.values())
+        incidents = (*self.incidents.values(), *(replace(incident, is_open=False) for incident in closed))
         values = self.history.state(self.champion, clock)
         state = replace(values, trained_at=self.trained_at, started_at=self.started_at, incidents=incidents)
         reason = reason_to_retrain(self.policy, state, clock.now)
         if reason is not None:
             self.train(clock, reason.text)
 
+    def monitor(self, clock: Clock) -> None:
+        """Open, keep and close incidents by what the monitor finds. An alert keeps the earliest day that it was dated to."""
+        incidents: dict[str, OpenIncident] = {}
+        for cause, since in self.history.breaches(self.champion, clock).items():
+            before = self.incidents.get(cause)
+            dated = min((day for day in (since, before.since if before else None) if day), default=None)
+            incidents[cause] = OpenIncident(cause, before.opened_at if before else clock.now, dated)
+            if dated is not None:
+                self.changes.setdefault(dated, incidents[cause])
+        self.incidents = incidents
+
     def train(self, clock: Clock, reason: str) -> None:
         self.started_at = clock.now
+        if not self.policy.on_drift:  # a monitor looks whatever the policy, and the gate knows what it dates
+            self.monitor(clock)
         self.events.append(ReplayEvent(clock.day, "trained", clock.day, reason))
         try:
-            refusal = self.history.refusal(clock.day, self.champion)
+            refusal = self.history.refusal(clock.day, self.champion, tuple(self.changes))
         except DataRefused as error:
             self.events.append(ReplayEvent(clock.day, "failed", clock.day, error.what))
             return
@@ -236,7 +251,7 @@ class _Walking:
             self.challenger = challenger
 
     def promote(self, challenger: Champion, clock: Clock) -> None:
-        self.champion, self.challenger, self.opened = replace(challenger, since=clock.now), None, {}
+        self.champion, self.challenger, self.incidents = replace(challenger, since=clock.now), None, {}
         self.events.append(ReplayEvent(clock.day, "promoted", challenger.trained_until, "it passed the gate"))
 
     def outcome(self, clock: Clock) -> StepSums:

@@ -5,7 +5,7 @@
 # %% ../../nbs/monitoring/retraining.ipynb #f8abf8df
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -15,8 +15,8 @@ from ..settings.parsing import parse_retrain
 from ..wording import number_of
 
 # %% auto #0
-__all__ = ['DEFAULT_RETRAIN', 'RetrainingPolicy', 'default_retrain', 'OpenIncident', 'RetrainingState', 'RetrainingReason',
-           'RetrainingCheck', 'retraining_checks', 'reason_to_retrain', 'in_cool_down']
+__all__ = ['DEFAULT_RETRAIN', 'LEARNED', 'RetrainingPolicy', 'default_retrain', 'OpenIncident', 'RetrainingState',
+           'RetrainingReason', 'RetrainingCheck', 'retraining_checks', 'reason_to_retrain', 'in_cool_down']
 
 # %% ../../nbs/monitoring/retraining.ipynb #d9ce0a36
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ def default_retrain(contract: str) -> str:
 # %% ../../nbs/monitoring/retraining.ipynb #f44fb096
 @dataclass(frozen=True)
 class OpenIncident:
-    """An incident that is open at a look, such as the drift of a column."""
+    """An incident at a look, such as the drift of a column: open, or closed with a change that was learned from few days."""
 
     cause: str  # what it is about: a column, or a metric
     opened_at: datetime  # with a time zone: since when it is known for the present champion
+    since: date | None = None  # first day of the change, where the monitor dates it
+    is_open: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class RetrainingState:
     loss_with: float | None = None  # the same after a training now
     loss_error: float = 0.0  # standard error of their difference
     training_cost: float | None = None  # of one training, in money
+    answers_until: date | None = None  # last day that the champion has answers for; None: it does not end
+    horizon_days: float = 0.0  # days that a new training has answers for
 
     @property
     def trained(self) -> datetime | None:
@@ -97,7 +101,7 @@ class RetrainingState:
 class RetrainingReason:
     """Why a model is trained now."""
 
-    kind: str  # first, drift, expected loss, new data or cadence
+    kind: str  # first, drift, expected loss, new data, horizon or cadence
     cause: str  # id of the cause: the same at each look until a training answers it
     text: str  # a sentence for people
 
@@ -141,6 +145,8 @@ def _checks(policy: RetrainingPolicy, state: RetrainingState, now: datetime) -> 
         yield RetrainingCheck("expected loss", *_expected_loss(state, age), f"expected loss:{anchor}")
     if policy.on_new_data is not None:
         yield RetrainingCheck("new data", *_new_data(policy.on_new_data, state), f"new data:{anchor}")
+    if policy.cadence_days is None and state.answers_until is not None:
+        yield RetrainingCheck("horizon", *_horizon(state, now), f"horizon:{anchor}")
     if policy.cadence_days is not None:
         is_due = _is_over(state.trained, policy.cadence_days, now)
         text = (
@@ -149,21 +155,49 @@ def _checks(policy: RetrainingPolicy, state: RetrainingState, now: datetime) -> 
         yield RetrainingCheck("cadence", is_due, text, f"cadence:{anchor}")
 
 
+def _horizon(state: RetrainingState, now: datetime) -> tuple[bool, str]:
+    """Return whether a quarter of the horizon, at most, has answers left; after a training, a quarter of the horizon passes before the next one."""
+    quarter = state.horizon_days / 4
+    trained, end = state.trained or now, datetime.combine(state.answers_until or date.max, time.max, UTC)
+    return (end - now) / timedelta(days=1) <= quarter and _is_over(
+        trained, quarter, now
+    ), f"its answers end on {end:%Y-%m-%d}"
+
+
+LEARNED = 56  # days after a change from which a training is taken to know it
+
+
 def _drift_check(state: RetrainingState, now: datetime) -> RetrainingCheck:
     """Return the check of drift: the first incident that is not older than the last training stands for all."""
     trained = state.trained or now
     incidents = sorted(
-        (incident for incident in state.incidents if trained < incident.opened_at <= now),
+        (incident for incident in state.incidents if incident.is_open and trained < incident.opened_at <= now),
         key=lambda incident: (incident.opened_at, incident.cause),
     )
     if not incidents:
-        return RetrainingCheck("drift", False, "no incident has opened since the last training", "")
+        return _learn_change_again(state.incidents, trained, now)
     first = incidents[0]
     others = f" and {len(incidents) - 1} more" if len(incidents) > 1 else ""
     text = f"drift or accuracy: {first.cause}{others} since {first.opened_at:%Y-%m-%d}"
     return RetrainingCheck(
         "drift", True, text, f"drift:{first.cause}:{first.opened_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
     )
+
+
+def _learn_change_again(incidents: Iterable[OpenIncident], trained: datetime, now: datetime) -> RetrainingCheck:
+    """Return the check of the latest change that is dated: due when twice as many days of it are known as at the last training."""
+    changes = [(i.since, i) for i in incidents if i.since is not None and i.opened_at <= trained]
+    text = "no incident has opened since the last training"
+    if not changes:
+        return RetrainingCheck("drift", False, text, "")
+    since, latest = max(changes, key=lambda change: (change[0], change[1].opened_at, change[1].cause))
+    begin = datetime.combine(since, time(), UTC)
+    days = max((trained - begin) / timedelta(days=1), 1.0)
+    if days >= LEARNED:
+        return RetrainingCheck("drift", False, text, "")
+    text = f"the last training knew {_days_or_hours(days)} of the change of {latest.cause} on {since}; {_days_or_hours((now - begin) / timedelta(days=1))} are known"
+    cause = f"drift:{latest.cause}:{since}:after {trained.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    return RetrainingCheck("drift", _is_over(begin, 2 * days, now), text, cause)
 
 
 def _expected_loss(state: RetrainingState, age: float) -> tuple[bool, str]:

@@ -92,11 +92,28 @@ def measure_disguised(task: Mapping[str, Any], cls: type[Model]) -> dict[str, An
     return measure_at_cutoffs(task, cls, disguised=True)
 
 
+def measure_change(task: Mapping[str, Any], cls: type[Model]) -> dict[str, Any]:
+    """Fit on the first days after a change, load the champion as it stands, and write predictions of both for the later days."""
+    day = date.fromisoformat(task["as_of"])
+    trial = EvaluationTrial(cls, task["params"], task["charter"], _open_tables(task), day, task["spacing"])
+    evaluator = evaluator_of(trial.contract, task["packages"])
+    if evaluator is None:
+        raise DataRefused("there is no evaluator for this kind of model")
+    champion = load(Path(task["copy"]), task["packages"])
+    known_until, since = (date.fromisoformat(task[name]) for name in ("known_until", "since"))
+    observations = evaluator.observe_change(trial, champion, known_until, since)
+    draft = Path(task["frame"]).with_suffix(".tmp")
+    observations.to_parquet(draft)
+    draft.replace(task["frame"])
+    return {"evaluator": evaluator.name, "rows": len(observations)}
+
+
 TASKS = {
     "rules": check_class,
     "answers": check_predictions,
     "observe": measure_at_cutoffs,
     "disguise": measure_disguised,
+    "change": measure_change,
 }
 
 
@@ -109,7 +126,7 @@ def run_task(task: Mapping[str, Any]) -> None:
     try:
         with TemporaryDirectory(prefix="d2c-model-") as home:
             copy = Path(home, "model")
-            if task["kind"] == "answers" and copy_files(Path(task["folder"]), copy) != task["files"]:
+            if task["kind"] in ("answers", "change") and copy_files(Path(task["folder"]), copy) != task["files"]:
                 raise DataRefused("the files were changed after they were registered", where=task["folder"])
             for package in task["packages"]:
                 importlib.import_module(package)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,9 +51,10 @@ class Evidence:
 class EvidenceRequest:
     """A task for a version: check its rules, or measure its predictions on the data of `ground`."""
 
-    kind: str  # rules, answers, observe, disguise
+    kind: str  # rules, answers, observe, disguise, change
     version: Version
     data_version: Version
+    since: date | None = None  # first day of a change: `version` as it stands beside `data_version` fitted anew
 
 
 def collect_evidence(requests: Sequence[EvidenceRequest], settings: Settings) -> list[Evidence]:
@@ -116,10 +118,13 @@ def find_evaluator(version: Version, settings: Settings) -> Evaluator | None:
 
 def _task_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
     """Return a task for the clean process; its file is named by the digest of everything that the result depends on."""
-    version, data = request.version, (request.data_version.inputs or [{"name": "", "digest": ""}])[0]
+    is_change = request.kind == "change"
+    version = request.data_version if is_change else request.version  # the one that is fitted or checked
+    data = (request.data_version.inputs or [{"name": "", "digest": ""}])[0]
+    loaded = request.version if is_change or request.kind == "answers" else None
     try:
         model_class(version.model, settings)
-        folder = str(version_files(version, settings)) if request.kind == "answers" else ""
+        folder = str(version_files(loaded, settings)) if loaded is not None else ""
         code = code_digest(model_class_at(version.model_class, settings.packages))
     except D2CError as err:
         return {"error": str(err)}
@@ -131,9 +136,11 @@ def _task_of(request: EvidenceRequest, settings: Settings) -> dict[str, Any]:
             "as_of": request.data_version.as_of,
             "params": version.params,
         }
-    if request.kind == "answers":
-        of |= {"files": version.sha256}
-    if request.kind in ("observe", "disguise"):
+    if loaded is not None:
+        of |= {"files": loaded.sha256}
+    if is_change:
+        of |= {"since": str(request.since), "known_until": request.version.as_of}
+    if request.kind in ("observe", "disguise", "change"):
         measuring = find_evaluator(version, settings)
         ground = request.data_version.schema
         of |= {
@@ -200,4 +207,4 @@ def _read_result(task: dict[str, Any]) -> Evidence:
     if "error" in result:
         file.unlink(missing_ok=True)
         return Evidence(result)
-    return Evidence(result, pd.read_parquet(frame) if task["kind"] in ("observe", "disguise") else None)
+    return Evidence(result, pd.read_parquet(frame) if task["kind"] in ("observe", "disguise", "change") else None)

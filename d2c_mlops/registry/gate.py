@@ -16,7 +16,17 @@ from d2c_mlops.models.core.contract_changes import broken_clauses
 from d2c_mlops.models.core.model import Evaluation
 from d2c_mlops.registry.compared_metrics import FigurePair, MeasuredModel, reported_metric, reported_pairs
 from d2c_mlops.registry.evaluators import Metric
-from d2c_mlops.registry.gate_candidate import ANSWERS, CHECK, OTHER, OURS, THEIRS, PromotionCandidate, judging_metric
+from d2c_mlops.registry.gate_candidate import (
+    ANSWERS,
+    CHECK,
+    OTHER,
+    OURS,
+    THEIRS,
+    PromotionCandidate,
+    change_on_record,
+    compare_after_change,
+    judging_metric,
+)
 from d2c_mlops.registry.promotion_history import former_champions, promotions_until
 from d2c_mlops.registry.versions import Version, find_version, load_version, zone_of_days
 from d2c_mlops.settings import Settings
@@ -224,16 +234,18 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
     """baseline"""
     version, charter_baseline = candidate.version, candidate.version.case.baseline
     pairs = (
-        candidate.own_measurement.baselines() if candidate.own_measurement is not None else _reported_baselines(version)
+        candidate.judged_measurement.baselines()
+        if candidate.judged_measurement is not None
+        else _reported_baselines(version)
     )
     if not pairs:
         yield Clause("baseline", False, "there is no baseline to compare with")
         return
     strongest = min(pairs.values(), key=lambda pair: pair.strength)
-    if candidate.own_measurement is not None:
+    if candidate.judged_measurement is not None:
         others = ", ".join(f"{pair.name} {pair.reference:.4f}" for pair in pairs.values() if pair is not strongest)
         yield Clause("baseline", strongest.better, f"{strongest}" + (f" (the strongest; {others})" if others else ""))
-    if not charter_baseline or (charter_baseline in pairs and candidate.own_measurement is not None):
+    if not charter_baseline or (charter_baseline in pairs and candidate.judged_measurement is not None):
         if charter_baseline and pairs[charter_baseline] is not strongest:
             yield Clause(
                 "baseline", pairs[charter_baseline].better, f"{pairs[charter_baseline]}, the charter's baseline"
@@ -243,11 +255,11 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
         text = f"the charter's baseline {charter_baseline!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
         yield Clause("baseline", False, text)
         return
-    if candidate.own_measurement is None:
+    if candidate.judged_measurement is None:
         for name in [charter_baseline] if charter_baseline else sorted(pairs):
             yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as reported by evaluate()")
         return
-    measured, value = candidate.own_measurement, version.score.baselines[charter_baseline]
+    measured, value = candidate.judged_measurement, version.score.baselines[charter_baseline]
     if measured.metric.name != version.score.metric:
         text = f"evaluate() reports the charter's baseline {charter_baseline!r} as {version.score.metric}, the gate measures {measured.metric.name}"
         yield Clause("baseline", False, text)
@@ -258,7 +270,7 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
 
 def break_even_is_reached(candidate: PromotionCandidate) -> Iterator[Clause]:
     """break-even"""
-    version, ours, needed = candidate.version, candidate.own_measurement, candidate.version.case.break_even
+    version, ours, needed = candidate.version, candidate.judged_measurement, candidate.version.case.break_even
     if needed is None:
         return
     if candidate.example.uses_example("break_even"):
@@ -288,6 +300,9 @@ def not_worse_than_the_champion(candidate: PromotionCandidate) -> Iterator[Claus
     if candidate.incomparable:
         text = f"not compared with {name}: {candidate.incomparable}"
         yield Clause("champion", moved, text + _comparison_advice(candidate, moved))
+        return
+    if (after := compare_after_change(candidate, name)) is not None:
+        yield Clause("champion", *after)
         return
     if candidate.own_measurement is not None:
         pair = (
@@ -332,7 +347,7 @@ CLAUSES: tuple[Callable[[PromotionCandidate], Iterator[Clause]], ...] = (
 
 def judge_clauses(version: Version, champion: Version | None, settings: Settings) -> list[Clause]:
     """Return the result of every clause of the gate for a version that is to replace the champion."""
-    candidate = PromotionCandidate(version, champion, settings)
+    candidate = PromotionCandidate(version, champion, settings, change_on_record(version, champion, settings))
     return [clause for check in CLAUSES for clause in check(candidate)]
 
 
@@ -342,7 +357,7 @@ def _reported_baselines(version: Version) -> Mapping[str, FigurePair]:
 
 def _metric_value(candidate: PromotionCandidate, name: str) -> tuple[Metric | None, float]:
     """Return the metric of a name and its value for the version; None if the gate does not measure it."""
-    version, ours = candidate.version, candidate.own_measurement
+    version, ours = candidate.version, candidate.judged_measurement
     if ours is None:
         return reported_metric(version.score, version.case.currency), version.score.value
     metrics = ours.evaluator.metrics(version.case, version.params)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -63,7 +64,7 @@ class Version:
     artifact_uri: str
     sha256: str
 
-    @property
+    @cached_property
     def schema(self) -> Contract:
         """The contract as an object; frequency and horizon come from the parameters if the registered contract has none."""
         contract = contract_from_dict(self.contract)

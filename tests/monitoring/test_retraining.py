@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -127,6 +128,34 @@ def test_a_training_that_gave_a_refused_version_answers_its_reason() -> None:
     )
     for day in range(1, 7):
         assert reason_to_retrain(ANY, state, TRAINED + day * DAY) is None
+
+
+@given(st.integers(1, 30), st.booleans())
+def test_a_dated_change_is_learned_again_each_time_its_days_have_doubled(first: int, is_open: bool) -> None:
+    begin = datetime(2024, 6, 1, tzinfo=UTC)
+    change = OpenIncident("prices", begin + first * DAY - DAY / 2, begin.date(), is_open)
+    drift, ages, causes, trained = RetrainingPolicy(on_drift=True), [first], set[str](), begin + first * DAY
+    for age in range(first + 1, 200):
+        now = begin + age * DAY
+        reason = reason_to_retrain(drift, RetrainingState(trained_at=trained, incidents=(change,)), now)
+        if reason is not None:
+            ages, trained = [*ages, age], now
+            causes.add(reason.cause)
+    assert len(causes) == len(ages) - 1, "each training has a cause of its own"
+    assert ages[-2] < 56 <= ages[-1], "until a training knew eight weeks"
+    assert all(2 * a - 1 <= b <= max(2 * a, a + 2) for a, b in pairwise(ages))
+
+
+def test_a_forecast_is_renewed_before_it_ends_where_no_cadence_does_it() -> None:
+    state = RetrainingState(trained_at=TRAINED, answers_until=date(2024, 6, 30), horizon_days=28)
+    reasons = [reason_to_retrain(RetrainingPolicy(on_drift=True), state, TRAINED + day * DAY) for day in range(30)]
+    assert [reason is not None for reason in reasons] == [day >= 21 for day in range(30)]
+    assert reasons[21] is not None and reasons[21].kind == "horizon" and "2024-06-30" in reasons[21].text
+    refused = replace(state, trained_at=TRAINED + 21 * DAY)
+    assert reason_to_retrain(RetrainingPolicy(on_drift=True), refused, TRAINED + 23 * DAY) is None
+    assert reason_to_retrain(RetrainingPolicy(on_drift=True), refused, TRAINED + 28 * DAY) is not None
+    for text in ("every 91 days or on drift", "never"):
+        assert reason_to_retrain(RetrainingPolicy.parse(text), state, TRAINED + 29 * DAY) is None
 
 
 def test_a_model_without_a_version_is_trained_unless_its_policy_is_never() -> None:

@@ -24,7 +24,8 @@ from d2c_mlops.models.core.contract import contract_to_dict
 from d2c_mlops.models.forecasting.demand_contract import DEMAND_CHARTER, demand_contract
 from d2c_mlops.monitoring.alerts import Breach
 from d2c_mlops.monitoring.retraining import RetrainingReason
-from d2c_mlops.operations.alerts import observe_breaches
+from d2c_mlops.operations.alert_rows import find_alerts
+from d2c_mlops.operations.alerts import close_alert, observe_breaches
 from d2c_mlops.operations.retraining import expected_loss as pricing
 from d2c_mlops.operations.retraining import retrain as machinery
 from d2c_mlops.operations.retraining.known_state import configured_policy, known_state
@@ -261,6 +262,18 @@ def test_a_lease_on_another_machine_is_taken_over_when_it_has_ended(settings: Se
                 update(retrainings).values(host="elsewhere#1.2.3", pid=1, pid_started=1.0, lease_until=lease)
             )
         assert (take_retraining(ledger, opened) is not None) == is_free
+
+
+def test_the_change_of_a_closed_alert_is_still_known(settings: Settings) -> None:
+    ledger, since = Ledger.of(retrained(settings)), now_plus(-3).date()
+    dated = replace(breach(), since=since)
+    observe_breaches(ledger, settings, [dated], {(MODEL, "drift")}, now_plus(-1))
+    (alert,) = find_alerts(ledger, MODEL)
+    close_alert(ledger, settings, alert.id, "jo", "real", now_plus(-0.5))
+    assert not find_alerts(ledger, MODEL)
+    (incident,) = known_state(MODEL, settings, now_plus(0)).incidents
+    assert (incident.since, incident.is_open) == (since, False)
+    assert not known_state(MODEL, settings, now_plus(365)).incidents
 
 
 def test_a_cause_that_gave_a_version_gives_no_other_one(settings: Settings) -> None:

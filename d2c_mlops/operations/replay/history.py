@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,13 @@ import pandas as pd
 from d2c_mlops import __version__
 from d2c_mlops.data.days import day_end
 from d2c_mlops.data.schemas import TIME_COLUMN
+from d2c_mlops.errors import DataRefused
 from d2c_mlops.models.core.charter import Charter
 from d2c_mlops.models.core.contract import Contract, contract_to_dict
 from d2c_mlops.models.core.model import Evaluation, Model, class_path
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.panel import is_selling
-from d2c_mlops.models.forecasting.periods import freq_of
+from d2c_mlops.models.forecasting.periods import LENGTH, freq_of
 from d2c_mlops.models.forecasting.smoothing import Array
 from d2c_mlops.monitoring.performance import Estimate
 from d2c_mlops.monitoring.replay import Champion, Clock, StepSums
@@ -41,7 +42,7 @@ from d2c_mlops.registry.evaluators import ACTUAL, MODEL, Evaluator
 from d2c_mlops.registry.evaluators.demand import LEAST
 from d2c_mlops.registry.evidence import Evidence
 from d2c_mlops.registry.gate import better_than_the_baseline, break_even_is_reached, not_worse_than_the_champion
-from d2c_mlops.registry.gate_candidate import OURS, THEIRS, PromotionCandidate
+from d2c_mlops.registry.gate_candidate import CHANGE, OURS, THEIRS, PromotionCandidate, latest_change
 from d2c_mlops.registry.versions import Version
 from d2c_mlops.settings import Settings
 
@@ -81,13 +82,12 @@ class Prices:
 class ReplayedCandidate(PromotionCandidate):
     """A challenger of a replay at the gate; champion and challenger are measured by the shared fits."""
 
-    observations: pd.DataFrame = field(default_factory=pd.DataFrame)
+    measurements: Mapping[str, Evidence] = field(default_factory=dict)
 
     @cached_property
     def evidence(self) -> dict[str, Evidence]:
-        """The measurement of both: class and parameters are the same, so that one serves for both."""
-        measured = Evidence({}, self.observations)
-        return {OURS: measured, THEIRS: measured}
+        """The measurements of both."""
+        return dict(self.measurements)
 
 
 class ForecastHistory:
@@ -120,10 +120,10 @@ class ForecastHistory:
         self._outcomes: dict[tuple[date, date], StepSums] = {}
         self._measured: dict[date, pd.DataFrame] = {}
         self._baselines: dict[date, Array] = {}
-        self._breaches: dict[tuple[Champion, date], tuple[str, ...]] = {}
+        self._breaches: dict[tuple[Champion, date], dict[str, date | None]] = {}
         self._losses: dict[tuple[Champion, date], ExpectedLoss | None] = {}
         self._evaluations: dict[date, Evaluation] = {}
-        self._refusals: dict[date, str] = {}
+        self._refusals: dict[tuple[date, date | None, date | None], str] = {}
         self._versions: dict[date, Version] = {}
         self._selling: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
 
@@ -131,6 +131,11 @@ class ForecastHistory:
     def contract(self) -> Contract:
         """The contract of the model."""
         return self.model.contract
+
+    @cached_property
+    def horizon(self) -> timedelta:
+        """How long after a training a model has answers; 0 = without an end."""
+        return timedelta(days=self.contract.horizon * LENGTH[freq_of(self.contract.frequency)])
 
     # what is answered and what came
 
@@ -250,35 +255,42 @@ class ForecastHistory:
             }
         )
 
-    def breaches(self, champion: Champion, clock: Clock) -> Collection[str]:
-        """Return the causes of the breaches of drift and accuracy that `d2c monitor` reports at a look."""
+    def breaches(self, champion: Champion, clock: Clock) -> Mapping[str, date | None]:
+        """Return the causes of the breaches of drift and accuracy that `d2c monitor` reports at a look, and the first days of their changes."""
         at = (champion, clock.day)
         if at not in self._breaches:
-            signs = self.signs(champion, clock) if self._may_breach(champion, clock) else ()
-            self._breaches[at] = tuple(sign.cause or sign.metric for sign in signs if sign.state == BREACH)
+            signs = self._signs_in_question(champion, clock)
+            self._breaches[at] = {sign.cause or sign.metric: sign.since for sign in signs if sign.state == BREACH}
         return self._breaches[at]
 
-    def _may_breach(self, champion: Champion, clock: Clock) -> bool:
-        """Return whether there is drift, or the accuracy would be in breach if it were certain: only then its bounds are worked out."""
+    def _signs_in_question(self, champion: Champion, clock: Clock) -> list[VitalSign]:
+        """Return the signs that may be in breach: drift, and the accuracy where it would be if it were certain, as only then its bounds are worked out."""
         version, answers = self.version(champion.trained_until), self.answers_with_outcomes(champion, clock)
         recent = recent_answers(answers, clock.day, self.limits).rename(columns={"outcome": ACTUAL, "predicted": MODEL})
         value = self.metric.score(recent, MODEL) if len(recent) else float("nan")
         certain = Estimate(value, float("inf"), float("-inf"), len(recent))
         score, limits, days = version.score, metric_limits(self.limits), int(recent["day"].nunique())
         sign = judge_accuracy(self.name, score.metric, certain, score.value, score.lower_is_better, days, limits)
-        looks = [self.dataset.report(clock.day, champion.trained_until)]
-        looks += [look.report for look in answer_drift(answers, version, (), self.limits)]
-        return sign.state == BREACH or any(report.has_drifted for report in looks)
+        looks = self._drift_looks(champion, version, answers, clock)
+        signs = [self._accuracy(version, answers, clock)] if sign.state == BREACH else []
+        return [*signs, drift_sign(self.name, looks)] if any(look.report.has_drifted for look in looks) else signs
 
     def signs(self, champion: Champion, clock: Clock) -> tuple[VitalSign, VitalSign]:
         """Return the signs of accuracy and drift at a look, by the functions of `d2c monitor`."""
-        version = self.version(champion.trained_until)
-        answers = self.answers_with_outcomes(champion, clock)
-        looks = [DriftLook("data", "dataset", self.dataset.report(clock.day, champion.trained_until))]
-        looks += answer_drift(answers, version, (), self.limits)
+        version, answers = self.version(champion.trained_until), self.answers_with_outcomes(champion, clock)
+        drift = drift_sign(self.name, self._drift_looks(champion, version, answers, clock))
+        return self._accuracy(version, answers, clock), drift
+
+    def _accuracy(self, version: Version, answers: pd.DataFrame, clock: Clock) -> VitalSign:
         recent = recent_answers(answers, clock.day, self.limits)
         accuracy, _ = accuracy_sign(version, self.metric, recent, self.limits)
-        return accuracy, drift_sign(self.name, looks)
+        return accuracy
+
+    def _drift_looks(
+        self, champion: Champion, version: Version, answers: pd.DataFrame, clock: Clock
+    ) -> list[DriftLook]:
+        looks = [DriftLook("data", "dataset", self.dataset.report(clock.day, champion.trained_until))]
+        return [*looks, *answer_drift(answers, version, (), self.limits)]
 
     @cached_property
     def metric(self) -> Any:
@@ -299,6 +311,8 @@ class ForecastHistory:
             loss_with=loss.after_training if loss else None,
             loss_error=loss.error if loss else 0.0,
             training_cost=self.training_cost,
+            answers_until=champion.trained_until + self.horizon if self.horizon else None,
+            horizon_days=self.horizon / timedelta(days=1),
         )
 
     def rows(self, day: date) -> int:
@@ -339,14 +353,13 @@ class ForecastHistory:
     def observations(self, trained_until: date) -> pd.DataFrame:
         """Return the gate's forecasts, baselines and outcomes at past cutoffs, as known at the end of a day."""
         if trained_until not in self._measured:
-            past = self.sales.tables.before(trained_until)
-            charter: Mapping[str, Any] = self.model.charter.to_dict()
-            spacing = self.evaluator.horizon(self.contract)
-            trial = SharedTrial(
-                type(self.model), self.model.params(), charter, past, trained_until, spacing, False, self.fits, past
-            )
-            self._measured[trained_until] = self.evaluator.observe(trial)
+            self._measured[trained_until] = self.evaluator.observe(self._trial(trained_until))
         return self._measured[trained_until]
+
+    def _trial(self, day: date) -> SharedTrial:
+        past, charter = self.sales.tables.before(day), self.model.charter.to_dict()
+        spacing = self.evaluator.horizon(self.contract)
+        return SharedTrial(type(self.model), self.model.params(), charter, past, day, spacing, False, self.fits, past)
 
     def evaluation(self, trained_until: date) -> Evaluation:
         """Return the gate's measurement as an evaluation."""
@@ -359,13 +372,29 @@ class ForecastHistory:
         baselines = {name: pair.reference for name, pair in measured.baselines().items()}
         return Evaluation(self.metric.name, measured.value, baselines, self.metric.lower_is_better)
 
-    def refusal(self, trained_until: date, champion: Champion) -> str:
+    def refusal(self, trained_until: date, champion: Champion, changes: Collection[date]) -> str:
         """Train a challenger, and return the clauses of the gate that it breaks; empty: none."""
         self.fits.model(trained_until)
-        if trained_until not in self._refusals:
+        change = latest_change(list(changes), trained_until, self.evaluator.days_back(self.contract))
+        at = (trained_until, change, champion.trained_until if change else None)
+        if at not in self._refusals:
             version, live = self.version(trained_until), self.version(champion.trained_until)
-            candidate = ReplayedCandidate(version, live, self.settings, self.observations(trained_until))
+            measured = {OURS: Evidence({}, self.observations(trained_until))}
+            measured[THEIRS] = measured[OURS]  # class and parameters are the same, so that one serves for both
+            if change is not None:
+                measured[CHANGE] = self._evidence_after(change, trained_until, champion.trained_until)
+            candidate = ReplayedCandidate(version, live, self.settings, change, measured)
             clauses = [clause for check in CLAUSES for clause in check(candidate)]
             broken = [f"{clause.name}: {clause.finding}" for clause in clauses if not clause.holds]
-            self._refusals[trained_until] = "; ".join(broken)
-        return self._refusals[trained_until]
+            self._refusals[at] = "; ".join(broken)
+        return self._refusals[at]
+
+    def _evidence_after(self, change: date, trained_until: date, known_until: date) -> Evidence:
+        """Return what the champion as it stands, and a model fitted anew, predicted for the last days after a change."""
+        try:
+            observed = self.evaluator.observe_change(
+                self._trial(trained_until), self.fits.model(known_until), known_until, change
+            )
+        except DataRefused as error:
+            return Evidence({"error": error.what})
+        return Evidence({}, observed)

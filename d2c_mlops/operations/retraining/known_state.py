@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import func, select
 
@@ -10,8 +10,10 @@ from d2c_mlops.data.manifest import Manifest, read_manifest
 from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import runs
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.models.forecasting.periods import LENGTH, freq_of
 from d2c_mlops.monitoring.retraining import OpenIncident, RetrainingPolicy, RetrainingState, default_retrain
 from d2c_mlops.operations.alert_rows import find_alerts
+from d2c_mlops.operations.live_answers import is_forecast
 from d2c_mlops.operations.retraining.expected_loss import expected_loss
 from d2c_mlops.registry.promotion_history import Promotion, promotions_until
 from d2c_mlops.registry.versions import Version, all_versions
@@ -21,6 +23,7 @@ from d2c_mlops.settings.parsing import parse_age
 RUNBOOK = "train"
 METRICS = ("drift", "accuracy", "confidence")  # whose alerts a new version may close
 DAY = 86_400.0
+LONGEST_CHANGE = timedelta(days=180)  # after which a change is not learned again
 
 
 def configured_policy(model: str, settings: Settings) -> RetrainingPolicy:
@@ -53,18 +56,37 @@ def known_state(model: str, settings: Settings, now: datetime) -> RetrainingStat
         loss_with=loss.after_training if loss else None,
         loss_error=loss.error if loss else 0.0,
         training_cost=loss.training_cost if loss else None,
+        answers_until=_answers_until(champion),
+        horizon_days=_horizon_days(champion),
     )
 
 
+def _horizon_days(champion: Version | None) -> float:
+    """Return how many days after its training a champion has answers for; 0 = without an end."""
+    if champion is None or not is_forecast(champion.schema):
+        return 0.0
+    return float(champion.schema.horizon * LENGTH[freq_of(champion.schema.frequency)])
+
+
+def _answers_until(champion: Version | None) -> date | None:
+    days = _horizon_days(champion)
+    return date.fromisoformat(champion.as_of) + timedelta(days=days) if champion is not None and days else None
+
+
 def _incidents(ledger: Ledger, model: str, live: Promotion | None, now: datetime) -> list[OpenIncident]:
-    """Return the open alerts about the champion; one that was there before it counts from its promotion on."""
-    incidents = []
-    for alert in find_alerts(ledger, model, limit=1000):
-        signals = [signal for signal in alert.breached if signal.model == model and signal.metric in METRICS]
-        if any(live is None or signal.version in (None, live.version) for signal in signals):
-            opened_at = alert.reopened_at or alert.opened_at
-            incidents.append(OpenIncident(alert.key, max(opened_at, live.at) if live else opened_at))
-    return [incident for incident in incidents if incident.opened_at <= now]
+    """Return the open alerts about the champion, and the dated changes of others; an alert that was there before the champion counts from its promotion on."""
+    incidents, dated = [], list[OpenIncident]()
+    for alert in find_alerts(ledger, model, every=True, limit=1000):
+        every = [signal for signal in alert.signals if signal.model == model and signal.metric in METRICS]
+        signals = [signal for signal in every if signal in alert.breached]
+        opened_at = alert.reopened_at or alert.opened_at
+        since = min((signal.since for signal in every if signal.since), default=None)
+        is_open = alert.status != "closed"
+        if is_open and any(live is None or signal.version in (None, live.version) for signal in signals):
+            incidents.append(OpenIncident(alert.key, max(opened_at, live.at) if live else opened_at, since))
+        if since is not None and now.date() - since <= LONGEST_CHANGE:
+            dated.append(OpenIncident(alert.key, opened_at, since, is_open=False))
+    return [incident for incident in (*incidents, *dated) if incident.opened_at <= now]
 
 
 def _training_began(ledger: Ledger, version: Version) -> datetime:

@@ -30,6 +30,7 @@ ACTUAL, MODEL, BASELINE = (
     "model",
     "baseline.",
 )  # columns of an observation; a baseline's name follows its prefix
+CHAMPION = "champion"  # column: predictions of the champion as it stands, beside those of a model fitted anew
 REPORTED = (
     "reported"  # column: true in rows that only recompute the report of evaluate(), and are not used for decisions
 )
@@ -104,6 +105,21 @@ class Evaluator(ABC):
     @abstractmethod
     def metrics(self, charter: Charter, params: Mapping[str, Any]) -> Sequence[Metric]:
         """Return the metrics that are computed from observations, the default first."""
+
+    def days_back(self, contract: Contract) -> int:
+        """Return how many days before the day of a measurement `observe` looks at; 0 = a change of the data is of no concern."""
+        return 0
+
+    def without_change(self, observations: pd.DataFrame, contract: Contract, since: date) -> pd.DataFrame:
+        """Return the observations without predictions made before a change for days after it; `since` is its first day."""
+        return observations
+
+    def observe_change(self, trial: EvaluationTrial, champion: Model, known_until: date, since: date) -> pd.DataFrame:
+        """Return one row per prediction for the last days after a change: `row`, day, came, model, champion (NaN = no prediction).
+
+        model: fitted anew on the first of these days; champion: as it stands, which knows nothing after `known_until`. Raises DataRefused for too few days.
+        """
+        raise DataRefused("models of this kind are not measured by days")
 
     def disguise(self, tables: Tables) -> Tables:
         """Return changed tables on which a model that learns only from tables is as good; the same tables = no such test."""

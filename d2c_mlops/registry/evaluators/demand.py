@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from d2c_mlops.models.core.contract import Contract
 from d2c_mlops.models.core.model import Model
 from d2c_mlops.models.forecasting.baselines import last_year, seasonal_naive, weekday_mean
 from d2c_mlops.models.forecasting.panel import COLUMNS, Panel, is_selling, panel_of
-from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, steps_after
+from d2c_mlops.models.forecasting.periods import LENGTH, Freq, day_before, freq_of, steps_after
 from d2c_mlops.models.forecasting.plans.leaking_flags import measured_events, without_events
 from d2c_mlops.models.forecasting.plans.stock_outs import stock_outs, without_stock_outs
 from d2c_mlops.registry.evaluators import (
     ACTUAL,
     BASELINE,
+    CHAMPION,
     FACTOR,
     MODEL,
     EvaluationTrial,
@@ -35,6 +36,7 @@ from d2c_mlops.registry.evaluators import (
 
 CUTOFFS = 3  # one horizon apart, the last of them one horizon before as_of
 HISTORY = 1096  # days of sales that the baselines may look back
+LEAST_AFTER = 3  # periods after a change, of which the first ones are learned from and the others measured
 LEAST: dict[Freq, int] = {"D": 28, "W": 8, "M": 6}  # periods on sale below which a series is not measured
 KEYS = tuple(name for names in COLUMNS.values() for name in names)
 
@@ -61,9 +63,41 @@ class DemandEvaluator(Evaluator):
             tables, ("order_lines", "sales_totals", "orders"), FACTOR, excluded=("unit_price", "list_price")
         )
 
+    def days_back(self, contract: Contract) -> int:
+        return CUTOFFS * self.horizon(contract) * LENGTH[freq_of(contract.frequency)]
+
+    def without_change(self, observations: pd.DataFrame, contract: Contract, since: date) -> pd.DataFrame:
+        freq = freq_of(contract.frequency)
+        spans = [
+            date.fromisoformat(cutoff) < since and steps_after(date.fromisoformat(cutoff), _day(since), freq)[0] <= step
+            for cutoff, step in zip(observations["cutoff"], observations["step"], strict=True)
+        ]
+        return observations[~np.array(spans, bool)]
+
+    def observe_change(self, trial: EvaluationTrial, champion: Model, known_until: date, since: date) -> pd.DataFrame:
+        trial, freq = _without_leaking_events(trial), freq_of(trial.contract.frequency)
+        first = max(since - timedelta(days=1), known_until)
+        count = int(steps_after(first, _day(trial.as_of), freq)[0])
+        if count < LEAST_AFTER:
+            what = f"{max(count, 0)} of the periods that the champion does not know lie after the change of {since}, and {LEAST_AFTER} are needed"
+            raise DataRefused(what, next="train again when more sales after the change are known")
+        horizon = count - count // LEAST_AFTER
+        cutoff = day_before(trial.as_of, horizon, freq)
+        by = _series_columns(trial, freq)
+        sold = panel_of(trial.tables, trial.as_of, by, freq, HISTORY)
+        came = without_stock_outs(sold, stock_outs(trial.tables, sold, by))
+        history = _history_at(trial.tables, cutoff, by, freq)
+        if history is None:
+            raise DataRefused(f"no series was on sale for {LEAST[freq]} periods on {cutoff}")
+        horizon = min(horizon, trial.contract.horizon or horizon)
+        frame = _measure_cutoff(trial.fitted(cutoff), trial, cutoff, horizon, history, came)
+        standing = _model_forecasts(champion, trial, known_until, horizon, history)
+        rows = pd.MultiIndex.from_frame(frame[["step", "series"]])
+        days = np.datetime64(history.as_of, "D") + frame["step"].to_numpy() * np.timedelta64(LENGTH[freq], "D")
+        return frame.assign(**{CHAMPION: standing.reindex(rows).to_numpy(), "day": days})
+
     def observe(self, trial: EvaluationTrial) -> pd.DataFrame:
-        if measured := measured_events(trial.tables, trial.as_of):
-            trial = replace(trial, tables=without_events(trial.tables, measured))
+        trial = _without_leaking_events(trial)
         contract = trial.contract
         freq = next(frequency for frequency in LEAST if frequency == contract.frequency)
         days, frames = LENGTH[freq], []
@@ -110,6 +144,16 @@ def rmse(observations: pd.DataFrame, column: str) -> float:
     return float(np.sqrt(((observations[column] - observations[ACTUAL]) ** 2).mean()))
 
 
+def _without_leaking_events(trial: EvaluationTrial) -> EvaluationTrial:
+    """Return the trial without events that were measured only after their day."""
+    measured = measured_events(trial.tables, trial.as_of)
+    return replace(trial, tables=without_events(trial.tables, measured)) if measured else trial
+
+
+def _day(day: date) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    return np.array([day], "datetime64[D]")
+
+
 def _measure_cutoff(
     model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, history: Panel, sales: Panel
 ) -> pd.DataFrame:
@@ -133,7 +177,7 @@ def _measure_cutoff(
 def _model_forecasts(
     model: Model, trial: EvaluationTrial, cutoff: date, horizon: int, history: Panel
 ) -> pd.Series[float]:
-    """Return a model's forecasts for its own records, by step and series."""
+    """Return a model's forecasts for its own records of a day, by series and step after the end of a history."""
     contract = model.contract
     when = _date_field(contract)
     records = model.records(trial.tables.before(cutoff), cutoff).reset_index(drop=True)
