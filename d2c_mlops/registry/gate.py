@@ -234,18 +234,20 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
     """baseline"""
     version, charter_baseline = candidate.version, candidate.version.case.baseline
     pairs = (
-        candidate.judged_measurement.baselines()
-        if candidate.judged_measurement is not None
+        candidate.measurement_beside_baselines.baselines()
+        if candidate.measurement_beside_baselines is not None
         else _reported_baselines(version)
     )
     if not pairs:
         yield Clause("baseline", False, "there is no baseline to compare with")
         return
     strongest = min(pairs.values(), key=lambda pair: pair.strength)
-    if candidate.judged_measurement is not None:
+    if candidate.measurement_beside_baselines is not None:
         others = ", ".join(f"{pair.name} {pair.reference:.4f}" for pair in pairs.values() if pair is not strongest)
-        yield Clause("baseline", strongest.better, f"{strongest}" + (f" (the strongest; {others})" if others else ""))
-    if not charter_baseline or (charter_baseline in pairs and candidate.judged_measurement is not None):
+        where = f", on the days after the change of {candidate.change}" if candidate.is_new_world else ""
+        finding = f"{strongest}{where}" + (f" (the strongest; {others})" if others else "")
+        yield Clause("baseline", strongest.better, finding)
+    if not charter_baseline or (charter_baseline in pairs and candidate.measurement_beside_baselines is not None):
         if charter_baseline and pairs[charter_baseline] is not strongest:
             yield Clause(
                 "baseline", pairs[charter_baseline].better, f"{pairs[charter_baseline]}, the charter's baseline"
@@ -255,11 +257,11 @@ def better_than_the_baseline(candidate: PromotionCandidate) -> Iterator[Clause]:
         text = f"the charter's baseline {charter_baseline!r} is measured neither by the gate nor by evaluate(), which has {', '.join(pairs)}"
         yield Clause("baseline", False, text)
         return
-    if candidate.judged_measurement is None:
+    if candidate.measurement_beside_baselines is None:
         for name in [charter_baseline] if charter_baseline else sorted(pairs):
             yield Clause("baseline", pairs[name].better, f"{pairs[name]}, as reported by evaluate()")
         return
-    measured, value = candidate.judged_measurement, version.score.baselines[charter_baseline]
+    measured, value = candidate.measurement_beside_baselines, version.score.baselines[charter_baseline]
     if measured.metric.name != version.score.metric:
         text = f"evaluate() reports the charter's baseline {charter_baseline!r} as {version.score.metric}, the gate measures {measured.metric.name}"
         yield Clause("baseline", False, text)

@@ -94,6 +94,22 @@ class PromotionCandidate:
         return judged if len(judged.answered_rows) else measured
 
     @cached_property
+    def is_new_world(self) -> bool:
+        """Whether the champion knows nothing of a change, and the version is measured on days after it: then the days before it say nothing of the two."""
+        frame = self.evidence[CHANGE].frame if self.change is not None and CHANGE in self.evidence else None
+        knows_nothing = (
+            self.champion is not None
+            and self.change is not None
+            and date.fromisoformat(self.champion.as_of) < self.change
+        )
+        return knows_nothing and frame is not None and bool(frame[MODEL].notna().any())
+
+    @cached_property
+    def measurement_beside_baselines(self) -> MeasuredModel | None:
+        """The measurement of the version beside the baselines: on the days after a change that the champion does not know, else at past cutoffs."""
+        return self._measured_model(CHANGE) if self.is_new_world else self.judged_measurement
+
+    @cached_property
     def champion_measurement(self) -> MeasuredModel | None:
         """The measurement of the champion on the version's data and day; None if it is not possible."""
         return self._measured_model(THEIRS)

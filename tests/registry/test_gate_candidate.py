@@ -22,8 +22,8 @@ from d2c_mlops.operations.replay.history import ReplayedCandidate
 from d2c_mlops.registry.evaluators import ACTUAL, CHAMPION, MODEL, EvaluationTrial
 from d2c_mlops.registry.evaluators.demand import DemandEvaluator
 from d2c_mlops.registry.evidence import Evidence
-from d2c_mlops.registry.gate import judge_clauses, not_worse_than_the_champion
-from d2c_mlops.registry.gate_candidate import CHANGE, change_on_record, latest_change
+from d2c_mlops.registry.gate import better_than_the_baseline, judge_clauses, not_worse_than_the_champion
+from d2c_mlops.registry.gate_candidate import CHANGE, OURS, change_on_record, latest_change
 from d2c_mlops.registry.versions import Version, register
 from d2c_mlops.settings import Settings
 
@@ -55,10 +55,11 @@ def version(number: int, as_of: date) -> Version:
     )  # fmt: skip
 
 
-def candidate(settings: Settings, evidence: Evidence, champion_day: date) -> ReplayedCandidate:
-    return ReplayedCandidate(
-        version(2, BREAK + timedelta(days=9)), version(1, champion_day), settings, BREAK, {CHANGE: evidence}
-    )
+def candidate(
+    settings: Settings, evidence: Evidence, champion_day: date, past: pd.DataFrame | None = None
+) -> ReplayedCandidate:
+    measured = {CHANGE: evidence} | ({OURS: Evidence({}, past)} if past is not None else {})
+    return ReplayedCandidate(version(2, BREAK + timedelta(days=9)), version(1, champion_day), settings, BREAK, measured)
 
 
 def record_alert(settings: Settings, signals: list[dict[str, Any]]) -> None:
@@ -87,6 +88,21 @@ def test_a_version_beats_the_champion_as_it_stands_or_is_refused(settings: Setti
     nothing = candidate(settings, predictions([50.0, 50.0, 26.0], [np.nan] * 3), before)
     (clause,) = not_worse_than_the_champion(nothing)
     assert clause.holds and "has no predictions for the days after the change" in clause.finding
+
+
+def test_the_baseline_is_compared_on_the_days_after_a_change_that_the_champion_does_not_know(
+    settings: Settings,
+) -> None:
+    after = predictions([50.0, 50.0, 26.0], [90.0, 90.0, 27.0])
+    assert after.frame is not None
+    past = pd.DataFrame(
+        {"cutoff": "2024-05-01", "step": [1, 2], ACTUAL: 90.0, MODEL: [80.0, 88.0], "baseline.weekday_mean_8w": 90.0}
+    )
+    frame = after.frame.assign(**{"baseline.weekday_mean_8w": [80.0, 70.0, 40.0]})
+    for day, holds in ((BREAK - timedelta(days=5), True), (BREAK + timedelta(days=2), False)):
+        found = candidate(settings, Evidence({}, frame), day, past)
+        clause = next(better_than_the_baseline(found))
+        assert clause.holds == holds == ("on the days after the change of 2024-06-03" in clause.finding)
 
 
 def test_too_few_days_after_a_change_are_no_evidence_for_a_version(settings: Settings) -> None:
