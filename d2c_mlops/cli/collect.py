@@ -36,6 +36,7 @@ def collect(folder: Path | None, sheet: Path | None, as_json: bool) -> None:
     if sheet is not None:
         return _collect_sheet(sheet, as_json)
     from d2c_mlops.ledger.store import Ledger
+    from d2c_mlops.operations.daily_sketches import add_up_all
     from d2c_mlops.serving.log.log_collection import collect_log_folder as load
     from d2c_mlops.serving.log.log_collection import log_folders
     from d2c_mlops.serving.rollout.rollout_history import record_all_aborts
@@ -46,6 +47,7 @@ def collect(folder: Path | None, sheet: Path | None, as_json: bool) -> None:
     counts_by_folder = {str(log_folder): load(ledger, log_folder).to_dict() for log_folder in chosen_folders}
     if any(counts["new_aborts"] for counts in counts_by_folder.values()):
         record_all_aborts(ledger, config)
+    add_up_all(ledger, config)
     if as_json:
         return show(counts_by_folder)
     for log_folder, counts in counts_by_folder.items():

@@ -309,6 +309,17 @@ acknowledged_changes = Table(
     Index("acknowledged_changes_by_model", "model", "id"),
 )
 
+daily_sketches = Table(
+    "daily_sketches",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("zone", String(64), nullable=False),
+    Column("summed", String(64), nullable=False),
+    Column("sketches", JSON, nullable=False),
+)
+
 forgettings = Table(
     "forgettings",
     metadata,

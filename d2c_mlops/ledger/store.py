@@ -17,7 +17,7 @@ from ..errors import D2CError, Temporary, UsageError
 from ..private_files import private_file, tighten_store
 from ..settings import Settings
 
-HEAD = "0012"  # the newest migration; a test compares it with the migrations folder
+HEAD = "0013"  # the newest migration; a test compares it with the migrations folder
 LOCKED = ("database is locked", "database table is locked", "database schema is locked")
 PATIENCE = 600.0  # seconds that what has happened waits to be written down while the ledger is away
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import func, select
 
-from d2c_mlops.data.days import local_days
+from d2c_mlops.data.days import day_start, local_days, parse_zone
 from d2c_mlops.data.tables import Tables
 from d2c_mlops.errors import D2CError
 from d2c_mlops.ledger.schema import runs
@@ -47,6 +47,7 @@ from d2c_mlops.monitoring.vital_signs import (
 )
 from d2c_mlops.operations.acknowledged import acknowledged_columns
 from d2c_mlops.operations.common_metrics import common_metrics
+from d2c_mlops.operations.daily_sketches import sketches_of_days
 from d2c_mlops.operations.live_answers import (
     answers_with_outcomes,
     calls_by_hour,
@@ -165,9 +166,8 @@ def monitor_model(
         last = min(last, pd.to_datetime(answers["day"]).max().date())
     recent = recent_answers(answers, last, chosen)
     accuracy, variants = accuracy_sign(version, live_metric(version, settings), recent, chosen)
-    late = logged[logged["at"] >= moment - timedelta(days=chosen.days)]
     reference, problem_of_reference = _reference_of(version, settings)
-    current = sketch_logged(version.schema, late[late["version"] == version.version], zone)
+    current = recent_sketches(ledger, version, logged, moment, zone, chosen.days)
     expected = expected_of_open_leads(version, logged, answers, moment - timedelta(days=chosen.days))
     if expected is not None:
         accuracy = judge_expected(model, accuracy, expected, metric_limits(chosen))
@@ -391,6 +391,19 @@ def _importance_sign(
     if compared is None or not isinstance(compared.reference, LevelSketch):
         return judge_importance(reference.reasons if reference else None, current.reasons, limits)
     return judge_importance(compared.reference, current.reasons, limits, compared.index, compared.against)
+
+
+def recent_sketches(
+    ledger: Ledger, version: Version, logged: pd.DataFrame, moment: datetime, zone: str, days: int
+) -> ReferenceSketches:
+    """Return the sketches of a version's predictions of the last local days: the sums of `d2c collect` where they equal those of all rows."""
+    last = (moment - timedelta(microseconds=1)).astimezone(parse_zone(zone)).date()
+    first = last - timedelta(days=days - 1)
+    summed = sketches_of_days(ledger, version, first, last, zone, moment)
+    if summed is not None:
+        return summed
+    is_recent = (logged["version"] == version.version) & (logged["at"] >= day_start(first, zone))
+    return sketch_logged(version.schema, logged[is_recent], zone)
 
 
 def moved_inputs(reference: ReferenceSketches | None, current: ReferenceSketches) -> list[MovedInput]:
