@@ -14,9 +14,10 @@ from d2c_mlops.convert.repair.fix_registry import (
     registered_fixes,
 )
 from d2c_mlops.convert.repair.fixes.modules import distributions_needed
+from d2c_mlops.convert.repair.last_resorts import leave_out_invalid_cell
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused, RepairResult
 from d2c_mlops.convert.repair.repair_state import Progress, RepairState
-from d2c_mlops.convert.repair.run_and_fix import run_until_clean
+from d2c_mlops.convert.repair.run_and_fix import accept_omission, run_until_clean
 from d2c_mlops.convert.run.folder_copies import copy_folder, left_out_summary, repository_root
 from d2c_mlops.convert.run.isolated_run import ChildLimits
 from d2c_mlops.convert.source.notebook import read_notebook
@@ -122,6 +123,9 @@ def fix_before_running(state: RepairState) -> None:
         accepted = [(fix, offer) for fix, offer in offers if offer in edits]
         if not accepted or not state.accept(accepted):
             break
+    for cell in state.notebook.code:
+        if (omission := leave_out_invalid_cell(cell)) is not None:
+            accept_omission(state, omission, cell.index)
     problem = next((cell for cell in state.notebook.code if cell.problem is not None), None)
     if problem is not None and problem.problem is not None:
         why = f"line {problem.problem.line}: {problem.problem.message}"

@@ -15,7 +15,7 @@ from d2c_mlops.convert.repair.fix_registry import (
 )
 from d2c_mlops.convert.repair.fixes.frames import chained_assignment
 from d2c_mlops.convert.repair.fixes.modules import distribution_of, missing_module
-from d2c_mlops.convert.repair.last_resorts import RESORTS, Resort
+from d2c_mlops.convert.repair.last_resorts import RESORTS, Omission, Resort
 from d2c_mlops.convert.repair.refusal_messages import failed_cell_refusal, missing_module_refusal
 from d2c_mlops.convert.repair.repair_result import Refusal, RepairRefused
 from d2c_mlops.convert.repair.repair_state import RepairState
@@ -179,15 +179,16 @@ def leave_out_failing_code(state: RepairState, leave_out_failing_code: Resort, f
     """Remove the failing code from the cell if this changes no result."""
     context = state.context(None)
     offer = leave_out_failing_code(context, failure)
-    if offer is None:
-        return False
-    if offer.whole:  # lines of the source are replaced, whatever magics they hold
-        cells = [
-            replace(cell, python=cell.source) if cell.index == failure.cell else cell for cell in state.notebook.cells
-        ]
+    return offer is not None and accept_omission(state, offer, failure.cell)
+
+
+def accept_omission(state: RepairState, omission: Omission, index: int) -> bool:
+    """Remove code from a cell, and record it."""
+    if omission.whole:  # lines of the source are replaced, whatever magics they hold
+        cells = [replace(cell, python=cell.source) if cell.index == index else cell for cell in state.notebook.cells]
         state.notebook = replace(state.notebook, cells=tuple(cells))
-    fix = Fix(offer.id, "", "", offer.proposal.reason)
-    return state.accept([(fix, offer.proposal)])
+    fix = Fix(omission.id, "", "", omission.proposal.reason)
+    return state.accept([(fix, omission.proposal)])
 
 
 def refuse_at_failed_cell(state: RepairState, failure: CellFailure) -> None:

@@ -245,6 +245,13 @@ LEARNING = [
     Row("smoothing-names", f"{SERIES}\nfrom statsmodels.tsa.holtwinters import ExponentialSmoothing\n"
         "m = ExponentialSmoothing(y, trend='add').fit(smoothing_level=0.2, smoothing_slope=0.1, use_boxcox=False)", "smoothing_trend=0.1",
         "assert m.params['smoothing_trend'] == 0.1"),
+    Row("initial-values", f"{SERIES}\nfrom statsmodels.tsa.api import Holt, SimpleExpSmoothing\nf = SimpleExpSmoothing(y).fit(smoothing_level=0.6, optimized=False)\ng = Holt(y).fit()",
+        "SimpleExpSmoothing(y, initialization_method='legacy-heuristic').fit", "assert len(f.forecast(5)) == 5 and g.params['smoothing_level'] >= 0"),
+    Row("initial-values", f"{SERIES}\nimport statsmodels.tsa.holtwinters as hw\ng = hw.Holt(y, damped_trend=True)\nn = g.fit().forecast(2)",
+        "hw.Holt(y, damped_trend=True, initialization_method='estimated')", "assert len(n) == 2"),
+    Row("axis-of-columns", [SHOP, "a = df.drop(columns=['units'], axis=1)", "df.drop(columns='shop', axis=1, inplace=True)"],
+        "df.drop(columns='shop', inplace=True)", "assert 'units' not in a and 'shop' in a and 'shop' not in df"),
+    Row("spelling-of-frequency", f"{SERIES}\nq = y.resample('2m').sum()\nn = len(pd.date_range('2020-01-01', periods=3, freq='m'))", "y.resample('2ME').sum()", "assert n == 3 and len(q) == 25"),
     Row("old-autoregression", f"{SERIES}\nfrom statsmodels.tsa.ar_model import AR\nm = AR(y).fit()", "AutoReg(y, lags=", "assert len(m.params) == 11"),
     Row("one-against-the-rest", f"{LEARN}\nfrom sklearn.linear_model import LogisticRegression\nm = LogisticRegression(solver='liblinear').fit(X, [0, 1, 2, 0, 1, 2, 0, 1])",
         "OneVsRestClassifier(LogisticRegression(", "assert len(m.estimators_) == 3"),
@@ -394,6 +401,7 @@ def test_every_mender_has_a_row() -> None:
 
 MODERN = [
     ("counts named by the author's pandas", [SHOP, "c = df['shop'].value_counts().reset_index()\nn = c['count'].sum()"]),
+    ("counts of groups", [SHOP, "c = pd.DataFrame(df.groupby('shop')['units'].value_counts())\nn = c['count'].sum()"]),
     ("a default that the author chose", [f"{LEARN}\nfrom sklearn.cluster import KMeans\nm = KMeans(2, n_init=3, random_state=0).fit(X)"]),
     ("a default of the author's own library", [f"{LEARN}\nfrom sklearn.cluster import KMeans\nm = KMeans(2, random_state=0).fit(X)"]),
     ("a list that appends", ["parts = []\nparts.append(1)\nix = {'ix': 1}['ix']"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from d2c_mlops.convert.repair import repair_state, run_and_fix
+from d2c_mlops.convert.repair import last_resorts, repair_state, run_and_fix
 from d2c_mlops.convert.repair.package_installation import InstallResult
 from d2c_mlops.convert.repair.repair_result import RepairResult
 from d2c_mlops.convert.repair.repairing import repair_notebook
@@ -212,3 +212,64 @@ def test_a_default_that_the_author_was_warned_about_is_kept(tmp_path: Path) -> N
     }
     made = tried(tmp_path, f"{LEARN}\nfrom sklearn.cluster import KMeans\nm = KMeans(2).fit(X)", outputs={0: [warning]})
     assert [fix.kind for fix in made.fixes] == ["clusters"] and "n_init=10" in made.fixes[0].after
+
+
+def without_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_resorts, "VIEWING", frozenset({"charts_of_nobody"}))
+    none = lambda names, folder: InstallResult((), dict.fromkeys(names, "no usable wheels"))  # noqa: E731
+    monkeypatch.setattr(repair_state, "install_packages", none)
+
+
+@pytest.mark.usefixtures("shared")
+def test_what_a_missing_package_only_shows_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    cells = [
+        "from charts_of_nobody import Elbow as E\nn = 2",
+        "chart = E(n)\nchart.fit([1, 2])\nfor size in (1, 2):\n    chart.show(size)",
+        "total = n + 1\nprint(chart)",
+        "chart = total\nchart + 1",
+    ]
+    alone = tried(tmp_path / "alone", *cells)
+    assert alone.status == "refused" and "--install" in alone.refusal.next, "with it, the pictures may be kept"
+    made = tried(tmp_path, *cells, install=True)
+    assert made.status == "revived" and {fix.kind for fix in made.fixes} == {"only-looked-at"}, made.refusal
+    assert made.notebook is not None
+    left = ["".join(cell["source"]) for cell in json.loads(made.notebook.read_text())["cells"]]
+    assert left[0] == "# from charts_of_nobody import Elbow as E\nn = 2"
+    assert all(line.startswith("# ") for line in left[1].splitlines())
+    assert left[2] == "total = n + 1\n# print(chart)"
+    assert left[3] == "chart = total\nchart + 1", "the name has another value from here on"
+
+
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize(
+    "use",
+    [
+        "table['best'] = E(n)",
+        "found = []\nfound.append(E(n).best)",
+        "del E",
+        "from charts_of_nobody import Knee as K, Elbow\ntable['k'] = K",
+    ],
+)
+def test_what_reaches_data_is_not_left_out(use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    made = tried(tmp_path, "from charts_of_nobody import Elbow as E\nn = 2\ntable = {}", use, install=True)
+    assert made.status == "refused" and "only-looked-at" not in {fix.kind for fix in made.fixes}
+
+
+@pytest.mark.usefixtures("shared")
+def test_another_missing_package_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_wheels(monkeypatch)
+    made = tried(tmp_path, "from rules_of_nobody import rules\nprint(rules([1]))", install=True)
+    assert made.status == "refused" and not made.fixes
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_cell_that_was_saved_with_its_syntax_error_is_left_out(tmp_path: Path) -> None:
+    error = {"output_type": "error", "ename": "SyntaxError", "evalue": "never closed", "traceback": ["SyntaxError"]}
+    made = tried(tmp_path, "x = 1", "print(x", "x + 1", outputs={1: [error]})
+    assert made.status == "revived" and [fix.kind for fix in made.fixes] == ["invalid-before"]
+    assert made.notebook is not None
+    assert "".join(json.loads(made.notebook.read_text())["cells"][1]["source"]) == "# print(x"
+    without = tried(tmp_path / "other", "x = 1", "print(x", "x + 1")
+    assert without.status == "refused" and "not valid Python" in without.refusal.why

@@ -226,3 +226,27 @@ def renamed_arguments(context: RepairContext, failure: CellFailure) -> Proposal 
                 edit = keyword_name_replacement(cell.index, word, renamed[match["word"]])
                 return Proposal((edit,), f"`{word.arg}=` is now `{renamed[match['word']]}=`")
     return None
+
+
+@fix_after_failure("axis-of-columns", "pandas", "3.0", "`axis` is not accepted beside `columns` or `index`", order=20)
+def axis_beside_columns(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`drop(columns=names, axis=1)`: without the axis, which the keyword says already; in all cells at once."""
+    if not failure.says("Cannot specify both 'axis' and"):
+        return None
+    failing = [(cell, call) for cell, call in context.failing(failure, ast.Call) if _has_axis_beside_columns(call)]
+    if not failing:
+        return None
+    methods = {last_name(call.func) for _, call in failing}
+    others = [(cell, call) for cell, call in context.nodes(ast.Call) if _has_axis_beside_columns(call)]
+    edits = [
+        edit
+        for cell, call in others
+        if last_name(call.func) in methods
+        for edit in replace_call(cell, call, source_text(cell, call.func), argument_texts(cell, call, "axis"))
+    ]
+    return Proposal(tuple(edits), restart=False)
+
+
+def _has_axis_beside_columns(call: ast.Call) -> bool:
+    names = {word.arg for word in call.keywords}
+    return isinstance(call.func, ast.Attribute) and "axis" in names and bool(names & {"columns", "index"})

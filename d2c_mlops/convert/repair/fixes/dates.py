@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from d2c_mlops.convert.repair.fix_registry import (
@@ -100,3 +101,31 @@ def mixed_dates(context: RepairContext, failure: CellFailure) -> Proposal | None
                 (add_argument_edit(cell, call, "format='mixed'"),), "dates of several formats are parsed one by one"
             )
     return None
+
+
+_FREQUENCY = re.compile(r"'(\w+)' is no longer supported for \w+\. Please use '(\w+)' instead")
+
+
+@fix_after_failure("spelling-of-frequency", "pandas", "3.0", "the frequency has another name", order=20)
+def spelling_of_frequency(context: RepairContext, failure: CellFailure) -> Proposal | None:
+    """`resample('m')`: the name that the error tells, in all calls of the same functions."""
+    match = _FREQUENCY.search(failure.message)
+    if match is None:
+        return None
+    old = re.compile(rf"(-?\d*){re.escape(match[1])}")
+    functions = {
+        last_name(call.func) for _, call in context.failing(failure, ast.Call) if any(_texts_of_call(call, old))
+    }
+    edits = [
+        replace_node_edit(cell, text, repr(old.sub(rf"\g<1>{match[2]}", str(text.value))))
+        for cell, call in context.nodes(ast.Call)
+        if last_name(call.func) in functions
+        for text in _texts_of_call(call, old)
+    ]
+    return Proposal(tuple(edits), f"the frequency `{match[1]}` is now `{match[2]}`") if edits else None
+
+
+def _texts_of_call(call: ast.Call, pattern: re.Pattern[str]) -> Iterator[ast.Constant]:
+    for part in [*call.args, *(word.value for word in call.keywords)]:
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and pattern.fullmatch(part.value):
+            yield part

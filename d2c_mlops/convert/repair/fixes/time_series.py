@@ -11,6 +11,7 @@ from d2c_mlops.convert.repair.fix_registry import (
     CellFailure,
     Proposal,
     RepairContext,
+    add_argument_edit,
     enclosing_statement,
     fix_after_failure,
     fix_before_run,
@@ -139,6 +140,43 @@ def _fit_calls(context: RepairContext, cell: Cell, call: ast.Call) -> Iterator[t
         if isinstance(fit.func, ast.Attribute) and fit.func.attr == "fit":
             if fit.func.value is call or (isinstance(fit.func.value, ast.Name) and fit.func.value.id in bound):
                 yield where, fit
+
+
+_SMOOTHING = {"SimpleExpSmoothing": 1, "Holt": 3}  # positional arguments before the method
+
+
+@fix_before_run(
+    "initial-values",
+    "statsmodels",
+    "0.15",
+    "the way to the initial values of exponential smoothing must be named",
+    order=14,
+)
+def initial_values(context: RepairContext) -> Iterator[Proposal]:
+    """`Holt(y)`: initial values are estimated with the other parameters, or from the first observations where nothing is optimized."""
+    imported = {
+        alias.asname or alias.name
+        for _, node in context.nodes(ast.ImportFrom)
+        if (node.module or "").startswith("statsmodels.tsa")
+        for alias in node.names
+    }
+    modules = {
+        alias.asname
+        for _, node in context.nodes(ast.Import)
+        for alias in node.names
+        if alias.name.startswith("statsmodels.tsa") and alias.asname
+    }
+    for cell, call in context.nodes(ast.Call):
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        is_imported = last_name(owner) in modules | imported if owner is not None else last_name(call.func) in imported
+        if not is_imported or len(call.args) > _SMOOTHING.get(last_name(call.func), -1):
+            continue
+        if any(word.arg in ("initialization_method", None) for word in call.keywords):
+            continue
+        fits = [keyword_value(fit, "optimized") for _, fit in _fit_calls(context, cell, call)]
+        fixed = bool(fits) and all(isinstance(value, ast.Constant) and value.value is False for value in fits)
+        method = "legacy-heuristic" if fixed else "estimated"
+        yield Proposal((add_argument_edit(cell, call, f"initialization_method={method!r}"),))
 
 
 @fix_after_failure("forecast-triple", "statsmodels", "0.13", "forecast() returns only the forecast", order=14)

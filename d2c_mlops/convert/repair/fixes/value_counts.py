@@ -50,8 +50,30 @@ def _uses_new_count_name(context: RepairContext) -> bool:
     """Whether the author had the new names already: `counts['count']`, and nowhere 'index'."""
     if before_version(context.notebook.metadata, "pandas", "2.0"):
         return False
-    labels = {node.value for _, node in context.nodes(ast.Constant) if node.value in ("count", "index")}
+    labels = {
+        part.value
+        for _, node in context.nodes(ast.AST)
+        for part in _column_labels(node)
+        if isinstance(part, ast.Constant) and part.value in ("count", "index")
+    }
     return labels == {"count"}
+
+
+_COLUMN_WORDS = frozenset(
+    ("x", "y", "hue", "by", "on", "left_on", "right_on", "columns", "values", "names", "color", "subset")
+)
+_COLUMN_CALLS = frozenset(("sort_values", "groupby", "set_index", "drop", "nlargest", "nsmallest", "rename"))
+
+
+def _column_labels(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the constants of a node that stand for columns: a title or the label of an axis is none."""
+    if isinstance(node, ast.Subscript):
+        yield from ast.walk(node.slice)
+    elif isinstance(node, ast.keyword) and node.arg in _COLUMN_WORDS:
+        yield from ast.walk(node.value)
+    elif isinstance(node, ast.Call) and last_name(node.func) in _COLUMN_CALLS:
+        for argument in node.args:
+            yield from ast.walk(argument)
 
 
 def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
@@ -59,7 +81,7 @@ def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
     for cell, counts in context.nodes(ast.Call):
         column = counts.func.value if isinstance(counts.func, ast.Attribute) else None
         name = _column_name(cell, column) if last_name(counts.func) == "value_counts" else ""
-        if not name or context.subject.inference.kind(column or counts) == "pandas.DataFrame":
+        if not name or context.subject.inference.kind(column or counts) == "pandas.DataFrame" or _is_grouped(column):
             continue
         above = parent_node(cell, counts)
         further = parent_node(cell, above) if isinstance(above, ast.Attribute) else None
@@ -72,6 +94,21 @@ def _counts_in_frames(context: RepairContext) -> Iterator[Proposal]:
         if framed:
             end = (counts.end_lineno or 0, counts.end_col_offset or 0)
             yield Proposal((insert_text_edit(cell, *end, f".rename_axis(None).rename({name})"),))
+
+
+def _is_grouped(column: ast.expr | None) -> bool:
+    """Whether a column is one of groups, whose counts have two index levels: `frame.groupby("store")["promo"]`."""
+    node: ast.expr | None = column
+    while node is not None:
+        if isinstance(node, ast.Call):
+            if last_name(node.func) == "groupby":
+                return True
+            node = node.func
+        elif isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        else:
+            return False
+    return False
 
 
 def _becomes_frame_later(context: RepairContext, name: str) -> bool:
