@@ -55,6 +55,10 @@ def alert_rules(plan: DeployPlan) -> dict[str, Any]:
             _alert_rule("D2CBreach", f"d2c_health_breach{{{model_label}}} == 1", "0m", "ticket",
                 "a metric of the model is past its threshold", f"d2c monitor {plan.model} says which, since when, and what to do")
         )  # fmt: skip
+        listed.append(
+            _alert_rule("D2CHealthStale", f"time() - max(d2c_health_timestamp_seconds{{{model_label}}}) > {26 * 3600}", "5m", "ticket",
+                "the metrics of the last look are older than 26 hours, so a breach may not show", "check that the folder of [alerts] textfiles can be written")
+        )  # fmt: skip
     return {
         "groups": [
             {

@@ -65,6 +65,14 @@ CASES = {
         [{"series": 'd2c_desk_requests_total{model="mean_units",path="/d/ID/approve",status="200"}', "values": "1+1x60"},
          {"series": 'd2c_desk_refused_total{model="mean_units",reason="no key"}', "values": "1+90x60"}],
         "D2CAway", 30, True),
+    "no metric is in breach": (
+        [{"series": 'd2c_health_breach{model="mean_units",metric="drift"}', "values": "0x60"}], "D2CBreach", 30, False),
+    "another model is in breach": (
+        [{"series": 'd2c_health_breach{model="other",metric="drift"}', "values": "1x60"}], "D2CBreach", 30, False),
+    "the metrics of a look are fresh": (
+        [{"series": 'd2c_health_timestamp_seconds{model="mean_units"}', "values": "0+60x60"}], "D2CHealthStale", 60, False),
+    "the metrics of a look are two days old": (
+        [{"series": 'd2c_health_timestamp_seconds{model="mean_units"}', "values": "0x2880"}], "D2CHealthStale", 2880, True),
     "a service that only probes ask": ([answers("/readyz", 200, "0+1x60")], "D2CAway", 30, False),
 }  # fmt: skip
 
@@ -73,9 +81,25 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_wakes_people_when_it_should_and_only_then(case: str, tmp_path: Path) -> None:
     series, name, minute, fires = CASES[case]
+    judge_by_promtool(series, name, minute, [{}] if fires else [], tmp_path)
+
+
+@needs_promtool
+def test_each_metric_in_breach_is_an_alert_of_its_own(tmp_path: Path) -> None:
+    series = [
+        {"series": f'd2c_health_breach{{model="mean_units",metric="{metric}"}}', "values": values}
+        for metric, values in (("drift", "0x10 1x50"), ("accuracy", "1x60"), ("latency", "0x60"))
+    ]
+    judge_by_promtool(series, "D2CBreach", 30, [{"metric": "accuracy"}, {"metric": "drift"}], tmp_path)
+
+
+def judge_by_promtool(
+    series: list[dict[str, str]], name: str, minute: int, fired: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """Let promtool judge which alerts of a rule fire; `fired` are the labels that they have beside the rule's."""
     written = alert_rules(PLAN)
     (alert,) = [each for group in written["groups"] for each in group["rules"] if each["alert"] == name]
-    expected = [{"exp_labels": alert["labels"], "exp_annotations": alert["annotations"]}] if fires else []
+    expected = [{"exp_labels": alert["labels"] | more, "exp_annotations": alert["annotations"]} for more in fired]
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(written))
     step = "10m" if minute > WEEK else "1m"
     test = {"interval": step, "input_series": series,
@@ -91,5 +115,10 @@ def test_projects_without_a_schedule_have_no_rules_about_heartbeats() -> None:
         plan = DeployPlan("mean_units", 3, "mean_units:v3", ReplicaSize(), heartbeats=heartbeats)
         return {rule["alert"] for group in alert_rules(plan)["groups"] for rule in group["rules"]}
 
-    assert names(("scheduler", "monitor")) - names(()) == {"D2CSchedulerSilent", "D2CMonitorSilent", "D2CBreach"}
+    assert names(("scheduler", "monitor")) - names(()) == {
+        "D2CSchedulerSilent",
+        "D2CMonitorSilent",
+        "D2CBreach",
+        "D2CHealthStale",
+    }
     assert names(("scheduler",)) - names(()) == {"D2CSchedulerSilent"}
