@@ -85,7 +85,7 @@ bench-quality: $(READY)  ## data quality beside pandera, Pointblank, 3 sigma and
 		--disable-pip-version-check "pandas==3.1.*" pyarrow "pandera==0.35.*" "pointblank==1.1.*" && touch .bench/quality/.ready; }
 	$(BIN)/python -W ignore bench/quality.py $(OPTIONS)
 
-bench-monitor: $(READY)  ## drift beside KS and PSI, scores with late outcomes beside NannyML: healthy shops, sick ones, a first summer, real data, cost (FULL=1: full counts; OPTIONS="--only june")
+bench-monitor: $(READY)  ## drift beside KS, PSI and NannyML, scores with late outcomes: healthy shops, sick ones, a first summer, real data, cost (FULL=1: full counts; OPTIONS="--only june")
 	@test -f .bench/nannyml/.ready || { $(PYTHON) -m venv .bench/nannyml && .bench/nannyml/bin/python -m pip install -q \
 		--disable-pip-version-check "nannyml==0.13.1" statsmodels pyarrow && touch .bench/nannyml/.ready; }
 	$(BIN)/python -W ignore bench/monitor.py $(OPTIONS)

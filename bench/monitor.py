@@ -1,4 +1,4 @@
-"""Drift, beside Kolmogorov–Smirnov and PSI on the same weeks: silence on healthy shops, speed on sick ones, a first summer, real data, scores with late outcomes, cost.
+"""Drift, beside Kolmogorov–Smirnov, PSI and NannyML on the same weeks: silence on healthy shops, speed on sick ones, a first summer, real data, scores with late outcomes, cost.
 
 `make bench-monitor`. Shops are simulated, with seeds that are fixed here; FULL=1 takes 200 healthy shops and 60 for each change.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,21 @@ import pandas as pd
 from aims import Aim, close, interval, share, table
 from monitor_june import june
 from monitor_outcomes import relations, without_labels
-from scipy import stats
+from monitor_peers import (
+    AFTER,
+    DETECTORS,
+    NANNYML,
+    PYTHON,
+    Windows,
+    alarms,
+    nannyml_alarms,
+    shop_windows,
+    write_windows,
+)
 
-from d2c_mlops.data.days import local_days
 from d2c_mlops.data.simulate.script import PlannedEvent, event
 from d2c_mlops.data.simulate.simulator import Shop
 from d2c_mlops.data.simulate.world.regimes import Regime, regime_of
-from d2c_mlops.data.tables import Tables
 from d2c_mlops.monitoring.daily_series import daily_series, join_series
 from d2c_mlops.monitoring.drift import Acknowledged, DriftReport, find_drift
 from d2c_mlops.monitoring.sketches import sketch_frame, stability_index
@@ -49,7 +59,7 @@ FADING = "a category loses 80 % over four weeks"
 HALVED = "a category loses 50 % over four weeks"
 FADES = {FADING: 0.8, HALVED: 0.5}
 ORDERS = (30.0, 800.0 if FULL else 300.0)  # a day, drawn evenly by logarithm
-REFERENCE = 20_000  # rows that the peers compare each week with
+FIRST = 365  # day on which the year that is watched begins
 PARTS = ("cost", "retail", "bank", "leads", "june", "silence", "speed", "fading")
 Event = Callable[[date], PlannedEvent]
 CHANGES: dict[str, tuple[Event, str, tuple[float, float]]] = {
@@ -81,9 +91,17 @@ class Look:
     ours: int | None
     early: bool  # an alarm before the change
     rank: int | None  # of the right column
-    ks: float  # share of weeks of the second year, or of those before the change
-    psi: float
+    weeks: int  # healthy weeks that the peers looked at: of the second year, or of those before the change
+    calls: dict[str, set[int]]  # the windows in which each peer alarmed
     slow: bool = False  # the category is among the slow changes after four weeks
+
+    def early_share(self, peer: str) -> float:
+        """Return the share of healthy weeks in which a peer alarmed."""
+        return len([number for number in self.calls[peer] if number < AFTER]) / self.weeks
+
+    def late(self, peer: str) -> bool:
+        """Tell whether a peer alarmed after the change."""
+        return any(number >= AFTER for number in self.calls[peer])
 
 
 def fade(regime: Regime, lost: float, day: date) -> list[PlannedEvent]:
@@ -110,8 +128,19 @@ def first_alarm(report: DriftReport) -> int | None:
     return int(alarms[0]) if len(alarms) else None
 
 
-def look_at(task: tuple[int, str, str]) -> tuple[str, Look]:
-    seed, change, world = task
+def watch(pool: ProcessPoolExecutor, tasks: list[tuple[int, str, str]]) -> list[tuple[str, Look]]:
+    """Return what all detectors say of the shops; NannyML looks at their rows after the others, in one process of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        looks = list(pool.map(partial(look_at, Path(place)), enumerate(tasks)))
+        called = nannyml_alarms(Path(place))
+    return [
+        (change, replace(look, calls=look.calls | {NANNYML: called[str(number)]}))
+        for number, (change, look) in enumerate(looks)
+    ]
+
+
+def look_at(folder: Path, numbered: tuple[int, tuple[int, str, str]]) -> tuple[str, Look]:
+    number, (seed, change, world) = numbered
     shop, day = shop_of(seed, change, world)
     tables = shop.tables()
     series = table_series(tables, LAST if not change else START + timedelta(days=min(day + 28, DAYS - 2)))
@@ -121,58 +150,33 @@ def look_at(task: tuple[int, str, str]) -> tuple[str, Look]:
         named = [c.column for c in find_drift(series.until(series.days[alarm])).changes]
         column = "lines.category" if change in FADES else CHANGES[change][1]
         rank = named.index(column) + 1 if column in named else 99
-    ks, psi = weekly_peers(tables, 365, day if change else DAYS)
+    end, after = (day, 4 if change in FADES else 1) if change else (DAYS, 0)
+    windows = shop_windows(tables, START, FIRST, end, after, with_category=change in FADES)
+    write_windows(folder, str(number), windows)
+    weeks = (end - FIRST) // 7
+    calls = alarms(windows, [*range(weeks), *range(AFTER, AFTER + after)])
     ours = None if alarm is None else alarm - day if change else alarm
     slow = change in FADES and any(c.column == "lines.category" for c in slow_changes(series))
-    return change, Look(ours, bool(change) and ours is not None and ours < 0, rank, ks, psi, slow)
+    return change, Look(ours, bool(change) and ours is not None and ours < 0, rank, weeks, calls, slow)
 
 
-def weekly_peers(tables: Tables, first: int, end: int) -> tuple[float, float]:
-    """Return the share of weeks in which a KS or χ² test at p < .05 or a PSI above .2 calls some column changed; reference: the first year."""
-    orders, lines = tables["orders"], tables["order_lines"]
-    order_day = (pd.DatetimeIndex(local_days(orders["ordered_at"], tables.zone)) - pd.Timestamp(START)).days.to_numpy()
-    line_day = (pd.DatetimeIndex(local_days(lines["ordered_at"], tables.zone)) - pd.Timestamp(START)).days.to_numpy()
-    value = orders["order_id"].map((lines["unit_price"] * lines["quantity"]).groupby(lines["order_id"]).sum())
-    frames = [
-        (orders[["channel", "country"]].assign(value=value), order_day),
-        (lines[["quantity", "unit_price"]], line_day),
-    ]
-    weeks = range(first, end - 6, 7)
-    ks, psi = np.zeros(len(weeks), bool), np.zeros(len(weeks), bool)
-    rng = np.random.default_rng(0)
-    for frame, day in frames:
-        chosen = np.flatnonzero(day < first)
-        reference = frame.iloc[rng.choice(chosen, min(len(chosen), REFERENCE), replace=False)]
-        sketches = sketch_frame(reference)
-        for number, start in enumerate(weeks):
-            week = frame[(day >= start) & (day < start + 7)]
-            now = sketch_frame(week)
-            for name in frame.columns:
-                psi[number] |= stability_index(sketches[name], now[name]) > 0.2
-                ks[number] |= _p_value(reference[name], week[name]) < 0.05
-    return float(ks.mean()), float(psi.mean())
+def peer_columns(looks: list[Look]) -> dict[str, str]:
+    """Return, for each peer, the share of shops in which it alarms after the change, and the share of healthy weeks before it in which it does."""
+    return {peer: f"{np.mean([look.late(peer) for look in looks]):.2f} / {np.mean([look.early_share(peer) for look in looks]):.2f}" for peer in DETECTORS}  # fmt: skip
 
 
-def _p_value(one: pd.Series, two: pd.Series) -> float:
-    if pd.api.types.is_numeric_dtype(one):
-        return float(stats.ks_2samp(one.dropna(), two.dropna()).pvalue)
-    counts = pd.DataFrame({"one": one.value_counts(), "two": two.value_counts()}).fillna(0)
-    return float(stats.chi2_contingency(counts.to_numpy()).pvalue) if len(counts) > 1 else 1.0
-
-
-def silence(pool: ProcessPoolExecutor) -> list[Aim]:
+def silence(pool: ProcessPoolExecutor, shops: int | None = None) -> list[Aim]:
     aims = []
     for world, most in SILENT.items():
         first, count = HEALTHY if world == "usual" else (HEALTHY[0], OTHER_WORLDS)
-        looks = [look for _, look in pool.map(look_at, [(seed, "", world) for seed in range(first, first + count)])]
+        count = shops or count
+        looks = [look for _, look in watch(pool, [(seed, "", world) for seed in range(first, first + count)])]
         alarmed = sum(look.ours is not None for look in looks)
-        rows = [
-            {"detector": "always", "shops ever alarmed": "1.000", "weeks alarmed": "1.000"},
-            {"detector": "never", "shops ever alarmed": "0.000", "weeks alarmed": "0.000"},
-            {"detector": "KS or χ², p < .05", "shops ever alarmed": share(sum(look.ks > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.ks for look in looks]):.3f}"},
-            {"detector": "PSI > .2", "shops ever alarmed": share(sum(look.psi > 0 for look in looks), count), "weeks alarmed": f"{np.mean([look.psi for look in looks]):.3f}"},
-            {"detector": "d2c_mlops, daily", "shops ever alarmed": share(alarmed, count), "weeks alarmed": ""},
-        ]  # fmt: skip
+        rows = []
+        for peer in DETECTORS:
+            shares = [look.early_share(peer) for look in looks]
+            rows.append({"detector": peer, "shops ever alarmed": share(sum(part > 0 for part in shares), count), "weeks alarmed": f"{np.mean(shares):.3f}"})  # fmt: skip
+        rows.append({"detector": "d2c_mlops, daily", "shops ever alarmed": share(alarmed, count), "weeks alarmed": ""})
         print(f"\nhealthy shops, {world} world, seeds {first} to {first + count - 1}, the second of two years\n" + table(rows), flush=True)  # fmt: skip
         aims.append(
             Aim(f"{world} world: shops that ever get a drift alarm in a healthy year ≤ {most}", share(alarmed, count), interval(alarmed, count)[0] <= most)
@@ -180,30 +184,30 @@ def silence(pool: ProcessPoolExecutor) -> list[Aim]:
     return aims
 
 
-def fading(pool: ProcessPoolExecutor) -> list[Aim]:
+def fading(pool: ProcessPoolExecutor, shops: int | None = None) -> list[Aim]:
     """Let a category fade over four weeks: by 80 %, for an alarm, and by 50 %, for the list of slow changes."""
-    first, count = SICK
+    first, count = SICK[0], shops or SICK[1]
     looks: dict[str, list[Look]] = {change: [] for change in FADES}
     tasks = [(seed, change, "usual") for change in FADES for seed in range(first, first + count)]
-    for change, look in pool.map(look_at, tasks):
+    for change, look in watch(pool, tasks):
         looks[change].append(look)
     alarms = {change: sum(look.ours is not None and 0 <= look.ours <= 28 for look in part) for change, part in looks.items()}  # fmt: skip
     listed = {change: sum(look.slow for look in part) for change, part in looks.items()}
     rows = [
-        {"change": change, "alarm by day 28": share(alarms[change], count), "among slow changes": share(listed[change], count), "alarm before": str(sum(look.early for look in part))}
+        {"change": change, "alarm by day 28": share(alarms[change], count), "among slow changes": share(listed[change], count), "alarm before": str(sum(look.early for look in part))} | peer_columns(part)
         for change, part in looks.items()
     ]  # fmt: skip
-    print(f"\na category fades, seeds {first} to {first + count - 1}\n" + table(rows), flush=True)
+    print(f"\na category fades, seeds {first} to {first + count - 1}; peers: share of shops with an alarm in the four weeks of fading / share of healthy weeks with one\n" + table(rows), flush=True)  # fmt: skip
     return [
         Aim(f"{FADING}: alarm by day 28 ≥ .75", share(alarms[FADING], count), interval(alarms[FADING], count)[1] >= 0.75),
         Aim(f"{HALVED}: among the slow changes ≥ .75", share(listed[HALVED], count), interval(listed[HALVED], count)[1] >= 0.75),
     ]  # fmt: skip
 
 
-def speed(pool: ProcessPoolExecutor) -> list[Aim]:
-    first, count = SICK
+def speed(pool: ProcessPoolExecutor, shops: int | None = None) -> list[Aim]:
+    first, count = SICK[0], shops or SICK[1]
     tasks = [(seed, change, "usual") for change in CHANGES for seed in range(first, first + count)]
-    results = list(pool.map(look_at, tasks))
+    results = watch(pool, tasks)
     rows, aims, ranks = [], [], []
     for change, (_, _, (week, month)) in CHANGES.items():
         looks = [look for name, look in results if name == change]
@@ -211,13 +215,13 @@ def speed(pool: ProcessPoolExecutor) -> list[Aim]:
         in_week, in_month = sum(d <= 7 for d in delays), sum(d <= 28 for d in delays)
         ranks += [look.rank for look in looks if look.rank is not None]
         rows.append({"change": change, "in 7 days": share(in_week, count), "in 28 days": share(in_month, count), "median days": f"{np.median(delays):.0f}" if delays else "-",
-                     "alarm before": str(sum(look.early for look in looks)), "KS before": f"{np.mean([look.ks for look in looks]):.2f}", "PSI before": f"{np.mean([look.psi for look in looks]):.2f}"})  # fmt: skip
+                     "alarm before": str(sum(look.early for look in looks))} | peer_columns(looks))  # fmt: skip
         for days, hits, aim in ((7, in_week, week), (28, in_month, month)):
             aims.append(
                 Aim(f"{change}: found within {days} days ≥ {aim}", share(hits, count), interval(hits, count)[1] >= aim)
             )
     print(
-        f"\nchanges on a random day of the second year, seeds {first} to {first + count - 1}; KS, PSI: share of healthy weeks before it that they alarm\n"
+        f"\nchanges on a random day of the second year, seeds {first} to {first + count - 1}; peers: share of shops with an alarm in the seven days after / share of healthy weeks before with one\n"
         + table(rows),
         flush=True,
     )
@@ -228,15 +232,15 @@ def speed(pool: ProcessPoolExecutor) -> list[Aim]:
     return aims
 
 
-def retail_series(file: Path, factor: float = 1.0, since: pd.Timestamp | None = None):  # type: ignore[no-untyped-def]
+def retail_tables(
+    file: Path, factor: float = 1.0, since: pd.Timestamp | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the lines and the invoices of online_retail with their days; prices since a day are multiplied by the factor."""
     rows = pd.read_parquet(file)
     day = rows["InvoiceDate"].dt.normalize()
     sold = ~rows["InvoiceNo"].str.startswith("C")
     price = rows["UnitPrice"] * np.where(day < since, 1.0, factor) if since is not None else rows["UnitPrice"]
-    days = pd.date_range(day.min(), day.max())
-    lines = pd.DataFrame(
-        {"quantity": rows["Quantity"].where(rows["Quantity"] > 0), "price": price, "stock": rows["StockCode"]}
-    )
+    lines = pd.DataFrame({"day": day, "quantity": rows["Quantity"].where(rows["Quantity"] > 0), "price": price, "stock": rows["StockCode"]})  # fmt: skip
     invoices = pd.DataFrame(
         {
             "invoice": rows["InvoiceNo"],
@@ -255,10 +259,38 @@ def retail_series(file: Path, factor: float = 1.0, since: pd.Timestamp | None = 
         value=("value", "sum"),
         lines=("value", "size"),
     )
-    by_order = daily_series(grouped.drop(columns="day"), grouped["day"], reference=56, days=days, prefix="orders.")
-    return join_series(
-        [daily_series(lines, day, reference=56, days=days, price_of={"price": "stock"}, prefix="lines."), by_order]
-    )
+    return lines, grouped
+
+
+def retail_series(file: Path, factor: float = 1.0, since: pd.Timestamp | None = None):  # type: ignore[no-untyped-def]
+    lines, invoices = retail_tables(file, factor, since)
+    days = pd.date_range(lines["day"].min(), lines["day"].max())
+    by_order = daily_series(invoices.drop(columns="day"), invoices["day"], reference=56, days=days, prefix="orders.")
+    by_line = daily_series(lines.drop(columns="day"), lines["day"], reference=56, days=days, price_of={"price": "stock"}, prefix="lines.")  # fmt: skip
+    return join_series([by_line, by_order])
+
+
+def retail_peers(file: Path, planted: list[tuple[float, pd.Timestamp]]) -> tuple[int, dict[str, set[int]]]:
+    """Return the weeks after the first eight, and the windows in which each peer alarms: these weeks, and from `AFTER` on the seven days after each planted change."""
+    healthy = retail_tables(file)
+    start = healthy[0]["day"].min()
+    weeks = ((healthy[0]["day"].max() - start).days + 1 - 56) // 7
+    windows = []
+    for place, name in enumerate(("lines", "orders")):
+        table_ = healthy[place].drop(columns=["stock"], errors="ignore")
+        number = ((table_["day"] - start).dt.days - 56) // 7
+        parts = [table_[number < weeks].assign(window=number[number < weeks])]
+        for trial, (factor, since) in enumerate(planted):
+            changed = retail_tables(file, factor, since)[place].drop(columns=["stock"], errors="ignore")
+            week = (changed["day"] >= since) & (changed["day"] < since + pd.Timedelta(days=7))
+            parts.append(changed[week].assign(window=AFTER + trial))
+        rows = pd.concat(parts, ignore_index=True)
+        windows.append(Windows(rows.drop(columns=["day", "window"]).add_prefix(f"{name}."), rows["window"].to_numpy()))
+    calls = alarms(windows, [*range(weeks), *range(AFTER, AFTER + len(planted))])
+    with tempfile.TemporaryDirectory() as folder:
+        write_windows(Path(folder), "online_retail", windows)
+        calls[NANNYML] = nannyml_alarms(Path(folder))["online_retail"]
+    return weeks, calls
 
 
 def retail(data: Path) -> list[Aim]:
@@ -281,15 +313,28 @@ def retail(data: Path) -> list[Aim]:
         known += [Acknowledged(change.column, series.days[alarm].date()) for change in moved[:1]]
     count = (len(series.days) - 56) // 7
     rng = np.random.default_rng(11)
-    delays = []
+    delays, planted = [], []
     for number in range(40 if FULL else 16):
         since = series.days[int(rng.integers(24 * 7, len(series.days) - 14))]
-        evidence = find_drift(retail_series(file, 1.1 if number % 2 else 0.9, since)).evidence
+        planted.append((1.1 if number % 2 else 0.9, since))
+        evidence = find_drift(retail_series(file, *planted[-1])).evidence
         found = np.flatnonzero(evidence[series.days.get_loc(since) :] >= 20)
         delays.append(int(found[0]) if len(found) else 999)
     hits = sum(delay <= 7 for delay in delays)
+    looked, calls = retail_peers(file, planted)
+    rows = [
+        {
+            "detector": peer,
+            "weeks alarmed": share(len({n for n in calls[peer] if n < AFTER}), looked),
+            "planted ± 10 %, alarm within 7 days": share(len({n for n in calls[peer] if n >= AFTER}), len(planted)),
+        }
+        for peer in DETECTORS
+    ]
+    rows.append({"detector": "d2c_mlops, daily", "weeks alarmed": share(len(weeks), count), "planted ± 10 %, alarm within 7 days": share(hits, len(delays))})  # fmt: skip
     print(
-        f"\nonline_retail: alarms in {len(weeks)} of {count} weeks after the first eight; {[f'{k.column} {k.day}' for k in known]}; planted ± 10 %: {hits} of {len(delays)} within 7 days"
+        f"\nonline_retail, weeks after the first eight; acknowledged: {[f'{k.column} {k.day}' for k in known]}\n"
+        + table(rows),
+        flush=True,
     )
     return [
         Aim(
@@ -333,19 +378,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--workers", type=int, default=2, help="processes that simulate shops")
+    parser.add_argument("--shops", type=int, help="shops of each world and of each change")
     chosen = parser.parse_args()
     wanted = chosen.only or PARTS
     aims: list[Aim] = []
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(chosen.workers) as pool:
         parts: dict[str, Callable[[], list[Aim]]] = {
             "cost": cost,
             "retail": lambda: retail(chosen.data),
-            "bank": lambda: without_labels(chosen.data, Path(".bench/nannyml/bin/python")),
+            "bank": lambda: without_labels(chosen.data, PYTHON),
             "leads": lambda: relations(pool.map, 200 if FULL else 40),
             "june": lambda: june(pool.map),
-            "silence": lambda: silence(pool),
-            "speed": lambda: speed(pool),
-            "fading": lambda: fading(pool),
+            "silence": lambda: silence(pool, chosen.shops),
+            "speed": lambda: speed(pool, chosen.shops),
+            "fading": lambda: fading(pool, chosen.shops),
         }
         for name, part in parts.items():
             if name in wanted:
