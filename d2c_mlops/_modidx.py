@@ -3865,6 +3865,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'd2c_mlops/monitoring/slow_changes.py'),
                                                    'd2c_mlops.monitoring.slow_changes._difference': ( 'monitoring/slow_changes.html#_difference',
                                                                                                       'd2c_mlops/monitoring/slow_changes.py'),
+                                                   'd2c_mlops.monitoring.slow_changes._is_relevant': ( 'monitoring/slow_changes.html#_is_relevant',
+                                                                                                       'd2c_mlops/monitoring/slow_changes.py'),
                                                    'd2c_mlops.monitoring.slow_changes.slow_changes': ( 'monitoring/slow_changes.html#slow_changes',
                                                                                                        'd2c_mlops/monitoring/slow_changes.py')},
             'd2c_mlops.monitoring.table_series': { 'd2c_mlops.monitoring.table_series._catalogue_columns': ( 'monitoring/table_series.html#_catalogue_columns',

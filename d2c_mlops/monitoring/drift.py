@@ -142,6 +142,8 @@ def find_drift(
             "no column has enough rows a day"
             if not len(series)
             else f"{number_of(len(days), 'day')} of data; {BURN_IN} are needed before the first look"
+            if len(days) <= BURN_IN
+            else f"the data end on {days[-1]:%Y-%m-%d}, before the first day that is looked at"
         )
         return DriftReport(days, np.zeros(len(days)), threshold, (), len(series), why)
     daily = DailyFilter(series)

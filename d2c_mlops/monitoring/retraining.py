@@ -159,9 +159,10 @@ def _horizon(state: RetrainingState, now: datetime) -> tuple[bool, str]:
     """Return whether a quarter of the horizon, at most, has answers left; after a training, a quarter of the horizon passes before the next one."""
     quarter = state.horizon_days / 4
     trained, end = state.trained or now, datetime.combine(state.answers_until or date.max, time.max, UTC)
-    return (end - now) / timedelta(days=1) <= quarter and _is_over(
-        trained, quarter, now
-    ), f"its answers end on {end:%Y-%m-%d}"
+    return (
+        (end - now) / timedelta(days=1) <= quarter and _is_over(trained, quarter, now),
+        f"its answers end on {end:%Y-%m-%d}; due when {number_of(quarter, 'day')} of them are left, and as long after the last training",
+    )
 
 
 LEARNED = 56  # days after a change from which a training is taken to know it
@@ -203,7 +204,10 @@ def _learn_change_again(incidents: Iterable[OpenIncident], trained: datetime, no
 def _expected_loss(state: RetrainingState, age: float) -> tuple[bool, str]:
     """Return whether the excess loss since the last training, if it grew linearly, has paid for a training, and a sentence."""
     if state.loss_without is None or state.loss_with is None or state.training_cost is None:
-        return False, "the expected loss is not known"
+        return (
+            False,
+            "the expected loss is not known: it takes 14 days of answers with outcomes, the prices of the charter and [d2c] cpu_hour_price",
+        )
     excess = state.loss_without - state.loss_with - state.loss_error
     text = f"a training is expected to save {state.loss_without - state.loss_with:,.2f} a day and costs {state.training_cost:,.2f}"
     return excess > 0 and excess * age / 2 >= state.training_cost, text

@@ -100,7 +100,7 @@ def slow_changes(series: DailySeries) -> tuple[SlowChange, ...]:
             1.4826 * float(np.median(np.abs(earlier - np.median(earlier)))), float(np.std(earlier)) / 2, 0.01
         )
         size = float(now)
-        if abs(size) > CERTAIN * deviation and abs(size) > max(RELEVANT, series.relevance[place] / 4):
+        if abs(size) > CERTAIN * deviation and _is_relevant(series, place, size):
             since = series.days[days - WINDOW].date()
             half = float(stdtrit(len(earlier) - 1, 0.975)) * deviation
             bounds = (size - half, size + half)
@@ -119,6 +119,15 @@ def slow_changes(series: DailySeries) -> tuple[SlowChange, ...]:
                 )
             )
     return tuple(change for _, change in sorted(listed, key=lambda pair: -pair[0])[:MOST])
+
+
+def _is_relevant(series: DailySeries, place: int, size: float) -> bool:
+    """Whether a change is above a fifth: of the odds, of the level, or of the rows a day."""
+    if series.names[place][1] in COUNTS:
+        current = float(np.nanmean(series.values[-WINDOW:, place]))
+        now, usual = (float(rows_a_day(np.array(value))) for value in (current, current - size))
+        return abs(now - usual) > RELEVANT * max(usual, 1.0)
+    return abs(size) > max(RELEVANT, float(series.relevance[place]) / 4)
 
 
 def _difference(values: Floats, end: int) -> Floats:

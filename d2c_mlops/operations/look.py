@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from datetime import date
 
@@ -50,5 +51,6 @@ def look_at(model: str, settings: Settings, as_of: date | None = None, alerts: b
         write_health_metrics(settings, health, counts)
     except OSError as err:
         note = f"the metrics of {model} have no text file: {err.strerror}: {err.filename}"
+        print(f"warning: {note}", file=sys.stderr)
     heartbeat(ledger, settings, MONITOR, model, note=note)
     return health

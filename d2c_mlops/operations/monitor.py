@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from d2c_mlops.data.days import day_start, local_days, parse_zone
 from d2c_mlops.data.tables import Tables
-from d2c_mlops.errors import D2CError
+from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.schema import runs
 from d2c_mlops.ledger.store import Ledger
 from d2c_mlops.monitoring.alerts import Breach
@@ -150,6 +150,12 @@ def monitor_model(
     now: datetime | None = None,  # UTC; default: the end of `as_of` where that is given, else the present
 ) -> ModelHealth:
     """Look at the champion of a model. Nothing is written. Raises UsageError where the model has no champion."""
+    if as_of is not None and as_of > datetime.now(UTC).date() + timedelta(days=1):
+        raise UsageError(
+            f"{as_of} is in the future, and nothing is known of it",
+            where="as_of",
+            next="give a day of the past, as YYYY-MM-DD",
+        )
     ledger = Ledger.of(settings)
     version = live_version(ledger, model)
     tables, problem = _open_tables(version, settings)

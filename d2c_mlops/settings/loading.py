@@ -113,9 +113,7 @@ def load_settings(
         **_grouped_options(AlertSettings, ALERT_OPTIONS, "alerts", sections.get("alerts", {}), failures)
     )
     failures += _alert_failures(alerts)
-    monitor = MonitorSettings(
-        **convert_options(MonitorSettings, MONITOR_OPTIONS, sections.get("monitor", {}), "[monitor]", failures)
-    )
+    monitor = MonitorSettings(**_monitor_limits(sections.get("monitor", {}), "[monitor] ", failures))
     models, jobs, policies, datasets = {}, {}, {}, {}
     for section, keys in sections.items():
         if section.startswith("model:"):
@@ -124,7 +122,7 @@ def load_settings(
                 name=name, **_grouped_options(ModelSettings, MODEL_OPTIONS, section, keys, failures)
             )
             _rollout_limits(models[name].rollout, f"[{section}] rollout.", failures)
-            convert_options(MonitorSettings, MONITOR_OPTIONS, models[name].monitor, f"[{section}] monitor.", failures)
+            _monitor_limits(models[name].monitor, f"[{section}] monitor.", failures)
             failures += _sunset_failures(models[name].sunset, section)
             failures += _release_failures(models[name], section)
         elif section.startswith("data:"):
@@ -269,6 +267,24 @@ def _service_options(section: Mapping[str, str], environ: Mapping[str, str], fai
     for key, allowed in (("mode", ("development", "production")), ("access_log", ("all", "failed", "none"))):
         if values.get(key, allowed[0]) not in allowed:
             failures.append(Failure(f"{values[key]!r} is none of {', '.join(allowed)}", f"[service] {key}"))
+    return values
+
+
+SHARES = ("false_alarms", "throughput_drop", "confidence")  # between 0 and 1
+
+
+def _monitor_limits(options: Mapping[str, str], where: str, failures: list[Failure]) -> dict[str, Any]:
+    """Return the typed thresholds of monitoring; those that nothing can reach, or everything, are failures."""
+    option_failures: list[Failure] = []
+    values = convert_options(MonitorSettings, MONITOR_OPTIONS, options, where.rstrip(), option_failures)
+    for key, value in values.items():
+        if key in SHARES and not 0 < value < 1:
+            option_failures.append(Failure(f"{value!r} is not a share between 0 and 1", f"{where.rstrip()} {key}"))
+        elif key == "cost_over" and value < 0:
+            option_failures.append(Failure(f"{value!r} is less than 0", f"{where.rstrip()} {key}"))
+        elif isinstance(value, int | float) and key != "cost_over" and value <= 0:
+            option_failures.append(Failure(f"{value!r} is not above 0", f"{where.rstrip()} {key}"))
+    failures += [replace(failure, where=failure.where.replace(". ", ".")) for failure in option_failures]
     return values
 
 

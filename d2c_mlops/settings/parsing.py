@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, timedelta, timezone, tzinfo
@@ -66,7 +67,10 @@ def _read_value(kind: Any, value: Any) -> Any:
             raise ValueError(value)
         return TEXTS[value.strip().lower()]
     if kind in (int, float):
-        return kind(value)
+        number = kind(value)
+        if not math.isfinite(number):
+            raise ValueError(value)
+        return number
     if isinstance(kind, UnionType):
         return _read_value(get_args(kind)[0], value) if value.strip() else None
     if kind is Path or kind is str:

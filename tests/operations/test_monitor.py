@@ -223,6 +223,28 @@ def test_only_a_column_that_moved_can_be_acknowledged(settings: Settings) -> Non
         assert not connection.execute(select(acknowledged_changes)).all()
 
 
+def test_a_day_of_the_future_and_two_things_at_once_are_refused(settings: Settings) -> None:
+    for given, what in (
+        (["--as-of", "2999-01-01"], "is in the future"),
+        (["--html", "--acknowledge", "all"], "give one of them"),
+    ):
+        done = CliRunner().invoke(main, ["monitor", "mean_units", *given])
+        assert done.exit_code == 2 and what in done.output
+
+
+def test_metrics_that_cannot_be_written_are_said(settings: Settings) -> None:
+    live(settings)
+    (settings.store / "metrics").write_text("no folder")
+    done = CliRunner().invoke(main, ["monitor", "mean_units"])
+    assert done.exit_code == 0 and "warning: the metrics of mean_units have no text file" in done.output
+
+
+def test_the_state_says_how_much_of_it_is_measured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    live(settings)
+    done = CliRunner().invoke(main, ["monitor", "mean_units", "--no-alerts"])
+    assert done.exit_code == 0 and "as far as it is measured: " in done.output and " of 7 metrics" in done.output
+
+
 @pytest.mark.slow
 def test_prometheus_that_does_not_answer_is_said(settings: Settings, project: Path) -> None:
     live(settings)

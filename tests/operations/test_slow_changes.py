@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pandas as pd
 
+from d2c_mlops.monitoring.daily_series import DailySeries
 from d2c_mlops.monitoring.drift import DriftReport
-from d2c_mlops.monitoring.slow_changes import SlowChange
+from d2c_mlops.monitoring.slow_changes import SlowChange, slow_changes
 from d2c_mlops.monitoring.vital_signs import OK, VitalSign, judge_drift
 from d2c_mlops.operations.monitor import DriftLook, ModelHealth, breaches_of
 from d2c_mlops.operations.monitor_page import page
@@ -35,6 +36,25 @@ def test_a_slow_change_of_rare_rows_is_told_in_rows() -> None:
     )
     assert change.message.startswith("orders.country is missing in 9.0 rows a day since 2024-01-01, where 4.0 (95 %: ")
     assert " %:" in change.message and "moved by" not in change.message
+
+
+def test_a_small_change_of_many_rows_is_not_listed() -> None:
+    rows = {usual: 0.6 * np.sqrt(usual + 0.375) for usual in (422, 387, 300)}
+    days = pd.date_range("2024-01-01", periods=364)
+    listed = []
+    for now in (387, 300):
+        values = np.full((364, 1), rows[422]) + np.random.default_rng(0).normal(0, 0.05, (364, 1))
+        values[-28:] += rows[now] - rows[422]
+        series = DailySeries(
+            days,
+            (("orders.country", "newly missing"),),
+            values,
+            np.ones((364, 1)),
+            np.zeros((364, 1, 2)),
+            np.array([0.3]),
+        )
+        listed.append([change.column for change in slow_changes(series)])
+    assert listed == [[], ["orders.country"]], "8 % fewer rows are no fifth, 29 % are"
 
 
 def test_an_alarm_that_has_ended_is_told() -> None:

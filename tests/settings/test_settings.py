@@ -193,3 +193,25 @@ def test_a_number_without_end_in_a_file_is_refused_with_its_place(tmp_path: Path
     (tmp_path / "settings.ini").write_text(f"{line.format('9' * 400)}\n")
     with pytest.raises(SettingsError, match=r"(?s)settings.ini.*(run_memory|deadline)"):
         load_settings(tmp_path, environ={})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "false_alarms = 0", "false_alarms = 5", "false_alarms = nan", "error = nan", "error = inf", "error = -1", "days = 0", "days = -4",
+        "cost_over = -0.1", "cost_over = nan", "confidence = 1.5", "throughput_drop = 2", "latency_ms = 0",
+    ],
+)  # fmt: skip
+def test_a_threshold_that_nothing_or_everything_passes_is_refused(ini, line: str) -> None:
+    for text, where in (
+        (f"[monitor]\n{line}\n", "[monitor] "),
+        (f"[model:demand]\nmonitor.{line}\n", "[model:demand] monitor."),
+    ):
+        with pytest.raises(SettingsError) as refusal:
+            load_settings(ini(text), environ={})
+        assert [failure.where for failure in refusal.value.failures] == [where + line.split()[0]]
+
+
+def test_thresholds_that_mean_something_are_taken(ini) -> None:
+    settings = load_settings(ini("[monitor]\nfalse_alarms = 0.01\ncost_over = 0\ndays = 7\nerror = 0.9\n"), environ={})
+    assert (settings.monitor.false_alarms, settings.monitor.cost_over, settings.monitor.days) == (0.01, 0.0, 7)

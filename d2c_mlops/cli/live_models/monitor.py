@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from d2c_mlops.operations.replay.report import ReplayReport
     from d2c_mlops.settings import Settings
 
+MOSTLY = 0.5  # of what is asked: a policy that answers less is said to
 COLOURS = {"ok": "green", "breach": "red"}
 
 
@@ -67,6 +68,8 @@ def monitor(
     """
     config = settings()
     day = as_of.date() if as_of else None
+    if columns and html:
+        raise click.UsageError("--html writes the page of a look, and --acknowledge only records: give one of them")
     if columns:
         return _acknowledge(config, model, columns, day, note, as_json)
     from d2c_mlops.operations.look import look_at, models_with_champion
@@ -101,7 +104,9 @@ def _acknowledge(
     unmoved = [column for column in columns if column not in (*moved, "all")]
     if unmoved or not moved:
         what = f"{unmoved[0]!r} is not among the columns that moved" if unmoved else "no column moved"
-        raise click.UsageError(f"{what}: {', '.join(moved) or 'none'}")
+        raise click.UsageError(
+            f"{what}" + (f": {', '.join(moved)}" if moved else ", so there is nothing to acknowledge")
+        )
     ledger = Ledger.of(config)
     chosen = moved if "all" in columns else list(dict.fromkeys(columns))
     changes = [acknowledge_change(ledger, model, name, health.as_of, getpass.getuser(), note) for name in chosen]
@@ -125,7 +130,9 @@ def _write_page(config: Settings, health: ModelHealth) -> str:
 
 def _print(health: ModelHealth) -> None:
     state = click.style(health.state, fg=COLOURS.get(health.state), bold=True)
-    click.echo(f"{health.model} version {health.version}, as known at the end of {health.as_of}: {state}")
+    judged = sum(sign.state in ("ok", "breach") for sign in health.signs)
+    share = f", as far as it is measured: {judged} of {len(health.signs)} metrics" if judged < len(health.signs) else ""
+    click.echo(f"{health.model} version {health.version}, as known at the end of {health.as_of}: {state}{share}")
     table(["METRIC", "STATE", "WHAT"], [[sign.metric, sign.state, sign.message] for sign in health.signs])
     for sign in health.signs:
         if sign.advice and sign.state == "breach":
@@ -260,6 +267,12 @@ def _print_replay(report: ReplayReport) -> None:
     )
     for policy, text in report.without_reasons.items():
         click.echo(f"{policy}: {text}")
+    if (chosen := next(row for row in report.rows() if row["chosen"]))["answered"] is not None and chosen[
+        "answered"
+    ] < MOSTLY:
+        click.echo(
+            f"{chosen['policy']} answers only {chosen['answered']:.0%} of what is asked, as its horizon ends; the rest is priced by the charter's baseline"
+        )
     for note in report.notes:
         click.echo(f"note: {note}")
     click.echo(

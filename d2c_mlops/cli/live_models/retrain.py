@@ -37,6 +37,8 @@ def retrain(model: str, why: bool, dry_run: bool, history: bool, as_json: bool) 
     from d2c_mlops.operations.retraining.retrain import retrain as retrain_by_policy
 
     config = settings()
+    if history and (why or dry_run):
+        raise click.UsageError("--history lists what is on record: give it without --why and --dry-run")
     if history:
         return _show_history(config, model, as_json)
     look = retrain_by_policy(model, config, dry_run=why or dry_run)

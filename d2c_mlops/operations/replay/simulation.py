@@ -27,7 +27,7 @@ from d2c_mlops.operations.replay.known_sales import DatasetEvidence, KnownSales
 from d2c_mlops.operations.replay.report import ReplayReport
 from d2c_mlops.registry.evaluators import evaluator_of
 from d2c_mlops.registry.evaluators.demand import CUTOFFS, LEAST
-from d2c_mlops.registry.versions import new_model
+from d2c_mlops.registry.versions import model_class, new_model
 from d2c_mlops.settings import Settings
 from d2c_mlops.settings.parsing import parse_age, parse_release
 
@@ -70,6 +70,7 @@ def replay_model(
     model: str, settings: Settings, options: PolicyReplayOptions | None = None, progress: Progress | None = None
 ) -> ReplayReport:
     """Replay a model of the project over its dataset. Raises DataRefused for too short a history, UsageError for what cannot be replayed."""
+    model_class(model, settings)  # a name that no model has is refused before its data are looked for
     name = settings.model(model).data or "sample"
     tables = Tables.open(settings.store, name)
     new = new_model(model, settings, {}, tables)
