@@ -185,7 +185,7 @@ def walk(
         policy.text, tuple(c.day for c in clocks), tuple(answered), tuple(sums), changed, forecast, tuple(state.events)
     )
 
-
+# %% ../../nbs/monitoring/replay.ipynb #1dbbacfc
 class _Walking:
     """The state of a model between two looks."""
 

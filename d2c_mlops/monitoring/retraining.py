@@ -154,17 +154,7 @@ def _checks(policy: RetrainingPolicy, state: RetrainingState, now: datetime) -> 
         )
         yield RetrainingCheck("cadence", is_due, text, f"cadence:{anchor}")
 
-
-def _horizon(state: RetrainingState, now: datetime) -> tuple[bool, str]:
-    """Return whether a quarter of the horizon, at most, has answers left; after a training, a quarter of the horizon passes before the next one."""
-    quarter = state.horizon_days / 4
-    trained, end = state.trained or now, datetime.combine(state.answers_until or date.max, time.max, UTC)
-    return (
-        (end - now) / timedelta(days=1) <= quarter and _is_over(trained, quarter, now),
-        f"its answers end on {end:%Y-%m-%d}; due when {number_of(quarter, 'day')} of them are left, and as long after the last training",
-    )
-
-
+# %% ../../nbs/monitoring/retraining.ipynb #a1409f88
 LEARNED = 56  # days after a change from which a training is taken to know it
 
 
@@ -199,6 +189,16 @@ def _learn_change_again(incidents: Iterable[OpenIncident], trained: datetime, no
     text = f"the last training knew {_days_or_hours(days)} of the change of {latest.cause} on {since}; {_days_or_hours((now - begin) / timedelta(days=1))} are known"
     cause = f"drift:{latest.cause}:{since}:after {trained.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
     return RetrainingCheck("drift", _is_over(begin, 2 * days, now), text, cause)
+
+# %% ../../nbs/monitoring/retraining.ipynb #dcdc77cf
+def _horizon(state: RetrainingState, now: datetime) -> tuple[bool, str]:
+    """Return whether a quarter of the horizon, at most, has answers left; after a training, a quarter of the horizon passes before the next one."""
+    quarter = state.horizon_days / 4
+    trained, end = state.trained or now, datetime.combine(state.answers_until or date.max, time.max, UTC)
+    return (
+        (end - now) / timedelta(days=1) <= quarter and _is_over(trained, quarter, now),
+        f"its answers end on {end:%Y-%m-%d}; due when {number_of(quarter, 'day')} of them are left, and as long after the last training",
+    )
 
 
 def _expected_loss(state: RetrainingState, age: float) -> tuple[bool, str]:

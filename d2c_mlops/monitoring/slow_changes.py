@@ -68,7 +68,7 @@ class SlowChange:
         """Return it as JSON values."""
         return asdict(self) | {"since": self.since.isoformat(), "message": self.message}
 
-
+# %% ../../nbs/monitoring/slow_changes.ipynb #53315713
 def slow_changes(series: DailySeries) -> tuple[SlowChange, ...]:
     """Return what moved over the last 28 days of the series, the most certain first, at most 20.
 

@@ -13,11 +13,12 @@ from d2c_mlops.cli import example, here, json_option, main, section, settings, s
 if TYPE_CHECKING:
     from datetime import date
 
+    from d2c_mlops.monitoring.policy_choice import PolicyChoice
     from d2c_mlops.operations.monitor import ModelHealth
     from d2c_mlops.operations.replay.report import ReplayReport
     from d2c_mlops.settings import Settings
 
-MOSTLY = 0.5  # of what is asked: a policy that answers less is said to
+MOSTLY = 0.5  # share of the outcomes with an answer: a chosen policy with less is named
 COLOURS = {"ok": "green", "breach": "red"}
 
 
@@ -245,6 +246,12 @@ def _write_replay_page(config: Settings, report: ReplayReport) -> str:
     return here(path)
 
 
+def _beside_best(choice: PolicyChoice) -> str:
+    if choice.chosen == choice.best:
+        return "the best in hindsight too"
+    return f"{choice.regret:.1%} dearer than the best in hindsight, {choice.best}"
+
+
 def _print_replay(report: ReplayReport) -> None:
     choice = report.choice
     click.echo(
@@ -276,6 +283,6 @@ def _print_replay(report: ReplayReport) -> None:
     for note in report.notes:
         click.echo(f"note: {note}")
     click.echo(
-        f"recommended: {click.style(choice.chosen, bold=True)}, chosen before {choice.split.date()}; after it {choice.regret:.1%} dearer than the best in hindsight, {choice.best}"
+        f"recommended: {click.style(choice.chosen, bold=True)}, chosen before {choice.split.date()}; after it {_beside_best(choice)}"
     )
     click.echo(f"next: set [model:{report.model}] retrain = {choice.chosen}")

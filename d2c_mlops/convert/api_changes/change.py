@@ -78,11 +78,7 @@ def discover_api_changes() -> tuple[ApiChange, ...]:
 @cache
 def applicable_changes() -> tuple[ApiChange, ...]:
     """Return the changes that apply to the installed versions; for a library that is not installed, all changes."""
-    return tuple(
-        change
-        for change in discover_api_changes()
-        if (have := installed_version(change.library)) is None or is_version_at_least(have, change.since)
-    )
+    return tuple(change for change in discover_api_changes() if is_installed_at_least(change.library, change.since))
 
 
 @cache
@@ -92,6 +88,12 @@ def installed_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def is_installed_at_least(distribution: str, least: str) -> bool:
+    """Whether the installed version is at least this one; an absent distribution would come in its newest."""
+    have = installed_version(distribution)
+    return have is None or is_version_at_least(have, least)
 
 
 def is_version_at_least(version: str, least: str) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from d2c_mlops.convert.api_changes.change import installed_version, is_version_at_least
+from d2c_mlops.convert.api_changes.change import is_installed_at_least
 from d2c_mlops.convert.check.rule import Subject
 from d2c_mlops.convert.repair.data_files import DataFiles
 from d2c_mlops.convert.source.finding import Edit
@@ -188,8 +188,7 @@ class Fix:
     @property
     def live(self) -> bool:
         """Whether the installed version is past the change; an absent library would come in its newest."""
-        have = installed_version(self.library) if self.library else None
-        return not self.since or have is None or is_version_at_least(have, self.since)
+        return not self.since or not self.library or is_installed_at_least(self.library, self.since)
 
 
 def fix_before_run(id: str, library: str, since_version: str, reason: str, *, order: int = 50) -> Callable[[Find], Fix]:

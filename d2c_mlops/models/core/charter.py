@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
+from math import isfinite
 from typing import Any
 
 from ...errors import Failure, UsageError
@@ -64,11 +65,18 @@ def _read_field(name: str, kind: str, value: Any) -> Any:
         return "" if kind == "str" else None
     try:
         if kind.startswith("float"):
-            return float(value)
+            number = float(value)
+            if not isfinite(number) or (number < 0 and name != "break_even"):
+                raise ValueError(value)
+            return number
         if kind.startswith("date"):
             return value if isinstance(value, date) else date.fromisoformat(str(value))
     except ValueError:
-        expected = "a number" if kind.startswith("float") else "a date such as 2027-01-31"
+        expected = (
+            ("a finite number" if name == "break_even" else "an amount of 0 or more")
+            if kind.startswith("float")
+            else "a date such as 2027-01-31"
+        )
         raise UsageError(f"{value!r} is not {expected}", where=f"charter.{name}") from None
     return str(value)
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import installed_version, is_version_at_least
+from d2c_mlops.convert.api_changes.change import is_installed_at_least
 from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.meaning.api_signatures import FRAME
 from d2c_mlops.convert.source.finding import Hit
 
 _LOAD = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
-
-
-def _is_at_least(library: str, version: str) -> bool:
-    have = installed_version(library)
-    return have is None or is_version_at_least(have, version)
 
 
 @rule(
@@ -28,7 +23,7 @@ def _is_at_least(library: str, version: str) -> bool:
     good=make_rule_example(_LOAD + "df = df.drop(columns=['a']).drop(['b'], axis=1)"),
 )
 def axis_beside_columns(subject: Subject) -> Iterator[Hit]:
-    if not _is_at_least("pandas", "3.0"):
+    if not is_installed_at_least("pandas", "3.0"):
         return
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
@@ -54,7 +49,7 @@ _SMOOTHING = {"SimpleExpSmoothing": 1, "Holt": 3}  # positional arguments before
     ),
 )
 def initial_values_unnamed(subject: Subject) -> Iterator[Hit]:
-    if not _is_at_least("statsmodels", "0.15"):
+    if not is_installed_at_least("statsmodels", "0.15"):
         return
     for cell, node in subject.nodes:
         if not isinstance(node, ast.Call):

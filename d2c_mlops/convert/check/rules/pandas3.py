@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from d2c_mlops.convert.api_changes.change import installed_version, is_version_at_least
+from d2c_mlops.convert.api_changes.change import is_installed_at_least
 from d2c_mlops.convert.check.rule import Subject, make_hit, make_rule_example, rule
 from d2c_mlops.convert.meaning.api_signatures import FRAME, GROUPS, SERIES
 from d2c_mlops.convert.meaning.roles import keyword_value
@@ -15,11 +15,6 @@ from d2c_mlops.convert.source.notebook import Cell
 
 _LOAD = "import pandas as pd\ndf = pd.read_csv('sales.csv')\n"
 _TEXT_COLUMN = re.compile(r"^[ \t]*(?:\d+[ \t]+)?\S.*[ \t](?:object|string|str)[ \t]*$", re.MULTILINE)
-
-
-def _is_at_least(version: str) -> bool:
-    have = installed_version("pandas")
-    return have is None or is_version_at_least(have, version)
 
 
 @rule(
@@ -32,7 +27,7 @@ def _is_at_least(version: str) -> bool:
     good=make_rule_example(_LOAD + "df.loc[df['units'] < 0, 'units'] = 0\ndf['size'] = df['units']"),
 )
 def chained_assignment(subject: Subject) -> Iterator[Hit]:
-    if not _is_at_least("3.0"):
+    if not is_installed_at_least("pandas", "3.0"):
         return
     for cell, node in subject.nodes:
         targets: list[ast.expr] = []
@@ -68,7 +63,7 @@ def _is_part(subject: Subject, node: ast.expr) -> bool:
     good=make_rule_example(_LOAD + "df['units'] = df['units'].fillna(0)\ndf.dropna(inplace=True)"),
 )
 def inplace_on_a_column(subject: Subject) -> Iterator[Hit]:
-    if not _is_at_least("3.0"):
+    if not is_installed_at_least("pandas", "3.0"):
         return
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
@@ -118,7 +113,7 @@ def _assignment_edit(cell: Cell, call: ast.Call, column: ast.expr) -> tuple[Edit
     good=make_rule_example(_LOAD + "texts = [c for c in df.columns if df[c].dtype == 'category']"),
 )
 def object_means_text(subject: Subject) -> Iterator[Hit]:
-    if not _is_at_least("3.0"):
+    if not is_installed_at_least("pandas", "3.0"):
         return
     for cell, node in subject.nodes:
         if not (isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)):
