@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, select
 
-from d2c_mlops.data.days import day_start, local_days, parse_zone
+from d2c_mlops.data.days import day_start, parse_zone
 from d2c_mlops.data.manifest import list_datasets, read_manifest
 from d2c_mlops.errors import D2CError, UsageError
 from d2c_mlops.ledger.schema import by_callers, daily_sketches, predictions
@@ -25,20 +25,41 @@ Day = tuple[int, date]  # version and local day
 
 
 def add_up_all(ledger: Ledger, settings: Settings, now: datetime | None = None) -> int:
-    """Add up the sketches of all models that have predictions; return the version-days that changed."""
+    """Add up the sketches of all models of which a complete local day is not added up yet; return the version-days that changed.
+
+    Logs are collected every minute; days are added up once they are over, so that the rows of a day are read once.
+    """
     at = now or datetime.now(UTC)
     since = at - timedelta(days=REMEMBERED + 1)
     with ledger.read() as connection:
         query = select(predictions.c.model).where(predictions.c.at >= since).distinct()
         models = sorted(row.model for row in connection.execute(query))
-    return sum(add_up(ledger, settings, model, at) for model in models)
+    return sum(add_up(ledger, settings, model, at) for model in models if is_due(ledger, settings, model, at))
+
+
+def is_due(ledger: Ledger, settings: Settings, model: str, now: datetime) -> bool:
+    """Return whether a complete local day has predictions of a model and no sum; it reads one row a day at most."""
+    zone = zone_of_model(ledger, settings, model)
+    first, last = _complete_days(now, zone)
+    stored = {day for _, day in _stored_days(ledger, model, zone)}
+    with ledger.read() as connection:
+        for day in pd.date_range(first, last).date:
+            if day not in stored:
+                query = select(predictions.c.id).where(*_of_day(model, day, zone)).limit(1)
+                if connection.execute(query).first() is not None:
+                    return True
+    return False
+
+
+def _complete_days(now: datetime, zone: str) -> tuple[date, date]:
+    last = now.astimezone(parse_zone(zone)).date() - timedelta(days=1)
+    return last - timedelta(days=REMEMBERED), last
 
 
 def add_up(ledger: Ledger, settings: Settings, model: str, now: datetime) -> int:
-    """Add up the sketches of a model's recent days whose predictions changed, such as by a later log or a person who was forgotten; return how many."""
+    """Add up the sketches of a model's complete days whose predictions changed, such as by a later log or a person who was forgotten; return how many."""
     zone = zone_of_model(ledger, settings, model)
-    last = now.astimezone(parse_zone(zone)).date()
-    first = last - timedelta(days=REMEMBERED)
+    first, last = _complete_days(now, zone)
     counted = predictions_by_day(ledger, model, first, last, zone)
     stored = _stored_days(ledger, model, zone)
     changed = [day for day, text in counted.items() if stored.get(day) != text]
@@ -56,14 +77,12 @@ def add_up(ledger: Ledger, settings: Settings, model: str, now: datetime) -> int
     return len(changed) + len(gone)
 
 
-def sketches_of_days(
-    ledger: Ledger, version: Version, first: date, last: date, zone: str, until: datetime
-) -> ReferenceSketches | None:
-    """Return the sum of a version's sketches from one local day to another, of predictions before a moment.
+def sketches_of_days(ledger: Ledger, version: Version, first: date, last: date, zone: str) -> ReferenceSketches | None:
+    """Return the sum of a version's sketches from one local day to another.
 
     None where it would not equal the sketch of all rows: a day is missing or has other predictions by now, or a column has too many levels to count exactly.
     """
-    counted = predictions_by_day(ledger, version.model, first, last, zone, until)
+    counted = predictions_by_day(ledger, version.model, first, last, zone)
     of_version = {day: text for day, text in counted.items() if day[0] == version.version}
     table = daily_sketches
     query = select(table).where(
@@ -77,33 +96,34 @@ def sketches_of_days(
     summed = ReferenceSketches.from_dict(rows[0].sketches)
     for row in rows[1:]:
         summed = summed + ReferenceSketches.from_dict(row.sketches)
-    is_exact = all(s.short == 0 for s in summed.whole.columns.values() if isinstance(s, LevelSketch))
-    return summed if is_exact else None
+    return summed if is_exact(summed) else None
 
 
-def predictions_by_day(
-    ledger: Ledger, model: str, first: date, last: date, zone: str, until: datetime | None = None
-) -> Mapping[Day, str]:
-    """Return number and sum of times of callers' predictions by version and local day, of those before a moment where one is given: other rows, another text."""
-    begin, end = day_start(first, zone), day_start(last + timedelta(days=1), zone)
-    end = end if until is None else min(end, pd.Timestamp(until))
-    condition = (
-        predictions.c.model == model,
-        predictions.c.at >= begin.to_pydatetime(),
-        predictions.c.at < end.to_pydatetime(),
-        by_callers(predictions),
-    )
-    query = select(predictions.c.version, predictions.c.at).where(*condition)
+def is_exact(sketches: ReferenceSketches) -> bool:
+    """Return whether no column has more levels than are counted one by one, so that sums equal the sketch of all rows."""
+    return all(s.short == 0 for s in sketches.whole.columns.values() if isinstance(s, LevelSketch))
+
+
+def predictions_by_day(ledger: Ledger, model: str, first: date, last: date, zone: str) -> Mapping[Day, str]:
+    """Return number and sum of times of callers' predictions by version and local day: other rows, another text. One day is read at a time."""
+    texts: dict[Day, str] = {}
     with ledger.read() as connection:
-        rows = [tuple(row) for row in connection.execute(query)]
-    if not rows:
-        return {}
-    frame = pd.DataFrame(rows, columns=["version", "at"])
-    at = pd.to_datetime(frame["at"], utc=True)
-    frame["day"] = local_days(at, zone).astype(object)
-    frame["time"] = at.astype("datetime64[us, UTC]").astype("int64") % 10**12
-    by_day = frame.groupby(["version", "day"])["time"].agg(["size", "sum"])
-    return {(int(version), day): f"{size} {total}" for (version, day), size, total in by_day.itertuples()}
+        for day in pd.date_range(first, last).date:
+            query = select(predictions.c.version, predictions.c.at).where(*_of_day(model, day, zone))
+            rows = [tuple(row) for row in connection.execute(query)]
+            if rows:
+                frame = pd.DataFrame(rows, columns=["version", "at"])
+                at = pd.to_datetime(frame["at"], utc=True)
+                frame["time"] = at.astype("datetime64[us, UTC]").astype("int64") % 10**12
+                counted = frame.groupby("version")["time"].agg(["size", "sum"])
+                texts |= {(int(version), day): f"{size} {total}" for version, size, total in counted.itertuples()}
+    return texts
+
+
+def _of_day(model: str, day: date, zone: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of callers' predictions of a model on a local day."""
+    begin, end = (day_start(midnight, zone).to_pydatetime() for midnight in (day, day + timedelta(days=1)))
+    return predictions.c.model == model, predictions.c.at >= begin, predictions.c.at < end, by_callers(predictions)
 
 
 def zone_of_model(ledger: Ledger, settings: Settings, model: str) -> str:
@@ -138,14 +158,8 @@ def _stored_days(ledger: Ledger, model: str, zone: str) -> dict[Day, str]:
 
 
 def _predictions_of_day(ledger: Ledger, model: str, version: int, day: date, zone: str) -> pd.DataFrame:
-    begin, end = day_start(day, zone), day_start(day + timedelta(days=1), zone)
-    query = select(*(predictions.c[name] for name in COLUMNS)).where(
-        predictions.c.model == model,
-        predictions.c.version == version,
-        predictions.c.at >= begin.to_pydatetime(),
-        predictions.c.at < end.to_pydatetime(),
-        by_callers(predictions),
-    )
+    columns = (predictions.c[name] for name in COLUMNS)
+    query = select(*columns).where(*_of_day(model, day, zone), predictions.c.version == version)
     with ledger.read() as connection:
         return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=list(COLUMNS))
 

@@ -47,7 +47,7 @@ from d2c_mlops.monitoring.vital_signs import (
 )
 from d2c_mlops.operations.acknowledged import acknowledged_columns
 from d2c_mlops.operations.common_metrics import common_metrics
-from d2c_mlops.operations.daily_sketches import sketches_of_days
+from d2c_mlops.operations.daily_sketches import is_exact, sketches_of_days
 from d2c_mlops.operations.live_answers import (
     answers_with_outcomes,
     calls_by_hour,
@@ -402,14 +402,18 @@ def _importance_sign(
 def recent_sketches(
     ledger: Ledger, version: Version, logged: pd.DataFrame, moment: datetime, zone: str, days: int
 ) -> ReferenceSketches:
-    """Return the sketches of a version's predictions of the last local days: the sums of `d2c collect` where they equal those of all rows."""
+    """Return the sketches of a version's predictions of the last local days: the sums of `d2c collect` of complete days where they equal those of all rows."""
     last = (moment - timedelta(microseconds=1)).astimezone(parse_zone(zone)).date()
     first = last - timedelta(days=days - 1)
-    summed = sketches_of_days(ledger, version, first, last, zone, moment)
+    begin = day_start(last, zone)  # of the last day, which may not be over
+    of_version = logged["version"] == version.version
+    summed = sketches_of_days(ledger, version, first, last - timedelta(days=1), zone)
     if summed is not None:
-        return summed
-    is_recent = (logged["version"] == version.version) & (logged["at"] >= day_start(first, zone))
-    return sketch_logged(version.schema, logged[is_recent], zone)
+        of_last_day = logged[of_version & (logged["at"] >= begin)]
+        both = summed + sketch_logged(version.schema, of_last_day, zone) if len(of_last_day) else summed
+        if is_exact(both):
+            return both
+    return sketch_logged(version.schema, logged[of_version & (logged["at"] >= day_start(first, zone))], zone)
 
 
 def moved_inputs(reference: ReferenceSketches | None, current: ReferenceSketches) -> list[MovedInput]:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, insert, select, update
@@ -12,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from d2c_mlops.cli import main
 from d2c_mlops.ledger.schema import daily_sketches, predictions
 from d2c_mlops.ledger.store import Ledger
+from d2c_mlops.operations import daily_sketches as daily_sketches_module
 from d2c_mlops.operations import monitor
 from d2c_mlops.operations.daily_sketches import add_up, add_up_all, sketches_of_days
 from d2c_mlops.operations.live_answers import logged_predictions, sketch_logged
@@ -20,7 +22,8 @@ from d2c_mlops.settings import Settings
 from support.training import train
 
 NOW = datetime(2024, 2, 1, 6, tzinfo=UTC)
-FIRST, LAST = date(2024, 1, 20), date(2024, 2, 1)
+FIRST, LAST = date(2024, 1, 20), date(2024, 1, 31)
+DAYS = pd.date_range(FIRST, LAST)
 
 
 def rows_of(count: int, seed: int = 0, version: int = 1) -> Iterator[dict[str, Any]]:
@@ -47,15 +50,28 @@ def version(settings: Settings) -> Version:
 
 def test_the_sum_of_the_days_is_the_sketch_of_all_rows(settings: Settings, version: Version) -> None:
     ledger = Ledger.of(settings)
-    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW) is None  # nothing is added up yet
-    assert add_up_all(ledger, settings, NOW) >= 10
+    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC") is None  # nothing is added up yet
+    assert add_up_all(ledger, settings, NOW) >= 9
     assert add_up_all(ledger, settings, NOW) == 0  # nothing changed
-    whole = sketch_logged(
-        version.schema, logged_predictions(ledger, "mean_units", NOW - timedelta(days=20), NOW), "UTC"
-    )
-    summed = sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW)
-    assert summed == whole and summed is not None and summed.outputs["units"].rows == 900
+    logged = logged_predictions(ledger, "mean_units", NOW - timedelta(days=20), NOW)
+    days = sketches_of_days(ledger, version, FIRST, LAST, "UTC")
+    assert days is not None and 0 < days.outputs["units"].rows < 900, "the present day is not over"
+    summed = monitor.recent_sketches(ledger, version, logged, NOW, "UTC", 20)
+    assert summed == sketch_logged(version.schema, logged, "UTC") and summed.outputs["units"].rows == 900
     assert summed.reasons is not None and summed.reasons.counts == {"level: #": summed.reasons.rows}
+
+
+def test_days_are_added_up_once_they_are_over(
+    settings: Settings, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, read = Ledger.of(settings), []
+    monkeypatch.setattr(daily_sketches_module, "predictions_by_day", lambda *given: read.append(given) or {})
+    monkeypatch.setattr(daily_sketches_module, "_stored_days", lambda *_: {(1, day.date()): "" for day in DAYS})
+    assert add_up_all(ledger, settings, NOW) == 0 and not read, "no row of a day that is added up is read again"
+    write(ledger, rows_of(5, seed=3))  # later rows of the present day and of days before
+    assert add_up_all(ledger, settings, NOW) == 0 and not read
+    add_up_all(ledger, settings, NOW + timedelta(days=1))
+    assert len(read) == 1, "yesterday is over"
 
 
 def test_later_and_forgotten_predictions_are_noticed(settings: Settings, version: Version) -> None:
@@ -64,13 +80,12 @@ def test_later_and_forgotten_predictions_are_noticed(settings: Settings, version
     write(ledger, rows_of(5, seed=1))
     with ledger.write() as connection:
         connection.execute(delete(predictions).where(predictions.c.key == "P007"))
-    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW) is None
+    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC") is None
     assert add_up(ledger, settings, "mean_units", NOW) > 0
-    whole = sketch_logged(
-        version.schema, logged_predictions(ledger, "mean_units", NOW - timedelta(days=20), NOW), "UTC"
-    )
-    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW) == whole
-    assert sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW - timedelta(hours=30)) is None  # not of whole days
+    for moment in (NOW, NOW - timedelta(hours=30)):
+        logged = logged_predictions(ledger, "mean_units", NOW - timedelta(days=20), moment)
+        summed = monitor.recent_sketches(ledger, version, logged, moment, "UTC", 20)
+        assert summed == sketch_logged(version.schema, logged, "UTC")
     with ledger.write() as connection:
         connection.execute(delete(predictions))
     add_up(ledger, settings, "mean_units", NOW)
@@ -82,8 +97,8 @@ def test_versions_are_apart_and_an_unknown_one_is_left_out(settings: Settings, v
     ledger = Ledger.of(settings)
     write(ledger, rows_of(50, seed=2, version=7))
     add_up(ledger, settings, "mean_units", NOW)
-    summed = sketches_of_days(ledger, version, FIRST, LAST, "UTC", NOW)
-    assert summed is not None and summed.outputs["units"].rows == 900
+    logged = logged_predictions(ledger, "mean_units", NOW - timedelta(days=20), NOW)
+    assert monitor.recent_sketches(ledger, version, logged, NOW, "UTC", 20).outputs["units"].rows == 900
 
 
 def test_the_command_adds_up_and_the_monitor_reads_the_sums(
