@@ -42,7 +42,7 @@ def leave_out_failed_before(context: RepairContext, failure: CellFailure) -> Omi
 
 
 def leave_out_invalid_cell(cell: Cell) -> Omission | None:
-    """A cell that is no Python and was saved with that error, or was never run in a notebook that was, is what the author left behind."""
+    """Comment out a cell that is not valid Python and was saved with an error: it never had an effect. None for other cells."""
     if cell.problem is None or cell.problem.kind != "invalid":
         return None
     if not any(output.kind == "error" and "Error" in output.text for output in cell.outputs):
@@ -77,9 +77,9 @@ _CHANGING = frozenset(
 
 
 def leave_out_viewing(context: RepairContext, failure: CellFailure) -> Omission | None:
-    """Statements of a package that is only looked at, which cannot be installed or fails, are commented out with all that shows their results.
+    """Comment out the statements of a package for viewing (VIEWING) that cannot be installed or fails, and all statements that only show their results.
 
-    None where a result of them is written into data, or where it cannot be shown.
+    None where such a result is written into data, deleted, or given to a method that changes its object.
     """
     missing = missing_module(failure).partition(".")[0]
     package = (
